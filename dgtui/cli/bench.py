@@ -1,0 +1,163 @@
+"""`dgtui bench`: our engine beside transformers' own `generate`, on the same weights, prompt and seed, in one run.
+
+The two take turns, each running the same blocks for the same number of denoising steps, and the ratio is taken pair by
+pair, so that a machine whose speed drifts does not decide the comparison. The cost of producing frames is measured by
+the same stepper, advanced without reporting what it did.
+"""
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dgtui.cli import options
+from dgtui.cli.terminal import note, redrawable
+from dgtui.message import Message
+
+if TYPE_CHECKING:
+    from dgtui.model.loader import LoadedModel
+
+PROMPT = "Write a short tale about Mia and Otto."
+
+
+def command(
+    pairs: Annotated[int, typer.Option(min=1, metavar="N", help="Pairs of runs to take the median of.")] = 7,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
+    steps: Annotated[int, typer.Option(min=1, metavar="N", help="Denoising steps of a run.")] = 24,
+    seed: options.Seed = None,
+    model: options.Model = None,
+    device: options.Device = None,
+) -> int:
+    """Measure step time and tokens per second beside transformers' own generate."""
+    settings = options.merged(model__name=model, model__device=device)
+    from dgtui.worker import Worker
+
+    worker = Worker()
+    try:
+        loaded = options.load(worker, settings)
+    finally:
+        worker.close(timeout=5)  # from here on this thread is the model's
+    found = measure(loaded, pairs=pairs, steps=steps, seed=1 if seed is None else seed)
+    if as_json:
+        print(json.dumps(found, indent=2))
+    else:
+        _table(found)
+    return 0
+
+
+def measure(loaded: "LoadedModel", *, pairs: int, steps: int, seed: int) -> dict[str, Any]:
+    """The figures: medians over `pairs`; ratios are taken within a pair. Times in milliseconds."""
+    import dataclasses
+
+    import psutil
+    import torch
+
+    from dgtui.diffusion import engine
+    from dgtui.diffusion.events import Finished
+    from dgtui.diffusion.job import Job, Start
+    from dgtui.diffusion.stepper import ReferenceStepper
+    from dgtui.model.denoiser import TransformersDenoiser
+
+    ids = tuple(loaded.tokenizer.chat([Message("user", PROMPT)]))
+    # Neither side may stop early: what is timed is a step, and both have to take the same number
+    fixed = dataclasses.replace(loaded.settings, steps=steps, stability=-1)
+    canvas = loaded.model.config.canvas_length
+
+    def ours() -> tuple[float, list[int]]:
+        stepper = ReferenceStepper(TransformersDenoiser(loaded.model, loaded.stop_ids))
+        began = time.perf_counter()
+        *_, last = engine.run(stepper, Job("bench", ids, seed, canvas, fixed))
+        assert isinstance(last, Finished)
+        return time.perf_counter() - began, last.token_ids[0].tolist()
+
+    def frameless() -> tuple[float, list[int]]:
+        stepper = ReferenceStepper(TransformersDenoiser(loaded.model, loaded.stop_ids))
+        began = time.perf_counter()
+        stepper.seed(0, seed)
+        stepper.encode(ids)
+        stepper.begin(Start(), fixed, 1)
+        with torch.inference_mode():
+            for _ in range(steps):
+                draft = stepper.advance().draft
+        return time.perf_counter() - began, draft[0].tolist()
+
+    def theirs() -> tuple[float, list[int]]:
+        torch.manual_seed(seed)
+        began = time.perf_counter()
+        out = loaded.model.generate(
+            torch.tensor([ids], device=loaded.device),
+            max_new_tokens=canvas, max_denoising_steps=steps, t_min=fixed.t_min, t_max=fixed.t_max,
+            stability_threshold=steps + 1, confidence_threshold=1e-9,
+        )  # fmt: skip
+        new = out.sequences[0, len(ids) :].tolist()
+        end = next((i for i, t in enumerate(new) if t in loaded.stop_ids or t == loaded.pad_id), len(new))
+        return time.perf_counter() - began, new[:end]
+
+    sides: dict[str, Callable[[], tuple[float, list[int]]]] = {
+        "dgtui": ours,
+        "frameless": frameless,
+        "transformers": theirs,
+    }
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    tokens: dict[str, list[int]] = {}
+    order = list(sides)
+    for pair in range(pairs + 1):
+        for name in order:
+            seconds, tokens[name] = sides[name]()
+            if pair:  # the first round warms up
+                times[name].append(seconds)
+        order.reverse()  # whoever comes first in a round comes last in the next
+        if redrawable():
+            note(f"pair {pair} of {pairs}" if pair else "warmed up")
+
+    def ratio(a: str, b: str) -> float:
+        return statistics.median(x / y for x, y in zip(times[a], times[b], strict=True))
+
+    chat = Job("bench", ids, seed, canvas, loaded.settings)
+    began = time.perf_counter()
+    *_, last = engine.run(ReferenceStepper(TransformersDenoiser(loaded.model, loaded.stop_ids)), chat)
+    wall = time.perf_counter() - began
+    assert isinstance(last, Finished)
+    memory = psutil.Process().memory_info().rss
+    if loaded.device.type == "cuda":
+        memory = torch.cuda.max_memory_allocated(loaded.device)
+    return {
+        "model": loaded.checkpoint.name,
+        "device": str(loaded.device),
+        "dtype": str(loaded.dtype).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+        "pairs": pairs,
+        "steps": steps,
+        "step_ms": {name: round(statistics.median(t) / steps * 1000, 3) for name, t in times.items()},
+        "step_ratio": round(ratio("dgtui", "transformers"), 4),
+        "frame_overhead": round(ratio("dgtui", "frameless") - 1, 4),
+        "same_tokens": tokens["dgtui"] == tokens["transformers"],
+        "answer": {
+            "tokens": len(last.token_ids[0]),
+            "steps": sum(last.steps),
+            "wall_s": round(wall, 4),
+            "tokens_per_second": round(len(last.token_ids[0]) / wall, 1),
+            "tokens_per_forward": round(len(last.token_ids[0]) / max(1, sum(last.steps)), 2),
+        },
+        "memory_gb": round(memory / 1e9, 3),
+    }
+
+
+def _table(found: dict[str, Any]) -> None:
+    step, answer = found["step_ms"], found["answer"]
+    rows = [
+        ("a denoising step, dgtui", f"{step['dgtui']:.2f} ms"),
+        ("a denoising step, transformers generate", f"{step['transformers']:.2f} ms"),
+        ("dgtui / transformers, median of pairs", f"{found['step_ratio']:.3f}"),
+        ("cost of producing frames", f"{found['frame_overhead']:+.1%}"),
+        ("same tokens as transformers", "yes" if found["same_tokens"] else "NO"),
+        ("an answer at the model's own settings", f"{answer['tokens']} tokens, {answer['steps']} steps"),
+        ("tokens a second, wall clock", f"{answer['tokens_per_second']:.0f}"),
+        ("memory", f"{found['memory_gb']:.2f} GB"),
+    ]
+    head = [found["model"], found["device"], found["dtype"], f"{found['threads']} threads", f"{found['pairs']} pairs"]
+    print(" · ".join(head), *(f"  {name:<42}{value:>22}" for name, value in rows), sep="\n", file=sys.stdout)

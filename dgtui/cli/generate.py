@@ -1,0 +1,257 @@
+"""`dgtui generate`: a prompt in, text out; on a terminal the canvas resolves in place first."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dgtui.cli import options
+from dgtui.cli.terminal import is_terminal, note, redrawable
+from dgtui.errors import EmptyPrompt, PromptTooLong, RunFailed, UsageError
+from dgtui.message import Message
+from dgtui.text import decode_utf8, sanitize
+
+if TYPE_CHECKING:
+    from dgtui.diffusion.events import Finished, Frame
+    from dgtui.model.loader import LoadedModel
+    from dgtui.worker import Run
+
+
+def command(
+    prompt: Annotated[
+        str | None, typer.Argument(metavar="[PROMPT|-]", help="What to say to the model; - reads standard input.")
+    ] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Most tokens to write.")] = 256,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")] = False,
+    frames: Annotated[
+        bool, typer.Option("--frames", help="One JSON line a denoising step, then the object of --json.")
+    ] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="Send the prompt as it is, without the chat template.")] = False,
+    token_ids: Annotated[
+        str | None, typer.Option(metavar='"2 5 9"', help="The prompt as token ids instead of text.")
+    ] = None,
+    record: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the run to a recording.")] = None,
+    seed: options.Seed = None,
+    model: options.Model = None,
+    device: options.Device = None,
+    context: options.Context = None,
+    steps: options.Steps = None,
+    t_min: options.TMin = None,
+    t_max: options.TMax = None,
+    entropy_bound: options.EntropyBound = None,
+    confidence: options.Confidence = None,
+    stability: options.Stability = None,
+    think: options.Think = None,
+) -> int:
+    """Write an answer to a prompt, all of it at once.
+
+    In a pipe, standard output holds the text and nothing else.
+    """
+    settings = options.merged(
+        model__name=model, model__device=device, model__context=context,
+        sampler__max_steps=steps, sampler__t_min=t_min, sampler__t_max=t_max, sampler__entropy_bound=entropy_bound,
+        sampler__confidence=confidence, sampler__stability=stability, sampler__think=think,
+    )  # fmt: skip
+    if sys.stdout is None:
+        raise RunFailed("standard output is closed", hint="there is nowhere to write the text to")
+    ids = _ids(token_ids) if token_ids is not None else None
+    if ids is not None and (prompt is not None or raw):
+        raise UsageError("--token-ids takes the place of a prompt and of --raw", hint="give one of them")
+    text = "" if ids is not None else _text(prompt)
+    if record is not None and not record.absolute().parent.is_dir():
+        raise UsageError(f"there is no folder {record.parent} to record to")
+
+    from dgtui.worker import Worker
+
+    worker = Worker()
+    try:
+        loaded = options.load(worker, settings)
+        if ids is None:
+            tokenizer = loaded.tokenizer
+            message = [Message("user", text)]
+            if raw:
+                ids = [*([tokenizer.bos_id] if tokenizer.bos_id is not None else []), *tokenizer.encode(text)]
+            else:
+                ids = tokenizer.chat(message, think=bool(settings.sampler.think))
+        return _run(worker, loaded, settings, ids, seed, max_tokens, as_json, frames, record)
+    finally:
+        worker.close()
+
+
+def _ids(given: str) -> list[int]:
+    try:
+        ids = [int(part) for part in given.replace(",", " ").split()]
+    except ValueError:
+        raise UsageError(f'--token-ids takes numbers, such as "2 5 9", not {given[:40]!r}') from None
+    if not ids:
+        raise EmptyPrompt("the prompt is empty", hint="give at least one token id")
+    return ids
+
+
+def _text(prompt: str | None) -> str:
+    """The prompt, or standard input. Raises `EmptyPrompt`; undecodable bytes are refused, not guessed at."""
+    if prompt is None or prompt == "-":
+        if sys.stdin is None or (prompt is None and is_terminal(sys.stdin)):
+            raise EmptyPrompt("there is no prompt", hint='try: dgtui generate "Write a short tale about Mia."')
+        data = sys.stdin.buffer.read()
+        try:
+            prompt = data.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            from dgtui.errors import InputRefused
+
+            raise InputRefused(
+                f"standard input is not UTF-8 (byte {error.start})", hint="convert it first, for instance with iconv"
+            ) from None
+    if not prompt.strip():
+        raise EmptyPrompt("the prompt is empty", hint='try: dgtui generate "Write a short tale about Mia."')
+    return prompt
+
+
+def _run(
+    worker: Any, loaded: "LoadedModel", settings: Any, ids: list[int], seed: int | None, max_tokens: int,
+    as_json: bool, frames: bool, record: Path | None,
+) -> int:  # fmt: skip
+    from dgtui.diffusion.job import BadJob, Job
+
+    canvas: int = loaded.model.config.canvas_length
+    room = (settings.model.context or sys.maxsize) - canvas
+    room = min(room, loaded.model.config.text_config.max_position_embeddings - canvas)
+    if len(ids) > room:
+        raise PromptTooLong(
+            f"the prompt has {len(ids):,} tokens and {max(room, 0):,} fit beside a canvas of {canvas}",
+            hint="shorten it, or raise --context where memory allows",
+        )
+    try:
+        job = Job(
+            id="generate",
+            prompt_ids=tuple(ids),
+            seed=options.new_seed() if seed is None else seed,
+            max_tokens=max_tokens,
+            settings=options.sampler_settings(settings, loaded.settings),
+        )
+    except BadJob as error:
+        raise UsageError(str(error)) from None
+
+    out = _Output(loaded, as_json or frames, frames)
+    began = time.perf_counter()
+    run: Run = worker.submit(job, out.sink if frames else None)
+    try:
+        if redrawable() and not frames:
+            from dgtui.cli.live import watch
+
+            watch(run, loaded.tokenizer.pieces)
+        finished = run.wait()
+    except KeyboardInterrupt:
+        run.control.cancel()
+        finished = run.wait()  # within one denoising step; a second Ctrl+C ends it at once
+    wall = time.perf_counter() - began
+    if record is not None:
+        _record(record, run, loaded)
+    out.result(run, finished, wall)
+    return 130 if finished.reason == "cancelled" else 0
+
+
+class _Output:
+    """Standard output: text, or JSON. Written by one thread at a time: frames while the run goes on, then the rest."""
+
+    def __init__(self, loaded: "LoadedModel", as_json: bool, frames: bool) -> None:
+        self.loaded, self.as_json, self.frames = loaded, as_json, frames
+
+    def sink(self, run: "Run", upto: int) -> None:
+        """A JSON line for the newest event, if it is a frame. Called on the model thread."""
+        from dgtui.diffusion.events import Frame
+
+        event = run.log[upto - 1]
+        if isinstance(event, Frame):
+            print(json.dumps(_frame(event, self.loaded)), flush=True)
+
+    def result(self, run: "Run", finished: "Finished", wall: float) -> None:
+        """The text, or the object."""
+        ids = finished.token_ids[0].tolist()
+        thought = self.loaded.tokenizer.split_thought(ids)
+        answer = self.loaded.tokenizer.decode_bytes(list(thought.answer_ids))
+        if self.as_json:
+            found = _object(run, finished, wall, self.loaded)
+            found |= {"text": decode_utf8(answer)}
+            if thought.thought is not None:
+                found |= {"thought": decode_utf8(thought.thought)}
+            print(json.dumps(found), flush=True)
+        elif is_terminal(sys.stdout):
+            print(sanitize(decode_utf8(answer), tabs="expand"), flush=True)
+        else:  # a pipe gets the bytes the model wrote
+            sys.stdout.flush()
+            sys.stdout.buffer.write(answer + b"\n")
+            sys.stdout.buffer.flush()
+        if redrawable() and not self.as_json:
+            note(_summary(run, finished, wall))
+            if thought.thought is not None and not answer:
+                note("it only thought: try again with --no-think, or more --max-tokens")
+
+
+def _frame(frame: "Frame", loaded: "LoadedModel") -> dict[str, Any]:
+    from dgtui.diffusion.events import Flag
+
+    accepted = int(((frame.flags & Flag.ACCEPTED) != 0).sum())
+    return {
+        "block": frame.block,
+        "step": frame.step,
+        "max_steps": frame.max_steps,
+        "text": decode_utf8(loaded.tokenizer.decode_bytes(frame.ids.tolist())),
+        "token_ids": frame.ids.tolist(),
+        "entropy": [round(e, 4) for e in frame.entropy.tolist()],
+        "accepted": accepted,
+        "mean_entropy": round(frame.mean_entropy, 6),
+        "temperature": round(frame.temperature, 6),
+        "seconds": round(frame.seconds, 6),
+    }
+
+
+def _object(run: "Run", finished: "Finished", wall: float, loaded: "LoadedModel") -> dict[str, Any]:
+    ids = finished.token_ids[0].tolist()
+    frames = run.log.frames()
+    forwards = max(1, sum(finished.steps))
+    return {
+        "text": "",
+        "token_ids": ids,
+        "steps": list(finished.steps),
+        "stop_reason": str(finished.reason),
+        "seed": run.job.seed,
+        "model": loaded.checkpoint.name,
+        "timing": {
+            "load_s": round(loaded.load_seconds, 4),
+            "first_frame_s": round(frames[0].seconds, 4) if frames else None,
+            "wall_s": round(wall, 4),
+            "tokens_per_second": round(len(ids) / wall, 2),
+            "tokens_per_forward": round(len(ids) / forwards, 3),
+        },
+    }
+
+
+def _summary(run: "Run", finished: "Finished", wall: float) -> str:
+    tokens, steps = len(finished.token_ids[0]), sum(finished.steps)
+    return (
+        f"{tokens} tokens in {wall:.2f} s · {tokens / wall:.0f} tok/s wall · {tokens / max(1, steps):.1f} tok/step · "
+        f"{steps} steps · {finished.reason} · seed {run.job.seed}"
+    )
+
+
+def _record(path: Path, run: "Run", loaded: "LoadedModel") -> None:
+    from dgtui.session import recording
+    from dgtui.session.run_pack import occurring_ids
+    from dgtui.worker import STEPPER, versions
+
+    ids = occurring_ids(run.log).tolist()
+    recording.save(
+        path,
+        run.log,
+        pieces=dict(zip(ids, loaded.tokenizer.pieces(ids), strict=True)),
+        special_ids=loaded.tokenizer.special_ids,
+        fingerprint=loaded.fingerprint,
+        model=loaded.checkpoint.name,
+        stepper=STEPPER,
+        device=str(loaded.device),
+        versions=versions(),
+    )

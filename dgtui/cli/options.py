@@ -1,0 +1,88 @@
+"""The options that commands share, and what they add up to together with environment and config file."""
+
+import secrets
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dgtui import config
+from dgtui.cli.terminal import loading, note
+
+if TYPE_CHECKING:
+    from dgtui.diffusion.job import SamplerSettings
+    from dgtui.model.loader import LoadedModel
+    from dgtui.worker import Worker
+
+_SAMPLER, _LOADING = "Sampler", "Model"
+
+Model = Annotated[
+    str | None,
+    typer.Option("--model", "-m", metavar="NAME", help="A name from `dgtui model list`, a hub id, or a folder.",
+                 rich_help_panel=_LOADING),
+]  # fmt: skip
+Device = Annotated[
+    str | None, typer.Option(metavar="NAME", help="auto, cpu, mps, cuda, cuda:1 …", rich_help_panel=_LOADING)
+]
+Context = Annotated[
+    int | None,
+    typer.Option(metavar="TOKENS", help="Most tokens of prompt and reply together.", rich_help_panel=_LOADING),
+]
+Seed = Annotated[int | None, typer.Option(metavar="N", min=0, help="The same seed and settings give the same tokens.")]
+Steps = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Most denoising steps a block (the schedule too).", rich_help_panel=_SAMPLER),
+]
+TMin = Annotated[float | None, typer.Option("--t-min", help="Temperature at the end.", rich_help_panel=_SAMPLER)]
+TMax = Annotated[float | None, typer.Option("--t-max", help="Temperature at the start.", rich_help_panel=_SAMPLER)]
+EntropyBound = Annotated[
+    float | None, typer.Option(help="Joint uncertainty accepted a step, in nats.", rich_help_panel=_SAMPLER)
+]
+Confidence = Annotated[
+    float | None, typer.Option(help="Mean entropy, in nats, below which a block may end.", rich_help_panel=_SAMPLER)
+]
+Stability = Annotated[
+    int | None, typer.Option(help="Steps the draft must stay the same to end early.", rich_help_panel=_SAMPLER)
+]
+Think = Annotated[
+    bool | None, typer.Option("--think/--no-think", help="Let the model think first.", rich_help_panel=_SAMPLER)
+]
+
+
+def merged(**flags: object) -> config.Settings:
+    """Config file, environment and options; mistakes in the first two are said on stderr."""
+    settings, problems = config.load(flags={name.replace("__", "."): value for name, value in flags.items()})
+    for problem in problems:
+        note(f"dgtui: {problem}")
+    return settings
+
+
+def new_seed() -> int:
+    """A seed that a person can read out."""
+    return secrets.randbelow(1_000_000)
+
+
+def sampler_settings(settings: config.Settings, checkpoint: "SamplerSettings") -> "SamplerSettings":
+    """What the person set, and for the rest the checkpoint's own. Raises `BadJob` when the two contradict."""
+    own = settings.sampler
+    given = {
+        "steps": own.max_steps,
+        "t_min": own.t_min,
+        "t_max": own.t_max,
+        "entropy_bound": own.entropy_bound,
+        "stability": own.stability,
+        "confidence": own.confidence,
+    }
+    return replace(checkpoint, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+
+
+def load(worker: "Worker", settings: config.Settings) -> "LoadedModel":
+    """Loads the model the person asked for, or the default; on a terminal with a line that says what is going on."""
+    from dgtui.model import catalog
+
+    checkpoint = catalog.resolve(settings.model.name)
+    with loading(checkpoint.name) as progress:
+        future = worker.load(
+            checkpoint, device=settings.model.device, context=settings.model.context, progress=progress
+        )
+        return future.result()

@@ -1,0 +1,379 @@
+"""Settings: one typed, frozen object, merged from three layers.
+
+An option on the command line wins over the environment (`DGTUI_<SECTION>_<KEY>`), which wins over `config.toml`, which
+wins over the defaults. A mistake in the file or the environment never stops the program: the value below it is used
+and a `Problem` says where and what. A mistake in an option is wrong usage and raises.
+"""
+
+import dataclasses
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+from dgtui.errors import InvalidSettings
+from dgtui.paths import config_file
+from dgtui.rules import DEVICE, KEYS, NAME, PATH, POSITIVE, SIZE, SWITCH, Rule, whole
+from dgtui.text import sanitize
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A setting that was not taken, for the person who wrote it. `str()` gives the whole message, safe to show."""
+
+    message: str
+    """What is wrong, and what is used instead."""
+    source: str
+    """The file, or the environment variable."""
+    line: int | None = None
+    """1-based line in the file, where it is known."""
+    suggestion: str | None = None
+    """The nearest valid name, if one is near."""
+
+    def __str__(self) -> str:
+        place = self.source if self.line is None else f"{self.source}:{self.line}"
+        advice = f" (did you mean {self.suggestion}?)" if self.suggestion else ""
+        return sanitize(f"{place}: {self.message}{advice}", newlines=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """`[model]`: which checkpoint, and how it is loaded."""
+
+    name: str | None = field(default=None, metadata={"rule": NAME})
+    """A name from the catalog, a hub id, or a folder. None: the real checkpoint if it is here and fits, else the
+    embedded one. Also `DGTUI_MODEL`."""
+    device: str = field(default="auto", metadata={"rule": DEVICE})
+    """Where it runs. "auto": the first GPU, else the CPU."""
+    context: int | None = field(default=None, metadata={"rule": whole(1)})
+    """Tokens of prompt and reply together. None: what the checkpoint allows and memory holds."""
+    gpu_memory: int | None = field(default=None, metadata={"rule": SIZE})
+    """Bytes of GPU memory to use at most. None: what is free."""
+    keep_quantized: bool = field(default=True, metadata={"rule": SWITCH})
+    """Keep the packed copy of a checkpoint's first load in the cache folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class SamplerSettings:
+    """`[sampler]`: how a block is denoised. None everywhere: the checkpoint's own generation_config."""
+
+    max_steps: int | None = field(default=None, metadata={"rule": whole(1)})
+    """Denoising steps of a block at most. It also stretches the temperature schedule."""
+    t_min: float | None = field(default=None, metadata={"rule": POSITIVE})
+    """Temperature of the last step."""
+    t_max: float | None = field(default=None, metadata={"rule": POSITIVE})
+    """Temperature of the first step; above `t_min`."""
+    entropy_bound: float | None = field(default=None, metadata={"rule": POSITIVE})
+    """Nats that the positions accepted in one step may sum up to."""
+    stability: int | None = field(default=None, metadata={"rule": whole(0)})
+    """Steps that the draft must stay the same before a block may end."""
+    confidence: float | None = field(default=None, metadata={"rule": POSITIVE})
+    """Mean entropy, in nats, below which a block may end."""
+    think: bool | None = field(default=None, metadata={"rule": SWITCH})
+    """Let the model think before it answers. None: the chat template's default."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScreenSettings:
+    """`[screen]`: looks and motion."""
+
+    theme: str = field(default="midnight", metadata={"rule": NAME})
+    """A theme's name, as `dgtui themes` lists them."""
+    max_fps: int = field(default=30, metadata={"rule": whole(1, 120)})
+    """Frames a second at most."""
+    reduced_motion: bool = field(default=False, metadata={"rule": SWITCH})
+    """Repaint once a block instead of once a step."""
+    mouse: bool = field(default=True, metadata={"rule": SWITCH})
+    """Take the mouse; off leaves it to the terminal's own selection."""
+    show_timeline: bool = field(default=True, metadata={"rule": SWITCH})
+    """Show the bars of mean entropy under the canvas."""
+
+
+@dataclass(frozen=True, slots=True)
+class HistorySettings:
+    """`[history]`: stored conversations."""
+
+    enabled: bool = field(default=True, metadata={"rule": SWITCH})
+    """Store conversations."""
+    path: Path | None = field(default=None, metadata={"rule": PATH})
+    """The database file. None: in the data folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeysSettings:
+    """`[keys]`: other keys for bindings."""
+
+    bindings: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    """Binding id → its keys. Ids that are not in it keep their default keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings, a section each."""
+
+    model: ModelSettings = ModelSettings()
+    """Which checkpoint, and how it is loaded."""
+    sampler: SamplerSettings = SamplerSettings()
+    """How a block is denoised."""
+    screen: ScreenSettings = ScreenSettings()
+    """Looks and motion."""
+    history: HistorySettings = HistorySettings()
+    """Stored conversations."""
+    keys: KeysSettings = KeysSettings()
+    """Other keys for bindings."""
+
+
+_RULES: Final[Mapping[str, Rule]] = {
+    f"{section.name}.{setting.name}": setting.metadata["rule"]
+    for section in dataclasses.fields(Settings)
+    for setting in dataclasses.fields(section.default)  # type: ignore[arg-type]  # every default is a section object
+    if "rule" in setting.metadata
+}
+"""Dotted name → how its value is read. `keys.*` is open-ended and not in it."""
+
+_SECTIONS: Final = tuple(section.name for section in dataclasses.fields(Settings))
+
+
+def setting_names() -> tuple[str, ...]:
+    """The dotted names of all settings but the open-ended `keys.*`, in the order of the sections."""
+    return tuple(_RULES)
+
+
+def load(
+    path: Path | None = None,
+    *,
+    env: Mapping[str, str] | None = None,
+    flags: Mapping[str, object] | None = None,
+    binding_ids: Collection[str] | None = None,
+) -> tuple[Settings, list[Problem]]:
+    """Merge file, environment and options.
+
+    Args:
+        path: The settings file; by default the person's own. It need not exist.
+        env: The environment; by default the process's. An empty variable counts as unset.
+        flags: Dotted name ("sampler.max_steps") → value from an option; None stands for "not given".
+        binding_ids: The ids that `[keys]` may name; None takes any.
+
+    Returns:
+        The settings, and what was wrong in file and environment.
+
+    Raises:
+        InvalidSettings: If an option is unknown, out of range, or contradicts the rest.
+    """
+    path = config_file() if path is None else path
+    values: dict[str, Any] = {}
+    problems: list[Problem] = []
+    for layer in (
+        _read_file(path, binding_ids, problems),
+        _read_environment(os.environ if env is None else env, binding_ids, problems),
+    ):
+        values.update(layer)
+        _drop_contradictions(values, layer, problems)
+    return _build(_with_flags(values, flags or {})), problems
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """A value that passed its rule, and where it was given."""
+
+    value: object
+    source: str
+    line: int | None = None
+
+
+def _read_file(path: Path, binding_ids: Collection[str] | None, problems: list[Problem]) -> dict[str, _Given]:
+    try:
+        source = path.read_bytes().decode("utf-8-sig")
+        table = tomllib.loads(source)
+    except FileNotFoundError:
+        return {}
+    except tomllib.TOMLDecodeError as error:
+        reason, _, place = str(error).partition(" (at ")
+        line = re.search(r"line (\d+)", place)
+        number = int(line[1]) if line else source.count("\n") + 1
+        problems.append(Problem(f"not TOML, so the file is not used: {reason}", str(path), number))
+        return {}
+    except UnicodeDecodeError as error:
+        number = error.object[: error.start].count(b"\n") + 1
+        problems.append(Problem("not UTF-8, so the file is not used", str(path), number))
+        return {}
+    except OSError as error:
+        problems.append(Problem(f"cannot be read, so it is not used: {error.strerror or error}", str(path)))
+        return {}
+
+    taken: dict[str, _Given] = {}
+    for name, value in _flatten(table):
+        line_number = _line_of(name, source)
+        problem = _unknown(name, binding_ids)
+        if problem is None:
+            try:
+                taken[name] = _Given(_rule(name).read(value), str(path), line_number)
+                continue
+            except ValueError:
+                problem = f"{name} must be {_rule(name).expects}; not used", None
+        problems.append(Problem(problem[0], str(path), line_number, problem[1]))
+    return taken
+
+
+def _read_environment(
+    env: Mapping[str, str], binding_ids: Collection[str] | None, problems: list[Problem]
+) -> dict[str, _Given]:
+    taken: dict[str, _Given] = {}
+    # DGTUI_MODEL is the documented name, so it comes last and wins over DGTUI_MODEL_NAME.
+    for variable in sorted(env, key=lambda name: (name == "DGTUI_MODEL", name)):
+        text = env[variable]
+        name = _name_of_variable(variable, binding_ids)
+        if name is None or not text:
+            continue
+        problem = _unknown(name, binding_ids)
+        if problem is not None:
+            suggestion = problem[1] and "DGTUI_" + re.sub(r"\W", "_", problem[1]).upper()
+            problems.append(Problem("unknown setting; not used", variable, suggestion=suggestion))
+            continue
+        rule = _rule(name)
+        try:
+            taken[name] = _Given(rule.read(rule.from_text(text)), variable)
+        except ValueError:
+            problems.append(Problem(f"must be {rule.expects}; not used", variable))
+    return taken
+
+
+def _name_of_variable(variable: str, binding_ids: Collection[str] | None) -> str | None:
+    """The dotted name a variable stands for, or None if it is not about settings."""
+    if variable == "DGTUI_MODEL":
+        return "model.name"
+    match = re.fullmatch(rf"DGTUI_({'|'.join(_SECTIONS).upper()})_([A-Z0-9_]+)", variable)
+    if match is None:
+        return None
+    section, key = match[1].lower(), match[2].lower()
+    if section != "keys":
+        return f"{section}.{key}"
+    for binding in binding_ids or ():
+        if re.sub(r"\W", "_", binding).lower() == key:
+            return f"keys.{binding}"
+    return f"keys.{key.replace('_', '.', 1)}"
+
+
+def _with_flags(values: dict[str, _Given], flags: Mapping[str, object]) -> dict[str, _Given]:
+    values = dict(values)
+    for name, value in flags.items():
+        if value is None:
+            continue
+        if name not in _RULES:
+            raise InvalidSettings(f"there is no setting {name}", hint=_did_you_mean(_nearest(name, _RULES)))
+        try:
+            values[name] = _Given(_RULES[name].read(value), "option")
+        except ValueError:
+            raise InvalidSettings(f"{name} must be {_RULES[name].expects}, not {value!r}") from None
+    if (wrong := _contradiction(values)) is not None:
+        raise InvalidSettings(wrong, hint="give both, --t-min and --t-max")
+    return values
+
+
+def _drop_contradictions(values: dict[str, _Given], layer: Mapping[str, _Given], problems: list[Problem]) -> None:
+    """Take both temperatures back where the newest layer made them contradict each other."""
+    if (wrong := _contradiction(values)) is None:
+        return
+    culprit = layer.get("sampler.t_max") or layer["sampler.t_min"]
+    del values["sampler.t_min"], values["sampler.t_max"]
+    problems.append(Problem(f"{wrong}; neither is used", culprit.source, culprit.line))
+
+
+def _contradiction(values: Mapping[str, _Given]) -> str | None:
+    low, high = values.get("sampler.t_min"), values.get("sampler.t_max")
+    if low is None or high is None or high.value > low.value:  # type: ignore[operator]  # both are floats by their rule
+        return None
+    return f"sampler.t_max ({high.value}) must be above sampler.t_min ({low.value})"
+
+
+def _build(values: Mapping[str, _Given]) -> Settings:
+    sections: dict[str, dict[str, Any]] = {section: {} for section in _SECTIONS}
+    for name, given in values.items():
+        section, key = name.split(".", 1)
+        sections[section][key] = given.value
+    return Settings(
+        ModelSettings(**sections["model"]),
+        SamplerSettings(**sections["sampler"]),
+        ScreenSettings(**sections["screen"]),
+        HistorySettings(**sections["history"]),
+        KeysSettings(MappingProxyType(sections["keys"])),
+    )
+
+
+def _rule(name: str) -> Rule:
+    return _RULES.get(name, KEYS)
+
+
+def _flatten(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names and values. In `[keys]`, `canvas.pin = "p"` without quotes is a table, and means the same."""
+    for key, value in table.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict) and (not prefix or name.startswith("keys.")):
+            yield from _flatten(value, f"{name}.")
+        else:
+            yield name, value
+
+
+def _unknown(name: str, binding_ids: Collection[str] | None) -> tuple[str, str | None] | None:
+    """A message and the nearest valid name, or None if the name is valid."""
+    section, _, key = name.partition(".")
+    if section == "keys" and key:
+        if binding_ids is None or key in binding_ids:
+            return None
+        return f"unknown binding {key}; not used", _nearest(key, binding_ids)
+    if name in _RULES:
+        return None
+    if name in _SECTIONS:
+        return f"{name} is a section, to be written as [{name}]; not used", None
+    if section not in _SECTIONS and key and (near := _nearest(section, _SECTIONS)):
+        return f"unknown section {section}; {name} is not used", f"{near}.{key}" if f"{near}.{key}" in _RULES else near
+    return f"unknown setting {name}; not used", _nearest(name, _RULES)
+
+
+def _nearest(name: str, names: Collection[str]) -> str | None:
+    """The valid name most like `name`, also where only the section was forgotten or mistaken."""
+    key = name.rpartition(".")[2]
+    same_key = [candidate for candidate in names if candidate.rpartition(".")[2] == key]
+    near = same_key or difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if not near:
+        by_key = {candidate.rpartition(".")[2]: candidate for candidate in names}
+        near = [by_key[match] for match in difflib.get_close_matches(key, by_key, n=1, cutoff=0.75)]
+    return near[0] if near else None
+
+
+def _did_you_mean(suggestion: str | None) -> str:
+    return f"did you mean {suggestion}?" if suggestion else ""
+
+
+_HEADER: Final = re.compile(r"\s*\[\[?\s*([^\[\]]+?)\s*\]")
+_KEY: Final = re.compile(r"""\s*((?:[\w.-]|\s*\.\s*|"[^"]*"|'[^']*')+?)\s*=""")
+
+
+def _line_of(name: str, source: str) -> int | None:
+    """The line that sets a dotted name: tomllib does not tell.
+
+    A scan that knows headers and keys is enough: the text is valid TOML, and a wrong guess (inside a multi-line
+    string) only misplaces a message. A value in an inline table is placed at the table.
+    """
+    section = ""
+    best: tuple[int, int] | None = None  # length of the matched name, line
+    for number, line in enumerate(source.split("\n"), start=1):
+        if header := _HEADER.match(line):
+            section = _bare(header[1])
+            found = section
+        elif key := _KEY.match(line):
+            found = f"{section}.{_bare(key[1])}".removeprefix(".")
+        else:
+            continue
+        if (name == found or name.startswith(f"{found}.")) and (best is None or len(found) > best[0]):
+            best = len(found), number
+    return best[1] if best else None
+
+
+def _bare(key: str) -> str:
+    return re.sub(r"""\s*\.\s*|["']""", lambda match: "." if "." in match[0] else "", key)

@@ -1,0 +1,1 @@
+"""The algorithm: token ids in, events out. Knows no text, no files, no screen, no transformers."""

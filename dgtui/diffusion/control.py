@@ -1,0 +1,71 @@
+"""The way back into a running job: flags and amendments, read between denoising steps. Safe from any thread."""
+
+import threading
+from collections import deque
+
+from dgtui.diffusion.job import Amendment
+
+
+class Control:
+    """Held by whoever steers; the engine asks it before every step."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._cancelled = False
+        self._paused = False
+        self._single = 0
+        self._amendments: deque[Amendment] = deque()
+
+    @property
+    def cancelled(self) -> bool:
+        """Somebody asked to stop."""
+        return self._cancelled
+
+    @property
+    def paused(self) -> bool:
+        """The run is held before its next step."""
+        return self._paused
+
+    def cancel(self) -> None:
+        """Ends the run before its next step."""
+        with self._changed:
+            self._cancelled = True
+            self._changed.notify_all()
+
+    def pause(self) -> None:
+        """Holds the run before its next step."""
+        with self._changed:
+            self._paused = True
+
+    def resume(self) -> None:
+        """Lets a held run go on."""
+        with self._changed:
+            self._paused, self._single = False, 0
+            self._changed.notify_all()
+
+    def step(self) -> None:
+        """Lets a held run take one step; nothing to a run that is not held."""
+        with self._changed:
+            self._single += self._paused
+            self._changed.notify_all()
+
+    def amend(self, amendment: Amendment) -> None:
+        """Changes a position before the next step, while held too."""
+        with self._changed:
+            self._amendments.append(amendment)
+            self._changed.notify_all()
+
+    def wait(self) -> tuple[list[Amendment], bool]:
+        """Blocks while the run is held and nothing happens: the amendments that came in, and whether to go on.
+
+        To be called again until it says to go on (or the run is cancelled, which counts as going on).
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._amendments or self._cancelled or not self._paused or self._single)
+            amendments = list(self._amendments)
+            self._amendments.clear()
+            go = self._cancelled or not self._paused
+            if not go and self._single:
+                self._single -= 1
+                go = True
+            return amendments, go

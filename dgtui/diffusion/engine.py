@@ -1,0 +1,223 @@
+"""The two loops, as one generator of events: blocks, and within a block denoising steps, over a `Stepper`.
+
+    1. Make prompt and finished blocks the prefix.
+    2. For every block:
+        a. lay out the canvas (noise, or noise among what is pinned),
+        b. take denoising steps until every candidate is done or the steps are used up; before each step read the
+           control: amendments, pause, cancel,
+        c. the argmax canvas is the block's result; stop at an end-of-sequence id or when `max_tokens` is reached,
+        d. append it to the prefix.
+
+The engine holds nothing but the run's course; the stepper owns canvas, prefix and random streams.
+"""
+
+import time
+from collections.abc import Iterator
+from typing import cast
+
+import numpy as np
+
+from dgtui.diffusion.control import Control
+from dgtui.diffusion.events import (
+    Action,
+    Amended,
+    BlockFinished,
+    BlockStarted,
+    Event,
+    Finished,
+    Flag,
+    Frame,
+    Ids,
+    StopReason,
+)
+from dgtui.diffusion.job import Amendment, BadJob, Job, Start
+from dgtui.diffusion.schedule import entry_step
+from dgtui.diffusion.stepper import CandidateStep, Stepper, derived_seed
+
+
+class PinViolated(AssertionError):
+    """A pinned position changed: a defect of the stepper, never of the user."""
+
+
+def cut(ids: Ids, stop_ids: frozenset[int], max_tokens: int) -> tuple[Ids, bool]:
+    """`ids` up to and without the first stop id, at most `max_tokens`; and whether a stop id came within that."""
+    stops = np.flatnonzero(np.isin(ids, list(stop_ids)))
+    end = int(stops[0]) if len(stops) else len(ids)
+    kept = ids[: min(end, max_tokens)]
+    kept.flags.writeable = False
+    return kept, bool(len(stops)) and end <= max_tokens
+
+
+def run(stepper: Stepper, job: Job, control: Control | None = None) -> Iterator[Event]:
+    """Runs a job. Raises `BadJob` before the first event when it does not fit the model."""
+    _check(stepper, job)
+    return _Run(stepper, job, control or Control()).events()
+
+
+def _check(stepper: Stepper, job: Job) -> None:
+    length = stepper.canvas_length
+    known = [*job.prompt_ids, *(i for block in job.blocks for i in block), *(job.start.ids or ())]
+    room = stepper.max_context - length - len(job.prompt_ids) - len(job.blocks) * length
+    for wrong, message in (
+        (
+            min(known) < 0 or max(known) >= stepper.vocab_size,
+            f"a token id is outside the vocabulary of {stepper.vocab_size}",
+        ),
+        (
+            job.start.ids is not None and len(job.start.ids) != length,
+            f"the start canvas has {len(job.start.ids or ())} ids: this model's canvas has {length}",
+        ),
+        (any(not 0 <= p < length for p in job.start.pinned), f"a pin is outside the canvas of {length}"),
+        (any(len(block) != length for block in job.blocks), f"a finished block must have {length} ids"),
+        (
+            room < 0,
+            f"the prompt has {len(job.prompt_ids)} tokens: with a canvas of {length} at most "
+            f"{stepper.max_context - length} fit this model's context",
+        ),
+    ):
+        if wrong:
+            raise BadJob(message)
+
+
+class _Run:
+    """The course of one run."""
+
+    def __init__(self, stepper: Stepper, job: Job, control: Control) -> None:
+        self.stepper, self.job, self.control = stepper, job, control
+        self.began = time.perf_counter()
+        self.pins: list[dict[int, int]] = []
+        self.last: dict[int, CandidateStep] = {}
+        self.written = [list(job.blocks) for _ in range(job.candidates)]
+        self.steps: list[int] = []
+
+    def seconds(self) -> float:
+        return time.perf_counter() - self.began
+
+    def events(self) -> Iterator[Event]:
+        job, stepper = self.job, self.stepper
+        for i in range(job.candidates):
+            stepper.seed(i, derived_seed(job.seed, i))
+        stepper.encode([*job.prompt_ids, *(i for block in job.blocks for i in block)])
+        block = len(job.blocks)
+        start = job.start
+        while True:
+            yield from self._block(block, start)
+            start = Start()
+            if reason := self._reason(block):
+                tokens = tuple(self._tokens(i)[0] for i in range(job.candidates))
+                yield Finished(job.id, reason, tokens, tuple(self.steps), self.seconds())
+                return
+            stepper.commit(np.asarray(self.written[0][-1], dtype=np.int32))
+            block += 1
+
+    def _tokens(self, candidate: int) -> tuple[Ids, bool]:
+        ids = np.asarray([i for block in self.written[candidate] for i in block], dtype=np.int32)
+        return cut(ids, self.stepper.stop_ids, self.job.max_tokens)
+
+    def _reason(self, block: int) -> StopReason | None:
+        if self.control.cancelled:
+            return StopReason.CANCELLED
+        ended = [self._tokens(i)[1] for i in range(self.job.candidates)]
+        if all(ended):
+            return StopReason.EOS
+        length = self.stepper.canvas_length
+        full = len(self.job.prompt_ids) + (block + 2) * length > self.stepper.max_context
+        if self.job.candidates > 1 or (block + 1) * length >= self.job.max_tokens or full:
+            return StopReason.LENGTH
+        return None
+
+    def _block(self, block: int, start: Start) -> Iterator[Event]:
+        job, stepper = self.job, self.stepper
+        fork = job.fork if block == len(job.blocks) else None
+        if fork:
+            stepper.restore_rng(0, fork.rng)
+        rng = tuple(stepper.rng_state(i) for i in range(job.candidates))
+        canvases = stepper.begin(start, job.settings, job.candidates)
+        remaining = entry_step(start.strength, job.settings.steps)
+        length = stepper.canvas_length
+        pinned = np.zeros(length, dtype=np.bool_)
+        pinned[list(start.pinned)] = True
+        pinned.flags.writeable = False
+        held = {p: cast(tuple[int, ...], start.ids)[p] for p in start.pinned}
+        self.pins, self.last = [dict(held) for _ in range(job.candidates)], {}
+        yield BlockStarted(job.id, block, tuple(canvases), pinned, rng, job.settings.steps, remaining, self.seconds())
+
+        running = set(range(job.candidates))
+        if len(held) == length:  # nothing is free: the canvas is its own result
+            remaining = 0
+            running.clear()
+        done_at: dict[int, int] = {}
+        taken = 0
+        replayed = list(fork.amendments) if fork else []
+        reseeds = dict(fork.reseeds) if fork else {}
+        if 0 in reseeds:
+            stepper.seed(0, reseeds[0])
+        while taken < remaining and running:
+            while replayed and replayed[0][0] == taken:
+                yield from self._amend(replayed.pop(0)[1], block, taken, running)
+            go = False
+            while not go:
+                amendments, go = self.control.wait()
+                for amendment in amendments:
+                    yield from self._amend(amendment, block, taken, running)
+            if self.control.cancelled:
+                break
+            taken += 1
+            for step in stepper.step():
+                self._hold_to_pins(step)
+                self.last[step.candidate] = step
+                yield self._frame(step, block, taken)
+                if step.done:
+                    running.discard(step.candidate)
+                    done_at[step.candidate] = taken
+            if taken in reseeds:  # behind the last step, too: the next block draws from the new seed
+                stepper.seed(0, reseeds[taken])
+
+        self.steps.append(taken)
+        for i in range(job.candidates):
+            ids = self.last[i].ids if i in self.last else canvases[i]
+            if i in self.last or len(held) == length:
+                self.written[i].append(tuple(ids.tolist()))
+                yield BlockFinished(job.id, i, block, ids, done_at.get(i, taken), i not in running, self.seconds())
+
+    def _amend(self, amendment: Amendment, block: int, taken: int, running: set[int]) -> Iterator[Event]:
+        if amendment.block not in (None, block):
+            return
+        if amendment.candidate not in running or not 0 <= amendment.position < self.stepper.canvas_length:
+            return
+        if amendment.token is not None and not 0 <= amendment.token < self.stepper.vocab_size:
+            return
+        token = self.stepper.amend(amendment)
+        pins = self.pins[amendment.candidate]
+        if amendment.action is Action.PIN:
+            pins[amendment.position] = token
+        else:
+            pins.pop(amendment.position, None)
+        yield Amended(self.job.id, amendment.candidate, block, taken, amendment.position, amendment.action, token)
+
+    def _hold_to_pins(self, step: CandidateStep) -> None:
+        pins = self.pins[step.candidate]
+        if pins:
+            where = np.fromiter(pins, dtype=np.intp)
+            held = np.fromiter(pins.values(), dtype=np.int32)
+            marked = (step.flags[where] & Flag.PINNED).astype(bool)
+            if not ((step.ids[where] == held).all() and (step.canvas[where] == held).all() and marked.all()):
+                raise PinViolated(f"a pinned position of candidate {step.candidate} changed")
+
+    def _frame(self, step: CandidateStep, block: int, taken: int) -> Frame:
+        return Frame(
+            job=self.job.id,
+            candidate=step.candidate,
+            block=block,
+            step=taken,
+            max_steps=self.job.settings.steps,
+            ids=step.ids,
+            canvas=step.canvas,
+            entropy=step.entropy,
+            flags=step.flags,
+            top_ids=step.top_ids,
+            top_probs=step.top_probs,
+            mean_entropy=step.mean_entropy,
+            temperature=step.temperature,
+            seconds=self.seconds(),
+        )

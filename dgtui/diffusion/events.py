@@ -1,0 +1,135 @@
+"""What a run tells the world: frozen, plain data, never a tensor. Arrays are small, on the host and read-only.
+
+Order of a run: for every block `BlockStarted`, then `Frame`s (one a candidate and denoising step) with `Amended`
+between them where a person stepped in, then `BlockFinished` (one a candidate); at the end one `Finished`.
+"""
+
+from dataclasses import dataclass
+from enum import IntFlag, StrEnum
+
+import numpy as np
+import numpy.typing as npt
+
+Ids = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float32]
+
+
+class Flag(IntFlag):
+    """State of a position in a frame."""
+
+    PINNED = 1
+    "held by a person"
+    ACCEPTED = 2
+    "certain enough in this step to be kept as sampled"
+    RENOISED = 4
+    "redrawn at random for the next step"
+    CHANGED = 8
+    "the draft differs from the step before"
+
+
+class Action(StrEnum):
+    """What an amendment does to a position."""
+
+    PIN = "pin"
+    "hold the token that is given, or the draft's"
+    UNPIN = "unpin"
+    "free it"
+
+
+class StopReason(StrEnum):
+    """Why a run ended."""
+
+    EOS = "eos"
+    "an end-of-sequence id was written"
+    LENGTH = "length"
+    "max_tokens, or the context, is full"
+    CANCELLED = "cancelled"
+    "somebody asked"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BlockStarted:
+    """A canvas was laid out. `rng` holds each candidate's generator state *before* the canvas was drawn."""
+
+    job: str
+    block: int
+    canvas: tuple[Ids, ...]
+    pinned: npt.NDArray[np.bool_]
+    rng: tuple[bytes, ...]
+    max_steps: int
+    remaining: int
+    "steps left when entering the loop: max_steps at full strength"
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One denoising step of one candidate. Arrays over the C canvas positions."""
+
+    job: str
+    candidate: int
+    block: int
+    step: int
+    "1 for the first one taken; a run at less than full strength enters the schedule later"
+    max_steps: int
+    ids: Ids
+    "(C,) argmax draft"
+    canvas: Ids
+    "(C,) what the model sees in the next step: accepted samples, noise, pins"
+    entropy: Floats
+    "(C,) nats, of the temperature-scaled distribution"
+    flags: npt.NDArray[np.uint8]
+    "(C,) combinations of Flag"
+    top_ids: Ids
+    "(C, K) most probable ids, best first"
+    top_probs: Floats
+    "(C, K) their probabilities"
+    mean_entropy: float
+    "nats, over the free positions"
+    temperature: float
+    seconds: float
+    "since the run started"
+
+
+@dataclass(frozen=True, slots=True)
+class Amended:
+    """A person pinned, typed or freed a position between two steps."""
+
+    job: str
+    candidate: int
+    block: int
+    step: int
+    "the step after which it took effect; 0: before the first"
+    position: int
+    action: Action
+    token: int
+    "the id that is held, or was freed"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BlockFinished:
+    """A candidate's canvas is done: `ids` is the argmax canvas, pins included."""
+
+    job: str
+    candidate: int
+    block: int
+    ids: Ids
+    steps: int
+    settled: bool
+    "stable and confident, rather than out of steps or cancelled"
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Finished:
+    """The end of a run. `token_ids` of each candidate: up to and without the first stop id, at most `max_tokens`."""
+
+    job: str
+    reason: StopReason
+    token_ids: tuple[Ids, ...]
+    steps: tuple[int, ...]
+    "denoising steps of each block (of candidate 0)"
+    seconds: float
+
+
+Event = BlockStarted | Frame | Amended | BlockFinished | Finished

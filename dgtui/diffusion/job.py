@@ -1,0 +1,115 @@
+"""What is asked of a run: plain data, checked once when it is made. A wrong value is a `BadJob` that names it."""
+
+from dataclasses import dataclass, field
+
+from dgtui.diffusion.events import Action
+
+
+class BadJob(ValueError):
+    """A job that cannot be run as asked; the message says what would be right."""
+
+
+@dataclass(frozen=True, slots=True)
+class SamplerSettings:
+    """The sampler's settings; defaults are those of the published checkpoint."""
+
+    steps: int = 48
+    "most denoising steps a block; also the length of the temperature schedule"
+    t_min: float = 0.4
+    "temperature towards the last step"
+    t_max: float = 0.8
+    "temperature at the first step"
+    entropy_bound: float = 0.1
+    "nats of joint uncertainty accepted a step"
+    stability: int = 1
+    "steps the draft must stay the same before a block may stop; -1: never stop early"
+    confidence: float = 0.005
+    "mean entropy (nats, over free positions) under which a block may stop"
+    top_k: int = 8
+    "alternatives kept for each position of a frame"
+
+    def __post_init__(self) -> None:
+        for wrong, message in (
+            (self.steps < 1, f"steps is {self.steps}: it must be 1 or more"),
+            (not self.t_min > 0, f"t_min is {self.t_min}: it must be above 0"),
+            (not self.t_max >= self.t_min, f"t_max is {self.t_max}: it must be t_min ({self.t_min}) or more"),
+            (not self.entropy_bound > 0, f"entropy_bound is {self.entropy_bound}: it must be above 0"),
+            (self.stability < -1, f"stability is {self.stability}: it must be 0 or more, or -1 for never"),
+            (not self.confidence > 0, f"confidence is {self.confidence}: it must be above 0"),
+            (self.top_k < 1, f"top_k is {self.top_k}: it must be 1 or more"),
+        ):
+            if wrong:
+                raise BadJob(message)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """How the first block is laid out; the default is pure noise.
+
+    `ids` are what the canvas held before, and needed where anything is pinned or strength is below 1. Of the free
+    positions a fraction `strength` in (0, 1] becomes noise and the loop is entered at step strength·N.
+    """
+
+    ids: tuple[int, ...] | None = None
+    pinned: frozenset[int] = frozenset()
+    strength: float = 1.0
+    noised: bool = False
+    "the ids are a canvas from inside a run, its noise in it: none is added"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.strength <= 1:
+            raise BadJob(f"strength is {self.strength}: it must be above 0 and at most 1")
+        if self.ids is None and (self.pinned or self.strength < 1 or self.noised):
+            raise BadJob("pins, or a strength below 1, need the ids of the canvas")
+
+
+@dataclass(frozen=True, slots=True)
+class Amendment:
+    """Something to do to a position between two steps; `token` None pins what the draft has there."""
+
+    position: int
+    action: Action
+    token: int | None = None
+    candidate: int = 0
+    block: int | None = None
+    "the block it is meant for, dropped if that is over when it comes; None: whichever runs"
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """The part of another run that this one repeats before it goes its own way.
+
+    `rng` is the generator state at the block's start; `amendments` are (step, amendment) in order; `reseeds` are
+    (step, seed): after that many steps the generator starts again from that seed.
+    """
+
+    rng: bytes
+    amendments: tuple[tuple[int, Amendment], ...]
+    reseeds: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A run: continue `prompt_ids` (and `blocks`, finished canvases that open the reply) block by block."""
+
+    id: str
+    prompt_ids: tuple[int, ...]
+    seed: int
+    max_tokens: int = 256
+    settings: SamplerSettings = field(default_factory=SamplerSettings)
+    candidates: int = 1
+    "canvases refined at once over one prefix; more than one ends after its first block"
+    start: Start = field(default_factory=Start)
+    blocks: tuple[tuple[int, ...], ...] = ()
+    fork: Fork | None = None
+
+    def __post_init__(self) -> None:
+        for wrong, message in (
+            (not self.prompt_ids, "the prompt has no tokens"),
+            (self.max_tokens < 1, f"max_tokens is {self.max_tokens}: it must be 1 or more"),
+            (self.candidates < 1, f"candidates is {self.candidates}: it must be 1 or more"),
+            (not 0 <= self.seed < 2**63, f"seed is {self.seed}: it must be from 0 to 2^63 - 1"),
+            (self.fork is not None and self.candidates > 1, "a fork has one candidate"),
+        ):
+            if wrong:
+                raise BadJob(message)

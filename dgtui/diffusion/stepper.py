@@ -1,0 +1,261 @@
+"""One denoising step: the protocols, and the reference stepper (logits from a `Denoiser`, then `sampler`).
+
+Shapes: B candidates, C canvas positions, V vocabulary. Tensors stay behind these protocols; what comes out is small
+arrays on the host.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from dgtui.diffusion import sampler, schedule
+from dgtui.diffusion.canvas import Canvas
+from dgtui.diffusion.events import Action, Flag, Floats, Ids
+from dgtui.diffusion.job import Amendment, SamplerSettings, Start
+from dgtui.diffusion.stopping import StableAndConfident
+
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+
+class Denoiser(Protocol):
+    """A model: an encoder that remembers a prefix, and a decoder that sees it and a whole canvas."""
+
+    canvas_length: int
+    vocab_size: int
+    device: torch.device
+    stop_ids: frozenset[int]
+    max_context: int
+    "most ids of prefix and canvas together"
+
+    def encode(self, ids: Sequence[int]) -> None:
+        """Makes `ids` the prefix, reusing what it has in common with the present one."""
+
+    def logits(self, canvas_ids: torch.Tensor, self_conditioning: torch.Tensor | None) -> torch.Tensor:
+        """(B, C) ids and the last step's scaled logits (B, C, V), or None at first → logits (B, C, V) in fp32."""
+
+    def commit(self, ids: Sequence[int]) -> None:
+        """Appends a finished canvas to the prefix."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CandidateStep:
+    """What one step did to one candidate; see `events.Frame` for the arrays."""
+
+    candidate: int
+    ids: Ids
+    canvas: Ids
+    entropy: Floats
+    flags: npt.NDArray[np.uint8]
+    top_ids: Ids
+    top_probs: Floats
+    mean_entropy: float
+    temperature: float
+    done: bool
+    "stable and confident"
+
+
+class Stepper(Protocol):
+    """What the engine drives. A stepper owns the canvas of the running block and the random streams."""
+
+    canvas_length: int
+    vocab_size: int
+    stop_ids: frozenset[int]
+    max_context: int
+
+    def encode(self, ids: Sequence[int]) -> None:
+        """Makes `ids` the prefix."""
+
+    def seed(self, candidate: int, seed: int) -> None:
+        """Starts a candidate's random stream."""
+
+    def rng_state(self, candidate: int) -> bytes:
+        """The state of a candidate's random stream."""
+
+    def restore_rng(self, candidate: int, state: bytes) -> None:
+        """Puts a random stream back to a state."""
+
+    def begin(self, start: Start, settings: SamplerSettings, candidates: int) -> list[Ids]:
+        """Lays out a block: the canvases (C,), one a candidate."""
+
+    def step(self) -> list[CandidateStep]:
+        """One denoising step of every candidate that is not done; at most as many calls as `remaining`."""
+
+    def amend(self, amendment: Amendment) -> int:
+        """Pins or frees a position of a running candidate; the id that is held or was freed."""
+
+    def commit(self, ids: Ids) -> None:
+        """Appends the finished canvas to the prefix."""
+
+
+def derived_seed(seed: int, candidate: int) -> int:
+    """The seed of candidate i: the run's own for the first, a hash of (seed, i) for the others."""
+    if candidate == 0:
+        return seed
+    digest = hashlib.blake2b(f"{seed}:{candidate}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+class ReferenceStepper:
+    """Logits from a `Denoiser`, everything else in plain PyTorch; token for token what transformers' `generate` does.
+
+    Draws from one `torch.Generator` a candidate in `generate`'s order: canvas, then per step samples, noise.
+    """
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        self.denoiser = denoiser
+        self.canvas_length, self.vocab_size = denoiser.canvas_length, denoiser.vocab_size
+        self.stop_ids, self.max_context = denoiser.stop_ids, denoiser.max_context
+        self._rng: dict[int, torch.Generator] = {}
+
+    def encode(self, ids: Sequence[int]) -> None:
+        """Makes `ids` the prefix."""
+        self.denoiser.encode(ids)
+
+    def commit(self, ids: Ids) -> None:
+        """Appends the finished canvas to the prefix."""
+        self.denoiser.commit(ids.tolist())
+
+    def seed(self, candidate: int, seed: int) -> None:
+        """Starts a candidate's random stream."""
+        self._rng[candidate] = torch.Generator(self.denoiser.device).manual_seed(seed)
+
+    def rng_state(self, candidate: int) -> bytes:
+        """The state of a candidate's random stream."""
+        return self._rng[candidate].get_state().numpy().tobytes()
+
+    def restore_rng(self, candidate: int, state: bytes) -> None:
+        """Puts a random stream back to a state."""
+        self._rng[candidate].set_state(torch.frombuffer(bytearray(state), dtype=torch.uint8))
+
+    def begin(self, start: Start, settings: SamplerSettings, candidates: int) -> list[Ids]:
+        """Lays out a block of pure noise, or of noise among what `start` holds."""
+        device, length = self.denoiser.device, self.canvas_length
+        ids = torch.stack([sampler.noise(length, self.vocab_size, self._rng[i]) for i in range(candidates)])
+        pinned = torch.zeros((candidates, length), dtype=torch.bool, device=device)
+        if start.ids is not None:
+            before = torch.tensor(start.ids, device=device)
+            pinned[:, list(start.pinned)] = True
+            kept = pinned.clone()
+            if start.noised:
+                kept[:] = True
+            elif start.strength < 1:
+                for i in range(candidates):
+                    kept[i] |= torch.rand(length, generator=self._rng[i], device=device) >= start.strength
+            ids = torch.where(kept, before, ids)
+        self._canvas = Canvas(ids, pinned)
+        self._settings = settings
+        self._remaining = schedule.entry_step(start.strength, settings.steps)
+        self._stopping = StableAndConfident(settings.stability, settings.confidence)
+        self._running = torch.arange(candidates, device=device)
+        self._draft = ids.clone()
+        self._first = True
+        self._conditioning: torch.Tensor | None = None
+        return [_frozen(row, np.int32) for row in ids.cpu().numpy()]
+
+    def amend(self, amendment: Amendment) -> int:
+        """Pins or frees a position; a pin also carries itself in the self-conditioning from the next step on."""
+        row, position = amendment.candidate, amendment.position
+        if amendment.action is Action.UNPIN:
+            self._canvas.unpin(row, position)
+            return int(self._canvas.ids[row, position])
+        token = int(self._draft[row, position]) if amendment.token is None else amendment.token
+        self._canvas.pin(row, position, token)
+        self._draft[row, position] = token
+        return token
+
+    @torch.inference_mode()
+    def step(self) -> list[CandidateStep]:
+        """One denoising step of the candidates that are not done, and what it did."""
+        return self._report(self.advance())
+
+    def advance(self) -> "_Step":
+        """One forward of the running candidates, then acceptance, renoising and stopping; all on the device."""
+        settings, canvas, rows = self._settings, self._canvas, self._running
+        temperature = schedule.temperature(self._remaining, settings.steps, settings.t_min, settings.t_max)
+        self._remaining -= 1
+        pinned, held = canvas.pinned[rows], canvas.held[rows]
+        if self._conditioning is not None:  # a pin set since the last step must not be contradicted by it
+            sampler.hold(self._conditioning, held, pinned)
+
+        scaled = self.denoiser.logits(canvas.ids[rows], self._conditioning).div_(temperature)
+        sampler.hold(scaled, held, pinned)
+        probs, entropy = sampler.distribution(scaled)
+        draft = torch.where(pinned, held, scaled.argmax(-1))
+
+        samples, fresh = [], []
+        for i, row in enumerate(rows.tolist()):  # a candidate's draws do not depend on how many run beside it
+            samples.append(sampler.draw(probs[i], self._rng[row]))
+            fresh.append(sampler.noise(self.canvas_length, self.vocab_size, self._rng[row]))
+        accepted = sampler.accept(entropy, settings.entropy_bound)
+        canvas.set_free(rows, torch.where(accepted, torch.stack(samples), torch.stack(fresh)))
+
+        changed = draft != self._draft[rows]
+        if self._first:
+            changed, self._first = torch.zeros_like(changed), False
+        self._draft[rows] = draft
+        # transformers takes the mean over all positions; with nothing pinned this is the same sum over the same count
+        mean_entropy = entropy.sum(-1) / (~pinned).sum(-1).clamp_min(1)
+        if settings.stability < 0:
+            done = torch.zeros_like(rows, dtype=torch.bool)
+        else:
+            done = self._stopping.update(self._draft.clone(), mean_entropy, rows)
+        self._conditioning = scaled[~done] if done.any() else scaled
+        self._running = rows[~done]
+        return _Step(rows, temperature, probs, entropy, draft, pinned, accepted, changed, mean_entropy, done)
+
+    def _report(self, step: "_Step") -> list[CandidateStep]:
+        """A step reduced on the device and copied to the host in one small piece."""
+        top_probs, top_ids = step.probs.topk(min(self._settings.top_k, self.vocab_size), dim=-1)
+        flags = (
+            step.pinned * int(Flag.PINNED)
+            + (step.accepted & ~step.pinned) * int(Flag.ACCEPTED)
+            + (~step.accepted & ~step.pinned) * int(Flag.RENOISED)
+            + step.changed * int(Flag.CHANGED)
+        )
+        columns = [step.draft, self._canvas.ids[step.rows], flags, step.entropy]
+        packed = torch.cat([*(c.float().unsqueeze(-1) for c in columns), top_ids.float(), top_probs], dim=-1)
+        host = packed.cpu().numpy()  # ids stay exact in fp32 up to 2^24
+        means, ends = step.mean_entropy.tolist(), step.done.tolist()
+        k = top_probs.shape[-1]
+        return [
+            CandidateStep(
+                candidate=row,
+                ids=_frozen(host[i, :, 0], np.int32),
+                canvas=_frozen(host[i, :, 1], np.int32),
+                flags=_frozen(host[i, :, 2], np.uint8),
+                entropy=_frozen(host[i, :, 3], np.float32),
+                top_ids=_frozen(host[i, :, 4 : 4 + k], np.int32),
+                top_probs=_frozen(host[i, :, 4 + k :], np.float32),
+                mean_entropy=means[i],
+                temperature=step.temperature,
+                done=ends[i],
+            )
+            for i, row in enumerate(step.rows.tolist())
+        ]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Step:
+    """A step's results on the device, R running rows: (R,), or (R, C), and `probs` (R, C, V)."""
+
+    rows: torch.Tensor
+    temperature: float
+    probs: torch.Tensor
+    entropy: torch.Tensor
+    draft: torch.Tensor
+    pinned: torch.Tensor
+    accepted: torch.Tensor
+    changed: torch.Tensor
+    mean_entropy: torch.Tensor
+    done: torch.Tensor
+
+
+def _frozen(array: npt.NDArray[np.generic], dtype: type[Scalar]) -> npt.NDArray[Scalar]:
+    out = array.astype(dtype)
+    out.flags.writeable = False
+    return out

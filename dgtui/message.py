@@ -1,0 +1,15 @@
+"""A turn of a conversation as text: what sessions keep and tokenizers render. Plain data that both sides may import."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Role = Literal["system", "user", "model"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn. `content` is what was said and nothing else: markup that is typed in it stays text, and a thought
+    that was folded away is not part of it."""
+
+    role: Role
+    content: str

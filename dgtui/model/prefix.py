@@ -1,0 +1,115 @@
+"""The KV prefix: what the encoder has read, and how to get back to an earlier point of it.
+
+Sliding layers keep only their window, so what fell out of it is gone. Their state is therefore kept at each boundary
+(a turn, a block); going back means cutting the full layers, restoring the sliding ones from the nearest boundary at or
+before the place, and encoding again from there.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers.cache_utils import DynamicCache
+
+KeysValues = list[tuple[torch.Tensor, torch.Tensor]]
+
+
+def common_length(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many ids two sequences share from the start."""
+    for i, (x, y) in enumerate(zip(a, b, strict=False)):
+        if x != y:
+            return i
+    return min(len(a), len(b))
+
+
+@dataclass(frozen=True, slots=True)
+class _Snapshot:
+    length: int
+    sliding: KeysValues
+    """keys and values (1, heads, ≤ window, head_dim) of the sliding layers, in order"""
+
+
+class Prefix:
+    """The encoder's cache for one sequence of ids.
+
+    `encode(ids, cache, start)` is called to read ids into a cache that holds `start` ids already; `new_cache` makes an
+    empty one. At most `snapshots` boundaries are kept, the most recent ones.
+    """
+
+    def __init__(
+        self,
+        encode: Callable[[Sequence[int], DynamicCache, int], None],
+        new_cache: Callable[[], DynamicCache],
+        snapshots: int = 8,
+    ) -> None:
+        self._encode, self._new_cache, self._most = encode, new_cache, snapshots
+        self.encoded = 0
+        "ids read since this prefix was made, for meters and tests"
+        self._forget()
+
+    def _forget(self) -> None:
+        self.ids: list[int] = []
+        self.cache = self._new_cache()
+        self._snapshots: list[_Snapshot] = []
+
+    def become(self, ids: Sequence[int]) -> None:
+        """Makes the prefix exactly `ids`, encoding only what it does not hold yet."""
+        shared = common_length(self.ids, ids)
+        if shared < len(self.ids):
+            self._roll_back(shared)
+        self.append(ids[len(self.ids) :])
+
+    def append(self, ids: Sequence[int]) -> None:
+        """Encodes more ids and keeps the boundary behind them."""
+        if not ids:
+            return
+        try:
+            self._encode(ids, self.cache, len(self.ids))
+        except BaseException:  # layers may have grown unevenly: nothing of this cache can be trusted
+            self._forget()
+            raise
+        self.ids.extend(ids)
+        self.encoded += len(ids)
+        # Cloned: what the layer holds is a view that would keep the tensors of the whole forward alive
+        sliding = [(layer.keys.clone(), layer.values.clone()) for layer in self._sliding()]
+        self._snapshots = [*self._snapshots, _Snapshot(len(self.ids), sliding)][-self._most :]
+
+    def _layers(self) -> list[Any]:
+        return self.cache.layers  # a union of classes, of which only attention layers occur in this model
+
+    def _sliding(self) -> list[Any]:
+        return [layer for layer in self._layers() if layer.is_sliding]
+
+    def _roll_back(self, length: int) -> None:
+        """Cuts the prefix to `length` ids, or to the nearest boundary before that can be restored."""
+        window = min((layer.sliding_window for layer in self._sliding()), default=len(self.ids) + 1)
+        if len(self.ids) >= window:  # something fell out of the window
+            snapshot = max((s for s in self._snapshots if s.length <= length), key=lambda s: s.length, default=None)
+            if snapshot is None:
+                self._forget()
+                return
+            length = snapshot.length
+            for layer, (keys, values) in zip(self._sliding(), snapshot.sliding, strict=True):
+                layer.keys, layer.values, layer.cumulative_length = keys.clone(), values.clone(), length
+        remove = len(self.ids) - length
+        for layer in self._layers():
+            if layer.get_seq_length() > length:
+                layer.crop(-remove)
+        del self.ids[length:]
+        self._snapshots = [s for s in self._snapshots if s.length <= length]
+        if not self.ids:
+            self._forget()
+
+    def expanded(self, rows: int) -> DynamicCache:
+        """The cache as seen by a batch of `rows` canvases; no copy is made."""
+        if rows == 1:
+            return self.cache
+        layers = [copy.copy(layer) for layer in self._layers()]
+        for layer in layers:
+            layer.keys = layer.keys.expand(rows, -1, -1, -1)
+            layer.values = layer.values.expand(rows, -1, -1, -1)
+        view = copy.copy(self.cache)
+        view.layers = layers
+        return view

@@ -1,0 +1,182 @@
+"""What the safetensors files of a checkpoint hold, from their headers alone.
+
+Reads a few kilobytes of files that may have 50 GB, without torch. A header that can be trusted is one whose tensors
+fill the file exactly: anything cut short, patched or mixed up is a `CorruptCheckpoint` that names the file, before a
+weight is read.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from dgtui.errors import CorruptCheckpoint
+from dgtui.text import sanitize
+
+SINGLE: Final = "model.safetensors"
+INDEX: Final = "model.safetensors.index.json"
+
+ITEM_SIZE: Final[Mapping[str, int]] = {
+    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1,
+    "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
+}  # fmt: skip
+"""Bytes of an element, by the format's name of its type."""
+
+_HEADER_LIMIT: Final = 100_000_000  # the format's own
+_EDGE: Final = 65_536
+_AGAIN: Final = "the download or copy may be incomplete: fetch the file again"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorEntry:
+    """A tensor as a header describes it."""
+
+    dtype: str
+    """The format's name of the type: "BF16", "F32", …"""
+    shape: tuple[int, ...]
+    start: int
+    """First byte, counted from the end of the header."""
+    end: int
+
+    @property
+    def elements(self) -> int:
+        """How many numbers it has."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One safetensors file."""
+
+    path: Path
+    size: int
+    """Bytes of the whole file."""
+    header: bytes
+    """The header's JSON as it is in the file."""
+    tensors: Mapping[str, TensorEntry]
+
+
+def has_safetensors(folder: Path) -> bool:
+    """Whether the folder claims weights under one of the names that are loaded."""
+    return (folder / SINGLE).is_file() or (folder / INDEX).is_file()
+
+
+def read_shards(folder: Path) -> list[Shard]:
+    """The files of a checkpoint: `model.safetensors`, else what `model.safetensors.index.json` lists.
+
+    Raises:
+        CorruptCheckpoint: If a file is missing or damaged, or disagrees with the index. Names the file.
+    """
+    if (folder / SINGLE).is_file():
+        return [read_shard(folder / SINGLE)]
+    weight_map = read_json(folder / INDEX).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CorruptCheckpoint(f"{INDEX} lists no weights", hint=_AGAIN)
+    shards: dict[str, Shard] = {}
+    for name in sorted({str(name) for name in weight_map.values()}):
+        # An index is data from elsewhere: it may not lead to other places on this disk.
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise CorruptCheckpoint(f"{INDEX} names a file that cannot be a shard: {shown(name)}")
+        if not (folder / name).is_file():
+            raise CorruptCheckpoint(f"the shard {shown(name)} is missing, though {INDEX} lists it", hint=_AGAIN)
+        shards[name] = read_shard(folder / name)
+    for tensor, name in weight_map.items():
+        if tensor not in shards[str(name)].tensors:
+            raise CorruptCheckpoint(f"the shard {shown(name)} lacks {shown(tensor)}, though {INDEX} places it there")
+    return list(shards.values())
+
+
+def read_shard(path: Path) -> Shard:
+    """Read and check one header: 8 bytes of length, little-endian, then JSON, then the tensors without gaps.
+
+    Raises:
+        CorruptCheckpoint: If the file is not that, to its last byte.
+    """
+    name = shown(path.name)
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if size < 8 or length > min(size - 8, _HEADER_LIMIT):
+                raise CorruptCheckpoint(f"{name} is damaged or cut short: its header cannot be read", hint=_AGAIN)
+            header = file.read(length)
+    except OSError as error:
+        raise CorruptCheckpoint(f"{name} cannot be read: {error.strerror or error}") from error
+    try:
+        table = json.loads(header)
+        table.pop("__metadata__", None)
+        tensors = {tensor: _entry(entry) for tensor, entry in table.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise CorruptCheckpoint(f"{name} is damaged: its header makes no sense", hint=_AGAIN) from None
+    position = 0
+    for entry in sorted(tensors.values(), key=lambda entry: (entry.start, entry.end)):
+        if entry.start != position or entry.end - entry.start != entry.elements * ITEM_SIZE[entry.dtype]:
+            raise CorruptCheckpoint(f"{name} is damaged: the places of its tensors contradict each other", hint=_AGAIN)
+        position = entry.end
+    expected = 8 + length + position
+    if size != expected:
+        kind = "cut short" if size < expected else "damaged"
+        raise CorruptCheckpoint(f"{name} is {kind}: it has {size:,} bytes instead of {expected:,}", hint=_AGAIN)
+    return Shard(path, size, header, tensors)
+
+
+def _entry(entry: Any) -> TensorEntry:
+    shape = tuple(_whole(size) for size in entry["shape"])
+    start, end = entry["data_offsets"]
+    if entry["dtype"] not in ITEM_SIZE:
+        raise ValueError(entry["dtype"])
+    return TensorEntry(entry["dtype"], shape, _whole(start), _whole(end))
+
+
+def _whole(number: Any) -> int:
+    if type(number) is not int or number < 0:
+        raise ValueError(number)
+    return number
+
+
+def fingerprint(folder: Path, shards: Sequence[Shard]) -> str:
+    """32 hexadecimal digits that tell checkpoints apart, in milliseconds also for 50 GB.
+
+    A hash of config.json and, of every shard, the name, the size, the header, and the first and last 64 KiB of its
+    tensors. Another training run changes all of these tensors; a single number patched in the middle of a shard goes
+    unnoticed, so this is no proof against tampering.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+
+    def add(data: bytes) -> None:
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
+
+    add((folder / "config.json").read_bytes())
+    for shard in sorted(shards, key=lambda shard: shard.path.name):
+        add(shard.path.name.encode("utf-8", "surrogateescape"))
+        add(shard.size.to_bytes(8, "little"))
+        add(shard.header)
+        with shard.path.open("rb") as file:
+            file.seek(8 + len(shard.header))
+            add(file.read(_EDGE))
+            file.seek(max(8 + len(shard.header), shard.size - _EDGE))
+            add(file.read(_EDGE))
+    return digest.hexdigest()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object of a checkpoint. Raises `CorruptCheckpoint`, naming the file, if it is not one."""
+    name = shown(path.name)
+    try:
+        value = json.loads(path.read_bytes())
+    except OSError as error:
+        raise CorruptCheckpoint(f"{name} cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError):
+        raise CorruptCheckpoint(f"{name} is not JSON", hint=_AGAIN) from None
+    if not isinstance(value, dict):
+        raise CorruptCheckpoint(f"{name} holds no JSON object", hint=_AGAIN)
+    return value
+
+
+def shown(name: object) -> str:
+    """A name from a checkpoint or a command line, fit to stand in a message."""
+    return sanitize(str(name), newlines=False, tabs="replace")

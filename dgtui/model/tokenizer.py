@@ -1,0 +1,173 @@
+"""A checkpoint's tokenizer: chat turns to a prompt, replies folded apart, and all of `Vocabulary`. Light to import.
+
+Control ids come from the chat template alone: markup that a person types, "<turn|>" included, stays text.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tokenizers import Tokenizer
+
+from dgtui.errors import CorruptCheckpoint, EmptyPrompt
+from dgtui.message import Message, Role
+from dgtui.model.template import ChatTemplate
+from dgtui.model.vocabulary import Vocabulary
+
+__all__ = ["Message", "ModelTokenizer", "Role", "Thought"]
+
+_LABEL: Final = b"thought\n"  # what a reply's thinking channel opens with
+
+
+@dataclass(frozen=True, slots=True)
+class Thought:
+    """A reply, folded apart."""
+
+    thought: bytes | None
+    "what was thought, without its markup; None where no thought was begun"
+    answer_ids: tuple[int, ...]
+    "what is left to be read"
+    answer_positions: tuple[int, ...]
+    "where each of `answer_ids` was"
+
+
+class ModelTokenizer(Vocabulary):
+    """The tokenizer of one checkpoint."""
+
+    def __init__(self, tokenizer: Tokenizer, tokens: Mapping[str, str], template: ChatTemplate) -> None:
+        """For `load`. `tokens` names the beginning, the end and the padding, as `tokenizer_config.json` does."""
+        super().__init__(tokenizer, template.source)
+        self._template = template
+        self.bos_id = self._id_of(tokens.get("bos_token"))
+        self.eos_id = self._id_of(tokens.get("eos_token"))
+        self.pad_id = self._id_of(tokens.get("pad_token"))
+        self.turn_end_id = self._id_of("<turn|>")
+        self._channel = (self._id_of("<|channel>"), self._id_of("<channel|>"))
+
+    @classmethod
+    def load(cls, folder: Path) -> "ModelTokenizer":
+        """Reads `tokenizer.json`, `tokenizer_config.json` and `chat_template.jinja` (or the config's own template).
+
+        Raises:
+            CorruptCheckpoint: A file is missing or malformed; the message names it.
+            ModelUnloadable: A vocabulary of a kind that is not known here.
+        """
+        config_file = folder / "tokenizer_config.json"
+        try:
+            config = json.loads(_read(config_file))
+        except (ValueError, RecursionError) as error:
+            raise CorruptCheckpoint(f"{config_file} is not JSON: {error}") from error
+        if not isinstance(config, dict):
+            raise CorruptCheckpoint(f"{config_file} does not hold an object")
+        template_file = folder / "chat_template.jinja"
+        source = config.get("chat_template")
+        if template_file.exists() or not isinstance(source, str):
+            try:
+                source = _read(template_file).decode()
+            except UnicodeDecodeError as error:
+                raise CorruptCheckpoint(f"{template_file} is not UTF-8") from error
+        else:
+            template_file = config_file
+        tokens = {key: text for key, value in config.items() if key.endswith("_token") and (text := _token(value))}
+        data = _read(folder / "tokenizer.json")
+        try:
+            tokenizer = Tokenizer.from_buffer(data)
+        except Exception as error:  # the library raises nothing narrower
+            raise CorruptCheckpoint(
+                f"{folder / 'tokenizer.json'} cannot be read: {error}", hint="fetch the checkpoint again"
+            ) from error
+        return cls(tokenizer, tokens, ChatTemplate(source, tokens, str(template_file)))
+
+    def chat(self, messages: Sequence[Message], *, think: bool = False) -> list[int]:
+        """The prompt of a conversation, up to the start of the model's turn.
+
+        Equal to `apply_chat_template` of transformers on contents without markup. Markup in a content is text, in the
+        model's own turns too: a thought has to be folded away (`split_thought`) before a reply is put here.
+
+        Raises:
+            EmptyPrompt: No messages.
+            InputRefused: The template does not take such a conversation.
+        """
+        if not messages:
+            raise EmptyPrompt("the conversation has no messages")
+        # Control strings in contents are swapped for a private character each that occurs nowhere else, so that the
+        # template (which may trim, split or search contents) renders them like any letter. What is left of control
+        # strings in the result is the template's; the text between them, contents swapped back, is encoded in one go,
+        # so that merges across the edge of a content are those of an ordinary tokenization.
+        contents = "".join(m.content for m in messages)
+        taken = {*contents, *self._template.source}
+        free = (c for c in map(chr, range(0xF0000, 0xFFFFE)) if c not in taken)
+        marks = {control: next(free) for control in self._controls if control in contents}
+        rendered = self._template.render(
+            [Message(m.role, _swap(m.content, marks)) for m in messages] if marks else messages, think
+        )
+        controls = [control for control in self._controls if control in rendered]
+        back = {mark: control for control, mark in marks.items()}
+        ids: list[int] = []
+        for part in re.split(f"({'|'.join(map(re.escape, controls))})" if controls else "(?!)", rendered):
+            if part in self._controls:
+                ids.append(self._controls[part])
+            elif part:
+                ids += self.encode(_swap(part, back))
+        return ids
+
+    def split_thought(self, ids: Iterable[int]) -> Thought:
+        r"""Folds `<|channel>thought\n…<channel|>` apart, by ids. Takes finished replies and drafts alike.
+
+        A thought without an end takes all that follows. An end without a beginning (a draft whose first places are
+        not settled) ends a thought that began at the first place. Channels are looked for up to the turn's end: behind
+        it a draft may hold anything.
+        """
+        reply = [int(i) for i in ids]
+        opens, closes = self._channel
+        ends = {self.turn_end_id, self.eos_id} - {None}
+        end = next((at for at, i in enumerate(reply) if i in ends), len(reply))
+        inside = False
+        answer: list[int] = []
+        thoughts: list[list[int]] = []
+        for at, i in enumerate(reply):
+            if at < end and i == opens and not inside:
+                inside = True
+                thoughts.append([])
+            elif at < end and i == closes:
+                if not inside and not thoughts:
+                    thoughts.append([reply[a] for a in answer])
+                    answer = []
+                inside = False
+            elif inside:
+                thoughts[-1].append(i)
+            else:
+                answer.append(at)
+        texts = (self.decode_bytes(part) for part in thoughts)
+        thought = b"\n".join(t for t in map(_without_label, texts) if t) if thoughts else None
+        return Thought(thought, tuple(reply[at] for at in answer), tuple(answer))
+
+
+def _without_label(thought: bytes) -> bytes:
+    """The label goes, also where a draft has only its beginning."""
+    return b"" if _LABEL.startswith(thought) else thought.removeprefix(_LABEL)
+
+
+def _swap(text: str, table: dict[str, str]) -> str:
+    """`text` with every key of `table` replaced by its value, in one pass, earlier keys first."""
+    if not table:
+        return text
+    return re.sub("|".join(map(re.escape, table)), lambda match: table[match.group()], text)
+
+
+def _token(value: object) -> str | None:
+    """A token of `tokenizer_config.json`: a string, or an object that holds one."""
+    content = value.get("content") if isinstance(value, dict) else value
+    return content if isinstance(content, str) else None
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise CorruptCheckpoint(
+            f"{file} cannot be read: {error.strerror}", hint="fetch the checkpoint again"
+        ) from error

@@ -1,0 +1,200 @@
+"""Text and bytes to token ids and back, byte for byte, in the two kinds of vocabulary that are read: byte-level BPE
+(the embedded model) and BPE with byte fallback (Gemma).
+
+Control ids never come out of text here, whatever a person or a file writes; the chat template alone places them.
+"""
+
+import json
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from tokenizers import Tokenizer
+
+from dgtui.errors import ModelUnloadable
+from dgtui.text import decode_utf8
+
+_SPACE: Final = "\u2581"  # ▁ stands for a space in vocabularies of SentencePiece's kind
+_BROKEN: Final = re.compile("[\udc80-\udcff]+")  # bytes that are no UTF-8, after decoding with "surrogateescape"
+_PROBE: Final = ' a  b\n\n\t\r\né e\u0301 \ufb01 ½ "Xy" 1234 \0 👩\u200d💻 '
+
+
+class Vocabulary:
+    """The entries of a tokenizer; safe to use from several threads."""
+
+    def __init__(self, tokenizer: Tokenizer, markup: str) -> None:
+        """Takes over `tokenizer` and changes it: it stops to truncate, to pad and to see markup in text.
+
+        Args:
+            tokenizer: As read from the checkpoint.
+            markup: Text that names markup (the source of the chat template): some vocabularies do not flag theirs.
+
+        Raises:
+            ModelUnloadable: The vocabulary is of another kind, or does not keep text byte for byte.
+        """
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        tokenizer.encode_special_tokens = True  # which means: encode them like any other text
+        self._tokenizer = tokenizer
+        added = tokenizer.get_added_tokens_decoder()
+        self._raw = {i: token.content.encode() for i, token in added.items()}
+        controls = {
+            token.content: i
+            for i, token in added.items()
+            # Whitespace, of which Gemma's vocabulary has added runs, is text also where a template writes it.
+            if token.special or (token.content in markup and token.content.strip(" \t\r\n" + _SPACE))
+        }
+        self._controls = dict(sorted(controls.items(), key=lambda item: -len(item[0])))
+        self.special_ids = frozenset(controls.values())
+        """Control ids: markup, padding, placeholders. They have no text."""
+        self.vocab_size: int = tokenizer.get_vocab_size(with_added_tokens=True)
+        """Entries, the added ones included."""
+        self._spaced, self._to_bytes, byte_entry = _kind(tokenizer)
+        self._known: dict[int, bytes] = {}
+        byte_ids = [self._id_of(byte_entry(byte)) for byte in range(256)]
+        self._byte_ids = [i for byte, i in enumerate(byte_ids) if i is not None and self._piece(i) == bytes([byte])]
+        if len(self._byte_ids) < 256:
+            raise ModelUnloadable("tokenizer.json: the vocabulary lacks some of the 256 bytes, so text would be lost")
+        # Every encoding is checked; but where this one fails most would, and come out as single bytes.
+        if self.decode_bytes(self._ordinary(_PROBE)) != _PROBE.encode():
+            raise ModelUnloadable("tokenizer.json: this tokenizer changes text, and a file must come back as it was")
+
+    def _id_of(self, entry: str | None) -> int | None:
+        found: int | None = self._tokenizer.token_to_id(entry) if entry else None
+        return found
+
+    def _ordinary(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def _encode(self, text: str) -> list[int]:
+        """The tokenizer's own encoding wherever it gives `text` back byte for byte, else the nearest that does.
+
+        It does not for text that the vocabulary uses as a sign ("▁", "<0x41>") or that merges into a control id.
+        """
+        ids = self._ordinary(text)
+        if self.decode_bytes(ids) == text.encode():
+            return ids
+        found = [sign for sign in (*self._controls, *([_SPACE] if self._spaced else ())) if sign in text]
+        ids = []
+        for part in re.split(f"({'|'.join(map(re.escape, found))})" if found else "(?!)", text):
+            whole = [] if part in found else self._ordinary(part)
+            ids += whole if self.decode_bytes(whole) == part.encode() else self._by_character(part)
+        return ids
+
+    def _by_character(self, text: str) -> Iterable[int]:
+        for character in text:
+            ids, data = self._ordinary(character), character.encode()
+            yield from ids if self.decode_bytes(ids) == data else self.byte_ids(data)
+
+    def byte_ids(self, data: bytes) -> list[int]:
+        """One id a byte: any bytes at all, at their dearest."""
+        return [self._byte_ids[byte] for byte in data]
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of `text`, without any control id. `decode_bytes` of them is `text` in UTF-8.
+
+        Unpaired surrogates, which no file can hold, become U+FFFD.
+        """
+        return self._encode(text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace"))
+
+    def encode_bytes(self, data: bytes) -> list[int]:
+        """The ids of any bytes, as cut out of a file: what is no UTF-8, such as half a character, goes byte by byte."""
+        text = data.decode("utf-8", "surrogateescape")
+        ids: list[int] = []
+        at = 0
+        for broken in _BROKEN.finditer(text):
+            ids += self._encode(text[at : broken.start()])
+            ids += self.byte_ids(broken.group().encode("utf-8", "surrogateescape"))
+            at = broken.end()
+        return ids + self._encode(text[at:])
+
+    def _piece(self, token: int) -> bytes:
+        piece = self._known.get(token)
+        if piece is None:
+            if token in self._raw and not self._spaced:
+                piece = self._raw[token]
+            else:
+                # An id without an entry (vocabularies are padded) has no text.
+                piece = self._to_bytes(self._tokenizer.id_to_token(token) or "") if token >= 0 else b""
+            self._known[token] = piece
+        return piece
+
+    def pieces(self, ids: Iterable[int], *, specials: bool = False) -> list[bytes]:
+        """The bytes of each id, perhaps a part of a character; control ids are empty, unless `specials` names them."""
+        return [
+            self._piece(i) if i not in self.special_ids else self._raw[i] if specials else b"" for i in map(int, ids)
+        ]
+
+    def decode_bytes(self, ids: Iterable[int], *, specials: bool = False) -> bytes:
+        """The pieces of `ids`, put together."""
+        return b"".join(self.pieces(ids, specials=specials))
+
+    def decode(self, ids: Iterable[int], *, specials: bool = False) -> str:
+        """As text; bytes that are no UTF-8 become U+FFFD. To be sanitised before it is shown."""
+        return decode_utf8(self.decode_bytes(ids, specials=specials))
+
+    def spans(self, ids: Iterable[int]) -> list[tuple[int, int]]:
+        """Start and end (exclusive) of each token, in bytes of `decode_bytes(ids)`; control ids are empty spans."""
+        at = 0
+        result = []
+        for piece in self.pieces(ids):
+            result.append((at, at + len(piece)))
+            at += len(piece)
+        return result
+
+    def token_range(self, ids: Iterable[int], start_byte: int, end_byte: int) -> tuple[int, int]:
+        """First and last (exclusive) of the tokens that overlap bytes `start_byte` to `end_byte` (exclusive).
+
+        An empty range inside a token gives that token; at an edge, the empty range of tokens where new ones would go:
+        behind the text before it, and before control ids that follow.
+
+        Raises:
+            ValueError: The range lies outside of the text.
+        """
+        spans = self.spans(ids)
+        length = spans[-1][1] if spans else 0
+        if not 0 <= start_byte <= end_byte <= length:
+            raise ValueError(f"bytes {start_byte} to {end_byte} are not within 0 to {length}")
+        texts = [i for i, (start, end) in enumerate(spans) if start < end]
+        ends = [spans[i][1] for i in texts]
+        first = bisect_right(ends, start_byte)  # the first token of text that ends behind the start
+        if start_byte == end_byte and (first == len(texts) or spans[texts[first]][0] == start_byte):
+            at = texts[first - 1] + 1 if first else texts[0] if texts else len(spans)
+            return at, at
+        last = first
+        while ends[last] < end_byte:
+            last += 1
+        return texts[first], texts[last] + 1
+
+
+def _byte_alphabet() -> list[str]:
+    """The characters that stand for the 256 bytes in byte-level vocabularies (GPT-2's `bytes_to_unicode`)."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = iter(range(256, 512))
+    return [chr(byte) if byte in printable else chr(next(others)) for byte in range(256)]
+
+
+def _kind(tokenizer: Tokenizer) -> tuple[bool, Callable[[str], bytes], Callable[[int], str]]:
+    """Whether "▁" is a space; an entry's bytes; and a byte's entry. Told from the decoder that the file names."""
+    decoder: dict[str, Any] = json.loads(tokenizer.decoder.__getstate__()) if tokenizer.decoder else {"type": "none"}
+    steps = decoder["decoders"] if decoder["type"] == "Sequence" else [decoder]
+    kinds = [step["type"] for step in steps if step["type"] != "Fuse"]
+    if kinds == ["ByteLevel"]:
+        alphabet = _byte_alphabet()
+        values = {character: byte for byte, character in enumerate(alphabet)}
+        return False, lambda entry: bytes(values[c] for c in entry if c in values), alphabet.__getitem__
+    space = {"type": "Replace", "pattern": {"String": _SPACE}, "content": " "}
+    if kinds == ["Replace", "ByteFallback"] and space in steps:
+        byte_entry = re.compile("<0x([0-9A-F]{2})>")
+
+        def to_bytes(entry: str) -> bytes:
+            match = byte_entry.fullmatch(entry)
+            return bytes([int(match[1], 16)]) if match else entry.replace(_SPACE, " ").encode()
+
+        return True, to_bytes, "<0x{:02X}>".format
+    raise ModelUnloadable(
+        f"tokenizer.json has a decoder of an unknown kind ({', '.join(kinds)})",
+        hint="known are byte-level BPE and BPE with byte fallback",
+    )

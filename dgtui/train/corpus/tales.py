@@ -1,0 +1,537 @@
+"""Short tales from a sentence grammar: one hero, one friend, one thing and one place, the same to the last word.
+
+`make` draws a prompt and a tale that obeys it. `parse` reads a tale back into its variables and is exact: it accepts
+every tale the grammar can write and nothing else, so that a model's tale can be judged. In a template `{name}` is a
+variable and `(a|b)` a free choice. The lexicon is small on purpose: four million parameters have to learn all of it.
+"""
+
+import random
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+
+from dgtui.train.corpus.example import Example
+
+NAME = "tales"
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+SHE = _words(
+    "Ada Anya Clara Della Elsie Freya Greta Hana Ines Iris Juno Lina Maud Mira Nora Opal Poppy Rosa Ruth Sela Signe "
+    "Thea Tilda Una Vera Willa Wren Yara Zelda Zoe"
+)
+HE = _words(
+    "Anton Basil Ben Cedric Dov Edgar Emil Felix Finn Gus Hugo Ivo Jonas Karl Kip Leo Milo Ned Oscar Otto Piet Quill "
+    "Rusk Sam Theo Tobin Ulf Viktor Wim Yuri"
+)
+_STARTS = _words("b br d dr f fl g gr h j k kl l m n p pl r s st t tr v w z")
+_MIDDLES = _words("b d g k l m n r s t v z")
+_VOWELS = tuple("aeiou")
+_ENDS = ("", "", "", "k", "l", "m", "n", "r", "s", "x")
+
+KINDS = _words("badger baker bear boy cat fox gardener girl goat hare heron miller mouse otter owl robot sailor")
+TRAITS = _words("brave careful cheerful curious patient quiet shy sleepy stubborn young")
+THINGS = _words("basket bell boat clock cup drum flute hat key kite lantern map")
+COLOURS = _words("blue golden green little red silver wooden yellow")
+PLACES = {
+    "the bridge": "by the bridge",
+    "the forest": "in the forest",
+    "the garden": "in the garden",
+    "the harbour": "at the harbour",
+    "the hill": "on the hill",
+    "the lake": "by the lake",
+    "the lighthouse": "at the lighthouse",
+    "the market": "at the market",
+    "the meadow": "in the meadow",
+    "the old mill": "at the old mill",
+    "the river": "by the river",
+    "the sea": "by the sea",
+    "the valley": "in the valley",
+}
+PLOTS = ("lost", "found", "broken", "lonely")
+
+OPENINGS = (
+    "{hero} was a {trait} {kind} who lived {near}.",
+    "Once there was a {trait} {kind} named {hero}, who lived {near}.",
+    "In a small house {near} lived {hero}, a {trait} {kind}.",
+    "{Near}, where the wind (sings|tells stories), lived {a_kind} called {hero}.",
+    "Nobody {near} got up as early as {hero} the {kind}.",
+    "Everyone {near} knew {hero}, the {kind} with the (loudest laugh|softest voice|longest scarf).",
+    "There was {a_kind} {near} named {hero}, and {he} was (never in a hurry|always a little late|fond of rain).",
+    "{hero} the {kind} had lived {near} longer than anyone could remember.",
+    "Every morning {hero}, a {trait} {kind}, said good day to the sun {near}.",
+    "Long ago, {near}, a {trait} {kind} named {hero} lived in a house full of (books|clocks|tea).",
+)
+
+PROBLEMS = {
+    "lost": (
+        "One (windy|rainy|cold) morning {his} {colour} {thing} was gone, and the house felt too quiet.",
+        "Of all {his} things {he} loved a {colour} {thing} best, and that was the one {he} lost.",
+        "One night the wind came in and carried off {his} {colour} {thing}.",
+        "But one day {he} looked under the bed, and {his} {colour} {thing} was gone.",
+        "One evening {he} dropped {his} {colour} {thing} on the way home and did not hear it fall.",
+        "All was well until the day {his} {colour} {thing} went missing.",
+        "One day {he} put {his} {colour} {thing} down for a moment and forgot where.",
+        "One (windy|rainy|cold) morning {hero} woke up and could not find {his} {colour} {thing}.",
+    ),
+    "found": (
+        "One (windy|rainy|cold) morning {he} found a {colour} {thing} (on the path|in the grass|beside the road).",
+        "After a storm {he} found a {colour} {thing} outside the door, still wet from the rain.",
+        "One day {he} fell over a {colour} {thing} that did not belong to anyone {he} knew.",
+        "While {he} was (looking for mushrooms|picking berries), {he} found a {colour} {thing} in the tall grass.",
+        "One evening a {colour} {thing} fell out of the sky and landed at {his} feet.",
+        "One night {he} heard a small sound, and outside the door lay a {colour} {thing}.",
+    ),
+    "broken": (
+        "One day {his} {colour} {thing} broke, and {he} did not know how to mend it.",
+        "{He} had a {colour} {thing} that was broken, and it made {him} sad to look at it.",
+        "One (windy|rainy|cold) morning {he} sat on {his} {colour} {thing} by mistake, and it broke in two.",
+        "One night a storm broke the window, the door and {his} {colour} {thing}.",
+        "When the first snow fell, {his} {colour} {thing} came apart without a sound.",
+        "One evening {he} dropped {his} {colour} {thing}, and it broke.",
+    ),
+    "lonely": (
+        "{He} had a {colour} {thing} and nobody to show it to.",
+        "In the evening {he} sat beside {his} {colour} {thing} and wished for a friend.",
+        "{He} had made a {colour} {thing}, but it was no fun to be alone with it.",
+        "Every day {he} took {his} {colour} {thing} out for a walk, because there was nobody else to take.",
+        "{He} had a {colour} {thing} and one secret wish: a friend to share it with.",
+        "{His} {colour} {thing} was good company, but it never answered.",
+    ),
+}
+
+_ROAD = (
+    "{hero} walked until the road grew thin and the stars came out.",
+    "{He} asked the wind, but the wind was busy and did not answer.",
+    "So {he} took some bread, a warm coat and a little hope, and set out.",
+    "{He} followed the path for three days, singing to keep {his} feet awake.",
+    "It rained, and it rained again, but {hero} did not turn back.",
+    "The way was long, so {he} counted clouds and told {him}self old jokes.",
+)
+JOURNEYS = {
+    "lost": (
+        *_ROAD,
+        "{He} looked behind every door and under every stone.",
+        "{He} looked all day, from the first bird to the last light.",
+    ),
+    "found": (
+        *_ROAD,
+        '"Somebody must miss this," said {hero}, and {he} went out to ask.',
+        "{He} asked at every door, but nobody knew whose it was.",
+    ),
+    "broken": (
+        "{He} tried string, and then glue, and then kind words.",
+        "First {he} made it a little better, and then {he} made it much worse.",
+        "{He} carried the pieces in a bag and asked for help at every door.",
+        "So {he} took some bread, a warm coat and a little hope, and set out.",
+        "{He} asked the wind, but the wind was busy and did not answer.",
+    ),
+    "lonely": (
+        *_ROAD,
+        "So one day {he} took the {thing} and went out to look for somebody.",
+        "{He} wrote a letter to nobody and let the wind carry it off.",
+    ),
+}
+
+MEETINGS = {
+    "lost": (
+        "At last {he} met {friend}, {a_friend_kind} who was good at finding things.",
+        "Beside the road sat {friend}, {a_friend_kind} who was never in a hurry.",
+        'Then {a_friend_kind} looked up and said, "I am {friend}, and I think you need some help."',
+        "Under an old tree sat {friend} the {friend_kind}, who was (drinking tea|feeding the birds|counting clouds).",
+        "There {he} met {a_friend_kind} named {friend}, who listened to the whole story twice.",
+        "On the way {friend} the {friend_kind} came along, because two can see more than one.",
+        '"I will help you," said {friend}, {a_friend_kind} who knew every path.',
+        "{friend}, {a_friend_kind} from far away, stopped and asked what was wrong.",
+    ),
+    "found": (
+        "On the third day {he} met {friend}, {a_friend_kind} who was looking under every stone.",
+        "Beside the road sat {friend} the {friend_kind}, too sad to eat any bread.",
+        "Then {friend} the {friend_kind} came running, out of breath and full of hope.",
+        '"Have you seen something I lost?" asked {friend}, {a_friend_kind} with wet eyes.',
+        "Under an old tree {he} saw {a_friend_kind} named {friend}, who was looking for something.",
+        "At last {he} heard of {friend}, {a_friend_kind} who had not slept for three nights.",
+    ),
+    "broken": (
+        "At last {he} came to {friend}, {a_friend_kind} who could mend almost anything.",
+        'Then {friend} the {friend_kind} came along and said, "I like broken things best."',
+        "Down the road lived {friend}, {a_friend_kind} with a box of tools and a kind smile.",
+        "{friend}, {a_friend_kind} who lived next door, came in with some glue and a pot of soup.",
+        "Then {a_friend_kind} named {friend} looked in and asked what all the noise was.",
+        '"I will help you," said {friend}, {a_friend_kind} who knew all about such things.',
+    ),
+    "lonely": (
+        "Before long {friend} the {friend_kind} came to live next door.",
+        "Then {he} met {friend}, {a_friend_kind} who was just as lonely.",
+        "One night outside in the rain stood {friend}, {a_friend_kind} without a home.",
+        "Under an old tree {he} found {a_friend_kind} named {friend}, who was talking to a stone.",
+        "On the way {he} met {friend} the {friend_kind}, who was lonely as well.",
+        "At last a letter came from {friend}, {a_friend_kind} from far away.",
+    ),
+}
+
+TURNS = {
+    "lost": (
+        "Together they looked once more, and there was the {thing}.",
+        "{friend} pointed at the moon, and in its light they saw the {thing} shining.",
+        '"Have you looked where you never look?" asked {friend}, and there the {thing} was.',
+        "A (bird|frog) had been sleeping on the {thing} all along, and {friend} asked it kindly to move.",
+        "{friend} lifted one wet leaf, and under it lay the {thing}, as good as new.",
+        "They looked into a tall tree and found the {thing} beside a sleeping bird.",
+        "At the end of the day {friend} gave a shout, and there lay the {thing} in the tall grass.",
+        "{friend} had found the {thing} the day before and had kept it warm and dry.",
+    ),
+    "found": (
+        '"My {thing}!" cried {friend}, and danced three times round {hero}.',
+        "{hero} held out the {thing}, and {friend} could not speak for joy.",
+        "When {friend} saw the {thing}, the whole sky seemed to grow brighter.",
+        "{friend} hugged the {thing} first and {hero} second.",
+        '"I thought it was gone," said {friend}, and held the {thing} close.',
+        "It was {friend} who had lost the {thing}, and now it was home again.",
+    ),
+    "broken": (
+        "They worked all night, and by morning the {thing} was better than new.",
+        "{friend} turned the {thing} round, smiled, and pushed one small piece back into place.",
+        "With a little glue and a lot of hope they put the {thing} together again.",
+        "{friend} showed {him} how, and {hero} mended the {thing} all by {him}self.",
+        '"It only needed a (friend|rest)," said {friend}, and the {thing} was whole again.',
+        "They found the one piece that was missing, and the {thing} was as good as new.",
+    ),
+    "lonely": (
+        '"What a fine {thing}," said {friend}, and {hero} felt warm from head to toe.',
+        "{hero} did not know what to say, so {he} held out the {thing}.",
+        "{hero} showed {friend} the {thing}, and they talked about it until morning.",
+        '"Would you like to hold my {thing}?" asked {hero}, and {friend} said yes at once.',
+        "{friend} had never seen such a {thing} and asked a hundred questions.",
+        "They shared the {thing}, a warm coat and a pot of soup.",
+    ),
+}
+
+_EVER_AFTER = (
+    "{hero} laughed so loudly that the birds flew up, and {friend} laughed too.",
+    "They walked home slowly, and the road seemed shorter than before.",
+    "Since that day {hero} and {friend} have had tea together every Sunday.",
+    "That night the two of them sat {near} and counted the stars.",
+    "And if you come to {place} at night, you can hear the two of them singing.",
+    "They ate bread and soup, and nobody was in a hurry.",
+)
+ENDINGS = {
+    "lost": (
+        *_EVER_AFTER,
+        '"I lost a {thing}," {hero} said later, "but look what I found."',
+        "Now the {thing} has a place beside the door, and {friend} comes every week to see it.",
+        "From then on {he} went nowhere without the {thing} or without {friend}.",
+    ),
+    "found": (
+        *_EVER_AFTER,
+        '"You found my {thing}," said {friend}, "and I found a friend."',
+        "{hero} went home with nothing in {his} bag and a song in {his} head.",
+        "{friend} baked {him} a cake so big that they ate it for a week.",
+    ),
+    "broken": (
+        *_EVER_AFTER,
+        "You can still see where it broke, and {hero} likes that part best.",
+        '"Now it has a story," said {friend}, and that was true.',
+        "Now the two of them mend things for everyone {near}.",
+    ),
+    "lonely": (
+        *_EVER_AFTER,
+        "Now the {thing} belongs to both of them, and so does every evening.",
+        "The {thing} grew old, but the two of them never did.",
+        "{hero} has never been lonely since, not even when it rains.",
+    ),
+}
+
+FRAMES = (
+    "Write a short tale about {subject}.",
+    "Write a short story about {subject}.",
+    "Write a tale about {subject}.",
+    "Write a story about {subject}.",
+    "Write me a story about {subject}.",
+    "Tell me a story about {subject}.",
+    "Tell me a short story about {subject}.",
+    "Tell me a tale about {subject}.",
+    "Tell a short tale about {subject}.",
+    "Please tell me a story about {subject}.",
+    "Can you tell me a story about {subject}?",
+    "I would like a short tale about {subject}.",
+    "I want to hear a story about {subject}.",
+    "Make up a story about {subject}.",
+    "A short tale about {subject}, please.",
+    "A story about {subject}.",
+    "tell me a story about {subject}",
+    "write a short tale about {subject}",
+    "short story about {subject}",
+)
+SUBJECTS = {
+    "{hero} and {friend}": 10,
+    "{hero} the {kind} and {friend}": 3,
+    "{hero} the {kind} and {friend} the {friend_kind}": 4,
+    "{a_kind} named {hero} and {a_friend_kind} named {friend}": 4,
+    "{a_kind} named {hero} and a friend called {friend}": 2,
+    "{hero}, {friend} and {a_thing}": 3,
+    "{hero}, {friend} and a {plot} {thing}": 3,
+    "{hero}, {friend} and a {colour} {thing}": 3,
+    "{hero} and {friend} {near}": 4,
+    "{hero} the {kind}, who meets {friend} {near}": 2,
+    "{a_kind} named {hero} and {a_thing}": 3,
+    "{a_kind} named {hero} and a {plot} {thing}": 3,
+    "{a_kind} named {hero} and a {colour} {thing}": 2,
+    "{a_kind} named {hero}": 2,
+    "{hero} the {kind}": 2,
+    "{hero}": 2,
+    "{a_kind} and {a_friend_kind}": 2,
+    "{a_kind}": 2,
+    "{a_kind} and {a_thing}": 1,
+    "a {plot} {thing}": 1,
+    "a {colour} {thing}": 1,
+}
+BARE = (
+    "Tell me a story.",
+    "Write a short tale.",
+    "Write a short story.",
+    "Tell me a short tale, please.",
+    "Can you tell me a story?",
+    "tell me a story",
+    "write a story",
+    "A story, please.",
+)
+
+
+def pronoun(name: str, kind: str) -> str:
+    """Bound to the kind where the kind says it, else to the name; a name nobody knows is `she` when it ends in a."""
+    if kind in ("girl", "boy"):
+        return "she" if kind == "girl" else "he"
+    if name in SHE or name in HE:
+        return "she" if name in SHE else "he"
+    return "she" if name.endswith("a") else "he"
+
+
+def invented_name(rng: random.Random) -> str:
+    """Two or three syllables that no list holds, so that a name must be copied and cannot be remembered."""
+    while True:
+        name = rng.choice(_STARTS) + rng.choice(_VOWELS)
+        for _ in range(rng.randint(1, 2)):
+            name += rng.choice(_MIDDLES) + rng.choice(_VOWELS)
+        name = (name + rng.choice(_ENDS)).capitalize()
+        if name not in SHE and name not in HE:
+            return name
+
+
+# A field is what stands between braces: its variable, and every written form with the value that form means.
+def _article(noun: str) -> str:
+    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
+
+
+def _same(values: tuple[str, ...]) -> dict[str, str]:
+    return {value: value for value in values}
+
+
+def _with_article(values: tuple[str, ...]) -> dict[str, str]:
+    return {_article(value): value for value in values}
+
+
+_NAMED = ("hero", "friend")
+_FIELDS: dict[str, tuple[str, dict[str, str]]] = {
+    "kind": ("kind", _same(KINDS)),
+    "a_kind": ("kind", _with_article(KINDS)),
+    "friend_kind": ("friend_kind", _same(KINDS)),
+    "a_friend_kind": ("friend_kind", _with_article(KINDS)),
+    "trait": ("trait", _same(TRAITS)),
+    "thing": ("thing", _same(THINGS)),
+    "a_thing": ("thing", _with_article(THINGS)),
+    "colour": ("colour", _same(COLOURS)),
+    "place": ("place", _same(tuple(PLACES))),
+    "near": ("place", {near: place for place, near in PLACES.items()}),
+    "Near": ("place", {near.capitalize(): place for place, near in PLACES.items()}),
+    "he": ("pronoun", {"he": "he", "she": "she"}),
+    "He": ("pronoun", {"He": "he", "She": "she"}),
+    "him": ("pronoun", {"him": "he", "her": "she"}),
+    "his": ("pronoun", {"his": "he", "her": "she"}),
+    "His": ("pronoun", {"His": "he", "Her": "she"}),
+    "plot": ("plot", {"lost": "lost", "broken": "broken"}),
+}
+_WRITTEN = {field: {value: form for form, value in forms.items()} for field, (_, forms) in _FIELDS.items()}
+_MARK = re.compile(r"\{(\w+)\}|\(([^)]*)\)")
+
+
+def _write(template: str, bound: Mapping[str, str], rng: random.Random) -> str:
+    def replace(mark: re.Match[str]) -> str:
+        field, choices = str(mark[1] or ""), str(mark[2] or "")
+        if not field:
+            return rng.choice(choices.split("|"))
+        return bound[field] if field in _NAMED else _WRITTEN[field][bound[_FIELDS[field][0]]]
+
+    return _MARK.sub(replace, template)
+
+
+class _Pattern:
+    """A template as a regular expression that yields the variables it found, or None where two places disagree."""
+
+    def __init__(self, template: str, end: str) -> None:
+        self._fields: list[str] = []
+        source, at = "", 0
+        for mark in _MARK.finditer(template):
+            source += re.escape(template[at : mark.start()])
+            field, choices = mark.groups()
+            if field is None:
+                source += "(?:" + "|".join(map(re.escape, choices.split("|"))) + ")"
+            else:
+                self._fields.append(field)
+                forms = "[A-Z][a-z]+" if field in _NAMED else "|".join(map(re.escape, _FIELDS[field][1]))
+                source += f"({forms})"
+            at = mark.end()
+        self._regex = re.compile(source + re.escape(template[at:]) + end)
+
+    def match(self, text: str, at: int, bound: Mapping[str, str]) -> tuple[int, dict[str, str]] | None:
+        found = self._regex.match(text, at)
+        if found is None:
+            return None
+        merged = dict(bound)
+        for field, form in zip(self._fields, found.groups(), strict=True):
+            variable, value = (field, form) if field in _NAMED else (_FIELDS[field][0], _FIELDS[field][1][form])
+            if merged.setdefault(variable, value) != value:
+                return None
+        return found.end(), merged
+
+
+@cache
+def _sentences(templates: tuple[str, ...]) -> tuple[_Pattern, ...]:
+    return tuple(_Pattern(template, r"(?: (?=\S)|\Z)") for template in templates)
+
+
+@cache
+def _subjects() -> tuple[_Pattern, ...]:
+    return tuple(_Pattern(subject, r"\Z") for subject in SUBJECTS)
+
+
+@cache
+def _frames() -> tuple[tuple[str, str], ...]:
+    return tuple((before, after) for before, _, after in (frame.partition("{subject}") for frame in FRAMES))
+
+
+def _slots(plot: str) -> tuple[tuple[tuple[str, ...], float], ...]:
+    """The order of a tale, and how often each sentence is there."""
+    return (
+        (OPENINGS, 1.0),
+        (PROBLEMS[plot], 1.0),
+        (JOURNEYS[plot], 0.3),
+        (MEETINGS[plot], 1.0),
+        (TURNS[plot], 1.0),
+        (ENDINGS[plot], 0.7),
+    )
+
+
+def _agrees(bound: Mapping[str, str]) -> bool:
+    return (
+        bound["hero"] != bound["friend"]
+        and bound["kind"] != bound["friend_kind"]
+        and bound.get("pronoun", "") in ("", pronoun(bound["hero"], bound["kind"]))
+    )
+
+
+def _readings(
+    text: str, at: int, slots: tuple[tuple[tuple[str, ...], float], ...], bound: Mapping[str, str]
+) -> Iterator[dict[str, str]]:
+    if not slots:
+        if at == len(text) and _agrees(bound):
+            yield dict(bound)
+        return
+    (templates, share), rest = slots[0], slots[1:]
+    for pattern in _sentences(templates):
+        step = pattern.match(text, at, bound)
+        if step is not None:
+            yield from _readings(text, step[0], rest, step[1])
+    if share < 1:
+        yield from _readings(text, at, rest, bound)
+
+
+def parse(text: str, given: Mapping[str, str] | None = None) -> dict[str, str] | None:
+    """The variables of a tale (`hero`, `pronoun`, `kind`, `friend`, `friend_kind`, `place`, `thing`, `colour`, `plot`,
+    and `trait` where it is said), or None if the text is no tale of this grammar.
+
+    With `given`, only a tale in which those variables have those values counts.
+    """
+    for plot in PLOTS:
+        start = {"plot": plot}
+        if given is not None:
+            if given.get("plot", plot) != plot:
+                continue
+            start.update(given)
+        for reading in _readings(text, 0, _slots(plot), start):
+            return reading
+    return None
+
+
+def could_be_written(text: str) -> bool:
+    """Whether the grammar can write this text, to the letter."""
+    return parse(text) is not None
+
+
+def read_prompt(prompt: str) -> dict[str, str] | None:
+    """What a prompt fixes, as variables of `parse`: empty if it leaves all open, None if it is not of this task."""
+    if prompt in BARE:
+        return {}
+    for before, after in _frames():
+        if prompt.startswith(before) and prompt.endswith(after):
+            subject = prompt[len(before) : len(prompt) - len(after)]
+            for pattern in _subjects():
+                found = pattern.match(subject, 0, {})
+                if found is not None:
+                    return found[1]
+    return None
+
+
+def _kind_for(name: str, taken: str | None, rng: random.Random) -> str:
+    unfit = "boy" if pronoun(name, "") == "she" else "girl"
+    return rng.choice([kind for kind in KINDS if kind not in (unfit, taken)])
+
+
+def write(given: Mapping[str, str], rng: random.Random) -> str:
+    """A tale with these variables fixed and the others drawn."""
+    bound = dict(given)
+    for name, kind, other in (("hero", "kind", "friend"), ("friend", "friend_kind", "hero")):
+        if name not in bound:
+            pool = {"girl": SHE, "boy": HE}.get(bound.get(kind, ""), SHE + HE)
+            bound[name] = rng.choice([choice for choice in pool if choice != bound.get(other)])
+    for name, kind, other in (("hero", "kind", "friend_kind"), ("friend", "friend_kind", "kind")):
+        if kind not in bound:
+            bound[kind] = _kind_for(bound[name], bound.get(other), rng)
+    bound["pronoun"] = pronoun(bound["hero"], bound["kind"])
+    pools = {"trait": TRAITS, "thing": THINGS, "colour": COLOURS, "place": tuple(PLACES), "plot": PLOTS}
+    for variable, values in pools.items():
+        bound.setdefault(variable, rng.choice(values))
+    return " ".join(
+        _write(rng.choice(templates), bound, rng) for templates, share in _slots(bound["plot"]) if rng.random() < share
+    )
+
+
+def make(rng: random.Random) -> Example:
+    """A prompt that fixes some of the variables, and a tale that keeps to them."""
+    if rng.random() < 0.04:
+        return Example(NAME, rng.choice(BARE), write({}, rng))
+    if rng.random() < 0.2:
+        hero, friend = invented_name(rng), invented_name(rng)
+    else:
+        hero, friend = rng.sample(SHE + HE, 2)
+    if hero == friend:
+        return make(rng)
+    bound = {"hero": hero, "friend": friend, "plot": rng.choice(("lost", "broken"))}
+    bound["kind"] = _kind_for(hero, None, rng)
+    bound["friend_kind"] = _kind_for(friend, bound["kind"], rng)
+    bound |= {"thing": rng.choice(THINGS), "colour": rng.choice(COLOURS), "place": rng.choice(tuple(PLACES))}
+    template = rng.choices(list(SUBJECTS), list(SUBJECTS.values()))[0]
+    subject = _write(template, bound, rng)
+    found = _Pattern(template, r"\Z").match(subject, 0, {})
+    if found is None:
+        raise AssertionError(f"the subject {subject!r} does not read as it was written")
+    return Example(NAME, rng.choice(FRAMES).replace("{subject}", subject), write(found[1], rng))
+
+
+def check(example: Example, reply: str) -> bool:
+    """Whether `reply` is a tale of the grammar that keeps to everything the prompt fixed."""
+    given = read_prompt(example.prompt)
+    return given is not None and parse(reply.strip(), given) is not None

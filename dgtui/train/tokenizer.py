@@ -1,0 +1,70 @@
+"""Builds the embedded model's tokenizer: byte-level BPE with Gemma 4's chat markup.
+
+Any text survives encode → decode byte for byte. Digits are single tokens, so that a grid has one token a cell.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+SPECIAL = (
+    "<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "<|turn>", "<turn|>", "<|think|>", "<|channel>", "<channel|>",
+    "<|image>", "<image|>", "<|image|>",
+)  # fmt: skip
+
+# Gemma 4's turns. Thoughts of earlier replies are not shown to the model again.
+CHAT_TEMPLATE = """\
+{{- bos_token -}}
+{%- set system = messages[0]['content'] if messages and messages[0]['role'] == 'system' else '' -%}
+{%- if system or enable_thinking | default(false) -%}
+<|turn>system
+{% if enable_thinking | default(false) %}<|think|>{% endif %}{{ system }}<turn|>
+{% endif -%}
+{%- for message in messages if message['role'] != 'system' -%}
+{%- set role = 'model' if message['role'] == 'assistant' else message['role'] -%}
+<|turn>{{ role }}
+{% if role == 'model' and '<channel|>' in message['content'] -%}
+{{ message['content'].split('<channel|>')[-1] }}
+{%- else -%}
+{{ message['content'] }}
+{%- endif %}<turn|>
+{% endfor -%}
+{%- if add_generation_prompt | default(false) -%}
+<|turn>model
+{% endif -%}
+"""
+
+
+def build(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
+    """Byte-level BPE of `vocab_size` entries, the special ones and all 256 bytes included."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=list(SPECIAL),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        eos_token="<eos>",
+        bos_token="<bos>",
+        unk_token="<unk>",
+        mask_token="<mask>",
+        additional_special_tokens=list(SPECIAL[5:]),
+        clean_up_tokenization_spaces=False,
+    )
+    fast.chat_template = CHAT_TEMPLATE
+    return fast
+
+
+def save(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """tokenizer.json, tokenizer_config.json and chat_template.jinja."""
+    tokenizer.save_pretrained(folder)

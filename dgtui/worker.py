@@ -1,0 +1,184 @@
+"""The one model thread: it alone loads, generates and unloads. Jobs go in, events come out through a sink.
+
+One thread for everything, because CUDA-graph state belongs to the thread that captured it, and because two generations
+must never overlap: a job starts only after the one before it has ended. Back to a running job go only the flags and
+amendments of its `Control`, read between denoising steps. Headless commands and the app use the same worker.
+"""
+
+import contextlib
+import platform
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+from dgtui.diffusion.control import Control
+from dgtui.diffusion.events import Finished
+from dgtui.diffusion.job import BadJob, Job
+from dgtui.diffusion.log import RunLog
+from dgtui.errors import DgtuiError, InvalidSettings, OutOfMemory, RunFailed
+
+if TYPE_CHECKING:
+    from dgtui.model.catalog import Checkpoint
+    from dgtui.model.loader import LoadedModel
+    from dgtui.model.weights import Progress
+
+STEPPER = "reference"
+"name of the stepper, for recordings: forks are exact only on the same one"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A submitted job: its log grows while it runs, `control` steers it, `ended` holds how it ended or its error."""
+
+    job: Job
+    log: RunLog
+    control: Control = field(default_factory=Control)
+    ended: "Future[Finished]" = field(default_factory=Future)
+
+    def wait(self) -> Finished:
+        """Blocks until the run has ended. Raises what it raised, as a `DgtuiError` where a person can act on it."""
+        return self.ended.result()
+
+
+Sink = Callable[[Run, int], None]
+"""Told on the model thread, after each event, how far the run's log goes."""
+
+
+def versions() -> dict[str, str]:
+    """What a run depends on beside the weights."""
+    return {"python": platform.python_version()} | {p: metadata.version(p) for p in ("dgtui", "torch", "transformers")}
+
+
+class Worker:
+    """Owner of the model thread. Methods may be called from any thread and return at once."""
+
+    def __init__(self) -> None:
+        self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._runs: list[Run] = []
+        self._lock = threading.Lock()
+        self._closed = False
+        self._loaded: LoadedModel | None = None
+        self._stepper: object = None
+        self._thread = threading.Thread(target=self._serve, name="dgtui-model", daemon=True)
+        self._thread.start()
+
+    @property
+    def loaded(self) -> "LoadedModel | None":
+        """What is in memory. Its tokenizer and settings may be read from any thread, its weights only by this one."""
+        return self._loaded
+
+    def load(
+        self,
+        checkpoint: "Checkpoint",
+        *,
+        device: str = "auto",
+        context: int | None = None,
+        progress: "Callable[[Progress], None] | None" = None,
+    ) -> "Future[LoadedModel]":
+        """Loads a checkpoint, after unloading the present one; `context`: most tokens of prefix and canvas together."""
+        future: Future[LoadedModel] = Future()
+
+        def task() -> None:
+            self._unload()
+            from dgtui.diffusion.stepper import ReferenceStepper
+            from dgtui.model.denoiser import TransformersDenoiser
+            from dgtui.model.loader import load
+
+            model = load(checkpoint, device=device, progress=progress)
+            self._stepper = ReferenceStepper(TransformersDenoiser(model.model, model.stop_ids, context))
+            self._loaded = model
+            future.set_result(model)
+
+        self._put(task, future)
+        return future
+
+    def submit(self, job: Job, sink: Sink | None = None) -> Run:
+        """Queues a job for the model that is loaded when its turn comes.
+
+        What the sink raises ends the run, and is raised by `Run.wait`.
+        """
+        run = Run(job, RunLog(job))
+        with self._lock:
+            self._runs.append(run)
+
+        def task() -> None:
+            try:
+                run.ended.set_result(self._run(run, sink))
+            finally:
+                with self._lock:
+                    self._runs.remove(run)
+
+        self._put(task, run.ended)
+        return run
+
+    def unload(self) -> "Future[None]":
+        """Gives the model's memory back."""
+        future: Future[None] = Future()
+
+        def task() -> None:
+            self._unload()
+            future.set_result(None)
+
+        self._put(task, future)
+        return future
+
+    def close(self, timeout: float = 0.4) -> None:
+        """Cancels what runs and what waits, and ends the thread; waits at most `timeout` seconds for it."""
+        with self._lock:
+            self._closed = True
+            for run in self._runs:
+                run.control.cancel()
+        self._tasks.put(None)
+        self._thread.join(timeout)
+
+    def _put(self, task: Callable[[], None], future: "Future[LoadedModel] | Future[Finished] | Future[None]") -> None:
+        def guarded() -> None:
+            try:
+                task()
+            except BaseException as error:  # whoever waits for the future has to know
+                future.set_exception(_explained(error))
+
+        if self._closed:
+            future.set_exception(RunFailed("the model thread has been closed"))
+        else:
+            self._tasks.put(guarded)
+
+    def _serve(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            task()
+
+    def _run(self, run: Run, sink: Sink | None) -> Finished:
+        from dgtui.diffusion import engine
+        from dgtui.diffusion.stepper import ReferenceStepper
+
+        if not isinstance(self._stepper, ReferenceStepper):
+            raise RunFailed("no model is loaded")
+        events = engine.run(self._stepper, run.job, run.control)
+        with contextlib.closing(events):
+            for event in events:
+                upto = run.log.append(event)
+                if sink:
+                    sink(run, upto)
+        finished = run.log.finished
+        assert finished is not None, "the engine ends every run with Finished"
+        return finished
+
+    def _unload(self) -> None:
+        self._loaded = self._stepper = None
+
+
+def _explained(error: BaseException) -> BaseException:
+    """The typed error for what went wrong, where there is one."""
+    import torch
+
+    if isinstance(error, DgtuiError):
+        return error
+    if isinstance(error, BadJob):
+        return InvalidSettings(str(error))
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return OutOfMemory("the memory ran out while generating", hint="shorten the prompt, or set a smaller --context")
+    return error

@@ -1,0 +1,41 @@
+"""Imports stay light: `--help` and shell completion answer before anything heavy could have loaded."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {"numpy", "textual", "torch", "transformers"}
+
+
+def heavy_modules_after(code: str) -> set[str]:
+    """Run `code` in a fresh interpreter; return what it left loaded of `HEAVY`."""
+    report = "\nimport json, sys; print('\\n' + json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code + report], capture_output=True, text=True, env=os.environ)
+    assert done.returncode == 0, done.stderr
+    return HEAVY & set(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize(
+    "module", ["dgtui", "dgtui.cli", "dgtui.config", "dgtui.errors", "dgtui.paths", "dgtui.rules", "dgtui.text"]
+)
+def test_importing_it_loads_nothing_heavy(module: str) -> None:
+    assert heavy_modules_after(f"import {module}") == set()
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import runpy, sys\n"
+        "sys.argv = ['dgtui', '--help']\n"
+        "try:\n"
+        "    runpy.run_module('dgtui', run_name='__main__')\n"
+        "except SystemExit as end:\n"
+        "    assert not end.code, end.code\n"
+    )
+    assert heavy_modules_after(code) == set()
+
+
+def test_the_algorithm_loads_neither_screen_nor_transformers() -> None:
+    assert heavy_modules_after("import dgtui.diffusion") <= {"numpy", "torch"}
