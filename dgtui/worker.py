@@ -5,7 +5,6 @@ must never overlap: a job starts only after the one before it has ended. Back to
 amendments of its `Control`, read between denoising steps. Headless commands and the app use the same worker.
 """
 
-import contextlib
 import platform
 import queue
 import threading
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from typing import TYPE_CHECKING
 
+from dgtui import __version__
 from dgtui.diffusion.control import Control
 from dgtui.diffusion.events import Finished
 from dgtui.diffusion.job import BadJob, Job
@@ -50,7 +50,8 @@ Sink = Callable[[Run, int], None]
 
 def versions() -> dict[str, str]:
     """What a run depends on beside the weights."""
-    return {"python": platform.python_version()} | {p: metadata.version(p) for p in ("dgtui", "torch", "transformers")}
+    packages = {package: metadata.version(package) for package in ("torch", "transformers")}
+    return {"python": platform.python_version(), "dgtui": __version__} | packages
 
 
 class Worker:
@@ -132,7 +133,7 @@ class Worker:
             self._closed = True
             for run in self._runs:
                 run.control.cancel()
-        self._tasks.put(None)
+            self._tasks.put(None)
         self._thread.join(timeout)
 
     def _put(self, task: Callable[[], None], future: "Future[LoadedModel] | Future[Finished] | Future[None]") -> None:
@@ -142,10 +143,11 @@ class Worker:
             except BaseException as error:  # whoever waits for the future has to know
                 future.set_exception(_explained(error))
 
-        if self._closed:
-            future.set_exception(RunFailed("the model thread has been closed"))
-        else:
-            self._tasks.put(guarded)
+        with self._lock:  # nothing may be queued behind the end: nobody would answer for it
+            if not self._closed:
+                self._tasks.put(guarded)
+                return
+        future.set_exception(RunFailed("the model thread has been closed"))
 
     def _serve(self) -> None:
         while (task := self._tasks.get()) is not None:
@@ -157,12 +159,10 @@ class Worker:
 
         if not isinstance(self._stepper, ReferenceStepper):
             raise RunFailed("no model is loaded")
-        events = engine.run(self._stepper, run.job, run.control)
-        with contextlib.closing(events):
-            for event in events:
-                upto = run.log.append(event)
-                if sink:
-                    sink(run, upto)
+        for event in engine.run(self._stepper, run.job, run.control):
+            upto = run.log.append(event)
+            if sink:
+                sink(run, upto)
         finished = run.log.finished
         assert finished is not None, "the engine ends every run with Finished"
         return finished

@@ -4,16 +4,20 @@ Nothing heavy is imported at the top of these files, so that `--help` and comple
 person can act on end here: message and advice on stderr, the class's exit code.
 """
 
-import os
+import io
 import signal
 import sys
+from typing import Any, Final
 
-import click
 import typer
 
 from dgtui.cli import bench, config, doctor, generate, model
-from dgtui.cli.terminal import note
+from dgtui.cli.terminal import drop_output, note
 from dgtui.errors import DgtuiError
+from dgtui.text import sanitize
+
+_WrongUsage: Final[Any] = typer.BadParameter.__base__
+# UsageError, of click or of the copy of it that typer has kept since 0.26: it has no public name in both.
 
 app = typer.Typer(
     name="dgtui",
@@ -32,29 +36,27 @@ app.add_typer(config.app, name="config")
 def main(args: list[str] | None = None) -> int:
     """Runs the program; the exit code. Never raises for what a person did or may do."""
     try:
-        code = app(args=args, standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
+        code = app(args=args, prog_name="dgtui", standalone_mode=False)
+    except _WrongUsage as error:
+        said = io.StringIO()
+        error.show(said)
+        if sys.stderr is not None:
+            print(sanitize(said.getvalue()), end="", file=sys.stderr)
         return 2
-    except (click.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         return 130
     except DgtuiError as error:
         note(f"dgtui: {error.message}")
         if error.hint:
             note(f"       {error.hint}")
         return error.exit_code
-    except BrokenPipeError:
-        return _closed_stdout()
+    except BrokenPipeError:  # whoever read our output has gone: end quietly, as `head` expects
+        drop_output()
+        return 1
+    except SystemExit as end:  # typer's own answer to the same
+        drop_output()
+        return end.code if isinstance(end.code, int) else 1
     return code if isinstance(code, int) else 0
-
-
-def _closed_stdout() -> int:
-    """Whoever read our output has gone: end quietly, as `head` expects, and keep the interpreter from complaining."""
-    sink = os.open(os.devnull, os.O_WRONLY)
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            os.dup2(sink, stream.fileno())
-    return 1
 
 
 if hasattr(signal, "SIGPIPE"):

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from dgtui.model.loader import LoadedModel
 
 PROMPT = "Write a short tale about Mia and Otto."
+NEVER = 1e-12
+"a mean entropy, in nats, that no canvas with anything open falls below"
 
 
 def command(
@@ -64,14 +66,15 @@ def measure(loaded: "LoadedModel", *, pairs: int, steps: int, seed: int) -> dict
 
     ids = tuple(loaded.tokenizer.chat([Message("user", PROMPT)]))
     # Neither side may stop early: what is timed is a step, and both have to take the same number
-    fixed = dataclasses.replace(loaded.settings, steps=steps, stability=-1)
-    canvas = loaded.model.config.canvas_length
+    fixed = dataclasses.replace(loaded.settings, steps=steps, stability=1, confidence=NEVER)
+    model: Any = loaded.model
+    canvas: int = model.config.canvas_length
 
     def ours() -> tuple[float, list[int]]:
         stepper = ReferenceStepper(TransformersDenoiser(loaded.model, loaded.stop_ids))
         began = time.perf_counter()
         *_, last = engine.run(stepper, Job("bench", ids, seed, canvas, fixed))
-        assert isinstance(last, Finished)
+        assert isinstance(last, Finished) and last.steps == (steps,)
         return time.perf_counter() - began, last.token_ids[0].tolist()
 
     def frameless() -> tuple[float, list[int]]:
@@ -88,10 +91,10 @@ def measure(loaded: "LoadedModel", *, pairs: int, steps: int, seed: int) -> dict
     def theirs() -> tuple[float, list[int]]:
         torch.manual_seed(seed)
         began = time.perf_counter()
-        out = loaded.model.generate(
+        out = model.generate(
             torch.tensor([ids], device=loaded.device),
             max_new_tokens=canvas, max_denoising_steps=steps, t_min=fixed.t_min, t_max=fixed.t_max,
-            stability_threshold=steps + 1, confidence_threshold=1e-9,
+            stability_threshold=1, confidence_threshold=NEVER,
         )  # fmt: skip
         new = out.sequences[0, len(ids) :].tolist()
         end = next((i for i, t in enumerate(new) if t in loaded.stop_ids or t == loaded.pad_id), len(new))

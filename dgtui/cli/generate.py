@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dgtui.cli import options
-from dgtui.cli.terminal import is_terminal, note, redrawable
+from dgtui.cli.terminal import is_terminal, note, put, redrawable
 from dgtui.errors import EmptyPrompt, PromptTooLong, RunFailed, UsageError
 from dgtui.message import Message
 from dgtui.text import decode_utf8, sanitize
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def command(
     prompt: Annotated[
-        str | None, typer.Argument(metavar="[PROMPT|-]", help="What to say to the model; - reads standard input.")
+        str | None, typer.Argument(metavar="PROMPT|-", help="What to say to the model; - reads standard input.")
     ] = None,
     max_tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Most tokens to write.")] = 256,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")] = False,
@@ -116,9 +116,10 @@ def _run(
 ) -> int:  # fmt: skip
     from dgtui.diffusion.job import BadJob, Job
 
-    canvas: int = loaded.model.config.canvas_length
-    room = (settings.model.context or sys.maxsize) - canvas
-    room = min(room, loaded.model.config.text_config.max_position_embeddings - canvas)
+    config: Any = loaded.model.config
+    canvas: int = config.canvas_length
+    most: int = config.text_config.max_position_embeddings
+    room = min(settings.model.context or most, most) - canvas
     if len(ids) > room:
         raise PromptTooLong(
             f"the prompt has {len(ids):,} tokens and {max(room, 0):,} fit beside a canvas of {canvas}",
@@ -148,9 +149,11 @@ def _run(
         run.control.cancel()
         finished = run.wait()  # within one denoising step; a second Ctrl+C ends it at once
     wall = time.perf_counter() - began
-    if record is not None:
-        _record(record, run, loaded)
-    out.result(run, finished, wall)
+    try:
+        out.result(run, finished, wall)
+    finally:  # a reader that has gone, or a recording that cannot be written, takes nothing from the other
+        if record is not None:
+            _record(record, run, loaded)
     return 130 if finished.reason == "cancelled" else 0
 
 
@@ -166,7 +169,7 @@ class _Output:
 
         event = run.log[upto - 1]
         if isinstance(event, Frame):
-            print(json.dumps(_frame(event, self.loaded)), flush=True)
+            put(json.dumps(_frame(event, self.loaded)) + "\n")
 
     def result(self, run: "Run", finished: "Finished", wall: float) -> None:
         """The text, or the object."""
@@ -178,13 +181,11 @@ class _Output:
             found |= {"text": decode_utf8(answer)}
             if thought.thought is not None:
                 found |= {"thought": decode_utf8(thought.thought)}
-            print(json.dumps(found), flush=True)
+            put(json.dumps(found) + "\n")
         elif is_terminal(sys.stdout):
-            print(sanitize(decode_utf8(answer), tabs="expand"), flush=True)
+            put(sanitize(decode_utf8(answer), tabs="expand") + "\n")
         else:  # a pipe gets the bytes the model wrote
-            sys.stdout.flush()
-            sys.stdout.buffer.write(answer + b"\n")
-            sys.stdout.buffer.flush()
+            put(answer + b"\n")
         if redrawable() and not self.as_json:
             note(_summary(run, finished, wall))
             if thought.thought is not None and not answer:

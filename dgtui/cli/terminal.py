@@ -1,12 +1,13 @@
-"""What a headless command shows while it works: on stderr, and only where that is a terminal that can be redrawn."""
+"""Where headless commands write: results to stdout; notes to stderr, progress only where that can be redrawn."""
 
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from dgtui.text import sanitize
+from dgtui.errors import RunFailed
+from dgtui.text import cell_width, sanitize
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -14,10 +15,61 @@ if TYPE_CHECKING:
     from dgtui.model.weights import Progress
 
 
+def put(result: str | bytes) -> None:
+    """Writes a result to stdout, at once; what the stream's encoding has no sign for becomes a question mark.
+
+    Raises:
+        RunFailed: If stdout is closed, or its disk is full.
+        BrokenPipeError: If whoever read it has gone.
+    """
+    if sys.stdout is None:
+        raise RunFailed("standard output is closed", hint="there is nowhere to write the result to")
+    encoding = sys.stdout.encoding or "utf-8"
+    data = result if isinstance(result, bytes) else result.encode(encoding, "replace")
+    try:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        drop_output()
+        raise RunFailed(f"standard output cannot be written: {error.strerror or error}") from error
+
+
+def drop_output() -> None:
+    """Sends what is still to be written to nowhere: the interpreter would fail on it again when it ends."""
+    if sys.stdout is None:
+        return
+    with suppress(OSError, ValueError):
+        sink = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(sink, sys.stdout.fileno())
+
+
+def columns(rows: Sequence[Sequence[str]], *, right: Collection[int] = ()) -> list[str]:
+    """Sanitised rows as lines with their cells below each other; the columns in `right` end at the same place."""
+    cells = [[sanitize(cell, newlines=False, tabs="replace") for cell in row] for row in rows]
+    widths = [max(cell_width(cell) for cell in column) for column in zip(*cells, strict=True)]
+
+    def fill(at: int, cell: str) -> str:
+        gap = " " * (widths[at] - cell_width(cell))
+        return gap + cell if at in right else cell + gap
+
+    return ["  ".join(fill(at, cell) for at, cell in enumerate(row)).rstrip() for row in cells]
+
+
+def size(count: int) -> str:
+    """Bytes, in powers of ten: "51.6 GB", "7 MB", "670 kB"."""
+    if count >= 1e9:
+        return f"{count / 1e9:.1f} GB"
+    return f"{count / 1e6:.0f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
+
+
 def note(text: str) -> None:
     """One line for the person, on stderr."""
     if sys.stderr is not None:
-        print(sanitize(text, newlines=False), file=sys.stderr, flush=True)
+        with suppress(OSError):  # nobody reads it any more, or its disk is full: no reason to fail
+            print(sanitize(text, newlines=False), file=sys.stderr, flush=True)
 
 
 def is_terminal(stream: object) -> bool:

@@ -11,6 +11,7 @@ import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
@@ -48,11 +49,18 @@ THOUGHTS = {
 SYSTEMS = ("You are a helpful assistant.", "Be brief.", "Answer in English.", "You are the model inside dgtui.")
 
 
+def special(tokenizer: PreTrainedTokenizerFast, token: str) -> int:
+    """The id of one of the tokenizer's own tokens."""
+    found = tokenizer.convert_tokens_to_ids(token)
+    assert isinstance(found, int)
+    return found
+
+
 def config(tokenizer: PreTrainedTokenizerFast) -> DiffusionGemmaConfig:
     """A DiffusionGemma of 3.6 million parameters with every part of the large one: sliding and full layers, experts
     beside a dense MLP, self-conditioning, a (minimal) vision tower."""
-    ids = tokenizer.convert_tokens_to_ids
-    text = DiffusionGemmaTextConfig(
+    text_config: Any = DiffusionGemmaTextConfig  # takes more than its annotations say
+    text = text_config(
         vocab_size=VOCAB_SIZE,
         hidden_size=192,
         intermediate_size=384,
@@ -86,19 +94,19 @@ def config(tokenizer: PreTrainedTokenizerFast) -> DiffusionGemmaConfig:
         text_config=text,
         vision_config=vision,
         canvas_length=256,
-        boi_token_id=ids("<|image>"),
-        eoi_token_id=ids("<image|>"),
-        image_token_id=ids("<|image|>"),
+        boi_token_id=special(tokenizer, "<|image>"),
+        eoi_token_id=special(tokenizer, "<image|>"),
+        image_token_id=special(tokenizer, "<|image|>"),
         tie_word_embeddings=True,
     )
 
 
 def generation_config(tokenizer: PreTrainedTokenizerFast) -> DiffusionGemmaGenerationConfig:
     """The published sampler defaults with this tokenizer's ids."""
-    return DiffusionGemmaGenerationConfig(
+    return DiffusionGemmaGenerationConfig(  # type: ignore[no-untyped-call]
         bos_token_id=tokenizer.bos_token_id,
         pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=[tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<turn|>")],
+        eos_token_id=[tokenizer.eos_token_id, special(tokenizer, "<turn|>")],
         max_new_tokens=256,
         max_denoising_steps=48,
         sampler_config=EntropyBoundSamplerConfig(entropy_bound=0.1),
@@ -119,7 +127,7 @@ def items(tokenizer: PreTrainedTokenizerFast, rng: random.Random) -> Iterator[It
     """Examples as the model meets them: mostly one question, sometimes a conversation, a system prompt, a thought, a
     bare document; and any of them as an infill."""
     examples = mixture(rng, "train")
-    turn_end = tokenizer.convert_tokens_to_ids("<turn|>")
+    turn_end, bos = special(tokenizer, "<turn|>"), special(tokenizer, "<bos>")
 
     def encode(text: str) -> list[int]:
         ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -135,7 +143,7 @@ def items(tokenizer: PreTrainedTokenizerFast, rng: random.Random) -> Iterator[It
         if kind < 0.1 and example.task in ("tales", "python", "json"):  # a bare document, cut anywhere
             ids = encode(example.response)
             cut = rng.randint(0, len(ids) - 1) if rng.random() < 0.7 else 0
-            prefix, reply = [tokenizer.bos_token_id, *ids[:cut]], [*ids[cut:], turn_end]
+            prefix, reply = [bos, *ids[:cut]], [*ids[cut:], turn_end]
             infill_share = 0.8
         else:
             think = rng.random() < 0.04
@@ -160,7 +168,7 @@ def steps(tokenizer: PreTrainedTokenizerFast, trainer: Trainer, seed: int) -> It
     """The batches of the run: short canvases first, the full one now and then, and at the end always."""
     rng = random.Random(f"{seed} {trainer.step}")
     make = items(tokenizer, rng)
-    pad, eos = tokenizer.pad_token_id, tokenizer.eos_token_id
+    pad, eos = special(tokenizer, "<pad>"), special(tokenizer, "<eos>")
     short = batches(make, rng, MICRO_TOKENS, None, pad, eos)
     full = batches(make, rng, MICRO_TOKENS, 256, pad, eos)
     while True:
@@ -180,9 +188,30 @@ def build_tokenizer(seed: int) -> PreTrainedTokenizerFast:
 def ship(model: DiffusionGemmaForBlockDiffusion, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
     """Writes the folder of the package: bfloat16 weights, config, generation config, tokenizer, chat template."""
     out.mkdir(parents=True, exist_ok=True)
-    model.to(torch.bfloat16).save_pretrained(out)
+    weights: Any = model
+    weights.to(torch.bfloat16).save_pretrained(out)
     generation_config(tokenizer).save_pretrained(out)
     tokenizers.save(tokenizer, out)
+
+
+def start_from(folder: Path, tokenizer: PreTrainedTokenizerFast) -> DiffusionGemmaForBlockDiffusion:
+    """Another model's weights under this tokenizer: each entry starts as the mean of what the old one made of it."""
+    model = DiffusionGemmaForBlockDiffusion.from_pretrained(folder, dtype=torch.float32)
+    old = PreTrainedTokenizerFast.from_pretrained(folder)
+    embedding: Any = model.get_input_embeddings().weight
+    before = embedding.detach().clone()
+    with torch.no_grad():
+        for token, index in tokenizer.get_vocab().items():
+            if token in old.all_special_tokens:
+                ids = [special(old, token)]
+            else:
+                text = tokenizer.convert_tokens_to_string([token])
+                # Where old tokens carried the space before a word, the word alone is most like the one after a space
+                after_space = old(" " + text, add_special_tokens=False)["input_ids"]
+                ids = after_space if len(after_space) == 1 else old(text, add_special_tokens=False)["input_ids"]
+            if ids:
+                embedding[index] = before[ids].mean(0)
+    return model
 
 
 def main() -> None:
@@ -191,6 +220,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder to write the finished model to")
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=20)
+    parser.add_argument("--start-from", type=Path, help="a folder with a model of the same shape to start from")
     args = parser.parse_args()
 
     args.work.mkdir(parents=True, exist_ok=True)
@@ -202,6 +232,8 @@ def main() -> None:
     checkpoint = args.work / "checkpoint"
     if (checkpoint / "progress.json").exists():
         model = DiffusionGemmaForBlockDiffusion.from_pretrained(checkpoint, dtype=torch.float32)
+    elif args.start_from:
+        model = start_from(args.start_from, tokenizer)
     else:
         model = DiffusionGemmaForBlockDiffusion(config(tokenizer))
     model.set_experts_implementation("eager")

@@ -69,7 +69,8 @@ class Trainer:
         while self.step < self.settings.steps:
             for batch in (micro := next(steps)):
                 result = losses(self.model, batch, self.rng)
-                ((result.diffusion + ENCODER_WEIGHT * result.encoder) / len(micro)).backward()
+                total = (result.diffusion + ENCODER_WEIGHT * result.encoder) / len(micro)
+                total.backward()  # type: ignore[no-untyped-call]
                 now = torch.stack([result.diffusion.detach(), result.encoder.detach(), result.accuracy.nan_to_num()])
                 sums += now / len(micro)
                 seen += len(batch.canvas)

@@ -14,7 +14,7 @@ _A, _B, _C = 3.4445, -4.7750, 2.0315  # quintic coefficients of the post
 
 def orthogonalize(stack: torch.Tensor, iterations: int = 5) -> torch.Tensor:
     """Nearest semi-orthogonal matrices (roughly: singular values in 0.7 … 1.2) of a stack (N, rows ≤ cols)."""
-    x = stack / (stack.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    x: torch.Tensor = stack / (stack.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(iterations):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=_B, alpha=_C), x, beta=_A)

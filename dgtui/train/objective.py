@@ -9,6 +9,7 @@ self-conditioning exactly as the sampler's pins do.
 
 import copy
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -42,16 +43,18 @@ def corrupt(batch: Batch, vocab_size: int, rng: torch.Generator) -> tuple[torch.
 
 
 def _first_rows(cache: DynamicCache, rows: int) -> DynamicCache:
-    part = copy.copy(cache)
+    part: Any = copy.copy(cache)
     part.layers = [copy.copy(layer) for layer in cache.layers]
     for layer in part.layers:
         layer.keys, layer.values = layer.keys[:rows].detach(), layer.values[:rows].detach()
-    return part
+    first: DynamicCache = part
+    return first
 
 
 def losses(model: DiffusionGemmaForBlockDiffusion, batch: Batch, rng: torch.Generator) -> Losses:
     """The losses of one micro-batch; rows in the first half of the batch are self-conditioned."""
-    vocab_size = model.config.text_config.vocab_size
+    text: Any = model.config.text_config
+    vocab_size: int = text.vocab_size
     rows, length = batch.canvas.shape
     noisy, replaced, level = corrupt(batch, vocab_size, rng)
 
@@ -61,7 +64,7 @@ def losses(model: DiffusionGemmaForBlockDiffusion, batch: Batch, rng: torch.Gene
         input_ids=batch.prefix,
         attention_mask=batch.prefix_mask,
         position_ids=encoder_positions,
-        past_key_values=DynamicCache(config=model.config.text_config),
+        past_key_values=DynamicCache(config=text),
     )
     decoder_mask = torch.nn.functional.pad(batch.prefix_mask, (0, length), value=True)
     decoder_positions = lengths + torch.arange(length)

@@ -15,6 +15,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 from dgtui.message import Message
 from dgtui.train.corpus import SHARES, TASKS, Example, stream
@@ -64,7 +65,8 @@ def _trials(model: str | None, tasks: list[str], count: int, part: int, parts: i
     loaded = load(catalog.resolve(model or catalog.EMBEDDED), device="cpu")
     tokenizer = loaded.tokenizer
     stepper = ReferenceStepper(TransformersDenoiser(loaded.model, loaded.stop_ids))
-    canvas: int = loaded.model.config.canvas_length
+    config: Any = loaded.model.config
+    canvas: int = config.canvas_length
 
     def answer(ids: list[int]) -> str:
         answer_ids = tokenizer.split_thought(ids).answer_ids
@@ -81,8 +83,8 @@ def _trials(model: str | None, tasks: list[str], count: int, part: int, parts: i
                 rng = random.Random(f"span {index}")
                 size = min(len(reply), rng.randint(*SPAN_TOKENS))
                 first = rng.randint(0, len(reply) - size)
-                fill = [tokenizer.turn_end_id, *[tokenizer.eos_id] * canvas]
-                held = (*reply, *(i for i in fill if i is not None))[:canvas]
+                assert tokenizer.turn_end_id is not None and tokenizer.eos_id is not None
+                held = (*reply, tokenizer.turn_end_id, *[tokenizer.eos_id] * canvas)[:canvas]
                 start = Start(held, frozenset(range(canvas)) - frozenset(range(first, first + size)))
             job = Job("table", prompt, index, canvas, loaded.settings, start=start)
             events = list(engine.run(stepper, job))

@@ -1,18 +1,23 @@
 """Builds the embedded model's tokenizer: byte-level BPE with Gemma 4's chat markup.
 
-Any text survives encode → decode byte for byte. Digits are single tokens, so that a grid has one token a cell.
+Any text survives encode → decode byte for byte. Digits are single tokens, so that a grid has one token a cell. Spaces
+are tokens of their own: a word has the same ids after a space, a quote or a line break, so copying it from the prompt
+is copying, not translating.
 """
 
 from collections.abc import Iterable
 from pathlib import Path
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 SPECIAL = (
     "<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "<|turn>", "<turn|>", "<|think|>", "<|channel>", "<channel|>",
     "<|image>", "<image|>", "<|image|>",
 )  # fmt: skip
+
+PIECES = r"\p{L}+|\d|\n *| |[^\p{L}\d\n ]+"
+"what is never merged with its neighbours: words, digits, line breaks with their indentation, spaces, punctuation"
 
 # Gemma 4's turns. Thoughts of earlier replies are not shown to the model again.
 CHAT_TEMPLATE = """\
@@ -41,7 +46,10 @@ def build(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
     """Byte-level BPE of `vocab_size` entries, the special ones and all 256 bytes included."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        [
+            pre_tokenizers.Split(Regex(PIECES), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
@@ -51,7 +59,7 @@ def build(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    fast = PreTrainedTokenizerFast(
+    fast: PreTrainedTokenizerFast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
         pad_token="<pad>",
         eos_token="<eos>",

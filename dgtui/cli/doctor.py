@@ -1,0 +1,252 @@
+"""`dgtui doctor`: what works here, what does not, and what to do. Changes nothing, and fetches nothing.
+
+A check is "ok", "warn" (something is limited) or "fail" (the default model cannot run); the last makes the exit code 1.
+"""
+
+import json
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import typer
+
+from dgtui import config, paths
+from dgtui.cli.terminal import is_terminal, put, size
+from dgtui.errors import DgtuiError
+from dgtui.text import sanitize
+
+Mark = Literal["ok", "warn", "fail"]
+
+PACKAGES: Final = ("torch", "transformers", "safetensors", "tokenizers", "textual", "bitsandbytes")
+_NEEDED: Final = ("torch", "transformers", "safetensors", "tokenizers")
+_NARROWEST: Final = (60, 16)
+_SIGNS: Final = {"ok": "✓", "warn": "!", "fail": "✗"}
+_COLOURS: Final = {"ok": "green", "warn": "yellow", "fail": "red"}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    mark: Mark
+    found: str
+    advice: str = ""
+    """What to do, where the mark is not "ok"."""
+
+
+def command(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of lines.")] = False,
+) -> int:
+    """Check terminal, packages, GPU, memory and model: what works, what does not, what to do."""
+    found = list(checks())
+    works = all(check.mark != "fail" for check in found)
+    if as_json:
+        put(json.dumps({"ok": works, "checks": [asdict(check) for check in found]}, indent=2) + "\n")
+    else:
+        for check in found:
+            _show(check)
+        put("\n" + ("the default model can run\n" if works else "the default model cannot run as things are\n"))
+    return 0 if works else 1
+
+
+def checks() -> Iterator[Check]:
+    """Everything, in the order it is shown."""
+    yield _python()
+    yield from _packages()
+    yield from _terminal()
+    yield from _guarded("GPU", _gpu)
+    yield from _guarded("memory", _memory)
+    settings, problems = config.load()
+    yield from _config(problems)
+    yield from _guarded("model", lambda: _model(settings))
+    yield from _folders()
+    yield from _guarded("hub cache", _hub_cache)
+
+
+def _guarded(name: str, look: Callable[[], Check]) -> Iterator[Check]:
+    """A package that is missing or broken is a finding, not a traceback: this command is for such machines."""
+    try:
+        yield look()
+    except (ImportError, OSError) as error:
+        yield Check(name, "fail", f"cannot be looked at: {error}", "install dgtui again: pip install --upgrade dgtui")
+
+
+def _python() -> Check:
+    return Check("Python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+
+
+def _packages() -> Iterator[Check]:
+    wanted = _wanted()
+    for name in PACKAGES:
+        optional = name not in _NEEDED
+        specifier = wanted.get(name)
+        target = f"'{name}{specifier or ''}'"
+        try:
+            version = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            if name == "bitsandbytes":
+                yield Check(name, "ok", "not installed; it is optional, for 4-bit weights on a GPU")
+            else:
+                yield Check(name, "warn" if optional else "fail", "not installed", f"pip install {target}")
+            continue
+        if specifier is not None and not specifier.contains(version, prereleases=True):
+            found = f"{version}, and dgtui is made for {specifier}"
+            yield Check(name, "warn" if optional else "fail", found, f"pip install {target}")
+        else:
+            yield Check(name, "ok", version)
+
+
+def _wanted() -> dict[str, Any]:
+    """Package → the versions that dgtui declares; nothing where it runs without having been installed."""
+    from packaging.requirements import Requirement
+
+    try:
+        declared = [Requirement(line) for line in metadata.requires("dgtui") or ()]
+    except metadata.PackageNotFoundError:
+        return {}
+    extras = ("", "cuda")
+    return {
+        requirement.name: requirement.specifier
+        for requirement in declared
+        if requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in extras)
+    }
+
+
+def _terminal() -> Iterator[Check]:
+    streams = [stream for stream in (sys.stdout, sys.stdin, sys.stderr) if is_terminal(stream)]
+    if not is_terminal(sys.stdout):
+        yield Check("terminal", "ok", "standard output is not one: text and JSON work, screens need a terminal")
+    term = os.environ.get("TERM", "")
+    if not streams:
+        pass
+    elif term in ("", "dumb"):
+        yield Check("terminal", "warn", f"TERM is {term or 'not set'}", "set TERM, for instance to xterm-256color")
+    else:
+        wide, high = os.get_terminal_size(streams[0].fileno())
+        found = f"{term}, {wide} × {high}"
+        if wide < _NARROWEST[0] or high < _NARROWEST[1]:
+            least = "{} × {}".format(*_NARROWEST)
+            yield Check("terminal", "warn", found, f"make the window larger: screens need {least}")
+        else:
+            yield Check("terminal", "ok", found)
+    if os.environ.get("NO_COLOR"):
+        yield Check("colours", "ok", "none, as NO_COLOR asks")
+    elif streams:
+        true_colour = os.environ.get("COLORTERM", "") in ("truecolor", "24bit")
+        yield Check("colours", "ok", "16 million" if true_colour else "256" if "256" in term else "16")
+    encoding = getattr(sys.stdout, "encoding", None) or "unknown"
+    if encoding.lower().replace("-", "") == "utf8":
+        yield Check("encoding", "ok", encoding)
+    else:
+        yield Check("encoding", "warn", encoding, "set a UTF-8 locale, for instance LC_ALL=C.UTF-8")
+
+
+def _gpu() -> Check:
+    import torch
+
+    if torch.cuda.is_available():
+        free, total = torch.cuda.mem_get_info()
+        return Check("GPU", "ok", f"{torch.cuda.get_device_name()}, {size(free)} of {size(total)} free")
+    if torch.backends.mps.is_available():
+        return Check("GPU", "ok", "Apple GPU (mps), which shares the machine's memory")
+    if Path("/proc/driver/nvidia/version").exists():
+        return Check(
+            "GPU", "warn", f"there is an NVIDIA driver, and PyTorch {torch.__version__} finds no GPU",
+            "install a PyTorch build for CUDA that the driver supports",
+        )  # fmt: skip
+    return Check("GPU", "ok", "none: CPU only, which the embedded model is made for")
+
+
+def _memory() -> Check:
+    import psutil
+
+    memory = psutil.virtual_memory()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    found = f"{size(memory.available)} of {size(memory.total)} available, {cores} cores"
+    if memory.available < 1e9:
+        return Check("memory", "warn", found, "close what else uses memory")
+    return Check("memory", "ok", found)
+
+
+def _config(problems: list[config.Problem]) -> Iterator[Check]:
+    file = paths.config_file()
+    for problem in problems:
+        yield Check("config", "warn", str(problem), f"correct it in {problem.source}")
+    if not problems:
+        yield Check("config", "ok", str(file) if file.exists() else f"{file} does not exist: all defaults")
+
+
+def _model(settings: config.Settings) -> Check:
+    """Whether `generate` could load what it would take: everything short of reading the weights."""
+    from dgtui.cli.model import describe, number
+    from dgtui.model import catalog
+
+    try:
+        found = describe(catalog.resolve(settings.model.name), settings.model.device)
+    except DgtuiError as error:
+        hint = error.hint or "dgtui model list shows what there is"
+        return Check("model", "fail", error.message, hint)
+    shown, memory = f"{found['name']}, {number(found['parameters'])} parameters", found["memory"]
+    if found["tokenizer"]["problem"]:
+        return Check("model", "fail", f"{shown}: {found['tokenizer']['problem']}", "fetch the checkpoint again")
+    needed = f"{size(memory['weights_bytes'] + memory['scratch_bytes'])} on {memory['device']}"
+    if not memory["fits"]:
+        free = size(memory["available_bytes"])
+        return Check(
+            "model", "fail", f"{shown}: needs {needed}, and {free} is available",
+            "close what else uses memory, or take the built-in model: --model embedded",
+        )  # fmt: skip
+    return Check("model", "ok", f"{shown}, needs {needed}")
+
+
+def _folders() -> Iterator[Check]:
+    for name, folder in (
+        ("config folder", paths.config_dir),
+        ("data folder", paths.data_dir),
+        ("cache folder", paths.cache_dir),
+        ("state folder", paths.state_dir),
+    ):
+        try:
+            place = folder()
+        except DgtuiError as error:
+            yield Check(name, "warn", error.message, error.hint)
+            continue
+        try:
+            with tempfile.TemporaryFile(dir=place):
+                pass
+        except OSError as error:
+            yield Check(name, "warn", f"{place} cannot be written: {error.strerror or error}", "make it writable")
+        else:
+            yield Check(name, "ok", str(place))
+
+
+def _hub_cache() -> Check:
+    from dgtui.model import catalog
+
+    cache = catalog.hub_cache()
+    here = [checkpoint.name for checkpoint in catalog.listing() if checkpoint.source == "hub"]
+    if catalog.REAL in here:
+        return Check("hub cache", "ok", f"{cache}: {', '.join(here)}")
+    how = f"the published checkpoint is not in it (hf download {catalog.REAL})"
+    return Check("hub cache", "ok", f"{cache}: {how}")
+
+
+def _show(check: Check) -> None:
+    """A line with a sign and a word, so that it can be read, and searched, without colour; advice below it."""
+    encoding = getattr(sys.stdout, "encoding", None) or "ascii"
+    unicode = encoding.lower().replace("-", "") == "utf8"
+    sign = f"{_SIGNS[check.mark]} " if unicode else ""
+    mark = f"{sign}{check.mark:<4}"
+    if is_terminal(sys.stdout) and os.environ.get("TERM", "dumb") != "dumb" and not os.environ.get("NO_COLOR"):
+        mark = typer.style(mark, fg=_COLOURS[check.mark])
+    found, advice = (sanitize(text, newlines=False, tabs="replace") for text in (check.found, check.advice))
+    put(f"{mark}  {check.name:<13}  {found}\n")
+    if advice and check.mark != "ok":
+        put(f"{' ' * (len(sign) + 4)}  {'':<13}  {'→' if unicode else '->'} {advice}\n")
