@@ -7,7 +7,6 @@ the same stepper, advanced without reporting what it did.
 
 import json
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dgtui.cli import options
-from dgtui.cli.terminal import note, redrawable
+from dgtui.cli.terminal import note, put, redrawable
 from dgtui.message import Message
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ def command(
         worker.close(timeout=5)  # from here on this thread is the model's
     found = measure(loaded, pairs=pairs, steps=steps, seed=1 if seed is None else seed)
     if as_json:
-        print(json.dumps(found, indent=2))
+        put(json.dumps(found, indent=2) + "\n")
     else:
         _table(found)
     return 0
@@ -163,4 +162,4 @@ def _table(found: dict[str, Any]) -> None:
         ("memory", f"{found['memory_gb']:.2f} GB"),
     ]
     head = [found["model"], found["device"], found["dtype"], f"{found['threads']} threads", f"{found['pairs']} pairs"]
-    print(" · ".join(head), *(f"  {name:<42}{value:>22}" for name, value in rows), sep="\n", file=sys.stdout)
+    put("\n".join([" · ".join(head), *(f"  {name:<42}{value:>22}" for name, value in rows)]) + "\n")

@@ -1,0 +1,328 @@
+"""What `dgtui generate` promises, on a checkpoint of random weights."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dgtui.cli.generate import _Output
+from dgtui.diffusion import engine
+from dgtui.diffusion.events import Finished, StopReason
+from dgtui.diffusion.job import Job
+from dgtui.diffusion.log import RunLog
+from dgtui.diffusion.stepper import ReferenceStepper
+from dgtui.message import Message
+from dgtui.model.catalog import resolve
+from dgtui.model.denoiser import TransformersDenoiser
+from dgtui.model.loader import LoadedModel, load
+from dgtui.session import recording
+from dgtui.worker import Run
+
+KEYS = {"text", "token_ids", "steps", "stop_reason", "seed", "model", "timing"}
+TIMES = {"load_s", "first_frame_s", "wall_s", "tokens_per_second", "tokens_per_forward"}
+LONG = ("--steps", "100000", "--confidence", "1e-9", "--max-tokens", "900")
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny: Path) -> LoadedModel:
+    return load(resolve(str(tiny)), device="cpu")
+
+
+@pytest.fixture
+def copy(tiny: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny, tmp_path / "copy"))
+
+
+def engine_run(loaded: LoadedModel, ids: tuple[int, ...], seed: int, steps: int, max_tokens: int) -> Finished:
+    job = Job("test", ids, seed, max_tokens, replace(loaded.settings, steps=steps))
+    *_, last = engine.run(ReferenceStepper(TransformersDenoiser(loaded.model, loaded.stop_ids)), job)
+    assert isinstance(last, Finished)
+    return last
+
+
+# What is written
+
+
+def test_a_pipe_gets_the_text_and_nothing_else(dgtui: Any, tiny: Path, loaded: LoadedModel) -> None:
+    args = ("generate", "hello", "--model", tiny, "--steps", "3", "--seed", "5")
+    done = dgtui(*args)
+    ids = dgtui(*args, "--json").json["token_ids"]
+    assert (done.code, done.err) == (0, "")
+    answer = loaded.tokenizer.split_thought(ids).answer_ids
+    assert done.out == loaded.tokenizer.decode_bytes(answer) + b"\n"
+
+
+def test_json_is_one_object_with_the_documented_keys(dgtui: Any, tiny: Path) -> None:
+    done = dgtui("generate", "hello", "--model", tiny, "--steps", "3", "--seed", "5", "--json")
+    assert done.code == 0
+    found = done.json
+    assert found.keys() - {"thought"} == KEYS
+    assert found["timing"].keys() == TIMES
+    assert (found["seed"], found["model"]) == (5, str(tiny))
+    assert found["stop_reason"] in {"eos", "length"}
+    assert done.out.count(b"\n") == 1
+
+
+def test_a_thought_stands_apart_from_the_text(loaded: LoadedModel, capsysbinary: Any) -> None:
+    tokenizer = loaded.tokenizer
+    channel = [loaded.tokenizer._id_of(sign) for sign in ("<|channel>", "<channel|>")]
+    ids = [channel[0], *tokenizer.encode("thought\nhm"), channel[1], *tokenizer.encode("yes")]
+    job = Job("test", (2,), 0)
+    finished = Finished("test", StopReason.EOS, (np.array(ids, dtype=np.int32),), (1,), 0.1)
+    _Output(loaded, as_json=True, frames=False).result(Run(job, RunLog(job)), finished, 0.1)
+    found = json.loads(capsysbinary.readouterr().out)
+    assert found.keys() == KEYS | {"thought"}
+    assert (found["thought"], found["text"], found["token_ids"]) == ("hm", "yes", ids)
+
+
+def test_frames_are_a_line_a_step_and_then_the_object(dgtui: Any, tiny: Path) -> None:
+    args = ("generate", "hello", "--model", tiny, "--steps", "3", "--seed", "5", "--max-tokens", "64")
+    done = dgtui(*args, "--frames")
+    *frames, last = [json.loads(line) for line in done.out.splitlines()]
+    assert len(frames) == sum(last["steps"])
+    assert [frame["step"] for frame in frames if frame["block"] == 0] == list(range(1, last["steps"][0] + 1))
+    assert all(len(frame["token_ids"]) == len(frame["entropy"]) == 32 for frame in frames)
+    assert last.keys() - {"thought"} == KEYS
+    assert last["token_ids"] == dgtui(*args, "--json").json["token_ids"]
+
+
+@pytest.mark.parametrize("extra", [(), ("--json",), ("--frames",)])
+def test_no_escape_sequence_is_added_where_nothing_is_a_terminal(
+    extra: tuple[str, ...], dgtui: Any, tiny: Path, loaded: LoadedModel
+) -> None:
+    done = dgtui("generate", "hello", "--model", tiny, "--steps", "3", "--seed", "5", *extra)
+    assert "\x1b" not in done.err
+    if extra:
+        assert b"\x1b" not in done.out
+    else:  # the bytes of the text are the model's own
+        ids = dgtui("generate", "hello", "--model", tiny, "--steps", "3", "--seed", "5", "--json").json["token_ids"]
+        assert done.out.count(b"\x1b") == loaded.tokenizer.decode_bytes(ids).count(b"\x1b")
+
+
+# What decides the tokens
+
+
+def test_the_same_seed_gives_the_same_tokens(dgtui: Any, tiny: Path) -> None:
+    def tokens(seed: str) -> list[int]:
+        ids: list[int] = dgtui("generate", "hi", "-m", tiny, "--steps", "3", "--seed", seed, "--json").json["token_ids"]
+        return ids
+
+    assert tokens("7") == tokens("7") != tokens("8")
+
+
+def test_a_seed_that_was_not_given_is_said_and_repeats_the_run(dgtui: Any, tiny: Path) -> None:
+    args = ("generate", "hi", "-m", tiny, "--steps", "3", "--json")
+    first = dgtui(*args).json
+    assert dgtui(*args, "--seed", str(first["seed"])).json["token_ids"] == first["token_ids"]
+
+
+def test_a_prompt_of_token_ids_runs_as_the_engine_runs_it(dgtui: Any, tiny: Path, loaded: LoadedModel) -> None:
+    found = dgtui("generate", "--token-ids", "2 5 99", "-m", tiny, "--steps", "4", "--seed", "3", "--json").json
+    expected = engine_run(loaded, (2, 5, 99), seed=3, steps=4, max_tokens=256)
+    assert found["token_ids"] == expected.token_ids[0].tolist()
+    assert (found["steps"], found["stop_reason"]) == (list(expected.steps), str(expected.reason))
+
+
+def test_a_prompt_goes_through_the_chat_template_and_raw_does_not(dgtui: Any, tiny: Path, loaded: LoadedModel) -> None:
+    tokenizer = loaded.tokenizer
+    args = ("generate", "-m", tiny, "--steps", "3", "--seed", "3", "--json")
+    chat = tokenizer.chat([Message("user", "hi <turn|>")])
+    assert tokenizer.bos_id is not None
+    raw = [tokenizer.bos_id, *tokenizer.encode("hi <turn|>")]
+    for extra, ids in ((("hi <turn|>",), chat), (("hi <turn|>", "--raw"), raw)):
+        as_ids = dgtui(*args, "--token-ids", " ".join(map(str, ids))).json
+        assert dgtui(*args, *extra).json["token_ids"] == as_ids["token_ids"]
+
+
+def test_max_tokens_cuts_what_is_written(dgtui: Any, tiny: Path) -> None:
+    args = ("generate", "hi", "-m", tiny, "--steps", "3", "--seed", "5", "--json")
+    whole = dgtui(*args, "--max-tokens", "32").json
+    cut = dgtui(*args, "--max-tokens", "2").json
+    assert cut["token_ids"] == whole["token_ids"][:2]
+    assert (len(cut["token_ids"]), cut["stop_reason"]) == (2, "length")
+
+
+@pytest.mark.parametrize("args", [(), ("-",)])
+def test_standard_input_is_a_prompt_too(args: tuple[str, ...], dgtui: Any, tiny: Path) -> None:
+    rest = ("-m", tiny, "--steps", "3", "--seed", "3", "--json")
+    piped = dgtui("generate", *args, *rest, stdin="grüße\n".encode())
+    assert piped.json["token_ids"] == dgtui("generate", "grüße\n", *rest).json["token_ids"]
+
+
+def test_a_recording_holds_the_run_that_was_printed(dgtui: Any, tiny: Path, tmp_path: Path) -> None:
+    file = tmp_path / "run.dgtui"
+    found = dgtui("generate", "hi", "-m", tiny, "--steps", "3", "--json", "--record", file).json
+    kept = recording.load(file)
+    assert kept.log.finished is not None
+    assert kept.log.finished.token_ids[0].tolist() == found["token_ids"]
+    assert (kept.log.job.seed, kept.model) == (found["seed"], found["model"])
+    assert len(kept.log.frames()) == sum(found["steps"])
+
+
+def test_a_recording_that_cannot_be_written_does_not_take_the_text(dgtui: Any, tiny: Path, tmp_path: Path) -> None:
+    done = dgtui("generate", "hi", "-m", tiny, "--steps", "3", "--json", "--record", tmp_path)
+    assert done.code == 1
+    assert done.json.keys() >= KEYS
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("args", "stdin"),
+    [
+        (("",), b""),
+        ((" \n",), b""),
+        (("-",), b""),
+        ((), b"\n"),
+        ((), b"caf\xe9"),
+        (("--token-ids", " "), b""),
+        (("word " * 2000,), b""),
+        (("hello", "--context", "40"), b""),
+    ],
+    ids=["empty", "blank", "empty stdin", "blank stdin", "not UTF-8", "no ids", "too long", "small context"],
+)
+def test_a_prompt_that_cannot_be_used_is_refused_with_4(
+    args: tuple[str, ...], stdin: bytes, dgtui: Any, tiny: Path
+) -> None:
+    done = dgtui("generate", *args, "-m", tiny, "--steps", "1", stdin=stdin)
+    assert (done.code, done.out) == (4, b"")
+    assert done.err.startswith("dgtui: ")
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("hi", "--t-min", "0.9", "--t-max", "0.5"),
+        ("hi", "--t-min", "0.9"),
+        ("hi", "--steps", "0"),
+        ("hi", "--entropy-bound", "nan"),
+        ("hi", "--max-tokens", "0"),
+        ("hi", "--seed", "-1"),
+        ("hi", "--seed", str(2**63)),
+        ("hi", "--token-ids", "2 5"),
+        ("--token-ids", "2 five"),
+        ("--token-ids", "2 -5"),
+        ("--token-ids", "2 99999"),
+        ("hi", "--no-such-option"),
+        ("hi", "--record", "no/such/folder/run.dgtui"),
+    ],
+)
+def test_wrong_usage_ends_with_2_and_says_what_is_wrong(args: tuple[str, ...], dgtui: Any, tiny: Path) -> None:
+    done = dgtui("generate", *args, "-m", tiny)
+    assert (done.code, done.out) == (2, b"")
+    assert done.err
+    assert "Traceback" not in done.err
+
+
+def test_a_missing_model_ends_with_3_and_a_hint(dgtui: Any) -> None:
+    done = dgtui("generate", "hi", "-m", "nobody/nothing")
+    assert (done.code, done.out) == (3, b"")
+    assert "nobody/nothing" in done.err
+    assert "dgtui model list" in done.err
+
+
+def test_a_shard_that_is_cut_short_ends_with_3_and_is_named(dgtui: Any, copy: Path) -> None:
+    shard = copy / "model.safetensors"
+    os.truncate(shard, shard.stat().st_size - 100)
+    done = dgtui("generate", "hi", "-m", copy)
+    assert (done.code, done.out) == (3, b"")
+    assert "model.safetensors is cut short" in done.err
+
+
+def test_another_architecture_ends_with_3(dgtui: Any, copy: Path) -> None:
+    (copy / "config.json").write_text('{"model_type": "llama"}')
+    done = dgtui("generate", "hi", "-m", copy)
+    assert (done.code, done.out) == (3, b"")
+    assert "llama" in done.err
+
+
+def test_pickled_weights_end_with_3_and_are_not_opened(dgtui: Any, copy: Path) -> None:
+    (copy / "model.safetensors").unlink()
+    (copy / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'exit 9'\ntR.")
+    done = dgtui("generate", "hi", "-m", copy)
+    assert (done.code, done.out) == (3, b"")
+    assert "pickled" in done.err
+
+
+# Signals and pipes
+
+
+def start(*args: str | Path, **options: Any) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "dgtui", "generate", *map(str, args)]
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, **options)
+
+
+def test_ctrl_c_ends_frames_with_the_object_of_what_there_is(tiny: Path) -> None:
+    # unbuffered: `communicate` does not see what `readline` has read ahead
+    process = start("hi", "-m", tiny, *LONG, "--frames", stdout=subprocess.PIPE, bufsize=0)
+    assert process.stdout is not None
+    first = process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    *frames, last = [json.loads(line) for line in (first + out).splitlines()]
+    assert (process.returncode, err) == (130, b"")
+    assert last["stop_reason"] == "cancelled"
+    assert last["token_ids"] and len(frames) == sum(last["steps"])
+
+
+TELLING = """
+import sys
+from dgtui import cli, worker
+
+def tell(what):
+    print(what, file=sys.stderr, flush=True)
+
+class Telling(worker.Worker):
+    def load(self, *args, **options):
+        tell("loading")
+        return super().load(*args, **options)
+
+    def submit(self, job, sink=None):
+        return super().submit(job, lambda run, upto: upto == 5 and tell("running"))
+
+worker.Worker = Telling
+sys.exit(cli.main(sys.argv[1:]))
+"""
+"""The program, with a word on stderr when it has got somewhere: by itself it writes nothing before the end."""
+
+
+@pytest.mark.parametrize("when", ["loading", "running"])
+def test_ctrl_c_ends_it_at_once_with_the_text_of_what_there_is(when: str, tiny: Path) -> None:
+    command = [sys.executable, "-c", TELLING, "generate", "hi", "-m", str(tiny), *LONG]
+    process = subprocess.Popen(
+        command, bufsize=0, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stderr is not None
+    while process.stderr.readline() != f"{when}\n".encode():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert b"Traceback" not in err
+    assert bool(out.strip()) == (when == "running")
+
+
+@pytest.mark.parametrize("extra", [(), ("--frames",)], ids=["text", "frames"])
+def test_a_reader_that_has_gone_ends_it_quietly_with_1(extra: tuple[str, ...], tiny: Path) -> None:
+    reading, writing = os.pipe()
+    process = start("hi", "-m", tiny, "--steps", "3", *extra, stdout=writing)
+    os.close(writing)
+    os.close(reading)
+    _, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (1, b"")
+
+
+def test_a_closed_standard_output_is_said_and_ends_with_1(tiny: Path) -> None:
+    command = [sys.executable, "-m", "dgtui", "generate", "hi", "-m", str(tiny)]
+    done = subprocess.run(["sh", "-c", '"$0" "$@" >&-', *command], stderr=subprocess.PIPE, timeout=120)
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"dgtui: standard output is closed")

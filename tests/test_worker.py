@@ -1,0 +1,186 @@
+"""One model thread: one job at a time, cancelled between steps, and every failure reaches whoever waits for it."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from checkpoints import tiny_checkpoint
+
+from dgtui.diffusion.events import Frame, StopReason
+from dgtui.diffusion.job import Job, SamplerSettings
+from dgtui.errors import InvalidSettings, ModelNotFound, RunFailed
+from dgtui.model.catalog import Checkpoint, resolve
+from dgtui.worker import Run, Worker
+
+ENDLESS = SamplerSettings(steps=100_000, stability=-1)
+SHORT = SamplerSettings(steps=2)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    return resolve(str(tiny_checkpoint(tmp_path_factory.mktemp("checkpoint") / "tiny")))
+
+
+@pytest.fixture
+def worker() -> Iterator[Worker]:
+    worker = Worker()
+    yield worker
+    worker.close(timeout=5)
+
+
+@pytest.fixture
+def ready(worker: Worker, tiny: Checkpoint) -> Worker:
+    worker.load(tiny, device="cpu").result(timeout=60)
+    return worker
+
+
+def job(name: str, settings: SamplerSettings = SHORT) -> Job:
+    return Job(name, (2, 5, 9), seed=1, max_tokens=32, settings=settings)
+
+
+class Sink:
+    """Notes what it is told; `begun` is set by the third frame."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, int]] = []
+        self.threads: set[int] = set()
+        self.begun = threading.Event()
+
+    def __call__(self, run: Run, upto: int) -> None:
+        self.told.append((run.job.id, upto))
+        self.threads.add(threading.get_ident())
+        if len(run.log.frames()) >= 3:
+            self.begun.set()
+
+
+def test_a_sink_is_told_of_every_event_in_order(ready: Worker) -> None:
+    sink = Sink()
+    run = ready.submit(job("a"), sink)
+    finished = run.wait()
+    assert run.log.finished is finished
+    assert sink.told == [("a", upto) for upto in range(1, len(run.log) + 1)]
+
+
+def test_a_cancelled_job_stops_within_one_step(ready: Worker) -> None:
+    sink = Sink()
+    run = ready.submit(job("a", ENDLESS), sink)
+    assert sink.begun.wait(30)
+    run.control.cancel()
+    before = len(run.log.frames())
+    finished = run.ended.result(timeout=10)
+    assert finished.reason is StopReason.CANCELLED
+    assert len(run.log.frames()) - before <= 1
+
+
+def test_the_next_job_starts_after_the_one_before_has_ended(ready: Worker) -> None:
+    sink = Sink()
+    first, second = ready.submit(job("first", ENDLESS), sink), ready.submit(job("second"), sink)
+    assert sink.begun.wait(30)
+    assert len(second.log) == 0
+    first.control.cancel()
+    second.ended.result(timeout=10)
+    names = [name for name, _ in sink.told]
+    assert names == ["first"] * len(first.log) + ["second"] * len(second.log)
+    assert first.log.finished is not None
+
+
+def test_a_job_cancelled_while_it_waits_takes_no_step(ready: Worker) -> None:
+    sink = Sink()
+    first, second = ready.submit(job("first", ENDLESS), sink), ready.submit(job("second", ENDLESS), sink)
+    assert sink.begun.wait(30)
+    second.control.cancel()
+    first.control.cancel()
+    assert second.ended.result(timeout=10).reason is StopReason.CANCELLED
+    assert second.log.frames() == []
+
+
+def test_a_load_that_fails_is_raised_and_the_worker_stays_usable(
+    worker: Worker, tiny: Checkpoint, tmp_path: Path
+) -> None:
+    missing = Checkpoint("missing", tmp_path / "missing", "folder")
+    with pytest.raises(ModelNotFound, match="there is no folder"):
+        worker.load(missing).result(timeout=60)
+    assert worker.loaded is None
+    assert worker.load(tiny, device="cpu").result(timeout=60) is worker.loaded
+    assert worker.submit(job("a")).wait().token_ids
+
+
+def test_a_job_without_a_model_fails_and_says_so(worker: Worker, tiny: Checkpoint) -> None:
+    with pytest.raises(RunFailed, match="no model is loaded"):
+        worker.submit(job("a")).wait()
+    worker.load(tiny, device="cpu").result(timeout=60)
+    worker.unload().result(timeout=10)
+    with pytest.raises(RunFailed, match="no model is loaded"):
+        worker.submit(job("b")).wait()
+
+
+def test_a_job_that_does_not_fit_the_model_says_what_is_wrong(ready: Worker) -> None:
+    with pytest.raises(InvalidSettings, match="outside the vocabulary"):
+        ready.submit(Job("a", (99_999,), seed=1)).wait()
+
+
+def test_a_sink_that_raises_ends_its_run_and_no_other(ready: Worker) -> None:
+    def broken(run: Run, upto: int) -> None:
+        if isinstance(run.log[upto - 1], Frame):
+            raise BrokenPipeError("gone")
+
+    run = ready.submit(job("a", ENDLESS), broken)
+    with pytest.raises(BrokenPipeError, match="gone"):
+        run.wait()
+    assert len(run.log.frames()) == 1
+    assert ready.submit(job("b")).wait().token_ids
+
+
+def test_a_run_after_a_broken_one_is_what_it_would_have_been(ready: Worker) -> None:
+    def broken(run: Run, upto: int) -> None:
+        raise ValueError
+
+    expected = ready.submit(job("a")).wait().token_ids[0].tolist()
+    with pytest.raises(ValueError):
+        ready.submit(job("b"), broken).wait()
+    assert ready.submit(job("c")).wait().token_ids[0].tolist() == expected
+
+
+def test_everything_runs_on_one_thread(ready: Worker, tiny: Checkpoint) -> None:
+    sink = Sink()
+    ready.submit(job("a"), sink).wait()
+    ready.load(tiny, device="cpu").result(timeout=60)
+    ready.submit(job("b"), sink).wait()
+    [thread] = [thread for thread in threading.enumerate() if thread.ident in sink.threads]
+    assert len(sink.threads) == 1
+    assert thread.name == "dgtui-model"
+
+
+def test_close_cancels_what_runs_and_what_waits_and_ends_the_thread(tiny: Checkpoint) -> None:
+    before = {thread.ident for thread in threading.enumerate()}
+    worker, sink = Worker(), Sink()
+    worker.load(tiny, device="cpu").result(timeout=60)
+    running, waiting = worker.submit(job("a", ENDLESS), sink), worker.submit(job("b", ENDLESS), sink)
+    assert sink.begun.wait(30)
+    began = time.perf_counter()
+    worker.close()
+    assert time.perf_counter() - began < 0.5
+    for run in (running, waiting):
+        assert run.ended.result(timeout=5).reason is StopReason.CANCELLED
+    for thread in threading.enumerate():
+        if thread.ident not in before and thread.name == "dgtui-model":
+            thread.join(5)
+            assert not thread.is_alive()
+
+
+def test_a_held_job_does_not_hold_up_close(tiny: Checkpoint) -> None:
+    worker = Worker()
+    worker.load(tiny, device="cpu").result(timeout=60)
+    run = worker.submit(job("a", ENDLESS))
+    run.control.pause()
+    worker.close(timeout=5)
+    assert run.ended.result(timeout=1).reason is StopReason.CANCELLED
+
+
+def test_what_comes_after_close_is_refused_and_not_forgotten(worker: Worker, tiny: Checkpoint) -> None:
+    worker.close(timeout=5)
+    for future in (worker.submit(job("a")).ended, worker.load(tiny), worker.unload()):
+        with pytest.raises(RunFailed, match="closed"):
+            future.result(timeout=1)
