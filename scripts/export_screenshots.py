@@ -29,9 +29,7 @@ def main() -> None:
     run = worker.submit(Job("picture", ids, SEED, settings=loaded.settings))
     run.wait()
     frames = run.log.frames()
-    console = Console(
-        record=True, width=100, file=io.StringIO(), force_terminal=True, color_system="truecolor"
-    )
+    console = Console(record=True, width=100, file=io.StringIO(), force_terminal=True, color_system="truecolor")
     console.print(Text(f'$ dgtui generate "{PROMPT}" --seed {SEED}', style="bold"))
     for index in sorted({0, len(frames) // 4, len(frames) // 2, len(frames) - 1}):
         frame = frames[index]

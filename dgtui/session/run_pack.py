@@ -136,6 +136,7 @@ def _job_facts(job: Job) -> dict[str, Any]:
         "candidates": job.candidates,
         "settings": asdict(job.settings),
         "strength": job.start.strength,
+        "noised": int(job.start.noised),
         "fork": fork
         and {
             "amendments": [[step, a.position, a.action.value, a.token, a.candidate] for step, a in fork.amendments],

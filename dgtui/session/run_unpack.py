@@ -154,8 +154,8 @@ def _check_course(log: RunLog) -> None:
 
 
 def _job(arrays: Contents, facts: Any) -> Job:
-    job_id, seed, max_tokens, candidates, settings, strength, fork = fields(
-        facts, "id", "seed", "max_tokens", "candidates", "settings", "strength", "fork"
+    job_id, seed, max_tokens, candidates, settings, strength, noised, fork = fields(
+        facts, "id", "seed", "max_tokens", "candidates", "settings", "strength", "noised", "fork"
     )
     ids = arrays.take_ids("job.start.ids") if "job.start.ids" in arrays else None
     pinned = frozenset(arrays.take_ids("job.start.pinned"))
@@ -175,7 +175,7 @@ def _job(arrays: Contents, facts: Any) -> Job:
         max_tokens=whole(max_tokens, 1, _LONG),
         settings=SamplerSettings(**values),
         candidates=whole(candidates, 1),
-        start=Start(ids, pinned, real(strength)),
+        start=Start(ids, pinned, real(strength), bool(whole(noised, 0, 1))),
         blocks=tuple(tuple(row.tolist()) for row in blocks),
         fork=None if fork is None else _fork(arrays, fork),
     )

@@ -135,7 +135,13 @@ jobs = st.builds(
     settings=st.builds(
         SamplerSettings, steps=st.integers(1, 99), t_max=st.floats(0.5, 9), stability=st.integers(-1, 4)
     ),
-    start=st.builds(Start, ids=canvases, pinned=st.frozensets(st.integers(0, LENGTH - 1)), strength=st.floats(0.01, 1))
+    start=st.builds(
+        Start,
+        ids=canvases,
+        pinned=st.frozensets(st.integers(0, LENGTH - 1)),
+        strength=st.floats(0.01, 1),
+        noised=st.booleans(),
+    )
     | st.just(Start()),
     blocks=st.lists(canvases, max_size=3).map(tuple),
     fork=st.none()
