@@ -16,7 +16,7 @@ from transformers import DiffusionGemmaConfig, DiffusionGemmaForBlockDiffusion
 from transformers.models.diffusion_gemma.generation_diffusion_gemma import EntropyBoundSamplerConfig
 
 from dgtui.diffusion import engine
-from dgtui.diffusion.events import BlockFinished, Flag, StopReason
+from dgtui.diffusion.events import Flag, Frame, StopReason
 from dgtui.diffusion.job import Job, SamplerSettings
 from dgtui.diffusion.log import RunLog
 from dgtui.diffusion.stepper import ReferenceStepper
@@ -241,15 +241,17 @@ def test_a_run_leaves_the_global_random_stream_alone() -> None:
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_candidates_of_a_real_model_are_the_runs_of_their_own() -> None:
-    """In a batch logits may differ in their last bits; the drafts of these models do not hang on them."""
+def test_candidates_of_a_real_model_start_as_the_runs_of_their_own() -> None:
+    """In a batch logits may differ in their last bits, and a run may hang on them; its first step hardly does."""
     made, prompt = model("narrow"), tuple(prompt_of(0))
 
-    def drafts(candidates: int) -> list[np.ndarray]:
+    def first(candidates: int) -> list[Frame]:
         job = Job("batch", prompt, 4, 16, LOOSER, candidates)
         events = engine.run(ReferenceStepper(TransformersDenoiser(made, SILENT)), job)
-        return [e.ids for e in events if isinstance(e, BlockFinished)]
+        return [e for e in events if isinstance(e, Frame) and e.step == 1]
 
-    alone, three = drafts(1), drafts(3)
-    assert (alone[0] == three[0]).all()
-    assert len({d.tobytes() for d in three}) == 3
+    alone, three = first(1), first(3)
+    assert len(three) == 3
+    np.testing.assert_allclose(alone[0].entropy, three[0].entropy, atol=1e-3)
+    assert (alone[0].ids == three[0].ids).mean() > 0.9
+    assert (three[0].ids != three[1].ids).any()
