@@ -1,7 +1,7 @@
 """The canvas resolving in place on a terminal, for headless commands: the newest frame, redrawn a few times a second.
 
-Certain tokens are plain, accepted ones bold, renoised ones dim, pinned ones reversed: readable without colour. A line
-break in a position that is still noise shows as one sign, so that the box does not jump.
+Certain tokens are plain, accepted ones bold, renoised ones dim, pinned ones reversed: readable without colour. Blanks
+and line breaks in a position that is still noise show as one sign, so that the box does not jump.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -47,7 +47,9 @@ def canvas_text(frame: Frame, pieces: Sequence[bytes]) -> Text:
         if shown.endswith("\N{REPLACEMENT CHARACTER}") and len(waiting) < 4:
             continue  # perhaps the first bytes of a character
         shown = sanitize(shown, tabs="replace")
-        text.append(shown if flags & (Flag.ACCEPTED | Flag.PINNED) else shown.replace("\n", "⏎"), style)
+        if not flags & (Flag.ACCEPTED | Flag.PINNED):
+            shown = "·" if shown and not shown.strip() else shown.replace("\n", "⏎")
+        text.append(shown, style)
         waiting = b""
     if waiting:
         text.append(sanitize(decode_utf8(waiting)), style)
