@@ -18,7 +18,7 @@ from dgtui.model import catalog
 from dgtui.worker import Worker
 
 OUT = Path(__file__).resolve().parent.parent / "screenshots"
-PROMPT = "Write a short tale about Mia and a fox named Rusk."
+PROMPT = "Tell me a story about Mia."
 SEED = 7
 
 

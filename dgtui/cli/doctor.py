@@ -7,19 +7,20 @@ import json
 import os
 import platform
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
-from dgtui import config, paths
+from dgtui import paths
 from dgtui.cli.terminal import is_terminal, put, size
 from dgtui.errors import DgtuiError
 from dgtui.text import sanitize
+
+if TYPE_CHECKING:
+    from dgtui.config import Problem, Settings
 
 Mark = Literal["ok", "warn", "fail"]
 
@@ -63,6 +64,8 @@ def checks() -> Iterator[Check]:
     yield from _terminal()
     yield from _guarded("GPU", _gpu)
     yield from _guarded("memory", _memory)
+    from dgtui import config
+
     settings, problems = config.load()
     yield from _config(problems)
     yield from _guarded("model", lambda: _model(settings))
@@ -83,6 +86,8 @@ def _python() -> Check:
 
 
 def _packages() -> Iterator[Check]:
+    from importlib import metadata
+
     wanted = _wanted()
     for name in PACKAGES:
         optional = name not in _NEEDED
@@ -105,6 +110,8 @@ def _packages() -> Iterator[Check]:
 
 def _wanted() -> dict[str, Any]:
     """Package → the versions that dgtui declares; nothing where it runs without having been installed."""
+    from importlib import metadata
+
     from packaging.requirements import Requirement
 
     try:
@@ -175,7 +182,7 @@ def _memory() -> Check:
     return Check("memory", "ok", found)
 
 
-def _config(problems: list[config.Problem]) -> Iterator[Check]:
+def _config(problems: "list[Problem]") -> Iterator[Check]:
     file = paths.config_file()
     for problem in problems:
         yield Check("config", "warn", str(problem), f"correct it in {problem.source}")
@@ -183,7 +190,7 @@ def _config(problems: list[config.Problem]) -> Iterator[Check]:
         yield Check("config", "ok", str(file) if file.exists() else f"{file} does not exist: all defaults")
 
 
-def _model(settings: config.Settings) -> Check:
+def _model(settings: "Settings") -> Check:
     """Whether `generate` could load what it would take: everything short of reading the weights."""
     from dgtui.cli.model import describe, number
     from dgtui.model import catalog
@@ -207,6 +214,8 @@ def _model(settings: config.Settings) -> Check:
 
 
 def _folders() -> Iterator[Check]:
+    import tempfile
+
     for name, folder in (
         ("config folder", paths.config_dir),
         ("data folder", paths.data_dir),

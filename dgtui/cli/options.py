@@ -1,15 +1,14 @@
 """The options that commands share, and what they add up to together with environment and config file."""
 
-import secrets
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dgtui import config
 from dgtui.cli.terminal import loading, note
 
 if TYPE_CHECKING:
+    from dgtui.config import Settings
     from dgtui.diffusion.job import SamplerSettings
     from dgtui.model.loader import LoadedModel
     from dgtui.worker import Worker
@@ -49,8 +48,10 @@ Think = Annotated[
 ]
 
 
-def merged(**flags: object) -> config.Settings:
+def merged(**flags: object) -> "Settings":
     """Config file, environment and options; mistakes in the first two are said on stderr."""
+    from dgtui import config
+
     settings, problems = config.load(flags={name.replace("__", "."): value for name, value in flags.items()})
     for problem in problems:
         note(f"dgtui: {problem}")
@@ -59,10 +60,12 @@ def merged(**flags: object) -> config.Settings:
 
 def new_seed() -> int:
     """A seed that a person can read out."""
+    import secrets
+
     return secrets.randbelow(1_000_000)
 
 
-def sampler_settings(settings: config.Settings, checkpoint: "SamplerSettings") -> "SamplerSettings":
+def sampler_settings(settings: "Settings", checkpoint: "SamplerSettings") -> "SamplerSettings":
     """What the person set, and for the rest the checkpoint's own. Raises `BadJob` when the two contradict."""
     own = settings.sampler
     given = {
@@ -76,7 +79,7 @@ def sampler_settings(settings: config.Settings, checkpoint: "SamplerSettings") -
     return replace(checkpoint, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
 
 
-def load(worker: "Worker", settings: config.Settings) -> "LoadedModel":
+def load(worker: "Worker", settings: "Settings") -> "LoadedModel":
     """Loads the model the person asked for, or the default; on a terminal with a line that says what is going on."""
     from dgtui.model import catalog
 
