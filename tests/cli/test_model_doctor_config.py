@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -227,7 +228,7 @@ def test_every_finding_that_is_not_ok_says_what_to_do(
 
 def test_a_package_of_a_version_that_does_not_fit_fails(dgtui: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     declared = ["transformers<1,>=0.1", "textual==0.0.1", "torch>=2", 'bitsandbytes>=0.46; extra == "cuda"']
-    monkeypatch.setattr(doctor.metadata, "requires", lambda name: declared)
+    monkeypatch.setattr(metadata, "requires", lambda name: declared)
     done = dgtui("doctor", "--json")
     by_name = {check["name"]: check for check in done.json["checks"]}
     assert done.code == 1
@@ -239,9 +240,9 @@ def test_a_package_of_a_version_that_does_not_fit_fails(dgtui: Any, monkeypatch:
 
 def test_a_package_that_is_missing_fails_unless_it_is_optional(dgtui: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def version(name: str) -> str:
-        raise doctor.metadata.PackageNotFoundError(name)
+        raise metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(doctor.metadata, "version", version)
+    monkeypatch.setattr(metadata, "version", version)
     marks = {check.name: check.mark for check in doctor._packages()}
     assert marks == {
         "torch": "fail", "transformers": "fail", "safetensors": "fail", "tokenizers": "fail",
