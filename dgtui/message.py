@@ -13,3 +13,5 @@ class Message:
 
     role: Role
     content: str
+    token_ids: tuple[int, ...] = ()
+    """The ids that `content` was written as, so that a prompt holds them and not some other way to encode it."""

@@ -74,22 +74,26 @@ class Worker:
 
     def load(
         self,
-        checkpoint: "Checkpoint",
+        checkpoint: "Checkpoint | Callable[[], Checkpoint]",
         *,
         device: str = "auto",
         context: int | None = None,
         progress: "Callable[[Progress], None] | None" = None,
     ) -> "Future[LoadedModel]":
-        """Loads a checkpoint, after unloading the present one; `context`: most tokens of prefix and canvas together."""
+        """Loads a checkpoint, or what a function finds on the model thread, after unloading the present one.
+
+        `context`: most tokens of prefix and canvas together.
+        """
         future: Future[LoadedModel] = Future()
 
         def task() -> None:
             self._unload()
+            found = checkpoint() if callable(checkpoint) else checkpoint
             from dgtui.diffusion.stepper import ReferenceStepper
             from dgtui.model.denoiser import TransformersDenoiser
             from dgtui.model.loader import load
 
-            model = load(checkpoint, device=device, progress=progress)
+            model = load(found, device=device, progress=progress)
             self._stepper = ReferenceStepper(TransformersDenoiser(model.model, model.stop_ids, context))
             self._loaded = model
             future.set_result(model)

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import typer
 
-from dgtui.cli import bench, config, doctor, generate, model
+from dgtui.cli import bench, chat, config, doctor, generate, keys, model, themes
 from dgtui.cli.terminal import drop_output, note
 from dgtui.errors import DgtuiError
 from dgtui.text import sanitize
@@ -22,13 +22,23 @@ _WrongUsage: Final[Any] = typer.BadParameter.__base__
 app = typer.Typer(
     name="dgtui",
     help="Text diffusion you can watch and steer. Runs DiffusionGemma; a small one of the same kind is built in.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@app.callback(invoke_without_command=True)
+def _alone(context: typer.Context) -> int:
+    """Text diffusion you can watch and steer. Without a command: chat."""
+    return 0 if context.invoked_subcommand else chat.command()
+
+
+app.command("chat")(chat.command)
 app.command("generate")(generate.command)
 app.command("bench")(bench.command)
 app.command("doctor")(doctor.command)
+app.command("keys")(keys.command)
+app.command("themes")(themes.command)
 app.add_typer(model.app, name="model")
 app.add_typer(config.app, name="config")
 

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from dgtui.cli.terminal import stderr_console
 from dgtui.diffusion.events import Flag, Frame
-from dgtui.text import decode_utf8, sanitize
+from dgtui.layout import shown_tokens
 
 if TYPE_CHECKING:
     from dgtui.worker import Run
@@ -38,21 +38,10 @@ def status_line(frame: Frame, seed: int) -> str:
 def canvas_text(frame: Frame, pieces: Sequence[bytes]) -> Text:
     """The draft of a frame as styled text; `pieces` are the bytes of its C ids."""
     text = Text(no_wrap=False)
-    waiting, style = b"", Style()
-    for piece, flags, entropy in zip(pieces, frame.flags.tolist(), frame.entropy.tolist(), strict=True):
-        if not waiting:
-            style = _style(flags, entropy)
-        waiting += piece
-        shown = decode_utf8(waiting)
-        if shown.endswith("\N{REPLACEMENT CHARACTER}") and len(waiting) < 4:
-            continue  # perhaps the first bytes of a character
-        shown = sanitize(shown, tabs="replace")
-        if not flags & (Flag.ACCEPTED | Flag.PINNED):
-            shown = "·" if shown and not shown.strip() else shown.replace("\n", "⏎")
-        text.append(shown, style)
-        waiting = b""
-    if waiting:
-        text.append(sanitize(decode_utf8(waiting)), style)
+    settled = (frame.flags & (Flag.ACCEPTED | Flag.PINNED)).astype(bool).tolist()
+    shown = shown_tokens(pieces, settled)
+    for token, flags, entropy in zip(shown, frame.flags.tolist(), frame.entropy.tolist(), strict=True):
+        text.append(token, _style(flags, entropy))
     return text
 
 

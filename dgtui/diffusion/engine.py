@@ -12,10 +12,10 @@ The engine holds nothing but the run's course; the stepper owns canvas, prefix a
 """
 
 import time
-from collections.abc import Iterator
-from typing import cast
+from collections.abc import Collection, Generator, Iterator
 
 import numpy as np
+import numpy.typing as npt
 
 from dgtui.diffusion.control import Control
 from dgtui.diffusion.events import (
@@ -48,6 +48,13 @@ def cut(ids: Ids, stop_ids: frozenset[int], max_tokens: int) -> tuple[Ids, bool]
     return kept, bool(len(stops)) and end <= max_tokens
 
 
+def _mask(places: Collection[int], length: int) -> npt.NDArray[np.bool_]:
+    mask = np.zeros(length, dtype=np.bool_)
+    mask[list(places)] = True
+    mask.flags.writeable = False
+    return mask
+
+
 def run(stepper: Stepper, job: Job, control: Control | None = None) -> Iterator[Event]:
     """Runs a job. Raises `BadJob` before the first event when it does not fit the model."""
     _check(stepper, job)
@@ -56,7 +63,9 @@ def run(stepper: Stepper, job: Job, control: Control | None = None) -> Iterator[
 
 def _check(stepper: Stepper, job: Job) -> None:
     length = stepper.canvas_length
-    known = [*job.prompt_ids, *(i for block in job.blocks for i in block), *(job.start.ids or ())]
+    starts = job.starts or (job.start,)
+    sizes = {len(start.ids) for start in starts if start.ids is not None}
+    known = [i for ids in (job.prompt_ids, *job.blocks, *(start.ids or () for start in starts)) for i in ids]
     room = stepper.max_context - length - len(job.prompt_ids) - len(job.blocks) * length
     for wrong, message in (
         (
@@ -64,10 +73,13 @@ def _check(stepper: Stepper, job: Job) -> None:
             f"a token id is outside the vocabulary of {stepper.vocab_size}",
         ),
         (
-            job.start.ids is not None and len(job.start.ids) != length,
-            f"the start canvas has {len(job.start.ids or ())} ids: this model's canvas has {length}",
+            not sizes <= {length},
+            f"the start canvas has {min(sizes - {length}, default=0)} ids: this model's canvas has {length}",
         ),
-        (any(not 0 <= p < length for p in job.start.pinned), f"a pin is outside the canvas of {length}"),
+        (
+            any(not 0 <= p < length for start in starts for p in start.pinned),
+            f"a pin is outside the canvas of {length}",
+        ),
         (any(len(block) != length for block in job.blocks), f"a finished block must have {length} ids"),
         (
             room < 0,
@@ -99,11 +111,9 @@ class _Run:
             stepper.seed(i, derived_seed(job.seed, i))
         stepper.encode([*job.prompt_ids, *(i for block in job.blocks for i in block)])
         block = len(job.blocks)
-        start = job.start
         while True:
-            yield from self._block(block, start)
-            start = Start()
-            if reason := self._reason(block):
+            complete = yield from self._block(block)
+            if reason := self._reason(block, complete):
                 tokens = tuple(self._tokens(i)[0] for i in range(job.candidates))
                 yield Finished(job.id, reason, tokens, tuple(self.steps), self.seconds())
                 return
@@ -114,8 +124,9 @@ class _Run:
         ids = np.asarray([i for block in self.written[candidate] for i in block], dtype=np.int32)
         return cut(ids, self.stepper.stop_ids, self.job.max_tokens)
 
-    def _reason(self, block: int) -> StopReason | None:
-        if self.control.cancelled:
+    def _reason(self, block: int, complete: bool) -> StopReason | None:
+        """Why the run ends behind a block, if it does: a cancel that finds the reply complete comes too late."""
+        if not complete:
             return StopReason.CANCELLED
         ended = [self._tokens(i)[1] for i in range(self.job.candidates)]
         if all(ended):
@@ -124,30 +135,28 @@ class _Run:
         full = len(self.job.prompt_ids) + (block + 2) * length > self.stepper.max_context
         if self.job.candidates > 1 or (block + 1) * length >= self.job.max_tokens or full:
             return StopReason.LENGTH
-        return None
+        return StopReason.CANCELLED if self.control.cancelled else None
 
-    def _block(self, block: int, start: Start) -> Iterator[Event]:
+    def _block(self, block: int) -> Generator[Event, None, bool]:
+        """One block; whether it ran to its end, rather than to a cancel."""
         job, stepper = self.job, self.stepper
-        fork = job.fork if block == len(job.blocks) else None
+        first = block == len(job.blocks)
+        fork = job.fork if first else None
         if fork:
             stepper.restore_rng(0, fork.rng)
         rng = tuple(stepper.rng_state(i) for i in range(job.candidates))
-        canvases = stepper.begin(start, job.settings, job.candidates)
-        remaining = entry_step(start.strength, job.settings.steps)
-        length = stepper.canvas_length
-        pinned = np.zeros(length, dtype=np.bool_)
-        pinned[list(start.pinned)] = True
-        pinned.flags.writeable = False
-        held = {p: cast(tuple[int, ...], start.ids)[p] for p in start.pinned}
-        self.pins, self.last = [dict(held) for _ in range(job.candidates)], {}
+        start, own = (job.start, job.starts) if first else (Start(), ())
+        canvases = stepper.begin(start, job.settings, job.candidates, own)
+        starts = own or (start,) * job.candidates
+        remaining = entry_step(starts[0].strength, job.settings.steps)
+        self.pins, self.last = [{p: (s.ids or ())[p] for p in s.pinned} for s in starts], {}
+        pinned = tuple(_mask(start.pinned, stepper.canvas_length) for start in starts)
         yield BlockStarted(job.id, block, tuple(canvases), pinned, rng, job.settings.steps, remaining, self.seconds())
 
-        running = set(range(job.candidates))
-        if len(held) == length:  # nothing is free: the canvas is its own result
-            remaining = 0
-            running.clear()
-        done_at: dict[int, int] = {}
-        taken = 0
+        whole = {i for i, mask in enumerate(pinned) if mask.all()}  # nothing is free: the canvas is its own result
+        running = set(range(job.candidates)) - whole
+        done_at = dict.fromkeys(whole, 0)
+        taken, complete = 0, True
         replayed = list(fork.amendments) if fork else []
         reseeds = dict(fork.reseeds) if fork else {}
         if 0 in reseeds:
@@ -161,6 +170,7 @@ class _Run:
                 for amendment in amendments:
                     yield from self._amend(amendment, block, taken, running)
             if self.control.cancelled:
+                complete = False
                 break
             taken += 1
             for step in stepper.step():
@@ -176,9 +186,10 @@ class _Run:
         self.steps.append(taken)
         for i in range(job.candidates):
             ids = self.last[i].ids if i in self.last else canvases[i]
-            if i in self.last or len(held) == length:
+            if i in self.last or i in whole:
                 self.written[i].append(tuple(ids.tolist()))
                 yield BlockFinished(job.id, i, block, ids, done_at.get(i, taken), i not in running, self.seconds())
+        return complete
 
     def _amend(self, amendment: Amendment, block: int, taken: int, running: set[int]) -> Iterator[Event]:
         if amendment.block not in (None, block):

@@ -49,13 +49,14 @@ class StopReason(StrEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BlockStarted:
-    """A canvas was laid out. `rng` holds each candidate's generator state *before* the canvas was drawn."""
+    """The canvases of a block were laid out; `canvas`, `pinned` and `rng` have one entry a candidate."""
 
     job: str
     block: int
     canvas: tuple[Ids, ...]
-    pinned: npt.NDArray[np.bool_]
+    pinned: tuple[npt.NDArray[np.bool_], ...]
     rng: tuple[bytes, ...]
+    "the generator's state *before* the canvas was drawn"
     max_steps: int
     remaining: int
     "steps left when entering the loop: max_steps at full strength"
@@ -128,7 +129,7 @@ class Finished:
     reason: StopReason
     token_ids: tuple[Ids, ...]
     steps: tuple[int, ...]
-    "denoising steps of each block (of candidate 0)"
+    "denoising steps of each block (of the candidate that took most)"
     seconds: float
 
 

@@ -100,8 +100,11 @@ class Job:
     candidates: int = 1
     "canvases refined at once over one prefix; more than one ends after its first block"
     start: Start = field(default_factory=Start)
+    "of every candidate"
     blocks: tuple[tuple[int, ...], ...] = ()
     fork: Fork | None = None
+    starts: tuple[Start, ...] = ()
+    "in place of `start`: one a candidate, all of one strength, for they share the schedule"
 
     def __post_init__(self) -> None:
         for wrong, message in (
@@ -110,6 +113,19 @@ class Job:
             (self.candidates < 1, f"candidates is {self.candidates}: it must be 1 or more"),
             (not 0 <= self.seed < 2**63, f"seed is {self.seed}: it must be from 0 to 2^63 - 1"),
             (self.fork is not None and self.candidates > 1, "a fork has one candidate"),
+            (
+                len(self.starts) not in (0, self.candidates),
+                f"{self.candidates} candidates cannot have {len(self.starts)} starts: it must be one each, or none",
+            ),
+            (
+                len({s.strength for s in self.starts}) > 1,
+                "the strengths of the starts differ: it must be one, for the candidates share the schedule",
+            ),
+            (bool(self.starts) and self.start != Start(), "start and starts are both given: it must be one of them"),
         ):
             if wrong:
                 raise BadJob(message)
+
+    def start_of(self, candidate: int) -> Start:
+        """How a candidate's first block is laid out."""
+        return self.starts[candidate] if self.starts else self.start

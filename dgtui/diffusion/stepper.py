@@ -79,8 +79,13 @@ class Stepper(Protocol):
     def restore_rng(self, candidate: int, state: bytes) -> None:
         """Puts a random stream back to a state."""
 
-    def begin(self, start: Start, settings: SamplerSettings, candidates: int) -> list[Ids]:
-        """Lays out a block: the canvases (C,), one a candidate."""
+    def begin(
+        self, start: Start, settings: SamplerSettings, candidates: int, starts: Sequence[Start] = ()
+    ) -> list[Ids]:
+        """Lays out a block: the canvases (C,), one a candidate; each from its own of `starts` if given, else `start`.
+
+        A candidate with no free position is done before the first step.
+        """
 
     def step(self) -> list[CandidateStep]:
         """One denoising step of every candidate that is not done; at most as many calls as `remaining`."""
@@ -132,30 +137,37 @@ class ReferenceStepper:
         """Puts a random stream back to a state."""
         self._rng[candidate].set_state(torch.frombuffer(bytearray(state), dtype=torch.uint8))
 
-    def begin(self, start: Start, settings: SamplerSettings, candidates: int) -> list[Ids]:
-        """Lays out a block of pure noise, or of noise among what `start` holds."""
-        device, length = self.denoiser.device, self.canvas_length
-        ids = torch.stack([sampler.noise(length, self.vocab_size, self._rng[i]) for i in range(candidates)])
-        pinned = torch.zeros((candidates, length), dtype=torch.bool, device=device)
-        if start.ids is not None:
-            before = torch.tensor(start.ids, device=device)
-            pinned[:, list(start.pinned)] = True
-            kept = pinned.clone()
-            if start.noised:
-                kept[:] = True
-            elif start.strength < 1:
-                for i in range(candidates):
-                    kept[i] |= torch.rand(length, generator=self._rng[i], device=device) >= start.strength
-            ids = torch.where(kept, before, ids)
+    def begin(
+        self, start: Start, settings: SamplerSettings, candidates: int, starts: Sequence[Start] = ()
+    ) -> list[Ids]:
+        """Lays out canvases of pure noise, or of noise among what their starts hold."""
+        each = starts or (start,) * candidates
+        rows = [self._lay_out(i, own) for i, own in enumerate(each)]
+        ids, pinned = torch.stack([row for row, _ in rows]), torch.stack([held for _, held in rows])
         self._canvas = Canvas(ids, pinned)
         self._settings = settings
-        self._remaining = schedule.entry_step(start.strength, settings.steps)
+        self._remaining = schedule.entry_step(each[0].strength, settings.steps)
         self._stopping = StableAndConfident(settings.stability, settings.confidence)
-        self._running = torch.arange(candidates, device=device)
+        self._running = (~pinned).any(-1).nonzero().squeeze(-1)
         self._draft = ids.clone()
         self._first = True
         self._conditioning: torch.Tensor | None = None
         return [_frozen(row, np.int32) for row in ids.cpu().numpy()]
+
+    def _lay_out(self, candidate: int, start: Start) -> tuple[torch.Tensor, torch.Tensor]:
+        """The ids (C,) of a canvas and which of them are pinned (C,)."""
+        rng, device, length = self._rng[candidate], self.denoiser.device, self.canvas_length
+        ids = sampler.noise(length, self.vocab_size, rng)
+        pinned = torch.zeros(length, dtype=torch.bool, device=device)
+        if start.ids is None:
+            return ids, pinned
+        pinned[list(start.pinned)] = True
+        kept = pinned
+        if start.noised:
+            kept = torch.ones_like(pinned)
+        elif start.strength < 1:
+            kept = pinned | (torch.rand(length, generator=rng, device=device) >= start.strength)
+        return torch.where(kept, torch.tensor(start.ids, device=device), ids), pinned
 
     def amend(self, amendment: Amendment) -> int:
         """Pins or frees a position; a pin also carries itself in the self-conditioning from the next step on."""

@@ -85,7 +85,8 @@ class ModelTokenizer(Vocabulary):
         """The prompt of a conversation, up to the start of the model's turn.
 
         Equal to `apply_chat_template` of transformers on contents without markup. Markup in a content is text, in the
-        model's own turns too: a thought has to be folded away (`split_thought`) before a reply is put here.
+        model's own turns too: a thought has to be folded away (`split_thought`) before a reply is put here. Where a
+        message has `token_ids`, those stand in the prompt: what was generated is found again in the KV prefix.
 
         Raises:
             EmptyPrompt: No messages.
@@ -96,20 +97,26 @@ class ModelTokenizer(Vocabulary):
         # Control strings in contents are swapped for a private character each that occurs nowhere else, so that the
         # template (which may trim, split or search contents) renders them like any letter. What is left of control
         # strings in the result is the template's; the text between them, contents swapped back, is encoded in one go,
-        # so that merges across the edge of a content are those of an ordinary tokenization.
+        # so that merges across the edge of a content are those of an ordinary tokenization. A content that comes as
+        # ids is one private character as a whole, and parts the text as control strings do.
         contents = "".join(m.content for m in messages)
         taken = {*contents, *self._template.source}
         free = (c for c in map(chr, range(0xF0000, 0xFFFFE)) if c not in taken)
         marks = {control: next(free) for control in self._controls if control in contents}
+        written = {next(free): m.token_ids for m in messages if m.token_ids}
+        names = iter(written)
         rendered = self._template.render(
-            [Message(m.role, _swap(m.content, marks)) for m in messages] if marks else messages, think
+            [Message(m.role, next(names) if m.token_ids else _swap(m.content, marks)) for m in messages]
+            if marks or written
+            else messages,
+            think,
         )
-        controls = [control for control in self._controls if control in rendered]
+        fixed = {control: (self._controls[control],) for control in self._controls if control in rendered} | written
         back = {mark: control for control, mark in marks.items()}
         ids: list[int] = []
-        for part in re.split(f"({'|'.join(map(re.escape, controls))})" if controls else "(?!)", rendered):
-            if part in self._controls:
-                ids.append(self._controls[part])
+        for part in re.split(f"({'|'.join(map(re.escape, fixed))})" if fixed else "(?!)", rendered):
+            if part in fixed:
+                ids += fixed[part]
             elif part:
                 ids += self.encode(_swap(part, back))
         return ids

@@ -26,7 +26,7 @@ ACTIONS: Final = (Action.PIN, Action.UNPIN)
 def occurring_ids(log: RunLog) -> Ids:
     """(N,) every token id that a log shows, alternatives and noise included, ascending."""
     job = log.job
-    found: list[Any] = [job.prompt_ids, *job.blocks, job.start.ids or ()]
+    found: list[Any] = [job.prompt_ids, *job.blocks, *(start.ids or () for start in (job.start, *job.starts))]
     if job.fork:
         found.append([a.token for _, a in job.fork.amendments if a.token is not None])
     for event in log:
@@ -77,16 +77,16 @@ def pack(log: RunLog) -> tuple[dict[str, Array], dict[str, Any]]:
     amended = [e for e in events if isinstance(e, Amended)]
     blocks = [e for e in events if isinstance(e, BlockFinished)]
     ends = [e for e in events if isinstance(e, Finished)]
-    if any({len(e.canvas), len(e.rng)} != {job.candidates} for e in started):
+    if any({len(e.canvas), len(e.pinned), len(e.rng)} != {job.candidates} for e in started):
         raise ValueError(f"a block does not have {job.candidates} candidates")
-    length = len(started[0].pinned) if started else 0
+    length = len(started[0].canvas[0]) if started else 0
     top_k = frames[0].top_ids.shape[1] if frames else 0
     changes = [(e.candidate, e.block, e.step, e.position, ACTIONS.index(e.action), e.token) for e in amended]
 
     arrays: dict[str, Array] = {
         "order": np.array([KINDS.index(type(e)) for e in events], dtype=np.uint8),
         "started.canvas": _stacked([ids for e in started for ids in e.canvas], (length,), np.int32),
-        "started.pinned": _stacked([e.pinned for e in started], (length,), np.uint8),
+        "started.pinned": _stacked([mask for e in started for mask in e.pinned], (length,), np.uint8),
         "frames.numbers": _stacked([(e.candidate, e.block, e.step, e.max_steps) for e in frames], (4,), np.int32),
         "frames.measures": _stacked([(e.mean_entropy, e.temperature, e.seconds) for e in frames], (3,), np.float64),
         "frames.ids": _stacked([e.ids for e in frames], (length,), np.int32),
@@ -116,12 +116,13 @@ def pack(log: RunLog) -> tuple[dict[str, Array], dict[str, Any]]:
 
 
 def _job_arrays(job: Job) -> dict[str, Array]:
-    arrays: dict[str, Array] = {
-        "job.prompt_ids": np.array(job.prompt_ids, dtype=np.int32),
-        "job.start.pinned": np.array(sorted(job.start.pinned), dtype=np.int32),
-    }
-    if job.start.ids is not None:
-        arrays["job.start.ids"] = np.array(job.start.ids, dtype=np.int32)
+    arrays: dict[str, Array] = {"job.prompt_ids": np.array(job.prompt_ids, dtype=np.int32)}
+    starts = (job.start, *job.starts)
+    for name, rows in (
+        ("job.starts.ids", [start.ids or () for start in starts]),
+        ("job.starts.pinned", [sorted(start.pinned) for start in starts]),
+    ):
+        arrays[name], arrays[f"{name}.lengths"] = ragged(rows, np.int32)
     if job.fork:
         arrays["job.fork.rng"] = as_bytes(job.fork.rng)
     return arrays
@@ -135,8 +136,7 @@ def _job_facts(job: Job) -> dict[str, Any]:
         "max_tokens": job.max_tokens,
         "candidates": job.candidates,
         "settings": asdict(job.settings),
-        "strength": job.start.strength,
-        "noised": int(job.start.noised),
+        "starts": [[s.strength, s.noised, s.ids is not None] for s in (job.start, *job.starts)],
         "fork": fork
         and {
             "amendments": [[step, a.position, a.action.value, a.token, a.candidate] for step, a in fork.amendments],

@@ -34,9 +34,6 @@ class Contents:
     def __init__(self, arrays: Mapping[str, Array]) -> None:
         self._arrays = arrays
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._arrays
-
     def take(self, name: str, dtype: npt.DTypeLike, *shape: int | None, most: int | None = None) -> Array:
         """An array that must be there, of that type and shape (None: any length, within reason).
 
@@ -71,6 +68,12 @@ class Contents:
         ends = np.cumsum(lengths).tolist()
         return [values[end - n : end] for n, end in zip(lengths.tolist(), ends, strict=True)]
 
+    def take_id_rows(self, name: str, rows: int | None = None) -> tuple[tuple[int, ...], ...]:
+        """The rows of `ragged` token ids or positions, as Python's own."""
+        taken = self.take_ragged(name, np.int32, rows)
+        self.few(name, self._arrays[name])
+        return tuple(tuple(row.tolist()) for row in taken)
+
     @staticmethod
     def few(name: str, array: Array) -> Array:
         """The array, if it may become Python objects."""
@@ -83,6 +86,13 @@ def whole(value: Any, least: int = 0, most: int = _INT) -> int:
     """A whole number within bounds."""
     if type(value) is not int or not least <= value <= most:
         raise Malformed(f"expected a whole number from {least} to {most}")
+    return value
+
+
+def truth(value: Any) -> bool:
+    """True or false."""
+    if not isinstance(value, bool):
+        raise Malformed("expected true or false")
     return value
 
 
@@ -154,20 +164,15 @@ def _check_course(log: RunLog) -> None:
 
 
 def _job(arrays: Contents, facts: Any) -> Job:
-    job_id, seed, max_tokens, candidates, settings, strength, noised, fork = fields(
-        facts, "id", "seed", "max_tokens", "candidates", "settings", "strength", "noised", "fork"
+    job_id, seed, max_tokens, candidates, settings, starts, fork = fields(
+        facts, "id", "seed", "max_tokens", "candidates", "settings", "starts", "fork"
     )
-    ids = arrays.take_ids("job.start.ids") if "job.start.ids" in arrays else None
-    pinned = frozenset(arrays.take_ids("job.start.pinned"))
-    if pinned and max(pinned) >= len(ids or ()):
-        raise Malformed("a pin lies outside of the canvas")
     known = asdict(SamplerSettings())
     values: dict[str, Any] = {
         name: whole(value, -1) if type(known[name]) is int else real(value)
         for name, value in zip(known, fields(settings, *known), strict=True)
     }
-    arrays.few("job.blocks", arrays.take("job.blocks", np.int32, None))
-    blocks = arrays.take_ragged("job.blocks", np.int32)
+    start, *own = _starts(arrays, _rows(starts, 3))
     return Job(
         id=text(job_id),
         prompt_ids=arrays.take_ids("job.prompt_ids"),
@@ -175,10 +180,29 @@ def _job(arrays: Contents, facts: Any) -> Job:
         max_tokens=whole(max_tokens, 1, _LONG),
         settings=SamplerSettings(**values),
         candidates=whole(candidates, 1),
-        start=Start(ids, pinned, real(strength), bool(whole(noised, 0, 1))),
-        blocks=tuple(tuple(row.tolist()) for row in blocks),
+        start=start,
+        starts=tuple(own),
+        blocks=arrays.take_id_rows("job.blocks"),
         fork=None if fork is None else _fork(arrays, fork),
     )
+
+
+def _starts(arrays: Contents, facts: list[list[Any]]) -> Iterator[Start]:
+    """That of all candidates, then those of each."""
+    if not facts:
+        raise Malformed("the job has no start")
+    rows = zip(
+        facts,
+        arrays.take_id_rows("job.starts.ids", len(facts)),
+        arrays.take_id_rows("job.starts.pinned", len(facts)),
+        strict=True,
+    )
+    for (strength, noised, known), ids, pinned in rows:
+        if pinned and max(pinned) >= len(ids):
+            raise Malformed("a pin lies outside of the canvas")
+        if ids and not truth(known):
+            raise Malformed("a start of pure noise has ids")
+        yield Start(ids if truth(known) else None, frozenset(pinned), real(strength), truth(noised))
 
 
 def _fork(arrays: Contents, facts: Any) -> Fork:
@@ -196,7 +220,7 @@ def _fork(arrays: Contents, facts: Any) -> Fork:
 def _started(arrays: Contents, facts: list[list[Any]], job: Job, length: int) -> Iterator[Event]:
     n, each = len(facts), job.candidates
     canvas = arrays.take("started.canvas", np.int32, n * each, length, most=_INT)
-    pinned = arrays.take("started.pinned", np.uint8, n, length, most=1).astype(np.bool_)
+    pinned = arrays.take("started.pinned", np.uint8, n * each, length, most=1).astype(np.bool_)
     pinned.flags.writeable = False
     rng = arrays.take_ragged("started.rng", np.uint8, n * each)
     for i, (block, max_steps, remaining, seconds) in enumerate(facts):
@@ -205,7 +229,7 @@ def _started(arrays: Contents, facts: list[list[Any]], job: Job, length: int) ->
             job=job.id,
             block=whole(block),
             canvas=tuple(canvas[row] for row in mine),
-            pinned=pinned[i],
+            pinned=tuple(pinned[row] for row in mine),
             rng=tuple(rng[row].tobytes() for row in mine),
             max_steps=whole(max_steps, 1),
             remaining=whole(remaining, 0, max_steps),
@@ -259,10 +283,14 @@ def _amended(arrays: Contents, n: int, job: Job, length: int) -> Iterator[Event]
 def _blocks(arrays: Contents, facts: list[list[Any]], job: Job, length: int) -> Iterator[Event]:
     ids = arrays.take("blocks.ids", np.int32, len(facts), length, most=_INT)
     for i, (candidate, block, steps, settled, seconds) in enumerate(facts):
-        if not isinstance(settled, bool):
-            raise Malformed("expected true or false")
         yield BlockFinished(
-            job.id, whole(candidate, 0, job.candidates - 1), whole(block), ids[i], whole(steps), settled, real(seconds)
+            job=job.id,
+            candidate=whole(candidate, 0, job.candidates - 1),
+            block=whole(block),
+            ids=ids[i],
+            steps=whole(steps),
+            settled=truth(settled),
+            seconds=real(seconds),
         )
 
 

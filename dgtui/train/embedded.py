@@ -29,7 +29,7 @@ from dgtui.train.corpus import Example, mixture
 from dgtui.train.items import Batch, Item, batches, random_spans
 from dgtui.train.loop import Settings, Trainer
 
-VOCAB_SIZE = 1024
+VOCAB_SIZE = 1280
 LONG_CANVAS_SHARE = 0.08
 "share of the steps before the last part that are taken at the full canvas"
 LONG_CANVAS_FROM = 0.93
@@ -196,22 +196,20 @@ def ship(model: DiffusionGemmaForBlockDiffusion, tokenizer: PreTrainedTokenizerF
 
 def start_from(folder: Path, tokenizer: PreTrainedTokenizerFast) -> DiffusionGemmaForBlockDiffusion:
     """Another model's weights under this tokenizer: each entry starts as the mean of what the old one made of it."""
-    model = DiffusionGemmaForBlockDiffusion.from_pretrained(folder, dtype=torch.float32)
+    before: Any = DiffusionGemmaForBlockDiffusion.from_pretrained(folder, dtype=torch.float32)
+    model: Any = DiffusionGemmaForBlockDiffusion(config(tokenizer))
+    rows = before.get_input_embeddings().weight.detach()
+    same_shape = {name: value for name, value in before.state_dict().items() if value.shape[0] != len(rows)}
+    model.load_state_dict(same_shape, strict=False)
     old = PreTrainedTokenizerFast.from_pretrained(folder)
-    embedding: Any = model.get_input_embeddings().weight
-    before = embedding.detach().clone()
     with torch.no_grad():
         for token, index in tokenizer.get_vocab().items():
-            if token in old.all_special_tokens:
-                ids = [special(old, token)]
-            else:
-                text = tokenizer.convert_tokens_to_string([token])
-                # Where old tokens carried the space before a word, the word alone is most like the one after a space
-                after_space = old(" " + text, add_special_tokens=False)["input_ids"]
-                ids = after_space if len(after_space) == 1 else old(text, add_special_tokens=False)["input_ids"]
+            text = token if token in old.all_special_tokens else tokenizer.convert_tokens_to_string([token])
+            ids = old(text, add_special_tokens=False)["input_ids"]
             if ids:
-                embedding[index] = before[ids].mean(0)
-    return model
+                model.get_input_embeddings().weight[index] = rows[ids].mean(0)
+    started: DiffusionGemmaForBlockDiffusion = model
+    return started
 
 
 def main() -> None:

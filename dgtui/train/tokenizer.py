@@ -1,8 +1,8 @@
 """Builds the embedded model's tokenizer: byte-level BPE with Gemma 4's chat markup.
 
-Any text survives encode → decode byte for byte. Digits are single tokens, so that a grid has one token a cell. Spaces
-are tokens of their own: a word has the same ids after a space, a quote or a line break, so copying it from the prompt
-is copying, not translating.
+Any text survives encode → decode byte for byte. Digits are single tokens, so that a grid has one token a cell. The
+space before a capital is a token of its own: a name has the same ids after a space, a quote or a line break, so copying
+it from the prompt is copying, not translating.
 """
 
 from collections.abc import Iterable
@@ -16,8 +16,8 @@ SPECIAL = (
     "<|image>", "<image|>", "<|image|>",
 )  # fmt: skip
 
-PIECES = r"\p{L}+|\d|\n *| |[^\p{L}\d\n ]+"
-"what is never merged with its neighbours: words, digits, line breaks with their indentation, spaces, punctuation"
+PIECES = r" ?\p{Ll}+|\p{L}\p{Ll}*|\d|\n *| |[^\p{L}\d\n ]+"
+"what is never merged: words (with the space before a small one), digits, line breaks with their indentation, signs"
 
 # Gemma 4's turns. Thoughts of earlier replies are not shown to the model again.
 CHAT_TEMPLATE = """\

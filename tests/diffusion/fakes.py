@@ -92,5 +92,8 @@ def job(
     candidates: int = 1,
     start: Start | None = None,
     blocks: tuple[tuple[int, ...], ...] = (),
+    starts: tuple[Start, ...] = (),
 ) -> Job:
-    return Job("a job", (1, 2, 3), seed, max_tokens, settings, candidates, start or Start(), blocks)
+    """`starts` bring their number of candidates with them."""
+    candidates = len(starts) or candidates
+    return Job("a job", (1, 2, 3), seed, max_tokens, settings, candidates, start or Start(), blocks, starts=starts)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fakes import CANVAS, EOS, SETTINGS, VOCAB, NumericDenoiser, certain, endless, job, stepper
+from fakes import CANVAS, EOS, SETTINGS, VOCAB, NumericDenoiser, certain, endless, job, never, stepper
 
 from dgtui.diffusion import engine
 from dgtui.diffusion.control import Control
@@ -104,7 +104,7 @@ def test_arrays_are_small_typed_and_read_only() -> None:
             assert (array.shape, array.dtype) == (shape, dtype), name
     started = log[0]
     assert isinstance(started, BlockStarted)
-    arrays = [*started.canvas, started.pinned, *finished(log).token_ids, *(b.ids for b in log.blocks())]
+    arrays = [*started.canvas, *started.pinned, *finished(log).token_ids, *(b.ids for b in log.blocks())]
     arrays += [getattr(f, name) for f in log.frames() for name in shapes]
     assert all(a.dtype == np.int32 for a in (*started.canvas, *finished(log).token_ids))
     for array in arrays:
@@ -189,9 +189,9 @@ def test_a_stable_and_confident_draft_ends_its_block() -> None:
     log = run(job(settings=settings), NumericDenoiser(script=certain(range(6, 6 + CANVAS))))
     assert finished(log).steps == (3,)
     assert (log.blocks()[0].settled, log.blocks()[0].steps) == (True, 3)
-    never = run(job(settings=replace(settings, stability=-1)), NumericDenoiser(script=certain(range(6, 6 + CANVAS))))
-    assert finished(never).steps == (9,)
-    assert not never.blocks()[0].settled
+    patient = run(job(settings=replace(settings, stability=-1)), NumericDenoiser(script=certain(range(6, 6 + CANVAS))))
+    assert finished(patient).steps == (9,)
+    assert not patient.blocks()[0].settled
 
 
 def test_each_finished_block_becomes_prefix() -> None:
@@ -234,6 +234,34 @@ def test_cancel_between_steps_ends_before_the_next_and_keeps_the_draft() -> None
     assert (log.blocks()[-1].ids == log.frames()[-1].ids).all()
     assert not log.blocks()[-1].settled
     assert len(finished(log).token_ids[0]) == 2 * CANVAS
+
+
+@pytest.mark.parametrize("candidates", [1, 3])
+@pytest.mark.parametrize("last", [Frame, BlockFinished])
+def test_a_cancel_that_finds_the_reply_complete_comes_too_late(last: type, candidates: int) -> None:
+    words = [6, 7, 8, EOS, *range(6, 6 + CANVAS - 4)]
+    for script, reason in ((certain(words), StopReason.EOS), (never(EOS), StopReason.LENGTH)):
+        control, wanted = Control(), job(candidates=candidates)
+        log = RunLog(wanted)
+        for event in engine.run(stepper(NumericDenoiser(script=script)), wanted, control):
+            log.append(event)
+            if isinstance(event, last) and len(log.frames(candidate=candidates - 1)) == SETTINGS.steps:
+                control.cancel()
+        assert control.cancelled
+        assert finished(log).reason is reason
+        assert len(log.blocks()) == 1
+
+
+def test_a_cancel_behind_a_block_that_is_not_the_last_starts_no_other() -> None:
+    control, wanted = Control(), job(max_tokens=2 * CANVAS)
+    log = RunLog(wanted)
+    for event in engine.run(stepper(), wanted, control):
+        log.append(event)
+        if isinstance(event, BlockFinished):
+            control.cancel()
+    assert finished(log).reason is StopReason.CANCELLED
+    assert kinds(log)[-2:] == ["BlockFinished", "Finished"]
+    assert len(log.blocks()) == 1
 
 
 class Watched:
@@ -450,6 +478,62 @@ def test_a_candidate_that_is_done_costs_no_more_forwards() -> None:
     assert denoiser.forwards == [sum(s > n for s in steps) for n in range(max(steps))]
 
 
+# Candidates that start from canvases of their own
+
+OWN = (Start(IDS, frozenset({0, 4})), Start(), Start(IDS[::-1], frozenset({1, 2, 3})))
+
+
+@pytest.mark.parametrize("start", [Start(), Start(IDS, frozenset({0, 4})), Start(IDS, frozenset({1}), 0.5)])
+def test_the_same_start_for_each_is_one_start_for_all(start: Start) -> None:
+    each, together = run(job(starts=(start,) * 3)), run(job(start=start, candidates=3))
+    for i in range(3):
+        assert all_same(each.frames(candidate=i), together.frames(candidate=i))
+    assert [e.rng for e in each if isinstance(e, BlockStarted)] == [
+        e.rng for e in together if isinstance(e, BlockStarted)
+    ]
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.4])
+def test_a_candidate_runs_from_its_start_whatever_the_others_start_from(strength: float) -> None:
+    starts = tuple(replace(s, ids=s.ids or IDS, strength=strength) for s in OWN)
+    log = run(job(starts=starts))
+    started = log[0]
+    assert isinstance(started, BlockStarted)
+    for i, start in enumerate(starts):
+        assert np.flatnonzero(started.pinned[i]).tolist() == sorted(start.pinned)
+        assert all_same(log.frames(candidate=i), run(job(start=start, candidates=3)).frames(candidate=i))
+
+
+def test_a_candidate_with_nothing_free_is_done_before_the_others_begin() -> None:
+    whole = Start(IDS, frozenset(range(CANVAS)))
+    denoiser = endless()
+    log = run(job(starts=(OWN[0], whole, OWN[2])), denoiser)
+    assert set(denoiser.forwards) == {2}
+    assert [(b.steps, b.settled) for i in range(3) for b in log.blocks(i)] == [(8, False), (0, True), (8, False)]
+    assert log.blocks(1)[0].ids.tolist() == list(IDS)
+    assert log.frames(candidate=1) == []
+    assert all_same(log.frames(candidate=2), run(job(starts=OWN)).frames(candidate=2))
+    assert finished(log).token_ids[1].tolist() == list(IDS[:EOS])
+
+
+def test_only_the_first_block_starts_from_what_is_given() -> None:
+    alone = run(job(max_tokens=2 * CANVAS, starts=(OWN[0],)))
+    assert all_same(alone.frames(), run(job(max_tokens=2 * CANVAS, start=OWN[0])).frames())
+    assert [e.pinned[0].any() for e in alone if isinstance(e, BlockStarted)] == [True, False]
+
+
+@pytest.mark.parametrize("step", [0, 3, SETTINGS.steps])
+def test_a_fork_of_a_candidate_starts_from_its_canvas(step: int) -> None:
+    parent = run(job(starts=OWN))
+    forked = parent.fork(0, step, "child", 99, candidate=2)
+    assert (forked.start, forked.starts, forked.candidates) == (OWN[2], (), 1)
+    child = run(forked)
+    assert all_same(child.frames()[:step], [replace(f, candidate=0) for f in parent.frames(candidate=2)[:step]])
+    if step:
+        near = parent.fork_from_canvas(0, step, "child", 99, candidate=2)
+        assert (near.start.pinned, near.starts, near.candidates) == (OWN[2].pinned, (), 1)
+
+
 # Strength
 
 
@@ -595,13 +679,13 @@ def test_a_fork_from_a_canvas_starts_from_it_at_the_same_step(step: int) -> None
     started = child[0]
     assert isinstance(started, BlockStarted)
     assert (started.canvas[0] == frame.canvas).all()
-    assert (started.pinned == (frame.flags & Flag.PINNED > 0)).all()
+    assert (started.pinned[0] == (frame.flags & Flag.PINNED > 0)).all()
     assert started.remaining == max(1, SETTINGS.steps - step)
     assert denoiser.conditioned[0] is None
     following = parent.frames(0)[min(step, SETTINGS.steps - 1)]
     assert child.frames()[0].temperature == following.temperature
     assert len(child.blocks()) == 2
-    for position in np.flatnonzero(started.pinned):
+    for position in np.flatnonzero(started.pinned[0]):
         assert {int(f.ids[position]) for f in child.frames(0)} == {int(frame.ids[position])}
 
 
@@ -644,6 +728,13 @@ def test_a_fork_from_a_canvas_that_was_not_drawn_is_refused(step: int) -> None:
         (lambda: Job("j", (1,), -1), "seed is -1"),
         (lambda: Job("j", (1,), 2**63), "seed is 9223372036854775808"),
         (lambda: Job("j", (1,), 0, candidates=2, fork=Fork(b"", (), ())), "one candidate"),
+        (lambda: Job("j", (1,), 0, starts=(Start(), Start())), "1 candidates cannot have 2 starts"),
+        (lambda: Job("j", (1,), 0, candidates=3, starts=(Start(), Start())), "3 candidates cannot have 2 starts"),
+        (lambda: Job("j", (1,), 0, start=Start(IDS), starts=(Start(),)), "both given"),
+        (
+            lambda: Job("j", (1,), 0, candidates=2, starts=(Start(IDS), Start(IDS, strength=0.5))),
+            "strengths of the starts differ",
+        ),
     ],
 )
 def test_a_wrong_value_is_named_when_it_is_made(make: object, says: str) -> None:
@@ -661,6 +752,9 @@ def test_a_wrong_value_is_named_when_it_is_made(make: object, says: str) -> None
         ({"start": Start(IDS[:-1])}, "start canvas has 11 ids: this model's canvas has 12"),
         ({"start": Start(IDS, frozenset({CANVAS}))}, "outside the canvas of 12"),
         ({"start": Start(IDS, frozenset({-1}))}, "outside the canvas of 12"),
+        ({"candidates": 2, "starts": (Start(IDS), Start((*IDS[:-1], VOCAB)))}, "outside the vocabulary"),
+        ({"candidates": 2, "starts": (Start(IDS), Start(IDS[:-1]))}, "start canvas has 11 ids"),
+        ({"candidates": 2, "starts": (Start(), Start(IDS, frozenset({CANVAS})))}, "outside the canvas of 12"),
         ({"blocks": (IDS[:-1],)}, "must have 12 ids"),
         ({"prompt_ids": (1,) * (200 - CANVAS + 1)}, "at most 188 fit"),
         ({"prompt_ids": (1,) * (200 - 2 * CANVAS + 1), "blocks": (IDS,)}, "fit this model's context"),

@@ -19,6 +19,10 @@ PLACES = st.frozensets(st.integers(0, CANVAS - 1), max_size=CANVAS - 1)
 
 @st.composite
 def jobs(draw: st.DrawFn) -> Job:
+    """One start for all candidates, or one for each."""
+    strength = draw(st.sampled_from([1.0, 0.9, 0.5, 0.1]))
+    starts = st.builds(Start, IDS, PLACES, st.just(strength))
+    own = tuple(draw(st.lists(starts, max_size=4)))
     return job(
         seed=draw(st.integers(0, 2**63 - 1)),
         candidates=draw(st.integers(1, 4)),
@@ -29,8 +33,15 @@ def jobs(draw: st.DrawFn) -> Job:
             confidence=draw(st.floats(0.001, 3)),
             top_k=draw(st.integers(1, 5)),
         ),
-        start=Start(draw(IDS), draw(PLACES), draw(st.sampled_from([1.0, 0.9, 0.5, 0.1]))),
+        start=None if own else draw(starts),
+        starts=own,
     )
+
+
+def pins_of(wanted: Job) -> list[dict[int, int]]:
+    """What each candidate holds from the beginning."""
+    starts = [wanted.start_of(i) for i in range(wanted.candidates)]
+    return [{p: s.ids[p] for p in s.pinned} for s in starts if s.ids is not None]
 
 
 @dataclass
@@ -71,26 +82,29 @@ def check_frame(frame: Frame, held: dict[int, int], bound: float) -> None:
 @given(jobs())
 @settings(max_examples=60, deadline=None)
 def test_pinned_tokens_never_change(wanted: Job) -> None:
-    ids, pinned = wanted.start.ids, wanted.start.pinned
-    assert ids is not None
-    held = {p: ids[p] for p in pinned}
+    held = pins_of(wanted)
     amending = Amending(wanted)
     events = amending.events()
     frames = [e for e in events if isinstance(e, Frame)]
     assert len(frames) >= wanted.candidates
     for frame in frames:
-        check_frame(frame, held, wanted.settings.entropy_bound)
+        check_frame(frame, held[frame.candidate], wanted.settings.entropy_bound)
     for event in events:
-        for array in event.canvas if isinstance(event, BlockStarted) else ():
-            assert all(array[p] == token for p, token in held.items())
+        if isinstance(event, BlockStarted):
+            for pins, canvas, mask in zip(held, event.canvas, event.pinned, strict=True):
+                assert all(canvas[p] == token for p, token in pins.items())
+                assert np.flatnonzero(mask).tolist() == sorted(pins)
         if isinstance(event, BlockFinished):
-            assert all(event.ids[p] == token for p, token in held.items())
+            assert all(event.ids[p] == token for p, token in held[event.candidate].items())
     assert sum(isinstance(e, BlockFinished) for e in events) == wanted.candidates
-    for canvas in amending.denoiser.seen:  # the model sees them, too
-        assert all((canvas[:, p] == token).all() for p, token in held.items())
-    for conditioning in amending.denoiser.conditioned[1:]:
-        assert conditioning is not None
-        assert all((conditioning[:, p].softmax(-1)[:, token] == 1).all() for p, token in held.items())
+    denoiser = amending.denoiser
+    for step, (seen, conditioning) in enumerate(zip(denoiser.seen, denoiser.conditioned, strict=True), 1):
+        running = [f.candidate for f in frames if f.step == step]
+        assert (conditioning is None) == (step == 1)
+        for row, candidate in enumerate(running):  # the model sees them, too
+            assert all(seen[row, p] == token for p, token in held[candidate].items())
+            for p, token in held[candidate].items() if conditioning is not None else ():
+                assert conditioning[row, p].softmax(-1)[token] == 1
 
 
 AMENDMENT = st.builds(
@@ -107,9 +121,7 @@ AMENDMENT = st.builds(
 def test_what_is_pinned_or_freed_while_it_runs_holds_from_then_on(
     wanted: Job, amendments: list[tuple[int, Amendment]]
 ) -> None:
-    ids = wanted.start.ids
-    assert ids is not None
-    held = [{p: ids[p] for p in wanted.start.pinned} for _ in range(wanted.candidates)]
+    held = pins_of(wanted)
     drafts: dict[int, Frame] = {}
     for event in Amending(wanted, amendments).events():
         if isinstance(event, Amended):

@@ -289,6 +289,17 @@ def test_a_model_that_quotes_markup_keeps_its_words(tokenizer: ModelTokenizer) -
     assert b"It is <channel|> then text." in tokenizer.decode_bytes(ids)
 
 
+def test_a_reply_given_as_ids_stands_in_the_prompt_as_those_ids(tokenizer: ModelTokenizer) -> None:
+    odd = tuple(i for letter in "Otto counted." for i in tokenizer.encode(letter))  # as no tokenizer would
+    question = [Message("user", "Who?")]
+    talk = [*question, Message("model", "Otto counted.", odd), Message("user", "And then?")]
+    ids = tokenizer.chat(talk)
+    before = tokenizer.chat(question)
+    assert ids[: len(before)] == before, "the prefix of the first turn is found again"
+    assert tuple(ids[len(before) :][: len(odd)]) == odd
+    assert tokenizer.decode(ids) == tokenizer.decode(tokenizer.chat([Message(m.role, m.content) for m in talk]))
+
+
 def test_thinking_puts_its_mark_into_the_system_turn(tokenizer: ModelTokenizer) -> None:
     mark = next(i for i in tokenizer.special_ids if tokenizer.decode_bytes([i], specials=True) == b"<|think|>")
     messages = [Message("user", "Hello")]

@@ -47,7 +47,7 @@ def scripted(seed: int = 0, blocks: int = 2, steps: int = 3, candidates: int = 1
     for block in range(first, first + blocks):
         canvas = tuple(ids() for _ in range(job.candidates))
         states = tuple(rng.bytes(8 + i) for i in range(job.candidates))
-        pinned = rng.random(LENGTH) < 0.3
+        pinned = tuple(rng.random(LENGTH) < 0.3 for _ in range(job.candidates))
         most = job.settings.steps
         log.append(BlockStarted(job.id, block, canvas, pinned, states, most, (most + 1) // 2, rng.random()))
         for step in range(1, steps + 1):
@@ -171,6 +171,22 @@ def test_candidates_come_back(tmp_path: Path, candidates: int) -> None:
     assert_same_run(load(write(tmp_path / "run", log)).log, log)
 
 
+@given(
+    starts=st.lists(
+        st.builds(Start, canvases, st.frozensets(st.integers(0, LENGTH - 1)), noised=st.booleans()) | st.just(Start()),
+        min_size=1,
+        max_size=4,
+    )
+)
+@many
+def test_candidates_with_starts_of_their_own_come_back(tmp_path: Path, starts: list[Start]) -> None:
+    log = scripted(blocks=1, job=Job("run", (2, 5), seed=3, candidates=len(starts), starts=tuple(starts)))
+    read = load(write(tmp_path / "run", log)).log
+    assert_same_run(read, log)
+    last = len(starts) - 1
+    assert read.fork(0, 1, "fork", 4, last) == log.fork(0, 1, "fork", 4, last)
+
+
 def test_numbers_that_are_not_finite_come_back(tmp_path: Path) -> None:
     log = scripted(blocks=1)
     events = [
@@ -200,6 +216,8 @@ def test_every_token_that_occurs_has_its_piece(tmp_path: Path) -> None:
     log = scripted(job=Job("run", (2, 99), seed=1, start=Start((61, 62, 63, 64, 65, 66)), blocks=((70,) * LENGTH,)))
     read = load(write(tmp_path / "run", log))
     assert {2, 99, 61, 66, 70, 48} <= read.pieces.keys()
+    own = scripted(blocks=1, job=Job("run", (2,), 1, candidates=2, starts=(Start(), Start((71,) * LENGTH))))
+    assert 71 in load(write(tmp_path / "own", own)).pieces
     for event in read.log:
         if isinstance(event, Frame):
             assert all(int(i) in read.pieces for i in [*event.top_ids.flat, *event.canvas, *event.ids])
@@ -384,6 +402,15 @@ def reshape(name: str, array: Any) -> Callable[[dict[str, Any], Any], None]:
     return change
 
 
+def start_with(ids: list[int], pinned: list[int]) -> Callable[[dict[str, Any], Any], None]:
+    def change(arrays: dict[str, Any], facts: Any) -> None:
+        for name, values in (("job.starts.ids", ids), ("job.starts.pinned", pinned)):
+            arrays[name] = np.array(values, np.int32)
+            arrays[f"{name}.lengths"] = np.array([len(values)], np.int64)
+
+    return change
+
+
 def say(value: Any, *way: Any) -> Callable[[dict[str, Any], Any], None]:
     def change(arrays: dict[str, Any], facts: Any) -> None:
         for key in way[:-1]:
@@ -426,7 +453,13 @@ def say(value: Any, *way: Any) -> Callable[[dict[str, Any], Any], None]:
         reshape("job.prompt_ids", np.zeros(0, np.int32)),
         reshape("job.prompt_ids", np.zeros(2**20 + 1, np.int32)),
         reshape("job.blocks.lengths", np.zeros(2**20 + 1, np.int64)),
-        reshape("job.start.pinned", np.array([3], np.int32)),
+        put("job.starts.ids.lengths", 0, 1),
+        put("job.starts.pinned.lengths", 0, 1),
+        reshape("job.starts.ids.lengths", np.zeros(2, np.int64)),
+        start_with([3], []),
+        start_with([3], [1]),
+        start_with([-3], []),
+        start_with([3], [-1]),
         put("pieces.ids", 0, 4000),
         put("pieces.lengths", 0, 1000),
         put("special_ids", 0, -1),
@@ -441,7 +474,12 @@ def say(value: Any, *way: Any) -> Callable[[dict[str, Any], Any], None]:
         say(float("nan"), "run", "job", "settings", "t_min"),
         say(10**400, "run", "job", "settings", "t_max"),
         say(1, "run", "job", "settings", "unknown"),
-        say(0.5, "run", "job", "strength"),
+        say(0.5, "run", "job", "starts", 0, 0),
+        say(1, "run", "job", "starts", 0, 1),
+        say(True, "run", "job", "starts", 0, 1),
+        say([], "run", "job", "starts"),
+        say([[1.0, False]], "run", "job", "starts"),
+        say([[1.0, False, False]] * 2, "run", "job", "starts"),
         say({"amendments": [], "reseeds": []}, "run", "job", "fork"),
         say([], "run", "job", "fork"),
         say(5, "run", "job", "id"),

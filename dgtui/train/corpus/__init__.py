@@ -11,7 +11,7 @@ TASKS: dict[str, ModuleType] = {
     module.NAME: module for module in (tales, json_facts, python_functions, sudoku, sorting, about, other)
 }
 
-SHARES = {"tales": 32, "json": 20, "python": 14, "sudoku": 10, "sorting": 8, "about": 11, "other": 5}
+SHARES = {"tales": 30, "json": 20, "python": 14, "sudoku": 13, "sorting": 7, "about": 12, "other": 4}
 
 
 def mixture(rng: random.Random, split: Split) -> Iterator[Example]:

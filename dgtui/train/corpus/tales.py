@@ -51,45 +51,30 @@ PLACES = {
     "the sea": "by the sea",
     "the valley": "in the valley",
 }
-PLOTS = ("lost", "found", "broken", "lonely")
+PLOTS = ("lost", "broken", "lonely")
 
 OPENINGS = (
     "{hero} was a {trait} {kind} who lived {near}.",
     "Once there was a {trait} {kind} named {hero}, who lived {near}.",
     "In a small house {near} lived {hero}, a {trait} {kind}.",
     "{Near}, where the wind (sings|tells stories), lived {a_kind} called {hero}.",
-    "Nobody {near} got up as early as {hero} the {kind}.",
     "Everyone {near} knew {hero}, the {kind} with the (loudest laugh|softest voice|longest scarf).",
     "There was {a_kind} {near} named {hero}, and {he} was (never in a hurry|always a little late|fond of rain).",
     "{hero} the {kind} had lived {near} longer than anyone could remember.",
-    "Every morning {hero}, a {trait} {kind}, said good day to the sun {near}.",
-    "Long ago, {near}, a {trait} {kind} named {hero} lived in a house full of (books|clocks|tea).",
 )
 
 PROBLEMS = {
     "lost": (
-        "One (windy|rainy|cold) morning {his} {colour} {thing} was gone, and the house felt too quiet.",
         "Of all {his} things {he} loved a {colour} {thing} best, and that was the one {he} lost.",
         "One night the wind came in and carried off {his} {colour} {thing}.",
         "But one day {he} looked under the bed, and {his} {colour} {thing} was gone.",
         "One evening {he} dropped {his} {colour} {thing} on the way home and did not hear it fall.",
-        "All was well until the day {his} {colour} {thing} went missing.",
-        "One day {he} put {his} {colour} {thing} down for a moment and forgot where.",
         "One (windy|rainy|cold) morning {hero} woke up and could not find {his} {colour} {thing}.",
-    ),
-    "found": (
-        "One (windy|rainy|cold) morning {he} found a {colour} {thing} (on the path|in the grass|beside the road).",
-        "After a storm {he} found a {colour} {thing} outside the door, still wet from the rain.",
-        "One day {he} fell over a {colour} {thing} that did not belong to anyone {he} knew.",
-        "While {he} was (looking for mushrooms|picking berries), {he} found a {colour} {thing} in the tall grass.",
-        "One evening a {colour} {thing} fell out of the sky and landed at {his} feet.",
-        "One night {he} heard a small sound, and outside the door lay a {colour} {thing}.",
     ),
     "broken": (
         "One day {his} {colour} {thing} broke, and {he} did not know how to mend it.",
         "{He} had a {colour} {thing} that was broken, and it made {him} sad to look at it.",
         "One (windy|rainy|cold) morning {he} sat on {his} {colour} {thing} by mistake, and it broke in two.",
-        "One night a storm broke the window, the door and {his} {colour} {thing}.",
         "When the first snow fell, {his} {colour} {thing} came apart without a sound.",
         "One evening {he} dropped {his} {colour} {thing}, and it broke.",
     ),
@@ -97,69 +82,23 @@ PROBLEMS = {
         "{He} had a {colour} {thing} and nobody to show it to.",
         "In the evening {he} sat beside {his} {colour} {thing} and wished for a friend.",
         "{He} had made a {colour} {thing}, but it was no fun to be alone with it.",
-        "Every day {he} took {his} {colour} {thing} out for a walk, because there was nobody else to take.",
         "{He} had a {colour} {thing} and one secret wish: a friend to share it with.",
         "{His} {colour} {thing} was good company, but it never answered.",
-    ),
-}
-
-_ROAD = (
-    "{hero} walked until the road grew thin and the stars came out.",
-    "{He} asked the wind, but the wind was busy and did not answer.",
-    "So {he} took some bread, a warm coat and a little hope, and set out.",
-    "{He} followed the path for three days, singing to keep {his} feet awake.",
-    "It rained, and it rained again, but {hero} did not turn back.",
-    "The way was long, so {he} counted clouds and told {him}self old jokes.",
-)
-JOURNEYS = {
-    "lost": (
-        *_ROAD,
-        "{He} looked behind every door and under every stone.",
-        "{He} looked all day, from the first bird to the last light.",
-    ),
-    "found": (
-        *_ROAD,
-        '"Somebody must miss this," said {hero}, and {he} went out to ask.',
-        "{He} asked at every door, but nobody knew whose it was.",
-    ),
-    "broken": (
-        "{He} tried string, and then glue, and then kind words.",
-        "First {he} made it a little better, and then {he} made it much worse.",
-        "{He} carried the pieces in a bag and asked for help at every door.",
-        "So {he} took some bread, a warm coat and a little hope, and set out.",
-        "{He} asked the wind, but the wind was busy and did not answer.",
-    ),
-    "lonely": (
-        *_ROAD,
-        "So one day {he} took the {thing} and went out to look for somebody.",
-        "{He} wrote a letter to nobody and let the wind carry it off.",
     ),
 }
 
 MEETINGS = {
     "lost": (
         "At last {he} met {friend}, {a_friend_kind} who was good at finding things.",
-        "Beside the road sat {friend}, {a_friend_kind} who was never in a hurry.",
         'Then {a_friend_kind} looked up and said, "I am {friend}, and I think you need some help."',
         "Under an old tree sat {friend} the {friend_kind}, who was (drinking tea|feeding the birds|counting clouds).",
-        "There {he} met {a_friend_kind} named {friend}, who listened to the whole story twice.",
         "On the way {friend} the {friend_kind} came along, because two can see more than one.",
         '"I will help you," said {friend}, {a_friend_kind} who knew every path.',
-        "{friend}, {a_friend_kind} from far away, stopped and asked what was wrong.",
-    ),
-    "found": (
-        "On the third day {he} met {friend}, {a_friend_kind} who was looking under every stone.",
-        "Beside the road sat {friend} the {friend_kind}, too sad to eat any bread.",
-        "Then {friend} the {friend_kind} came running, out of breath and full of hope.",
-        '"Have you seen something I lost?" asked {friend}, {a_friend_kind} with wet eyes.',
-        "Under an old tree {he} saw {a_friend_kind} named {friend}, who was looking for something.",
-        "At last {he} heard of {friend}, {a_friend_kind} who had not slept for three nights.",
     ),
     "broken": (
         "At last {he} came to {friend}, {a_friend_kind} who could mend almost anything.",
         'Then {friend} the {friend_kind} came along and said, "I like broken things best."',
         "Down the road lived {friend}, {a_friend_kind} with a box of tools and a kind smile.",
-        "{friend}, {a_friend_kind} who lived next door, came in with some glue and a pot of soup.",
         "Then {a_friend_kind} named {friend} looked in and asked what all the noise was.",
         '"I will help you," said {friend}, {a_friend_kind} who knew all about such things.',
     ),
@@ -168,7 +107,6 @@ MEETINGS = {
         "Then {he} met {friend}, {a_friend_kind} who was just as lonely.",
         "One night outside in the rain stood {friend}, {a_friend_kind} without a home.",
         "Under an old tree {he} found {a_friend_kind} named {friend}, who was talking to a stone.",
-        "On the way {he} met {friend} the {friend_kind}, who was lonely as well.",
         "At last a letter came from {friend}, {a_friend_kind} from far away.",
     ),
 }
@@ -178,23 +116,11 @@ TURNS = {
         "Together they looked once more, and there was the {thing}.",
         "{friend} pointed at the moon, and in its light they saw the {thing} shining.",
         '"Have you looked where you never look?" asked {friend}, and there the {thing} was.',
-        "A (bird|frog) had been sleeping on the {thing} all along, and {friend} asked it kindly to move.",
         "{friend} lifted one wet leaf, and under it lay the {thing}, as good as new.",
-        "They looked into a tall tree and found the {thing} beside a sleeping bird.",
-        "At the end of the day {friend} gave a shout, and there lay the {thing} in the tall grass.",
         "{friend} had found the {thing} the day before and had kept it warm and dry.",
-    ),
-    "found": (
-        '"My {thing}!" cried {friend}, and danced three times round {hero}.',
-        "{hero} held out the {thing}, and {friend} could not speak for joy.",
-        "When {friend} saw the {thing}, the whole sky seemed to grow brighter.",
-        "{friend} hugged the {thing} first and {hero} second.",
-        '"I thought it was gone," said {friend}, and held the {thing} close.',
-        "It was {friend} who had lost the {thing}, and now it was home again.",
     ),
     "broken": (
         "They worked all night, and by morning the {thing} was better than new.",
-        "{friend} turned the {thing} round, smiled, and pushed one small piece back into place.",
         "With a little glue and a lot of hope they put the {thing} together again.",
         "{friend} showed {him} how, and {hero} mended the {thing} all by {him}self.",
         '"It only needed a (friend|rest)," said {friend}, and the {thing} was whole again.',
@@ -203,7 +129,6 @@ TURNS = {
     "lonely": (
         '"What a fine {thing}," said {friend}, and {hero} felt warm from head to toe.',
         "{hero} did not know what to say, so {he} held out the {thing}.",
-        "{hero} showed {friend} the {thing}, and they talked about it until morning.",
         '"Would you like to hold my {thing}?" asked {hero}, and {friend} said yes at once.',
         "{friend} had never seen such a {thing} and asked a hundred questions.",
         "They shared the {thing}, a warm coat and a pot of soup.",
@@ -215,32 +140,22 @@ _EVER_AFTER = (
     "They walked home slowly, and the road seemed shorter than before.",
     "Since that day {hero} and {friend} have had tea together every Sunday.",
     "That night the two of them sat {near} and counted the stars.",
-    "And if you come to {place} at night, you can hear the two of them singing.",
     "They ate bread and soup, and nobody was in a hurry.",
 )
 ENDINGS = {
     "lost": (
         *_EVER_AFTER,
         '"I lost a {thing}," {hero} said later, "but look what I found."',
-        "Now the {thing} has a place beside the door, and {friend} comes every week to see it.",
         "From then on {he} went nowhere without the {thing} or without {friend}.",
-    ),
-    "found": (
-        *_EVER_AFTER,
-        '"You found my {thing}," said {friend}, "and I found a friend."',
-        "{hero} went home with nothing in {his} bag and a song in {his} head.",
-        "{friend} baked {him} a cake so big that they ate it for a week.",
     ),
     "broken": (
         *_EVER_AFTER,
-        "You can still see where it broke, and {hero} likes that part best.",
         '"Now it has a story," said {friend}, and that was true.',
         "Now the two of them mend things for everyone {near}.",
     ),
     "lonely": (
         *_EVER_AFTER,
         "Now the {thing} belongs to both of them, and so does every evening.",
-        "The {thing} grew old, but the two of them never did.",
         "{hero} has never been lonely since, not even when it rains.",
     ),
 }
@@ -413,16 +328,9 @@ def _frames() -> tuple[tuple[str, str], ...]:
     return tuple((before, after) for before, _, after in (frame.partition("{subject}") for frame in FRAMES))
 
 
-def _slots(plot: str) -> tuple[tuple[tuple[str, ...], float], ...]:
-    """The order of a tale, and how often each sentence is there."""
-    return (
-        (OPENINGS, 1.0),
-        (PROBLEMS[plot], 1.0),
-        (JOURNEYS[plot], 0.3),
-        (MEETINGS[plot], 1.0),
-        (TURNS[plot], 1.0),
-        (ENDINGS[plot], 0.7),
-    )
+def _slots(plot: str) -> tuple[tuple[str, ...], ...]:
+    """The sentences of a tale in their order, each with its templates."""
+    return OPENINGS, PROBLEMS[plot], MEETINGS[plot], TURNS[plot], ENDINGS[plot]
 
 
 def _agrees(bound: Mapping[str, str]) -> bool:
@@ -434,19 +342,16 @@ def _agrees(bound: Mapping[str, str]) -> bool:
 
 
 def _readings(
-    text: str, at: int, slots: tuple[tuple[tuple[str, ...], float], ...], bound: Mapping[str, str]
+    text: str, at: int, slots: tuple[tuple[str, ...], ...], bound: Mapping[str, str]
 ) -> Iterator[dict[str, str]]:
     if not slots:
         if at == len(text) and _agrees(bound):
             yield dict(bound)
         return
-    (templates, share), rest = slots[0], slots[1:]
-    for pattern in _sentences(templates):
+    for pattern in _sentences(slots[0]):
         step = pattern.match(text, at, bound)
         if step is not None:
-            yield from _readings(text, step[0], rest, step[1])
-    if share < 1:
-        yield from _readings(text, at, rest, bound)
+            yield from _readings(text, step[0], slots[1:], step[1])
 
 
 def parse(text: str, given: Mapping[str, str] | None = None) -> dict[str, str] | None:
@@ -504,9 +409,7 @@ def write(given: Mapping[str, str], rng: random.Random) -> str:
     pools = {"trait": TRAITS, "thing": THINGS, "colour": COLOURS, "place": tuple(PLACES), "plot": PLOTS}
     for variable, values in pools.items():
         bound.setdefault(variable, rng.choice(values))
-    return " ".join(
-        _write(rng.choice(templates), bound, rng) for templates, share in _slots(bound["plot"]) if rng.random() < share
-    )
+    return " ".join(_write(rng.choice(templates), bound, rng) for templates in _slots(bound["plot"]))
 
 
 def make(rng: random.Random) -> Example:

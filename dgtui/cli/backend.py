@@ -1,0 +1,134 @@
+"""The worker behind the screens' protocol (`tui.backend.Backend`): names to checkpoints, models to plain facts."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from dgtui.cli.options import sampler_settings
+from dgtui.config import Settings
+from dgtui.diffusion.job import Job
+from dgtui.errors import RunFailed
+from dgtui.message import Message
+from dgtui.text import decode_utf8
+from dgtui.tui.backend import Facts, Stage
+from dgtui.worker import STEPPER, Run, Worker, versions
+
+if TYPE_CHECKING:
+    from dgtui.model.catalog import Checkpoint
+    from dgtui.model.loader import LoadedModel
+    from dgtui.model.weights import Progress
+
+
+class WorkerBackend:
+    """See `tui.backend.Backend`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._worker = Worker()
+        self.facts: Facts | None = None
+
+    def load(self, name: str | None, progress: Callable[[Stage], None]) -> "Future[Facts]":
+        """Finds and loads a model, all of it on the model thread: importing torch alone takes seconds."""
+        self.facts = None
+
+        def find() -> "Checkpoint":
+            progress(Stage("starting PyTorch", 0, 0))
+            from dgtui.model import catalog
+
+            checkpoint = catalog.resolve(name or self._settings.model.name)
+            import transformers.models.diffusion_gemma.modeling_diffusion_gemma  # noqa: F401
+
+            return checkpoint
+
+        def report(at: "Progress") -> None:
+            progress(Stage(at.stage, at.done_bytes, at.total_bytes))
+
+        facts: Future[Facts] = Future()
+
+        def loaded(future: "Future[LoadedModel]") -> None:
+            if error := future.exception():
+                facts.set_exception(error)
+                return
+            try:
+                self.facts = self._facts(future.result())
+            except Exception as wrong:
+                facts.set_exception(wrong)
+            else:
+                facts.set_result(self.facts)
+
+        own = self._settings.model
+        self._worker.load(find, device=own.device, context=own.context, progress=report).add_done_callback(loaded)
+        return facts
+
+    def _facts(self, loaded: "LoadedModel") -> Facts:
+        config: Any = loaded.model.config
+        most: int = config.text_config.max_position_embeddings
+        tokenizer = loaded.tokenizer
+        end = tokenizer.turn_end_id if tokenizer.turn_end_id in loaded.stop_ids else tokenizer.eos_id
+        end = min(loaded.stop_ids) if end is None else end
+        return Facts(
+            name=loaded.checkpoint.name,
+            device=str(loaded.device),
+            dtype=str(loaded.dtype).removeprefix("torch."),
+            canvas_length=config.canvas_length,
+            max_context=min(self._settings.model.context or most, most),
+            settings=sampler_settings(self._settings, loaded.settings),
+            stop_ids=loaded.stop_ids,
+            turn_end_id=end,
+            fill_id=end if tokenizer.eos_id is None else tokenizer.eos_id,
+            special_ids=frozenset(tokenizer.special_ids),
+            fingerprint=loaded.fingerprint,
+            stepper=STEPPER,
+            versions=versions(),
+            load_seconds=loaded.load_seconds,
+        )
+
+    @property
+    def _loaded(self) -> "LoadedModel":
+        loaded = self._worker.loaded
+        if loaded is None:
+            raise RunFailed("no model is loaded", hint="load one with /model")
+        return loaded
+
+    def submit(self, job: Job, sink: Callable[[Run, int], None]) -> Run:
+        """Queues a job."""
+        return self._worker.submit(job, sink)
+
+    def chat(self, messages: Sequence[Message], think: bool) -> list[int]:
+        """The prompt of a conversation."""
+        return self._loaded.tokenizer.chat(messages, think=think)
+
+    def encode(self, text: str) -> list[int]:
+        """Plain text to ids."""
+        return self._loaded.tokenizer.encode(text)
+
+    def pieces(self, ids: Sequence[int]) -> list[bytes]:
+        """The bytes of each id."""
+        return self._loaded.tokenizer.pieces(ids)
+
+    def split_thought(self, ids: Sequence[int]) -> tuple[str, tuple[int, ...]]:
+        """A reply's thought, and the ids that are left to be read."""
+        thought = self._loaded.tokenizer.split_thought(ids)
+        return decode_utf8(thought.thought or b""), thought.answer_ids
+
+    def names(self) -> list[str]:
+        """The models on this machine."""
+        from dgtui.model import catalog
+
+        return [checkpoint.name for checkpoint in catalog.listing()]
+
+    def memory(self) -> tuple[int, str]:
+        """GPU memory where the model is on one, else the process's resident memory."""
+        loaded = self._worker.loaded
+        if loaded is not None and loaded.device.type == "cuda":
+            import torch
+
+            return torch.cuda.memory_allocated(loaded.device), "GPU"
+        import psutil
+
+        size: int = psutil.Process().memory_info().rss
+        return size, "memory"
+
+    def close(self) -> None:
+        """Stops what runs."""
+        self._worker.close()

@@ -1,0 +1,68 @@
+"""`dgtui keys`: what is bound to what, with the person's own keys in place, and what is wrong with those."""
+
+import json
+from typing import Annotated, Final
+
+import typer
+
+from dgtui.cli.terminal import columns, note, put
+from dgtui.tui import keymap
+from dgtui.tui.key_names import plain, shown
+
+_TITLES: Final = {
+    "app": "everywhere",
+    "chat": "everywhere in the chat",
+    "canvas": "canvas: move and select",
+    "steering": "canvas: steer",
+    "transcript": "transcript",
+    "prompt": "prompt",
+    "alternatives": "alternatives of a token",
+    "sessions": "conversations",
+}
+
+
+def command(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of lines.")] = False,
+) -> int:
+    """List the keys of the screens. Your own, from [keys] in config.toml, are marked with *."""
+    from dgtui import config
+
+    settings, problems = config.load(binding_ids=keymap.ids())
+    taken, refused = keymap.check(settings.keys.bindings)
+    wrong = [*map(str, problems), *(f"[keys] {problem}" for problem in refused)]
+    if as_json:
+        found = [
+            _described(context, command, taken) for context, commands in keymap.COMMANDS.items() for command in commands
+        ]
+        put(json.dumps({"bindings": found, "problems": wrong}, indent=2) + "\n")
+        return 0
+    for number, (context, commands) in enumerate(keymap.COMMANDS.items()):
+        put(("\n" if number else "") + _TITLES.get(context, context) + "\n")
+        for line in columns([_row(command, taken) for command in commands]):
+            put(f"{line}\n")
+    for problem in wrong:
+        note(problem)
+    return 0
+
+
+def _row(command: keymap.Command, taken: dict[str, str]) -> list[str]:
+    keys = " ".join(_shown(key) for key in keymap.keys_of(command, taken))
+    before = f" (was {' '.join(map(shown, command.keys))})" if command.id in taken else ""
+    return ["*" if before else " ", keys, command.id, command.help + before]
+
+
+def _shown(key: str) -> str:
+    """A key; in brackets where a terminal needs the Kitty keyboard protocol to send it."""
+    return shown(key) if plain(key) else f"({shown(key)})"
+
+
+def _described(context: str, command: keymap.Command, taken: dict[str, str]) -> dict[str, object]:
+    return {
+        "id": command.id,
+        "context": context,
+        "keys": list(keymap.keys_of(command, taken)),
+        "default_keys": list(command.keys),
+        "changed": command.id in taken,
+        "label": command.label,
+        "help": command.help,
+    }

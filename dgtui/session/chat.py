@@ -1,0 +1,99 @@
+"""A conversation as the chat screen holds it: turns in order, each change stored at once, and the prompt they make.
+
+A conversation enters the store with its first message, so looking around leaves nothing behind. What is regenerated or
+edited is superseded in the store, never deleted.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from dgtui.errors import PromptTooLong
+from dgtui.message import Message
+from dgtui.session.store import Stored, Turn
+
+
+class Keeper(Protocol):
+    """What is asked of `store.Store`."""
+
+    def create(self, model: str, system: str = "", settings: Mapping[str, object] = ...) -> str: ...
+    def append(self, conversation: str, turn: Turn) -> int: ...
+    def update(self, turn_id: int, turn: Turn) -> None: ...
+    def rewind(self, conversation: str, position: int) -> None: ...
+    def turns(self, conversation: str) -> list[Stored]: ...
+    def set_system(self, conversation: str, system: str) -> None: ...
+
+
+@dataclass(slots=True)
+class Chat:
+    """One conversation. `id` is None until it is stored."""
+
+    store: Keeper
+    model: str
+    system: str = ""
+    id: str | None = None
+    turns: list[Turn] = field(default_factory=list)
+    _stored: list[int] = field(default_factory=list)
+
+    @classmethod
+    def open(cls, store: Keeper, conversation: str, model: str, system: str) -> "Chat":
+        """A stored conversation, to be continued."""
+        stored = store.turns(conversation)
+        return cls(store, model, system, conversation, [s.turn for s in stored], [s.id for s in stored])
+
+    def add(self, turn: Turn) -> None:
+        """Appends a turn and stores it."""
+        if self.id is None:
+            self.id = self.store.create(self.model, self.system)
+        self.turns.append(turn)
+        self._stored.append(self.store.append(self.id, turn))
+
+    def revise(self, turn: Turn) -> None:
+        """The last turn as it stands now: during a run, and after steering."""
+        self.turns[-1] = turn
+        self.store.update(self._stored[-1], turn)
+
+    def rewind(self, position: int) -> list[Turn]:
+        """Supersedes the turns from `position` on, and returns them."""
+        dropped = self.turns[position:]
+        if dropped and self.id is not None:
+            self.store.rewind(self.id, position)
+        del self.turns[position:], self._stored[position:]
+        return dropped
+
+    def instruct(self, system: str) -> None:
+        """Sets the system prompt for what comes."""
+        self.system = system
+        if self.id is not None:
+            self.store.set_system(self.id, system)
+
+    def messages(self) -> list[Message]:
+        """What the model is told: the system prompt and the turns; an empty reply is left out."""
+        system = [Message("system", self.system)] if self.system.strip() else []
+        return system + [
+            Message(turn.role, turn.text, turn.token_ids if turn.role == "model" else ())
+            for turn in self.turns
+            if turn.text.strip() or turn.role == "user"
+        ]
+
+
+def prompt(
+    messages: Sequence[Message], encode: Callable[[Sequence[Message]], list[int]], room: int
+) -> tuple[list[int], int]:
+    """The ids of the newest messages that fit into `room` tokens, and how many turns were left out for that.
+
+    The system prompt stays. Turns go from the oldest on, and what is left starts with a user's turn.
+
+    Raises:
+        PromptTooLong: Not even the last turn fits.
+    """
+    system = [m for m in messages[:1] if m.role == "system"]
+    turns = list(messages[len(system) :])
+    starts = [i for i, m in enumerate(turns) if m.role == "user"] or [0]
+    for start in starts:
+        ids = encode([*system, *turns[start:]])
+        if len(ids) <= room:
+            return ids, start
+    raise PromptTooLong(
+        f"the message has {len(ids):,} tokens and {max(room, 0):,} fit", hint="shorten it, or start anew with /new"
+    )

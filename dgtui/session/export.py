@@ -1,0 +1,182 @@
+"""A conversation as a file of its own: Markdown to be read, JSON to be worked on.
+
+In Markdown every turn is one section whatever was said in it: Markdown and code in a turn stay as they are, and what it
+leaves open (a code fence, an HTML comment) is closed. Control characters are shown by pictures, so that printing the
+file does not drive the terminal. JSON has everything as it was stored.
+"""
+
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from dgtui.errors import RunFailed
+from dgtui.session.records import Conversation, Stored, Turn, storable
+
+if TYPE_CHECKING:
+    from markdown_it.token import Token
+
+FORMAT: Final = "dgtui.conversation"
+VERSION: Final = 1
+
+_SPEAKERS: Final = {"system": "System", "user": "You", "model": "Model"}
+
+
+class FileExists(RunFailed):
+    """There is something where a new file was to be written."""
+
+
+def to_markdown(conversation: Conversation, turns: Sequence[Stored]) -> str:
+    """The conversation as CommonMark: a section a turn, thoughts folded in `<details>`."""
+    about = [conversation.model, conversation.created.strftime("%Y-%m-%d %H:%M UTC"), f"conversation {conversation.id}"]
+    parts = [f"# {_inline(conversation.title) or 'Conversation'}", " · ".join(_inline(part) for part in about if part)]
+    if conversation.system.strip():
+        parts += ["## System", _block(conversation.system)]
+    for stored in turns:
+        parts += _turn(stored.turn)
+    return "\n\n".join(part for part in parts if part.strip()) + "\n"
+
+
+def to_json(conversation: Conversation, turns: Sequence[Stored]) -> dict[str, Any]:
+    """The conversation as what JSON can hold; times in ISO 8601."""
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "id": conversation.id,
+        "title": conversation.title,
+        "created": conversation.created.isoformat(),
+        "updated": conversation.updated.isoformat(),
+        "model": conversation.model,
+        "system": conversation.system,
+        "settings": dict(conversation.settings),
+        "turns": [
+            {
+                "role": stored.turn.role,
+                "text": stored.turn.text,
+                "thought": stored.turn.thought,
+                "token_ids": list(stored.turn.token_ids),
+                "seed": stored.turn.seed,
+                "steps": stored.turn.steps,
+                "stop_reason": stored.turn.stop_reason,
+                "seconds": stored.turn.seconds,
+                "finished": stored.turn.finished,
+                "images": list(stored.turn.images),
+                "created": stored.created.isoformat(),
+            }
+            for stored in turns
+        ],
+    }
+
+
+def write(path: Path, text: str, *, overwrite: bool = False) -> None:
+    """Writes a file that its owner alone may read, all of it or nothing.
+
+    Args:
+        path: In a folder that exists. A link is followed.
+        text: Written as UTF-8.
+        overwrite: Put it in the place of a file that is there.
+
+    Raises:
+        FileExists: Something is there, and it is not to be overwritten.
+        RunFailed: It could not be written; what was there still is.
+    """
+    data = storable(text).encode()
+    made: list[Path] = []
+    try:
+        path = path.resolve()
+        if not overwrite:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+            made.append(path)
+        elif path.exists() and not path.is_file():
+            raise RunFailed(f"{path} is not a file", hint="choose another name")
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".dgtui-")  # 0600
+        made.append(Path(name))
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+        made.clear()
+    except FileExistsError as error:
+        raise FileExists(f"{path} is there already", hint="choose another name, or overwrite it") from error
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL in the name
+        reason = (isinstance(error, OSError) and error.strerror) or str(error)
+        raise RunFailed(f"{path} could not be written: {reason}", hint="choose another folder or name") from error
+    finally:
+        for leftover in made:
+            leftover.unlink(missing_ok=True)
+
+
+# -- Markdown ----------------------------------------------------------------------------------------------------------
+
+
+def _turn(turn: Turn) -> Iterator[str]:
+    yield f"## {_SPEAKERS[turn.role]}"
+    for image in turn.images:
+        yield f"Image: {_inline(image)}"
+    if turn.thought.strip():
+        yield "<details>\n<summary>Thought</summary>"
+        yield _block(turn.thought)
+        yield "</details>"
+    yield _block(turn.text)
+    if turn.role == "model":
+        notes = [] if turn.finished else ["a draft"]
+        notes += [f"seed {turn.seed}"] if turn.seed is not None else []
+        notes += [f"{turn.steps} denoising steps"] if turn.steps else []
+        notes += [f"{turn.seconds:.1f} s"] if turn.seconds else []
+        notes += [f"stop: {_inline(turn.stop_reason)}"] if turn.stop_reason else []
+        yield f"*{' · '.join(notes)}*" if notes else ""
+
+
+_PICTURES: Final = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"} | {
+    0x7F: 0x2421,
+    **dict.fromkeys(range(0x80, 0xA0), 0xFFFD),
+}
+
+
+def _printable(text: str) -> str:
+    return storable(text).replace("\r\n", "\n").translate(_PICTURES)
+
+
+def _inline(text: str) -> str:
+    """Text that is to be read as it is, on one line."""
+    return re.sub(r"([\\`*_\[\]<>#|~&])", r"\\\1", " ".join(_printable(text).split()))
+
+
+_CLOSING: Final = {
+    "<!--": "-->",
+    "<?": "?>",
+    "<![cdata[": "]]>",
+    "<!": ">",
+    "<script": "</script>",
+    "<pre": "</pre>",
+    "<style": "</style>",
+    "<textarea": "</textarea>",
+}
+"""The beginnings of raw HTML that does not end at a blank line (CommonMark 4.6, kinds 1 to 5), and what ends it."""
+
+
+def _block(text: str) -> str:
+    """Markdown, with what it leaves open closed, so that what follows is not taken for a part of it."""
+    text = _printable(text).strip("\n")
+    if (open_block := _left_open(text)) is None:
+        return text
+    if open_block.type == "fence":
+        closing = open_block.markup
+    else:
+        beginning = open_block.content.lstrip().lower()
+        closing = next((end for start, end in _CLOSING.items() if beginning.startswith(start)), "")
+    closed = f"{text}\n{closing}"
+    if _left_open(closed) is None:
+        return closed
+    return "\n".join(f"> {line}" for line in text.split("\n"))  # a quote ends whatever is in it
+
+
+def _left_open(text: str) -> "Token | None":
+    """The block that would swallow a heading after this text."""
+    from markdown_it import MarkdownIt  # 40 ms
+
+    *_, last = MarkdownIt("commonmark").disable("inline").parse(f"{text}\n\n# Next")
+    return None if (last.type, last.level) == ("heading_close", 0) else last

@@ -1,0 +1,170 @@
+"""What a history holds, as plain data and as rows of its tables.
+
+Token ids are a blob of little-endian int32, settings and paths are JSON, times are seconds since 1970. Text that could
+not be written as UTF-8 (unpaired surrogates, from bytes of another encoding) gets U+FFFD in those places. Reading
+believes nothing: a row that these functions did not write is `Malformed`.
+"""
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, get_args
+
+from dgtui.message import Role
+
+Row = dict[str, Any]
+"""Column → value."""
+
+TURN_COLUMNS: Final = "role, text, token_ids, thought, seed, steps, stop_reason, seconds, finished, images"
+
+
+class Malformed(ValueError):
+    """A row that cannot be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message and how it came about."""
+
+    role: Role
+    text: str
+    token_ids: tuple[int, ...] = ()
+    """What `text` was written as; kept, for text tokenized again would break the common prefix."""
+    thought: str = ""
+    seed: int | None = None
+    steps: int = 0
+    """Denoising steps of all blocks."""
+    stop_reason: str = ""
+    seconds: float = 0.0
+    finished: bool = True
+    """False: a draft, of a run that goes on or was stopped."""
+    images: tuple[str, ...] = ()
+    """Paths."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A turn in its place."""
+
+    id: int
+    """Never used for another turn."""
+    position: int
+    """0 for the first of the conversation."""
+    turn: Turn
+    created: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """What is known of a conversation without its turns."""
+
+    id: str
+    """Short, to be typed."""
+    title: str
+    """The beginning of the first message, until it is renamed. Empty before that message."""
+    created: datetime
+    updated: datetime
+    model: str
+    system: str
+    settings: Mapping[str, object]
+    turns: int
+    """How many are listed: superseded ones do not count."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """Where a search found something."""
+
+    conversation: Conversation
+    snippet: str
+    """One line of plain text: no markup, and not sanitised."""
+    turn_id: int | None
+    """None: it is the title."""
+
+
+def storable(text: str) -> str:
+    """The text, without what UTF-8 cannot hold. A surrogate pair becomes its character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
+def turn_row(turn: Turn) -> Row:
+    """The columns `TURN_COLUMNS` of a turn."""
+    return {
+        "role": turn.role,
+        "text": storable(turn.text),
+        "token_ids": struct.pack(f"<{len(turn.token_ids)}i", *turn.token_ids),
+        "thought": storable(turn.thought),
+        "seed": turn.seed,
+        "steps": turn.steps,
+        "stop_reason": turn.stop_reason,
+        "seconds": turn.seconds,
+        "finished": int(turn.finished),
+        "images": json.dumps(turn.images),
+    }
+
+
+def turn_of(row: Row) -> Stored:
+    """A turn from the columns `id, position, created` and `TURN_COLUMNS`. Raises `Malformed`."""
+    try:
+        if row["role"] not in get_args(Role):
+            raise ValueError("unknown role")
+        turn = Turn(
+            role=row["role"],
+            text=_text(row["text"]),
+            token_ids=struct.unpack(f"<{len(row['token_ids']) // 4}i", row["token_ids"]),
+            thought=_text(row["thought"]),
+            seed=row["seed"],
+            steps=int(row["steps"]),
+            stop_reason=_text(row["stop_reason"]),
+            seconds=float(row["seconds"]),
+            finished=bool(row["finished"]),
+            images=tuple(_text(path) for path in _json(row["images"], list)),
+        )
+        return Stored(int(row["id"]), int(row["position"]), turn, _time(row["created"]))
+    except (ValueError, TypeError, OverflowError, OSError, RecursionError, struct.error) as error:
+        raise Malformed(f"turn {row['id']}: {error}") from error
+
+
+def settings_text(settings: Mapping[str, object]) -> str:
+    """Settings as they are stored."""
+    return json.dumps(settings, default=dict)
+
+
+def conversation_of(row: Row) -> Conversation:
+    """A conversation from its columns and `turns`, their number. Raises `Malformed`."""
+    try:
+        return Conversation(
+            id=_text(row["id"]),
+            title=_text(row["title"]),
+            created=_time(row["created"]),
+            updated=_time(row["updated"]),
+            model=_text(row["model"]),
+            system=_text(row["system"]),
+            settings=_json(row["settings"], dict),
+            turns=int(row["turns"]),
+        )
+    except (ValueError, TypeError, OverflowError, OSError, RecursionError) as error:
+        raise Malformed(f"conversation {row['id']}: {error}") from error
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("expected text")
+    return value
+
+
+def _json(value: Any, kind: type[list[Any]] | type[dict[str, Any]]) -> Any:
+    content = json.loads(_text(value))
+    if not isinstance(content, kind):
+        raise TypeError("expected other JSON")
+    return content
+
+
+def _time(seconds: Any) -> datetime:
+    return datetime.fromtimestamp(float(seconds), UTC)

@@ -1,0 +1,239 @@
+"""Conversations in a SQLite file: every turn stored as it comes, searchable, shared by several running programs.
+
+One thread at a time per `Store`. Every method is one short transaction: when it returns, what it did outlives the
+program; where it raises, it did nothing. What a person sees stays stored: if another process deletes a conversation
+that is open here, the next write to it puts it back.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from sqlite3 import Connection
+from types import MappingProxyType
+
+from dgtui.errors import UsageError
+from dgtui.paths import data_dir
+from dgtui.session import tables
+from dgtui.session.database import Database, HistoryRefused
+from dgtui.session.records import (
+    TURN_COLUMNS,
+    Conversation,
+    Hit,
+    Stored,
+    Turn,
+    settings_text,
+    storable,
+    turn_of,
+    turn_row,
+)
+from dgtui.session.search import match_expression, one_line
+from dgtui.session.tables import LISTED, Known
+
+__all__ = ["Conversation", "ConversationNotFound", "HistoryRefused", "Hit", "Store", "Stored", "Turn", "default_path"]
+
+
+class ConversationNotFound(UsageError):
+    """No stored conversation is meant, or more than one."""
+
+
+def default_path(settings_path: Path | None) -> Path:
+    """The history file: the one that is set, else the one in the data folder.
+
+    Raises:
+        RunFailed: The data folder cannot be made.
+    """
+    return settings_path or data_dir() / "history.db"
+
+
+class Store:
+    """The history.
+
+    Args:
+        path: Its file, made with the folder if missing. None: in memory, nothing is written anywhere.
+
+    Raises:
+        HistoryRefused: The file is damaged, of another program or of a newer dgtui. It is left as it is. Other methods
+            raise this too, when they come upon damage.
+        RunFailed: The file cannot be made, read or written, or another program holds it. So for the other methods.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._database = Database(path)
+        self._known: dict[str, Known] = {}
+
+    def close(self) -> None:
+        """Closes the file. No other call may follow."""
+        self._database.close()
+
+    # -- writing ----------------------------------------------------------------------------------------------------
+
+    def create(self, model: str, system: str = "", settings: Mapping[str, object] = MappingProxyType({})) -> str:
+        """A new conversation without turns; its id. `settings` are what JSON can hold."""
+        with self._database.writing() as connection:
+            name = tables.new_name(connection)
+            head = tables.new_head(name, storable(model), storable(system), settings_text(settings))
+            tables.insert(connection, "conversations", head)
+        self._known[name] = Known(head)
+        return name
+
+    def append(self, conversation: str, turn: Turn) -> int:
+        """Adds a turn at the end; its id. A conversation that is not there is made, so that nothing typed is lost."""
+        with self._database.writing() as connection:
+            known = self._ensure(connection, conversation, Known(tables.new_head(conversation, "", "", "{}")))
+            row = tables.new_turn(connection, turn_row(turn))
+            tables.add_turn(connection, conversation, row)
+            tables.touch(connection, conversation)
+        known.turns[row["id"]] = row
+        return int(row["id"])
+
+    def update(self, turn_id: int, turn: Turn) -> None:
+        """Replaces what a turn says, during and after its run.
+
+        Raises:
+            ConversationNotFound: There is no such turn, and it was not seen here before.
+        """
+        row = turn_row(turn)
+        with self._database.writing() as connection:
+            found = connection.execute("SELECT conversation FROM turns WHERE id = ?", (turn_id,)).fetchone()
+            conversation = found[0] if found else self._owner(turn_id)
+            known = self._ensure(connection, conversation)
+            if not found:
+                tables.restore(connection, known)
+            changes = ", ".join(f"{column} = :{column}" for column in row)
+            connection.execute(f"UPDATE turns SET {changes} WHERE id = :id", row | {"id": turn_id})
+            tables.touch(connection, conversation)
+        if turn_id in known.turns:
+            known.turns[turn_id] |= row
+
+    def rewind(self, conversation: str, position: int) -> None:
+        """Supersedes the turns from `position` on: they stay in the file and are listed no longer."""
+        where = f"WHERE {LISTED} AND position >= :position"
+        values = {"conversation": conversation, "position": position, "now": time.time()}
+        with self._database.writing() as connection:
+            known = self._ensure(connection, conversation)
+            rows = connection.execute(f"SELECT id FROM turns {where}", values).fetchall()
+            connection.execute(f"UPDATE turns SET superseded = :now {where}", values)
+            tables.touch(connection, conversation)
+        for row in rows:
+            known.turns.pop(row["id"], None)
+
+    def rename(self, conversation: str, title: str) -> None:
+        """Gives a title. A blank one goes back to the title made from the first message."""
+        title = one_line(storable(title))
+        self._set(conversation, title=title, named=int(bool(title)))
+
+    def set_system(self, conversation: str, system: str) -> None:
+        """Sets the system prompt."""
+        self._set(conversation, system=storable(system))
+
+    def set_settings(self, conversation: str, settings: Mapping[str, object]) -> None:
+        """Replaces the settings."""
+        self._set(conversation, settings=settings_text(settings))
+
+    def delete(self, conversation: str) -> None:
+        """Deletes a conversation with all its turns, superseded ones too, and overwrites what the file held of them.
+
+        In a history of thousands of turns this takes some tenths of a second.
+        """
+        with self._database.writing() as connection:
+            connection.execute("DELETE FROM conversations WHERE id = ?", (conversation,))
+            for index in ("title_words", "turn_words"):  # deleted words stay in an index until it is rewritten
+                connection.execute(f"INSERT INTO {index} ({index}) VALUES ('optimize')")
+        self._known.pop(conversation, None)
+        self._database.empty_log()
+
+    # -- reading ----------------------------------------------------------------------------------------------------
+
+    def turns(self, conversation: str) -> list[Stored]:
+        """The turns in order. Raises `ConversationNotFound`."""
+        columns = f"id, position, created, {TURN_COLUMNS}"
+        with self._database.reading() as connection:
+            head = tables.head_of(connection, conversation)
+            if head is None:
+                raise _not_found(conversation)
+            rows = connection.execute(
+                f"SELECT {columns} FROM turns WHERE {LISTED} ORDER BY position", {"conversation": conversation}
+            ).fetchall()
+            turns = [turn_of(dict(row)) for row in rows]
+        self._known[conversation] = Known(head, {row["id"]: dict(row) for row in rows})
+        return turns
+
+    def conversations(self, limit: int = 100) -> list[Conversation]:
+        """The newest conversations, the one that was written to last first."""
+        with self._database.reading() as connection:
+            return tables.select(connection, limit)
+
+    def latest(self) -> Conversation | None:
+        """The conversation to go on with: of those that have turns, the one that was written to last."""
+        with self._database.reading() as connection:
+            return next(iter(tables.select(connection, 1, "WHERE turns > 0")), None)
+
+    def get(self, prefix: str) -> Conversation:
+        """The conversation of this id, or the only one whose id begins so.
+
+        Raises:
+            ConversationNotFound: There is none, or there are several.
+        """
+        prefix = storable(prefix).strip().lower()
+        begins = "WHERE :prefix <> '' AND substr(id, 1, length(:prefix)) = :prefix"
+        with self._database.reading() as connection:
+            values = {"prefix": prefix}
+            found = tables.select(connection, 1, "WHERE id = :prefix", values)
+            found = found or tables.select(connection, 6, begins, values)
+        if len(found) != 1:
+            raise _not_found(prefix, found)
+        return found[0]
+
+    def search(self, text: str, limit: int = 50) -> list[Hit]:
+        """Where all these words occur, the last one perhaps only begun: in titles, then in turns, the newest first.
+
+        Where no words do, what holds `text` as it is, upper and lower case of ASCII alike: a sign, a part of a word,
+        or a word of a language that is written without blanks.
+        """
+        text = storable(text).replace("\0", " ").strip()
+        if not text:
+            return []
+        with self._database.reading() as connection:
+            found = tables.search_words(connection, match_expression(text), limit)
+            found = found or tables.search_text(connection, text, limit)
+            names = dict.fromkeys(name for name, _, _ in found)
+            heads = {name: tables.select(connection, 1, "WHERE id = :id", {"id": name})[0] for name in names}
+        return [Hit(heads[name], snippet, turn_id) for name, snippet, turn_id in found]
+
+    # -- what is open here ------------------------------------------------------------------------------------------
+
+    def _ensure(self, connection: Connection, conversation: str, new: Known | None = None) -> Known:
+        """What is known of a conversation that is then there: as it was, put back, or `new`."""
+        head = tables.head_of(connection, conversation)
+        known = self._known.get(conversation) or (Known(head) if head else new)
+        if known is None:
+            raise _not_found(conversation)
+        if head is None:
+            tables.restore(connection, known)
+        else:
+            known.head = head
+        self._known[conversation] = known
+        return known
+
+    def _owner(self, turn_id: int) -> str:
+        for conversation, known in self._known.items():
+            if turn_id in known.turns:
+                return conversation
+        raise ConversationNotFound("this turn is not stored any more", hint="its conversation was deleted")
+
+    def _set(self, conversation: str, **columns: str | int) -> None:
+        changes = ", ".join(f"{column} = :{column}" for column in columns)
+        with self._database.writing() as connection:
+            known = self._ensure(connection, conversation)
+            values = columns | {"id": conversation}
+            connection.execute(f"UPDATE conversations SET {changes} WHERE id = :id", values)
+            tables.make_title(connection, conversation)
+            head = tables.head_of(connection, conversation)
+        known.head = head or known.head
+
+
+def _not_found(prefix: str, found: Sequence[Conversation] = ()) -> ConversationNotFound:
+    if found:
+        several = ", ".join(c.id for c in found[:5]) + (" …" if len(found) > 5 else "")
+        return ConversationNotFound(f"{prefix} may be any of {several}", hint="type more of the id")
+    return ConversationNotFound(f"there is no conversation {prefix}", hint="/sessions lists those that are stored")

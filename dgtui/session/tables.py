@@ -1,0 +1,145 @@
+"""The statements of `Store`: each function is a part of a transaction that is open on the given connection."""
+
+import secrets
+import sqlite3
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from dgtui.session.records import Conversation, Row, conversation_of
+from dgtui.session.search import excerpt, one_line
+
+TITLE_LENGTH: Final = 60
+"""Characters of a title made from the first message, at most."""
+
+LISTED: Final = "conversation = :conversation AND superseded IS NULL"
+"""Which turns a conversation shows."""
+
+_LETTERS: Final = "23456789bcdfghjkmnpqrstvwxz"  # none that look alike, no vowels to make words of
+_NAME_LENGTH: Final = 6
+
+Found = tuple[str, str, int | None]
+"""Conversation, snippet, turn or None for the title."""
+
+
+@dataclass(slots=True)
+class Known:
+    """A conversation as it was last seen here."""
+
+    head: Row
+    turns: dict[int, Row] = field(default_factory=dict)
+    "by id, in order"
+
+
+def head_of(connection: sqlite3.Connection, name: str) -> Row | None:
+    """The row of a conversation, without its number."""
+    row = connection.execute("SELECT * FROM conversations WHERE id = ?", (name,)).fetchone()
+    return None if row is None else {key: row[key] for key in row.keys() if key != "number"}  # noqa: SIM118
+
+
+def new_head(name: str, model: str, system: str, settings: str) -> Row:
+    """The row of a conversation that begins now."""
+    now = time.time()
+    values: Row = {"id": name, "title": "", "named": 0, "created": now, "updated": now}
+    return values | {"model": model, "system": system, "settings": settings}
+
+
+def new_name(connection: sqlite3.Connection) -> str:
+    """An id for a conversation that none has."""
+    while True:
+        name = "".join(secrets.choice(_LETTERS) for _ in range(_NAME_LENGTH))
+        if head_of(connection, name) is None:
+            return name
+
+
+def new_turn(connection: sqlite3.Connection, columns: Row) -> Row:
+    """A turn that is made now. Its id is above all others, and random enough not to be that of a deleted one."""
+    now, some = time.time(), secrets.randbits(20)
+    last = connection.execute("SELECT max(id) FROM turns").fetchone()[0] or 0
+    return {"id": max(int(now * 1000) << 20, last + 1) + some, "created": now} | columns
+
+
+def insert(connection: sqlite3.Connection, table: str, row: Row) -> None:
+    """Inserts a row."""
+    columns = ", ".join(row)
+    values = ", ".join(f":{column}" for column in row)
+    connection.execute(f"INSERT INTO {table} ({columns}) VALUES ({values})", row)
+
+
+def add_turn(connection: sqlite3.Connection, name: str, row: Row) -> None:
+    """Inserts a turn at the end of a conversation."""
+    last = connection.execute(f"SELECT max(position) FROM turns WHERE {LISTED}", {"conversation": name}).fetchone()[0]
+    insert(connection, "turns", row | {"conversation": name, "position": 0 if last is None else last + 1})
+
+
+def restore(connection: sqlite3.Connection, known: Known) -> None:
+    """Puts back what is known of a conversation and not there any more; turns go to the end."""
+    if head_of(connection, known.head["id"]) is None:
+        insert(connection, "conversations", known.head)
+    for turn_id, row in known.turns.items():
+        if connection.execute("SELECT 1 FROM turns WHERE id = ?", (turn_id,)).fetchone() is None:
+            add_turn(connection, known.head["id"], row)
+
+
+def touch(connection: sqlite3.Connection, name: str) -> None:
+    """Notes that a conversation was written to, and makes its title anew."""
+    connection.execute("UPDATE conversations SET updated = ? WHERE id = ?", (time.time(), name))
+    make_title(connection, name)
+
+
+def make_title(connection: sqlite3.Connection, name: str) -> None:
+    """The title from the first message, unless a person gave one or there is no message."""
+    first = connection.execute(
+        f"SELECT text FROM turns WHERE {LISTED} AND role = 'user' ORDER BY position LIMIT 1", {"conversation": name}
+    ).fetchone()
+    if first is not None:
+        title = one_line(first[0], TITLE_LENGTH)
+        connection.execute("UPDATE conversations SET title = ? WHERE id = ? AND NOT named", (title, name))
+
+
+def select(
+    connection: sqlite3.Connection, limit: int, where: str = "", values: Mapping[str, Any] | None = None
+) -> list[Conversation]:
+    """Conversations, the one written to last first. Raises `Malformed`."""
+    rows = connection.execute(
+        "SELECT id, title, created, updated, model, system, settings,"
+        " (SELECT count(*) FROM turns WHERE conversation = c.id AND superseded IS NULL) AS turns"
+        f" FROM conversations AS c {where} ORDER BY updated DESC, number DESC LIMIT :limit",
+        {**(values or {}), "limit": limit},
+    )
+    return [conversation_of(dict(row)) for row in rows]
+
+
+def search_words(connection: sqlite3.Connection, expression: str, limit: int) -> list[Found]:
+    """What an FTS5 expression matches: titles, then turns, the newest first."""
+    titles = connection.execute(
+        "SELECT c.id, c.title FROM title_words JOIN conversations AS c ON c.number = title_words.rowid"
+        " WHERE title_words MATCH ? ORDER BY c.updated DESC LIMIT ?",
+        (expression, limit),
+    ).fetchall()
+    turns = connection.execute(
+        "SELECT c.id, snippet(turn_words, 0, '', '', '…', 16), turns.id FROM turn_words"
+        " JOIN turns ON turns.id = turn_words.rowid JOIN conversations AS c ON c.id = turns.conversation"
+        " WHERE turn_words MATCH ? AND turns.superseded IS NULL ORDER BY turn_words.rowid DESC LIMIT ?",
+        (expression, limit - len(titles)),
+    ).fetchall()
+    return [(name, one_line(title), None) for name, title in titles] + [
+        (name, one_line(snippet), turn_id) for name, snippet, turn_id in turns
+    ]
+
+
+def search_text(connection: sqlite3.Connection, wanted: str, limit: int) -> list[Found]:
+    """What holds a text as it is, upper and lower case of ASCII alike: titles, then turns, the newest first."""
+    titles = connection.execute(
+        "SELECT id, title FROM conversations WHERE instr(lower(title), lower(?)) ORDER BY updated DESC LIMIT ?",
+        (wanted, limit),
+    ).fetchall()
+    turns = connection.execute(
+        "SELECT c.id, turns.text, turns.id FROM turns JOIN conversations AS c ON c.id = turns.conversation"
+        " WHERE turns.superseded IS NULL AND instr(lower(turns.text), lower(?)) ORDER BY turns.id DESC LIMIT ?",
+        (wanted, limit - len(titles)),
+    ).fetchall()
+    return [(name, one_line(title), None) for name, title in titles] + [
+        (name, excerpt(text, wanted), turn_id) for name, text, turn_id in turns
+    ]

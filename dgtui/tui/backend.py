@@ -1,0 +1,97 @@
+"""The model's side as the screens see it: plain data and a few calls, answered by the worker in another thread.
+
+The screens import nothing of it but this protocol, so that the first paint does not wait for torch, and tests can put
+a scripted model behind them.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from dgtui.diffusion.control import Control
+from dgtui.diffusion.events import Finished
+from dgtui.diffusion.job import Job, SamplerSettings
+from dgtui.diffusion.log import RunLog
+from dgtui.message import Message
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """How far a load is; `total` is 0 where bytes say nothing."""
+
+    what: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """A loaded model."""
+
+    name: str
+    device: str
+    dtype: str
+    canvas_length: int
+    max_context: int
+    "most tokens of prompt and canvas together"
+    settings: SamplerSettings
+    "its own sampler settings"
+    stop_ids: frozenset[int]
+    turn_end_id: int
+    "ends a reply"
+    fill_id: int
+    "fills the canvas behind a reply's end"
+    special_ids: frozenset[int]
+    fingerprint: str
+    stepper: str
+    versions: Mapping[str, str]
+    load_seconds: float
+
+
+class RunHandle(Protocol):
+    """A submitted job: see `worker.Run`."""
+
+    @property
+    def job(self) -> Job: ...
+    @property
+    def log(self) -> RunLog: ...
+    @property
+    def control(self) -> Control: ...
+    @property
+    def ended(self) -> "Future[Finished]": ...
+
+
+class Backend(Protocol):
+    """What the screens ask of the model. Calls return at once; futures and sinks answer on other threads."""
+
+    @property
+    def facts(self) -> Facts | None:
+        """What is loaded."""
+
+    def load(self, name: str | None, progress: Callable[[Stage], None]) -> "Future[Facts]":
+        """Loads a model by name (None: the default one) after unloading the present one."""
+
+    def submit(self, job: Job, sink: Callable[[Any, int], None]) -> RunHandle:
+        """Queues a job; the sink is told, on the model's thread, how far its log goes."""
+
+    def chat(self, messages: Sequence[Message], think: bool) -> list[int]:
+        """The prompt of a conversation."""
+
+    def encode(self, text: str) -> list[int]:
+        """Plain text to ids."""
+
+    def pieces(self, ids: Sequence[int]) -> list[bytes]:
+        """The bytes of each id; markup has none."""
+
+    def split_thought(self, ids: Sequence[int]) -> tuple[str, tuple[int, ...]]:
+        """A reply's thought, and the ids that are left to be read."""
+
+    def names(self) -> list[str]:
+        """The models that can be loaded from this machine."""
+
+    def memory(self) -> tuple[int, str]:
+        """Bytes in use, and of what ("GPU", "memory")."""
+
+    def close(self) -> None:
+        """Stops what runs; returns within half a second."""

@@ -1,0 +1,156 @@
+"""Colours as arithmetic: mixing in OKLab, contrast as WCAG counts it. A colour is "#rrggbb", nothing else.
+
+OKLab is Björn Ottosson's (https://bottosson.github.io/posts/oklab/): equal steps look equal, and a mix of two colours
+does not turn grey or dark half-way. Contrast is WCAG 2.2's ratio of relative luminances, from 1 to 21; `AA` is what
+text of a normal size needs.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from functools import cache, lru_cache
+from typing import Final
+
+from rich.color import Color as RichColor
+from rich.color import ColorSystem
+
+AA: Final = 4.5
+"""Least contrast of text on its ground."""
+AAA: Final = 7.0
+"""Least contrast for people who need more of it."""
+
+Lab = tuple[float, float, float]
+"""OKLab: lightness 0 … 1, and two axes of hue and chroma around 0."""
+
+
+@lru_cache(4096)
+def to_oklab(color: str) -> Lab:
+    """An sRGB colour in OKLab."""
+    red, green, blue = _linear(color)
+    long = (0.4122214708 * red + 0.5363325363 * green + 0.0514459929 * blue) ** (1 / 3)
+    medium = (0.2119034982 * red + 0.6806995451 * green + 0.1073969566 * blue) ** (1 / 3)
+    short = (0.0883024619 * red + 0.2817188376 * green + 0.6299787005 * blue) ** (1 / 3)
+    return (
+        0.2104542553 * long + 0.7936177850 * medium - 0.0040720468 * short,
+        1.9779984951 * long - 2.4285922050 * medium + 0.4505937099 * short,
+        0.0259040371 * long + 0.7827717662 * medium - 0.8086757660 * short,
+    )
+
+
+def from_oklab(lab: Lab) -> str:
+    """The sRGB colour, each channel clipped to what a screen has."""
+    lightness, a, b = lab
+    long = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3
+    medium = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3
+    short = (lightness - 0.0894841775 * a - 1.2914855480 * b) ** 3
+    return "#" + "".join(
+        f"{_channel(value):02x}"
+        for value in (
+            4.0767416621 * long - 3.3077115913 * medium + 0.2309699292 * short,
+            -1.2684380046 * long + 2.6097574011 * medium - 0.3413193965 * short,
+            -0.0041960863 * long - 0.7034186147 * medium + 1.7076147010 * short,
+        )
+    )
+
+
+def mix(first: str, second: str, share: float) -> str:
+    """A colour on the straight line between two, in OKLab; `share` 0 is the first, 1 the second."""
+    if share <= 0 or first == second:
+        return first
+    if share >= 1:
+        return second
+    lightness, a, b = (
+        one + (other - one) * share for one, other in zip(to_oklab(first), to_oklab(second), strict=True)
+    )
+    return from_oklab((lightness, a, b))
+
+
+def on_ramp(stops: Sequence[str], position: float) -> str:
+    """The colour at `position` (0 … 1, clipped) of evenly spaced stops."""
+    if len(stops) == 1 or position <= 0:
+        return stops[0]
+    place = min(1.0, position) * (len(stops) - 1)
+    at = min(int(place), len(stops) - 2)
+    return mix(stops[at], stops[at + 1], place - at)
+
+
+@lru_cache(4096)
+def luminance(color: str) -> float:
+    """WCAG's relative luminance, from 0 (black) to 1 (white)."""
+    red, green, blue = _linear(color)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(color: str, ground: str) -> float:
+    """WCAG's contrast ratio, from 1 to 21; the order does not matter."""
+    low, high = sorted((luminance(color), luminance(ground)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def least_contrast(color: str, grounds: Iterable[str]) -> float:
+    """The contrast of a colour on that of several grounds where it is worst."""
+    return min(contrast(color, ground) for ground in grounds)
+
+
+def faded(color: str, toward: str, grounds: Sequence[str], *, most: float = 0.45, least: float = AA) -> str:
+    """The colour mixed with `toward`, as far as `most` but only while it keeps the contrast `least` on all grounds.
+
+    A colour that does not have that contrast to begin with comes back as it is.
+    """
+    low, high = 0.0, most
+    if least_contrast(mix(color, toward, high), grounds) >= least:
+        return mix(color, toward, high)
+    for _ in range(12):
+        middle = (low + high) / 2
+        low, high = (middle, high) if least_contrast(mix(color, toward, middle), grounds) >= least else (low, middle)
+    return mix(color, toward, low)
+
+
+def readable(color: str, grounds: Sequence[str], *, least: float = AA) -> str:
+    """The colour itself where it has the contrast `least` on all grounds, else the nearest mix with black or white."""
+    if least_contrast(color, grounds) >= least:
+        return color
+    end = max(("#ffffff", "#000000"), key=lambda extreme: least_contrast(extreme, grounds))
+    shares = (step / 64 for step in range(1, 65))
+    mixes = (mix(color, end, share) for share in shares)
+    return next((mixed for mixed in mixes if least_contrast(mixed, grounds) >= least), end)
+
+
+def in_256(color: str, grounds: Sequence[str] = (), *, without: Sequence[str] = (), least: float = AA) -> str:
+    """The nearest colour of xterm's palette of 256 that has the contrast `least` on all grounds.
+
+    Where none has, the nearest. The 16 that terminals define differently are left out, and those in `without`.
+    """
+    lab = to_oklab(color)
+    choice = _readable_256(tuple(grounds), least) or _palette_256()
+    return min((other for other in choice if other not in without), key=lambda other: math.dist(lab, to_oklab(other)))
+
+
+@lru_cache(64)
+def _readable_256(grounds: tuple[str, ...], least: float) -> tuple[str, ...]:
+    return tuple(color for color in _palette_256() if all(contrast(color, ground) >= least for ground in grounds))
+
+
+@cache
+def _palette_256() -> tuple[str, ...]:
+    """Those colours of the palette that rich, which has the last word, rounds to themselves: not all of its greys."""
+    steps = (0, 95, 135, 175, 215, 255)
+    cube = [(red, green, blue) for red in steps for green in steps for blue in steps]
+    grey = [(level, level, level) for level in range(8, 239, 10)]
+    colors = [RichColor.from_rgb(*channels) for channels in (*cube, *grey)]
+    return tuple(
+        color.name for color in colors
+        if color.downgrade(ColorSystem.EIGHT_BIT).get_truecolor() == color.get_truecolor()
+    )  # fmt: skip
+
+
+@lru_cache(4096)
+def _linear(color: str) -> tuple[float, float, float]:
+    """Linear light of the three channels, each 0 … 1."""
+    channels = [int(color[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
+    return red, green, blue
+
+
+def _channel(linear: float) -> int:
+    value = min(1.0, max(0.0, linear))
+    return round(255 * (12.92 * value if value <= 0.0031308 else 1.055 * value ** (1 / 2.4) - 0.055))

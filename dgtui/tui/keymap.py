@@ -1,0 +1,244 @@
+"""Every binding of the program as data: what the screens bind, the help and `dgtui keys` list, and `[keys]` may change.
+
+A command's keys are Textual's names of keys that a plain terminal sends: no action needs Ctrl+Shift or the Kitty
+protocol, though a second key may. `check` stands between the person's settings and Textual, which takes an unknown id
+or a key that does not exist in silence and leaves the command without a key.
+"""
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from dgtui.tui.key_names import normal, shown, types
+
+if TYPE_CHECKING:
+    from textual.binding import Binding
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Something that a key does."""
+
+    id: str
+    """"context.name": what `[keys]` calls it."""
+    keys: tuple[str, ...]
+    """Textual's names."""
+    action: str
+    """Textual's action string; without a namespace, of the widget that binds it."""
+    label: str
+    """One or two words, for the footer."""
+    help: str
+    """One line, without a full stop."""
+    footer: bool = False
+    """Shown in the footer while its part of the screen has the focus."""
+
+
+def _moves() -> Iterator[Command]:
+    for name, key, where in (
+        ("left", "left", "to the token before"),
+        ("right", "right", "to the next token"),
+        ("up", "up", "to the line above"),
+        ("down", "down", "to the line below"),
+        ("home", "home", "to the beginning of the line"),
+        ("end", "end", "to the end of the line"),
+        ("page_up", "pageup", "one page up"),
+        ("page_down", "pagedown", "one page down"),
+        ("word_left", "ctrl+left", "to the word before"),
+        ("word_right", "ctrl+right", "to the next word"),
+    ):
+        # Shift+Ctrl+arrows do not reach the program in many terminals
+        select = {"word_left": "less_than_sign", "word_right": "greater_than_sign"}.get(name, f"shift+{key}")
+        label = name.replace("_", " ")
+        yield Command(f"canvas.{name}", (key,), f"move('{name}')", label, f"move {where}")
+        yield Command(f"canvas.select_{name}", (select,), f"move('{name}', True)", f"select {label}", f"select {where}")
+    yield Command(
+        "canvas.anchor", ("v",), "anchor", "select", "set an anchor: every move selects from it; again to drop it"
+    )
+
+
+def _steering() -> Iterator[Command]:
+    def command(name: str, key: str, action: str, label: str, help: str, footer: bool = False) -> Command:
+        return Command(f"canvas.{name}", (key,), action, label, help, footer)
+
+    yield command("pause", "space", "pause", "pause", "pause the denoising, or let it go on", True)
+    yield command("step", "full_stop", "step", "step", "one denoising step, while paused")
+    yield command("rediffuse", "r", "rediffuse", "re-diffuse", "write the selection anew, everything else pinned", True)
+    yield command("stronger", "plus", "strength(0.1)", "stronger", "re-diffuse from more noise; 100% keeps nothing")
+    yield command("weaker", "minus", "strength(-0.1)", "weaker", "re-diffuse from less noise, keeping part of the text")
+    yield command("pin", "p", "pin", "pin", "pin the selection, or free it; pinned tokens never change", True)
+    yield command("alternatives", "a", "alternatives", "alternatives", "what else fits under the cursor", True)
+    yield command("stop", "escape", "stop", "stop", "stop and keep the draft; again to discard it", True)
+    yield command("fork", "f", "fork", "fork", "go on from the step that is shown, under a new seed", True)
+    yield command("branches", "b", "branches", "branches", "list the versions of the reply, and switch to one")
+    yield command("scrub_back", "left_square_bracket", "scrub(-1)", "back", "show the step before", True)
+    yield command("scrub_forward", "right_square_bracket", "scrub(1)", "on", "show the next step", True)
+    yield command("scrub_first", "left_curly_bracket", "scrub_to('first')", "first step", "show the first step")
+    yield command("scrub_last", "right_curly_bracket", "scrub_to('last')", "last step", "show the newest step")
+    yield command("polish", "x", "polish", "polish", "renoise the least certain tokens and let them settle again")
+    yield command("gap", "i", "gap", "gap", "open a gap at the cursor and fill it; its length is searched for")
+    yield command("gap_length", "I", "gap(True)", "gap of", "open a gap of a number of tokens")
+    yield command("type", "t", "type_here", "type", "type text at the cursor; it is pinned")
+    yield command("next_proposal", "n", "proposal(1)", "next", "the next proposal for the span")
+    yield command("previous_proposal", "N", "proposal(-1)", "previous", "the proposal before")
+    yield command("copy", "y", "copy", "copy", "copy the selection, or the whole reply")
+    yield command("record", "w", "record", "record", "write the run to a recording")
+    yield command("undo", "u", "undo", "undo", "undo the last change of the draft")
+    yield command("redo", "U", "redo", "redo", "redo what was undone")
+    yield command("accept", "enter", "accept", "accept", "take the draft as the reply", True)
+
+
+COMMANDS: Final[Mapping[str, tuple[Command, ...]]] = MappingProxyType(
+    {
+        "app": (
+            Command("app.help", ("f1", "question_mark"), "app.help", "help", "list keys and commands", True),
+            Command("app.palette", ("ctrl+p",), "app.command_palette", "commands", "find a command by its name"),
+            Command("app.next_part", ("tab",), "app.focus_next", "next part", "go on to transcript, canvas or prompt"),
+            Command("app.previous_part", ("shift+tab",), "app.focus_previous", "part before", "to the part before"),
+            Command("app.quit", ("ctrl+q",), "app.quit", "quit", "quit at once; nothing is lost"),
+        ),
+        "chat": (
+            Command("app.interrupt", ("ctrl+c",), "screen.interrupt", "stop", "copy a selection, else stop, else quit"),
+        ),
+        "canvas": tuple(_moves()),
+        "steering": tuple(_steering()),
+        "transcript": (
+            Command("transcript.raw", ("m",), "screen.raw", "raw", "show replies as written, or as Markdown", True),
+            Command("transcript.edit_reply", ("e",), "screen.edit_reply", "edit", "edit the reply and go on", True),
+            Command("transcript.regenerate", ("R",), "screen.regenerate", "regenerate", "write the reply anew", True),
+            Command("transcript.copy", ("y",), "screen.copy", "copy", "copy the last reply", True),
+            Command("transcript.fold", ("enter",), "fold", "fold", "open or fold the thought"),
+            Command("transcript.up", ("up",), "go(-1)", "up", "the turn before"),
+            Command("transcript.down", ("down",), "go(1)", "down", "the next turn"),
+            Command("transcript.page_up", ("pageup",), "page(-1)", "page up", "a page up"),
+            Command("transcript.page_down", ("pagedown",), "page(1)", "page down", "a page down"),
+            Command("transcript.home", ("home",), "edge('first')", "first", "the first turn"),
+            Command("transcript.end", ("end",), "edge('last')", "last", "the last turn"),
+        ),
+        "prompt": (
+            Command("prompt.send", ("enter",), "send", "send", "send the message", True),
+            Command("prompt.newline", ("ctrl+j", "shift+enter"), "newline", "new line", "break the line", True),
+            Command("prompt.older", ("up",), "older", "older", "the message before, at the top of the prompt"),
+            Command("prompt.newer", ("down",), "newer", "newer", "the message after, at the bottom of the prompt"),
+            Command("prompt.complete", ("tab",), "complete", "complete", "complete a slash command"),
+            Command("prompt.close", ("escape",), "close", "close", "close the completions"),
+        ),
+        "alternatives": (
+            Command("alternatives.previous", ("up",), "cursor_up", "up", "the more probable token"),
+            Command("alternatives.next", ("down",), "cursor_down", "down", "the less probable token"),
+            Command("alternatives.pick", ("enter",), "select", "pick", "pin it; the rest settles around it", True),
+            Command("alternatives.close", ("escape",), "close", "close", "leave the token as it is", True),
+        ),
+        "sessions": (
+            Command("sessions.open", ("enter",), "open", "open", "go on with the conversation", True),
+            Command("sessions.search", ("slash",), "search", "search", "search all conversations", True),
+            Command("sessions.rename", ("r",), "rename", "rename", "give the conversation another title", True),
+            Command("sessions.delete", ("d", "delete"), "delete", "delete", "delete the conversation", True),
+            Command("sessions.close", ("escape",), "close", "close", "go back", True),
+        ),
+    }
+)  # fmt: skip
+"""Context → its commands, in the order of the footer. "chat" is the whole screen, "steering" the canvas's panel."""
+
+_PAIRS: Final[Mapping[str, str]] = MappingProxyType(
+    dict.fromkeys(("canvas.scrub_back", "canvas.scrub_forward"), "scrub")
+)
+"""Commands that share a label in the footer."""
+
+_FIRST: Final = frozenset({"app.palette", "app.interrupt", "app.quit"})
+"""Answered before the part that has the focus, a text area for one, can take the key."""
+
+_TOGETHER: Final[Mapping[str, str]] = MappingProxyType({"steering": "canvas", "chat": "app"})
+"""Contexts whose keys are always in force together with those of another."""
+
+_BY_ID: Final = {command.id: command for commands in COMMANDS.values() for command in commands}
+_CONTEXT_OF: Final = {command.id: context for context, commands in COMMANDS.items() for command in commands}
+
+
+def bindings(context: str) -> "list[Binding]":
+    """The bindings of a context, to be a widget's or a screen's `BINDINGS`."""
+    from textual.binding import Binding
+
+    pairs = {label: Binding.Group(label, compact=True) for label in _PAIRS.values()}
+    return [
+        Binding(
+            ",".join(command.keys), command.action, command.label,
+            id=command.id, show=command.footer, tooltip=command.help, priority=command.id in _FIRST,
+            group=pairs.get(_PAIRS.get(command.id, "")),
+        )
+        for command in COMMANDS[context]
+    ]  # fmt: skip
+
+
+def ids() -> frozenset[str]:
+    """The ids that `[keys]` may name."""
+    return frozenset(_BY_ID)
+
+
+def check(overrides: Mapping[str, tuple[str, ...]]) -> tuple[dict[str, str], list[str]]:
+    """What of the person's keys can be taken, for `App.set_keymap`, and what is wrong with the rest.
+
+    A key that another command has stays that command's, so that none is ever left without a key; give that command
+    another one, and it is free. A command whose keys cannot be taken keeps those it had.
+    """
+    problems: list[str] = []
+    wanted: dict[str, tuple[str, ...]] = {}
+    for name, keys in overrides.items():
+        if name not in _BY_ID:
+            problems.append(f"{name}: there is no such binding{_did_you_mean(name)}")
+            continue
+        taken: list[str] = []
+        for key in keys:
+            names = normal(key)
+            if not names:
+                problems.append(f"{name}: no terminal sends {key!r}; not used")
+            elif any(types(known) for known in names) and (name in _FIRST or _typed_in(name, names)):
+                problems.append(f"{name}: {shown(names[0])} is needed to write; not used")
+            else:
+                taken += names
+        if taken:
+            wanted[name] = tuple(dict.fromkeys(taken))
+    # A refusal gives a command its own keys back, and one of them may be what another command wants
+    while clash := _clash(wanted):
+        name, key, owner = clash
+        del wanted[name]
+        kept = ", ".join(map(shown, _BY_ID[name].keys))
+        problems.append(f"{name}: {shown(key)} is the key of {owner}; {name} keeps {kept}")
+    return {name: ",".join(wanted[name]) for name in _BY_ID if name in wanted}, problems
+
+
+def keys_of(command: Command, keymap: Mapping[str, str]) -> tuple[str, ...]:
+    """The keys of a command under a keymap that `check` made."""
+    return tuple(keymap[command.id].split(",")) if command.id in keymap else command.keys
+
+
+def _typed_in(name: str, keys: Iterable[str]) -> bool:
+    """Whether keys of a command of the prompt would be taken as text; those it has are known to work there."""
+    return _CONTEXT_OF[name] == "prompt" and any(types(key) for key in keys if key not in _BY_ID[name].keys)
+
+
+def _clash(wanted: Mapping[str, tuple[str, ...]]) -> tuple[str, str, str] | None:
+    """The first command that wants a key of another: its id, the key, the other's id."""
+    owners: dict[str, list[str]] = {}
+    # First those that nobody changed, and so on in the order of the table
+    for name in sorted(_BY_ID, key=lambda name: name in wanted):
+        own = _BY_ID[name].keys
+        for key in wanted.get(name, own):
+            for owner in owners.setdefault(key, []):
+                if _meet(name, owner) and not (key in own and key in _BY_ID[owner].keys):
+                    return name, key, owner
+            owners[key].append(name)
+    return None
+
+
+def _meet(one: str, other: str) -> bool:
+    """Whether two commands can be in force at the same time; those of the app always are."""
+    first, second = (_TOGETHER.get(_CONTEXT_OF[name], _CONTEXT_OF[name]) for name in (one, other))
+    return first == second or "app" in (first, second)
+
+
+def _did_you_mean(name: str) -> str:
+    same = [known for known in _BY_ID if known.rpartition(".")[2] == name.rpartition(".")[2]]
+    near = same or difflib.get_close_matches(name, _BY_ID, n=1)
+    return f" (did you mean {near[0]}?)" if near else ""

@@ -1,0 +1,476 @@
+"""The chat screen: a conversation above, the canvas of the running reply, a prompt below.
+
+The screen holds the conversation and what goes into the next run; the canvas panel holds the reply's draft and steers
+it. Every turn is stored when it is said, and a reply again at the end of each of its blocks.
+"""
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.screen import Screen
+from textual.widgets import Footer, Static
+
+from dgtui.config import Settings
+from dgtui.diffusion.events import Amended
+from dgtui.diffusion.job import BadJob, SamplerSettings, Start
+from dgtui.errors import DgtuiError
+from dgtui.session.chat import Chat, prompt
+from dgtui.session.store import Turn
+from dgtui.text import decode_utf8, sanitize, truncate
+from dgtui.tui import keymap
+from dgtui.tui.backend import Backend, Stage
+from dgtui.tui.commands import SWITCH, parse, said
+from dgtui.tui.drafts import Draft, Refused, Version
+from dgtui.tui.messages import Loaded, LoadProgress, explain
+from dgtui.tui.theme import Look
+from dgtui.tui.widgets import meters
+from dgtui.tui.widgets.canvas_panel import CanvasPanel
+from dgtui.tui.widgets.loading import Loading
+from dgtui.tui.widgets.prompt import Prompt
+from dgtui.tui.widgets.transcript import Entry, Transcript
+
+if TYPE_CHECKING:
+    from dgtui.session.store import Store
+
+MOST_TOKENS = 2048
+"a reply ends there if the model does not end it"
+NARROWEST = (60, 16)
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What the screen starts with."""
+
+    model: str | None = None
+    conversation: str | None = None
+    "id of a stored conversation to go on with"
+    system: str = ""
+    seed: int | None = None
+    think: bool = False
+    record: Path | None = None
+
+
+class ChatScreen(Screen[None]):
+    """Talk to the model, watch its canvas, steer it."""
+
+    DEFAULT_CSS = """
+    ChatScreen { layout: vertical; }
+    ChatScreen #top { height: 1; background: $panel; color: $foreground; }
+    ChatScreen Transcript { height: 1fr; }
+    ChatScreen #too-small { display: none; width: 100%; height: 100%; content-align: center middle; }
+    ChatScreen.small > * { display: none; }
+    ChatScreen.small > #too-small { display: block; }
+    """
+    BINDINGS: ClassVar[list[Any]] = keymap.bindings("chat")
+    AUTO_FOCUS = "Prompt"
+
+    def __init__(self, backend: Backend, store: "Store", settings: Settings, look: Look, opening: Opening) -> None:
+        super().__init__()
+        self.backend, self.store, self.settings, self.opening = backend, store, settings, opening
+        self._look = look
+        self.chat = Chat(store, opening.model or "", opening.system)
+        self.seed = opening.seed
+        "of the next reply; None: a new one each"
+        self.think = opening.think
+        self.sampler: dict[str, float] = {}
+        "sampler settings that were changed here"
+        self._random = Random(opening.seed) if opening.seed is not None else None
+        self._waiting: str | None = None
+        self._interrupted = float("-inf")
+
+    def compose(self) -> ComposeResult:
+        yield Static(id="top", markup=False)
+        yield Transcript(id="transcript")
+        yield Loading(id="loading")
+        yield CanvasPanel(self.backend, self._look, self.new_seed, id="panel")
+        yield Prompt(arguments=self.argument_choices, id="prompt")
+        yield Footer()
+        yield Static("dgtui needs 60 columns and 16 rows.\nMake the terminal larger; nothing is lost.", id="too-small")
+
+    def on_mount(self) -> None:
+        screen = self.settings.screen
+        self.panel.max_fps, self.panel.reduced_motion = screen.max_fps, screen.reduced_motion
+        self.panel.show_timeline = screen.show_timeline
+        self.panel.record_to = self.opening.record
+        if self.opening.conversation:
+            self.open(self.opening.conversation)
+        self.draw_top()
+        self.call_after_refresh(self.load, self.opening.model)
+
+    def on_resize(self) -> None:
+        self.set_class(self.size.width < NARROWEST[0] or self.size.height < NARROWEST[1], "small")
+        self.draw_top()
+
+    @property
+    def panel(self) -> CanvasPanel:
+        """The canvas."""
+        return self.query_one(CanvasPanel)
+
+    @property
+    def transcript(self) -> Transcript:
+        """The conversation so far."""
+        return self.query_one(Transcript)
+
+    @property
+    def prompt(self) -> Prompt:
+        """Where messages are typed."""
+        return self.query_one(Prompt)
+
+    def set_look(self, look: Look) -> None:
+        """How tokens are drawn from now on."""
+        self.panel.look = look
+
+    def new_seed(self) -> int:
+        """A seed a person can read out; with `--seed`, the same ones in every run of the program."""
+        return self._random.randrange(1_000_000) if self._random else secrets.randbelow(1_000_000)
+
+    def say(self, text: str, severity: Any = "information") -> None:
+        """A notice that goes away by itself."""
+        self.app.notify(sanitize(text, newlines=False), severity=severity, markup=False)
+
+    def guarded(self, work: Callable[[], None]) -> bool:
+        """Does something that may be refused; a refusal is a notice."""
+        try:
+            work()
+        except (DgtuiError, BadJob) as refused:
+            self.say(explain(refused) if isinstance(refused, DgtuiError) else str(refused), "warning")
+            return False
+        return True
+
+    # -- the model --------------------------------------------------------------------------------------------------
+
+    def load(self, name: str | None) -> None:
+        """Loads a model; the present one is unloaded first. The prompt can be typed meanwhile."""
+        loading = self.query_one(Loading)
+        loading.start(name or self.settings.model.name or "the default model")
+
+        def progress(stage: Stage) -> None:
+            if self.is_attached:
+                self.post_message(LoadProgress(stage))
+
+        future = self.backend.load(name, progress)
+        future.add_done_callback(
+            lambda f: self.post_message(Loaded(name, None if f.exception() else f.result(), f.exception()))
+        )
+        self.draw_top()
+
+    @on(LoadProgress)
+    def _load_progress(self, message: LoadProgress) -> None:
+        stage = message.stage
+        self.query_one(Loading).progress(stage.what, stage.done, stage.total)
+
+    @on(Loaded)
+    def _loaded(self, message: Loaded) -> None:
+        loading = self.query_one(Loading)
+        if message.error is not None:
+            error = message.error
+            hint = error.hint if isinstance(error, DgtuiError) else ""
+            loading.fail(error.message if isinstance(error, DgtuiError) else explain(error), hint)
+            return
+        assert message.facts is not None
+        loading.finish()
+        self.chat.model = message.facts.name
+        self.draw_top()
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            self.send(waiting)
+
+    def draw_top(self) -> None:
+        facts = self.backend.facts
+        left = " dgtui"
+        if facts:
+            size, of = self.backend.memory()
+            left += f"  {facts.name} · {facts.dtype} · {facts.device} · {meters.memory(size, of)}"
+        title = self._title()
+        if not self.settings.history.enabled:
+            title += " (not stored)"
+        left, title = (sanitize(text, newlines=False, tabs="replace") for text in (left, title))
+        room = max(0, self.size.width - len(left) - 3)
+        right = truncate(title, room)
+        self.query_one("#top", Static).update(f"{left}{' ' * max(2, room - len(right) + 2)}{right}")
+
+    def _title(self) -> str:
+        if self.chat.id is None:
+            return "new conversation"
+        try:
+            return self.store.get(self.chat.id).title
+        except DgtuiError:  # deleted by another program: the next turn puts it back
+            return "deleted elsewhere"
+
+    # -- the conversation -------------------------------------------------------------------------------------------
+
+    def open(self, conversation: str) -> None:
+        """Goes on with a stored conversation."""
+
+        def work() -> None:
+            found = self.store.get(conversation)
+            self.chat = Chat.open(self.store, found.id, self.chat.model, found.system)
+            self.transcript.set_turns([_entry(turn) for turn in self.chat.turns])
+            self.prompt.past = [turn.text for turn in self.chat.turns if turn.role == "user"]
+            self.panel.draft = None
+            self.panel.close()
+            self.draw_top()
+
+        self.guarded(work)
+
+    def new(self) -> None:
+        """Begins a conversation."""
+        self.chat = Chat(self.store, self.chat.model, self.opening.system)
+        self.transcript.set_turns([])
+        self.panel.draft = None
+        self.panel.close()
+        self.draw_top()
+
+    @on(Prompt.Sent)
+    def _sent(self, message: Prompt.Sent) -> None:
+        self.send(message.text)
+
+    def send(self, text: str) -> None:
+        """Says something to the model, or obeys a slash command."""
+
+        def work() -> None:
+            found = parse(text)
+            if found is not None:
+                from dgtui.tui.screens.chat_commands import obey
+
+                obey(self, found[0], found[1])
+            elif self.backend.facts is None:
+                self._waiting = text
+                self.say("this is sent as soon as the model is loaded")
+            elif self.panel.running:
+                raise Refused("a reply is being written", hint="esc stops it, then send again")
+            else:
+                self._say_to_model(said(text))
+
+        if not text.strip():
+            return
+        if not self.guarded(work):
+            self.prompt.load_text(text)
+
+    def _say_to_model(self, text: str) -> None:
+        before = len(self.chat.turns)
+        self._store(lambda: self.chat.add(Turn("user", text)))
+        self.transcript.add(Entry("user", text))
+        try:
+            self.reply()
+        except (DgtuiError, BadJob):
+            self._store(lambda: self.chat.rewind(before))
+            self.transcript.truncate(before)
+            raise
+
+    def _store(self, work: Callable[[], Any]) -> None:
+        """Keeps something; a disk that is full ends no conversation."""
+        try:
+            work()
+        except DgtuiError as error:
+            self.say(f"not stored: {explain(error)}", "error")
+
+    def reply(self) -> None:
+        """Answers the conversation as it stands, in a draft of its own."""
+        facts = self.backend.facts
+        if facts is None:
+            raise Refused("no model is loaded", hint="load one with /model")
+        room = facts.max_context - facts.canvas_length
+        ids, dropped = prompt(self._messages(), lambda m: self.backend.chat(m, self.think), room)
+        if dropped:
+            self.transcript.notice(f"the context is full: the first {dropped} turns are no longer seen by the model")
+        draft = Draft(facts, self.sampler_settings())
+        seed = self.new_seed() if self.seed is None else self.seed
+        frame = dict(self.panel.frame)
+        job = draft.first(ids, seed, min(MOST_TOKENS, facts.max_context - len(ids)), frame)
+        self._store(lambda: self.chat.add(Turn("model", "", seed=seed, finished=False)))
+        self.transcript.add(Entry("model", "", finished=False))
+        self.panel.start(draft, job, {0: frozenset(frame)} if frame else None)
+        self.draw_top()
+
+    def sampler_settings(self) -> SamplerSettings:
+        """The model's own, and what was changed here."""
+        facts = self.backend.facts
+        assert facts is not None
+        changed: dict[str, Any] = self.sampler
+        return replace(facts.settings, **changed)
+
+    def _messages(self) -> list[Any]:
+        """The conversation; ids that this model's tokenizer would read otherwise are left out."""
+        return [
+            m if not m.token_ids or self._reads(m.token_ids, m.content) else replace(m, token_ids=())
+            for m in self.chat.messages()
+        ]
+
+    def _reads(self, ids: tuple[int, ...], text: str) -> bool:
+        try:
+            return decode_utf8(b"".join(self.backend.pieces(ids))) == text
+        except (IndexError, KeyError, ValueError):
+            return False
+
+    # -- the draft --------------------------------------------------------------------------------------------------
+
+    @on(CanvasPanel.Changed)
+    def _draft_changed(self, message: CanvasPanel.Changed) -> None:
+        if not self.chat.turns or self.chat.turns[-1].role != "model":
+            return
+        if not message.version.frames():  # a stored reply that was laid out on the canvas is what it was
+            return
+        turn = self._turn(message.version)
+        self._store(lambda: self.chat.revise(turn))
+        self.transcript.replace_last(_entry(turn))
+        self.draw_top()
+
+    def _turn(self, version: Version) -> Turn:
+        assert self.panel.draft is not None
+        thought, answer = self.backend.split_thought(version.reply_ids(self.panel.draft.facts.stop_ids))
+        finished = version.run.log.finished
+        last = version.run.log[len(version.run.log) - 1]
+        return Turn(
+            role="model",
+            text=decode_utf8(b"".join(self.backend.pieces(answer))),
+            token_ids=tuple(answer),
+            thought=thought,
+            seed=version.run.job.seed,
+            steps=sum(finished.steps) if finished else len(version.frames()),
+            stop_reason=str(finished.reason) if finished else "",
+            # Of a run that wrote a part only, seconds would pose as the whole reply's
+            seconds=last.seconds if version.kind == "reply" and not isinstance(last, Amended) else 0.0,
+            finished=finished is not None,
+        )
+
+    @on(CanvasPanel.Accepted)
+    def _accepted(self) -> None:
+        self.panel.close()
+        self.prompt.focus()
+
+    @on(CanvasPanel.Discarded)
+    def _discarded(self) -> None:
+        """A reply that was stopped goes, and its question is in the prompt again; a whole one stays."""
+        version, turns = self.panel.version, self.chat.turns
+        stopped = version is not None and (f := version.run.log.finished) is not None and f.reason == "cancelled"
+        if stopped and len(turns) >= 2 and turns[-1].role == "model":
+            question = turns[-2].text
+            self._store(lambda: self.chat.rewind(len(turns) - 2))
+            self.transcript.truncate(len(self.chat.turns))
+            self.panel.draft = None
+            if not self.prompt.text:
+                self.prompt.load_text(question)
+            self.say("draft discarded; its question is in the prompt again")
+        self.panel.frame = {}
+        self.panel.close()
+        self.prompt.focus()
+
+    def _last_reply(self) -> Turn:
+        if self.panel.running:
+            raise Refused("a reply is being written", hint="esc stops it")
+        if not self.chat.turns or self.chat.turns[-1].role != "model":
+            raise Refused("there is no reply yet")
+        return self.chat.turns[-1]
+
+    def action_regenerate(self) -> None:
+        """Writes the last reply anew under another seed; the one before stays among the versions."""
+
+        def work() -> None:
+            self._last_reply()
+            position, draft = len(self.chat.turns) - 1, self.panel.draft
+            self._store(lambda: self.chat.rewind(position))
+            self.transcript.truncate(position)
+            if draft is None:
+                self.reply()
+                return
+            seed = self.new_seed()
+            base = draft.versions[0].run.job
+            self._store(lambda: self.chat.add(Turn("model", "", seed=seed, finished=False)))
+            self.transcript.add(Entry("model", "", finished=False))
+            job = replace(draft.first(base.prompt_ids, seed, base.max_tokens, {}), start=base.start)
+            self.panel.run(draft, "reply", job, pins=draft.versions[0].pins)
+
+        self.guarded(work)
+
+    def action_edit_reply(self) -> None:
+        """Opens the last reply on the canvas, to be steered and continued."""
+
+        def work() -> None:
+            turn = self._last_reply()
+            if self.panel.draft is None:
+                self._reopen(turn)
+            self.panel.add_class("open")
+            self.panel.repaint()
+            self.panel.canvas.focus()
+
+        self.guarded(work)
+
+    def _reopen(self, turn: Turn) -> None:
+        """A draft for a stored reply: a run in which all of it is pinned takes no step and is its own result."""
+        facts = self.backend.facts
+        if facts is None:
+            raise Refused("no model is loaded yet")
+        ids = turn.token_ids
+        if not ids or not self._reads(ids, turn.text):
+            raise Refused("this reply was written by another model", hint="R writes it anew")
+        length = facts.canvas_length
+        whole = [*ids, facts.turn_end_id] if turn.stop_reason != "length" else [*ids]
+        whole += [facts.fill_id] * (-len(whole) % length)
+        blocks = [tuple(whole[at : at + length]) for at in range(0, len(whole), length)]
+        question, _ = prompt(
+            self._messages()[:-1], lambda m: self.backend.chat(m, self.think), facts.max_context - len(whole)
+        )
+        draft = Draft(facts, self.sampler_settings())
+        job = draft.first(question, turn.seed or 0, len(whole), {})
+        held = Start(blocks[-1], frozenset(range(length)))
+        self.panel.start(draft, replace(job, blocks=tuple(blocks[:-1]), start=held))
+
+    # -- keys -------------------------------------------------------------------------------------------------------
+
+    def action_raw(self) -> None:
+        """Shows the last reply as it was written, or rendered."""
+        self.transcript.toggle_raw()
+
+    def action_copy(self) -> None:
+        """Copies the last reply."""
+        if self.chat.turns and self.chat.turns[-1].role == "model":
+            text = self.chat.turns[-1].text
+            self.app.copy_to_clipboard(text)
+            self.say(f"{len(text)} characters copied")
+
+    def action_interrupt(self) -> None:
+        """Copies a selection, else stops the run, else asks once more before it quits."""
+        text = self.prompt.selected_text if self.focused is self.prompt else ""
+        if text:
+            self.app.copy_to_clipboard(text)
+        elif self.panel.canvas.has_focus and self.panel.canvas.selection:
+            self.panel.action_copy()
+        elif self.panel.running:
+            self.panel.action_stop()
+        elif time.monotonic() - self._interrupted < 2:
+            self.app.exit()
+        else:
+            self._interrupted = time.monotonic()
+            self.say("ctrl+c once more quits")
+
+    def argument_choices(self, kind: str) -> list[str]:
+        """What a slash command's argument is completed from."""
+        if kind == "models":
+            return self.backend.names()
+        if kind == "themes":
+            return sorted(self.app.available_themes)
+        return list(SWITCH)
+
+
+def _entry(turn: Turn) -> Entry:
+    parts = []
+    if turn.role == "model":
+        if turn.steps:
+            parts.append(f"{turn.steps} steps")
+        if turn.seconds and turn.token_ids:
+            parts.append(f"{len(turn.token_ids) / turn.seconds:.0f} tok/s wall")
+        if turn.stop_reason:
+            parts.append({"cancelled": "stopped", "length": "cut: out of room"}.get(turn.stop_reason, "ended"))
+        elif not turn.finished:
+            parts.append("unfinished")
+        if turn.seed is not None:
+            parts.append(f"seed {turn.seed}")
+    return Entry(turn.role, turn.text, thought=turn.thought, note=" · ".join(parts), finished=turn.finished)

@@ -1,0 +1,97 @@
+"""All keys, as they are set now, and all slash commands."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Final
+
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import VerticalScroll
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widget import Widget
+
+from dgtui.text import truncate
+from dgtui.tui import keymap
+from dgtui.tui.commands import SLASHES
+from dgtui.tui.key_names import shown
+from dgtui.tui.widgets.page import BLANK, MUTED, Block, Page, Paragraph
+
+_SECTIONS: Final = {
+    "Everywhere": ("app", "chat"),
+    "Prompt": ("prompt",),
+    "Transcript": ("transcript",),
+    "Canvas": ("steering",),
+    "Moving and selecting in the canvas": ("canvas",),
+    "Alternatives of a token": ("alternatives",),
+    "Stored conversations": ("sessions",),
+}
+"""Title → contexts of the keymap, in order. Contexts that are not named follow under their own names."""
+
+COLUMN: Final = 20
+"cells for keys"
+
+
+def blocks(keys: Mapping[str, str]) -> Iterator[Block]:
+    """The text of the help. `keys` is a keymap that `keymap.check` made."""
+    named = {context for contexts in _SECTIONS.values() for context in contexts}
+    sections = _SECTIONS | {name.capitalize(): (name,) for name in keymap.COMMANDS if name not in named}
+    for title, contexts in sections.items():
+        commands = [command for context in contexts for command in keymap.COMMANDS.get(context, ())]
+        yield from _section(
+            title, [("  ".join(map(shown, keymap.keys_of(command, keys))), command.help) for command in commands]
+        )
+    yield from _section(
+        "Commands, typed in the prompt",
+        [(f"/{slash.name} {slash.argument_hint}".rstrip(), slash.help) for slash in SLASHES],
+    )
+    yield Paragraph(Content.styled("Keys are changed in the settings; dgtui config says where they are.", MUTED))
+
+
+def _section(title: str, rows: Sequence[tuple[str, str]]) -> Iterator[Block]:
+    yield Paragraph(Content.styled(title, "bold $text-primary"))
+    for key, text in rows:
+        lead = Content.styled(f"  {truncate(key, COLUMN).ljust(COLUMN)} ", "$text-accent")
+        yield Paragraph(Content(text), lead, Content(" " * (COLUMN + 3)))
+    yield Paragraph(BLANK)
+
+
+class _Text(Widget):
+    DEFAULT_CSS = """
+    _Text { height: auto; }
+    """
+
+    def __init__(self, page: Page) -> None:
+        super().__init__()
+        self._page = page
+
+    def render(self) -> Page:
+        return self._page
+
+
+class Help(ModalScreen[None]):
+    """The help.
+
+    Args:
+        keys: A keymap that `keymap.check` made; None: the one of the app.
+    """
+
+    DEFAULT_CSS = """
+    Help { align: center middle; }
+    Help > VerticalScroll {
+        width: 90%; max-width: 96; height: 90%; border: round $accent; background: $surface; padding: 0 1;
+        scrollbar-size-vertical: 1;
+    }
+    """
+    BINDINGS: ClassVar[list[Any]] = [Binding("escape,f1,question_mark,q", "dismiss(None)", "close", key_display="esc")]
+
+    def __init__(self, keys: Mapping[str, str] | None = None) -> None:
+        super().__init__()
+        self._keys = keys
+
+    def compose(self) -> ComposeResult:
+        # Textual has no public way to ask what `App.set_keymap` was given
+        keys = self.app._keymap if self._keys is None else self._keys
+        with VerticalScroll() as scroll:
+            scroll.border_title = "keys and commands"
+            scroll.border_subtitle = "esc closes"
+            yield _Text(Page(blocks(keys)))

@@ -1,0 +1,258 @@
+"""Looks: a theme as data, what Textual makes of it, and how a token of the canvas is drawn in it.
+
+A theme has either colours of its own ("#rrggbb") or the terminal's ("blue", "default"), never both. Text attributes
+tell the states of a token as well as colours do: the ramp shows its entropy, the marks what the last step did to it.
+With colours of its own, "dim" is a colour too, faded as far as WCAG AA allows; the terminal's are left to the terminal.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from rich.style import Style
+
+from dgtui.diffusion.events import Flag
+from dgtui.tui.colour import contrast, faded, in_256, mix, on_ramp, readable
+
+if TYPE_CHECKING:
+    from textual.theme import Theme as TextualTheme
+
+COLORS: Final = (
+    "primary", "secondary", "warning", "error", "success", "accent", "foreground", "background", "surface", "panel",
+)  # fmt: skip
+"""Textual's names of the colours that a theme may give. Only primary is required."""
+
+ANSI: Final = (
+    "default", "black", "red", "green", "yellow", "blue", "magenta", "cyan", "white", "bright_black", "bright_red",
+    "bright_green", "bright_yellow", "bright_blue", "bright_magenta", "bright_cyan", "bright_white",
+)  # fmt: skip
+"""The terminal's own colours."""
+
+MARKS: Final[Mapping[str, str]] = MappingProxyType(
+    {"accepted": "bold", "renoised": "dim", "changed": "underline", "pinned": "reverse", "cursor": "reverse",
+     "selection": "underline italic"}
+)  # fmt: skip
+"""The marks there are, and how they are drawn where there are no colours at all."""
+
+_ANSI_MARKS: Final = {
+    # Not "reverse" for all: a cursor on a pinned token must be seen
+    "cursor": "black on yellow not bold not dim not reverse",
+    "selection": "black on cyan not bold not dim not reverse",
+}
+
+VARIABLES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "canvas-ground": "#13141f",
+        "canvas-border": "#42455a",
+        "canvas-border-focus": "#7aa2f7",
+        "canvas-muted": "#868ca5",
+        "canvas-settled": "#cdd5f5",
+        "canvas-undecided": "#f7819a",
+        "canvas-pinned": "#352f57",
+        "canvas-selection": "#203d5c",
+    }
+)
+"""Our variables, with defaults for an app that runs under one of Textual's own themes: what
+`App.get_theme_variable_defaults` has to return, as CSS that names an unknown variable does not parse."""
+
+_SETTLED: Final = 0.05
+_UNDECIDED: Final = 3.0
+_LEVELS: Final = 48
+
+
+def ramp_position(entropy: float) -> float:
+    """Nats → place on the ramp: 0 up to 0.05, 1 from 3 on; between them by the square root, as little counts most."""
+    if math.isnan(entropy):
+        return 1.0
+    return math.sqrt(min(1.0, max(0.0, (entropy - _SETTLED) / (_UNDECIDED - _SETTLED))))
+
+
+@dataclass(frozen=True)
+class Theme:
+    """A theme that has been checked: see `theme_file` for the file it comes from."""
+
+    name: str
+    dark: bool
+    """Light text on a dark ground. Of the terminal's colours: a guess."""
+    colors: Mapping[str, str]
+    """Some of `COLORS`, each "#rrggbb" or one of `ANSI`."""
+    ramp: tuple[str, ...]
+    """2 to 9 colours, from settled to undecided."""
+    marks: Mapping[str, str] = field(default_factory=dict)
+    """Some of `MARKS` → attributes and grounds, as rich parses them."""
+    ansi: bool = False
+    """The colours are the terminal's."""
+    source: Path | None = None
+    """The file."""
+    limited: bool = False
+    """All colours, mixtures too, are of the palette of 256."""
+
+    def look(self, *, color: bool = True) -> "Look":
+        """How tokens are drawn; without colour (NO_COLOR) by attributes alone."""
+        return Look(self, color=color)
+
+    def textual(self) -> "TextualTheme":
+        """The theme for `App.register_theme`, with every one of `VARIABLES`."""
+        from dgtui.tui.theme_css import textual_theme
+
+        return textual_theme(self)
+
+    @property
+    def ground(self) -> str:
+        """What the canvas is painted on."""
+        return self.palette["background"]
+
+    @property
+    def pinned(self) -> str:
+        """The ground of pinned tokens; the canvas's own where the mark has none."""
+        return self._ground_of("pinned")
+
+    @property
+    def selection(self) -> str:
+        """The ground of selected tokens; the canvas's own where the mark has none."""
+        return self._ground_of("selection")
+
+    @cached_property
+    def palette(self) -> Mapping[str, str]:
+        """All of `COLORS`: those that are not in the file follow from those that are."""
+        given = self.colors
+        primary = given["primary"]
+        accents = {"secondary": primary, "accent": given.get("secondary", primary)}
+        if self.ansi:
+            status = {"success": "green", "warning": "yellow", "error": "red"}
+            return dict.fromkeys(COLORS, "default") | accents | status | dict(given)
+        background = given.get("background", "#16161a" if self.dark else "#f7f5f0")
+        foreground = given.get("foreground", readable(self.ramp[0], [background]))
+        status = {"success": "#9ece6a", "warning": "#e0af68", "error": "#f7768e"}
+        return {
+            **accents,
+            **{name: readable(color, [background]) for name, color in status.items()},
+            "foreground": foreground,
+            "background": background,
+            "surface": mix(background, foreground, 0.04),
+            "panel": mix(background, foreground, 0.08),
+            **given,
+        }
+
+    @cached_property
+    def all_marks(self) -> Mapping[str, str]:
+        """All of `MARKS`: those that are not in the file are made from the colours."""
+        if self.ansi:
+            return {**MARKS, **_ANSI_MARKS, **self.marks}
+        colors = self.palette
+        pinned, selection = (mix(colors["background"], colors[name], 0.25) for name in ("accent", "primary"))
+        return {**MARKS, "pinned": f"on {pinned}", "selection": f"on {selection}", **self.marks}
+
+    def for_terminal(self, color_system: str | None) -> "Theme":
+        """The theme as a terminal can show it, which rich calls "truecolor", "256", or anything less.
+
+        Rounded to 256 colours by themselves, grounds and text would move towards each other; in 16 there is nothing to
+        round to, and the terminal's own are taken.
+        """
+        if self.ansi or color_system == "truecolor":
+            return self
+        if color_system != "256":
+            return replace(PLAIN, name=self.name, dark=self.dark)
+        ground = in_256(self.ground)
+        pinned = in_256(self.pinned, without=[ground])
+        selection = in_256(self.selection, without=[ground, pinned])
+        grounds = {"pinned": (self.pinned, pinned), "selection": (self.selection, selection)}
+        marks = {name: mark.replace(*grounds.get(name, ("", ""))) for name, mark in self.all_marks.items()}
+        colors = {name: in_256(color) for name, color in self.palette.items()}
+        return replace(self, colors=colors, marks=marks, limited=True)
+
+    def worst_contrast(self) -> float | None:
+        """The least contrast of a token's text, over the ramp, all marks and the selection.
+
+        None for the terminal's colours: only the terminal knows them.
+        """
+        if self.ansi:
+            return None
+        look = self.look()
+        flags = (0, Flag.ACCEPTED, Flag.RENOISED, Flag.CHANGED, Flag.PINNED)
+        styles = [look.at_level(level, flag) for level in range(_LEVELS + 1) for flag in flags]
+        return min(self._contrast(style) for token in styles for style in (token, token + look.selection))
+
+    def _contrast(self, style: Style) -> float:
+        color = style.color.name if style.color else self.palette["foreground"]
+        return contrast(color, style.bgcolor.name if style.bgcolor else self.ground)
+
+    def _ground_of(self, mark: str) -> str:
+        ground = Style.parse(self.all_marks[mark]).bgcolor
+        return self.ground if ground is None else ground.name
+
+
+class Look:
+    """How tokens are drawn in one theme. Styles are made once each; they paint no ground but where a mark has one."""
+
+    def __init__(self, theme: Theme, *, color: bool = True) -> None:
+        self.theme, self.color = theme, color
+        marks = theme.all_marks if color else MARKS
+        self._marks = {flag: Style.parse(marks[name]) for flag, name in _MARK_OF.items()}
+        self.cursor = Style.parse(marks["cursor"])
+        "to be put on top of a token's style"
+        self.selection = Style.parse(marks["selection"])
+        "to be put on top of a token's style"
+        if not color:
+            # A cursor on a pinned token, and in a selection
+            self.cursor += Style(bold=True, underline=True)
+        self._grounds = [] if theme.ansi or not color else [theme.ground, theme.selection, theme.pinned]
+        self._ramp = [self._ramp_color(level / _LEVELS) for level in range(_LEVELS + 1)]
+        self._styles: dict[tuple[int, int], Style] = {}
+
+    def style(self, entropy: float, flags: int, settled: bool = False) -> Style:
+        """The style of a token.
+
+        Args:
+            entropy: Nats.
+            flags: Combination of `events.Flag`. Pinned hides what the step did to the token.
+            settled: Accepted in this step and the one before: no longer drawn as accepted.
+        """
+        return self.at_level(round(ramp_position(entropy) * _LEVELS), flags & ~Flag.ACCEPTED if settled else flags)
+
+    def at_level(self, level: int, flags: int) -> Style:
+        """The style of a token on one of the ramp's levels, 0 … 48."""
+        found = self._styles.get((level, flags))
+        if found is None:
+            found = self._styles[level, flags] = self._make(level, flags)
+        return found
+
+    def ramp(self, entropy: float) -> str:
+        """The colour of an entropy, as rich names it: for the bars of the timeline."""
+        return self._ramp[round(ramp_position(entropy) * _LEVELS)]
+
+    def _ramp_color(self, position: float) -> str:
+        if not self.color:
+            return "default"
+        stops = self.theme.ramp
+        if self.theme.ansi:
+            return stops[round(position * (len(stops) - 1))]
+        return self._shown(on_ramp(stops, position))
+
+    def _shown(self, color: str) -> str:
+        """The colour, or the nearest that is as readable of those that the terminal has."""
+        return in_256(color, self._grounds) if self.theme.limited else color
+
+    def _make(self, level: int, flags: int) -> Style:
+        style = Style(color=self._ramp[level]) if self.color else Style()
+        for flag in (Flag.PINNED,) if flags & Flag.PINNED else (Flag.ACCEPTED, Flag.RENOISED, Flag.CHANGED):
+            if flags & flag:
+                style += self._marks[flag]
+        if style.dim and self._grounds and style.color:
+            # Textual fades dim text by a fixed share, whatever is left of its contrast
+            ground = style.bgcolor.name if style.bgcolor else self.theme.ground
+            dimmed = faded(style.color.name, ground, [*self._grounds, ground])
+            style += Style(color=self._shown(dimmed), dim=False)
+        return style
+
+
+_MARK_OF: Final = {
+    Flag.PINNED: "pinned", Flag.ACCEPTED: "accepted", Flag.RENOISED: "renoised", Flag.CHANGED: "changed",
+}  # fmt: skip
+
+PLAIN: Final = Theme("plain", True, {"primary": "cyan"}, ("default", "cyan", "magenta", "red"), ansi=True)
+"""The terminal's colours and nothing else: for want of a theme, and for terminals of 16 colours."""

@@ -1,0 +1,140 @@
+"""A turn as one widget: a reply as Markdown or as it was written, what is long or thought folded away.
+
+Any text at all may come in; it is laid out once for a width, and drawn from that until it changes.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from textual import events
+from textual.content import Content
+from textual.selection import Selection
+from textual.widget import Widget
+
+from dgtui.tui.widgets.markdown import markdown_blocks, plain_blocks
+from dgtui.tui.widgets.page import BLANK, MUTED, Block, Page, Paragraph, copied
+
+MOST_LINES = 40
+MOST_CHARACTERS = 4_000
+"a message of the person that is longer is folded"
+_HANG = Content(" " * 7)
+_NAMES = {"user": ("You", "bold $text-accent"), "model": ("Model", "bold $text-primary"), "system": ("System", "bold")}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A turn, or a notice of the program between turns. Any text at all."""
+
+    role: Literal["user", "model", "system", "notice"]
+    text: str
+    thought: str = ""
+    note: str = ""
+    "one line below, about how it came to be"
+    finished: bool = True
+
+
+class EntryView(Widget):
+    """A turn as it is shown."""
+
+    DEFAULT_CSS = """
+    EntryView { height: auto; margin: 0 0 1 0; padding: 0 0 0 1; border-left: blank; }
+    """
+
+    def __init__(self, entry: Entry) -> None:
+        super().__init__()
+        self._entry = entry
+        self._raw = False
+        self._unfolded = False
+        self._page: tuple[bool, Page] | None = None
+        self._fold_at: int | None = None
+
+    @property
+    def entry(self) -> Entry:
+        """What is shown."""
+        return self._entry
+
+    @entry.setter
+    def entry(self, entry: Entry) -> None:
+        if entry != self._entry:
+            self._entry = entry
+            self._redraw()
+
+    @property
+    def foldable(self) -> bool:
+        """There is something that folds away."""
+        return bool(self._entry.thought.strip()) or self._is_long
+
+    def toggle_raw(self) -> None:
+        """Shows the text as it was written, or rendered again."""
+        self._raw = not self._raw
+        self._redraw()
+
+    def toggle_fold(self) -> None:
+        """Unfolds the thought, or the rest of a long message; or folds it."""
+        self._unfolded = not self._unfolded
+        self._redraw()
+
+    def render(self) -> Page:
+        ansi = bool(self.app.native_ansi_color)
+        if self._page is None or self._page[0] != ansi:
+            self._page = ansi, Page(self._blocks(ansi))
+        return self._page[1]
+
+    def get_selection(self, selection: Selection) -> tuple[str, str] | None:
+        return copied(self.render(), selection), "\n"
+
+    def on_click(self, event: events.Click) -> None:
+        place = event.get_content_offset(self)
+        if place is None or not self.foldable:
+            return
+        if self.render().block_at(place.y, self.content_size.width) == self._fold_at:
+            self.toggle_fold()
+
+    def _redraw(self) -> None:
+        self._page = None
+        self.refresh(layout=True)
+
+    @property
+    def _is_long(self) -> bool:
+        entry = self._entry
+        return entry.role == "user" and (len(entry.text) > MOST_CHARACTERS or entry.text.count("\n") >= MOST_LINES)
+
+    def _blocks(self, ansi: bool) -> list[Block]:
+        entry = self._entry
+        if entry.role == "notice":
+            return plain_blocks(entry.text, Content.styled("     — ", MUTED), _HANG, MUTED)
+        name, style = _NAMES[entry.role]
+        blocks: list[Block] = []
+
+        def lead() -> Content:
+            return _HANG if blocks else Content.styled(name.ljust(len(_HANG)), style)
+
+        if entry.thought.strip():
+            self._fold_at = 0
+            words = len(entry.thought.split())
+            blocks.append(self._fold(f"thought · {words:,} word{'s' if words != 1 else ''}", lead()))
+            if self._unfolded:
+                bar = _HANG + Content.styled("│ ", MUTED)
+                blocks += [*plain_blocks(entry.thought.strip(), bar, bar, MUTED), Paragraph(BLANK, _HANG, _HANG)]
+        if entry.role == "model" and not self._raw:
+            blocks += markdown_blocks(entry.text, lead(), _HANG, ansi=ansi) if entry.text.strip() else []
+        else:
+            text = entry.text if self._unfolded or not self._is_long else _beginning(entry.text)
+            blocks += plain_blocks(text, lead(), _HANG)
+            if self._is_long:
+                self._fold_at = len(blocks)
+                left = len(entry.text.splitlines()) - len(text.splitlines())
+                rest = f"{left:,} more lines" if left > 0 else f"{len(entry.text) - len(text):,} more characters"
+                blocks.append(self._fold("all of it" if self._unfolded else rest, _HANG))
+        if not entry.finished and entry.role == "model":
+            blocks.append(Paragraph(Content.styled("…", MUTED), lead(), _HANG))
+        if entry.note:
+            blocks += plain_blocks(entry.note.replace("\n", " "), lead(), _HANG, MUTED)
+        return blocks or [Paragraph(BLANK, lead(), _HANG)]
+
+    def _fold(self, text: str, lead: Content) -> Paragraph:
+        return Paragraph(Content.styled(f"{'▾' if self._unfolded else '▸'} {text}", MUTED), lead, _HANG)
+
+
+def _beginning(text: str) -> str:
+    return "\n".join(text[: MOST_CHARACTERS // 2].split("\n")[: MOST_LINES // 2])

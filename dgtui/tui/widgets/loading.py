@@ -1,0 +1,133 @@
+"""How far the load of a model is: what is done and for how long; where bytes are known a bar, the rate, what is left.
+A load that failed says why until the next one starts.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from textual.content import Content
+from textual.timer import Timer
+from textual.widget import Widget
+
+from dgtui.text import cell_width, sanitize, truncate
+from dgtui.tui.widgets.page import MUTED
+
+TICK: Final = 0.2
+"seconds between repaints while nothing is reported"
+WINDOW: Final = 4.0
+"seconds that the rate is measured over"
+LEAST: Final = 0.5
+"seconds of reports before a rate is told"
+LONGEST_BAR: Final = 36
+
+
+class Loading(Widget):
+    """One or two lines, or none while nothing loads. `clock` counts seconds."""
+
+    DEFAULT_CSS = """
+    Loading { display: none; height: auto; padding: 0 1; }
+    """
+
+    def __init__(
+        self, *, clock: Callable[[], float] = time.monotonic, id: str | None = None, classes: str | None = None
+    ) -> None:
+        super().__init__(id=id, classes=classes)
+        self._clock = clock
+        self._model = ""
+        self._what = ""
+        self._done = self._total = 0
+        self._since = 0.0
+        self._reports: deque[tuple[float, int]] = deque()
+        self._error: tuple[str, str] | None = None
+        self._ticker: Timer | None = None
+
+    def on_mount(self) -> None:
+        self._ticker = self.set_interval(TICK, self.refresh, pause=not self.display)
+
+    def start(self, name: str) -> None:
+        """A load begins."""
+        self._model, self._error = name, None
+        self._since = self._clock()
+        self.progress("starting", 0, 0)
+        self._show(True)
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """How far it is, in bytes; `total` 0: nobody knows."""
+        now = self._clock()
+        if what != self._what or done < self._done:
+            self._reports.clear()
+        second_line = bool(self._total)
+        self._what, self._done, self._total = what, done, max(0, total)
+        self._reports.append((now, done))
+        while len(self._reports) > 2 and self._reports[1][0] < now - WINDOW:
+            self._reports.popleft()
+        self.refresh(layout=second_line != bool(self._total))
+
+    def fail(self, message: str, hint: str = "") -> None:
+        """It failed: message and hint stay."""
+        self._error = message, hint
+        self._show(True)
+
+    def finish(self) -> None:
+        """The model is there."""
+        self._error = None
+        self._show(False)
+
+    def _show(self, shown: bool) -> None:
+        self.display = shown
+        if self._ticker is not None:
+            (self._ticker.resume if shown and self._error is None else self._ticker.pause)()
+        self.refresh(layout=True)
+
+    def render(self) -> Content:
+        name, what = (sanitize(text, newlines=False, tabs="replace") for text in (self._model, self._what))
+        width = self.content_size.width or self.app.size.width - 2
+        if self._error is not None:
+            message, hint = (sanitize(text, tabs="expand") for text in self._error)
+            failed = Content.assemble((f"✗ {truncate(name, width // 2)} was not loaded: ", "bold $text-error"), message)
+            return failed + Content.styled(f"\n{hint}", MUTED) if hint else failed
+        state, elapsed = f"   {truncate(what, width // 2)}", f" · {_seconds(self._clock() - self._since)}"
+        name = truncate(name, max(8, width - len("Loading ") - cell_width(state) - len(elapsed)))
+        first = Content.assemble("Loading ", (name, "bold"), state, (elapsed, MUTED))
+        first = first.truncate(width, ellipsis=True)
+        return first + "\n" + self._bar(width) if self._total else first
+
+    def _bar(self, width: int) -> Content:
+        share = min(1.0, self._done / self._total)
+        amount = _amount(self._done, self._total)
+        rate = self._rate()
+        parts = [amount]
+        if rate and self._done < self._total:
+            parts += [f"{_size(rate)}/s", f"{_seconds((self._total - self._done) / rate, whole=True)} left"]
+        while len(parts) > 1 and len(" · ".join(parts)) + 12 > width:
+            parts.pop(-2 if len(parts) > 2 else -1)
+        text = "  " + " · ".join(parts)
+        cells = max(0, min(LONGEST_BAR, width - len(text)))
+        full = int(share * cells)
+        return Content.assemble(("▓" * full, "$primary"), ("░" * (cells - full), "$foreground-muted"), text)
+
+    def _rate(self) -> float | None:
+        """Bytes a second, lately; None where too little was reported."""
+        if len(self._reports) < 2:
+            return None
+        (first, before), (_, now) = self._reports[0], self._reports[-1]
+        seconds = self._clock() - first
+        return (now - before) / seconds if seconds >= LEAST and now > before else None
+
+
+def _size(size: float) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+
+
+def _amount(done: int, total: int) -> str:
+    if total >= 1e9:
+        return f"{done / 1e9:.1f} of {total / 1e9:.1f} GB"
+    return f"{done / 1e6:.0f} of {total / 1e6:.0f} MB" if total >= 1e6 else f"{done / 1e3:.0f} of {total / 1e3:.0f} kB"
+
+
+def _seconds(seconds: float, *, whole: bool = False) -> str:
+    if seconds >= 90:
+        return f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
+    return f"{seconds:.0f} s" if whole or seconds >= 10 else f"{seconds:.1f} s"

@@ -1,0 +1,192 @@
+"""Markdown as the blocks of a page. Replies may hold anything: the result is sanitised, has no links that act, fetches
+nothing, and what Markdown would swallow (HTML, the address behind a link) is shown as it was written.
+
+A line break of the reply stays one: verse and boards of figures are not run together.
+"""
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import TYPE_CHECKING
+
+from textual.content import Content, Span
+
+from dgtui.text import sanitize
+from dgtui.tui.widgets.page import BLANK, MUTED, Block, Code, Paragraph, Rule, Table
+
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
+    from markdown_it.tree import SyntaxTreeNode
+
+LONGEST = 60_000
+"characters of Markdown; what is longer is shown as plain text"
+MOST_BRACKETS = 1_000
+"opening brackets of Markdown: the parser's time grows with their square"
+DEEPEST = 60
+"levels of quotes and lists in each other; the parser drops what is deeper"
+LONGEST_HIGHLIGHTED = 20_000
+"characters of code that are coloured"
+LONGEST_ADDRESS = 200
+
+_STYLES = {
+    "em": "italic",
+    "strong": "bold",
+    "s": "strike",
+    "code_inline": "$text-warning on $panel",
+    "link": "underline",
+    "h1": "bold underline $text-primary",
+    "heading": "bold $text-primary",
+    "mark": "$text-primary",
+}
+
+
+def plain_blocks(text: str, lead: Content = BLANK, hang: Content = BLANK, style: str = "") -> list[Block]:
+    """Text as it is, a block a line."""
+    lines = sanitize(text, tabs="expand").split("\n")
+    return [
+        Paragraph(Content.styled(line, style) if style else Content(line), hang if number else lead, hang)
+        for number, line in enumerate(lines)
+    ]
+
+
+def markdown_blocks(source: str, lead: Content = BLANK, hang: Content = BLANK, *, ansi: bool = False) -> list[Block]:
+    """Markdown as blocks, with `lead` before the first row and `hang` before the others.
+
+    Args:
+        source: Any text at all.
+        ansi: Colour code for a terminal's own sixteen colours.
+    """
+    if len(source) > LONGEST or source.count("[") > MOST_BRACKETS:
+        return plain_blocks(source, lead, hang)
+    from markdown_it.tree import SyntaxTreeNode
+
+    tokens = _parser().parse(source)
+    if any(token.level >= DEEPEST - 1 for token in tokens):
+        return plain_blocks(source, lead, hang)
+    builder = _Builder(ansi)
+    builder.siblings(SyntaxTreeNode(tokens).children, lead, hang, tight=False)
+    return builder.blocks or [Paragraph(BLANK, lead, hang)]
+
+
+@cache
+def _parser() -> "MarkdownIt":
+    from markdown_it import MarkdownIt
+
+    parser = MarkdownIt("commonmark", {"html": False, "maxNesting": DEEPEST}).enable(["table", "strikethrough"])
+    return parser.disable(["html_block", "html_inline"])
+
+
+class _Builder:
+    def __init__(self, ansi: bool) -> None:
+        self.blocks: list[Block] = []
+        self._ansi = ansi
+
+    def siblings(self, nodes: Iterable["SyntaxTreeNode"], lead: Content, hang: Content, *, tight: bool) -> None:
+        for number, node in enumerate(nodes):
+            if number and not tight:
+                self.blocks.append(Paragraph(BLANK, hang, hang))
+            self._node(node, hang if number else lead, hang)
+
+    def _node(self, node: "SyntaxTreeNode", lead: Content, hang: Content) -> None:
+        match node.type:
+            case "paragraph" | "heading":
+                style = "" if node.type == "paragraph" else _STYLES["h1" if node.tag == "h1" else "heading"]
+                for number, line in enumerate(_inline(node)):
+                    styled = line.stylize_before(style) if style else line
+                    self.blocks.append(Paragraph(styled, hang if number else lead, hang))
+            case "bullet_list" | "ordered_list":
+                self._list(node, lead, hang)
+            case "blockquote":
+                bar = Content.styled("▎ ", _STYLES["mark"])
+                self.siblings(node.children, lead + bar, hang + bar, tight=False)
+            case "hr":
+                self.blocks.append(Rule(lead))
+            case "fence" | "code_block":
+                self.blocks.append(Code(self._code(node), lead, hang))
+            case "table":
+                self._table(node, lead, hang)
+            case _:
+                self.blocks += plain_blocks(node.content.rstrip("\n"), lead, hang)
+
+    def _list(self, node: "SyntaxTreeNode", lead: Content, hang: Content) -> None:
+        items = node.children
+        tight = all(child.hidden for item in items for child in item.children if child.type == "paragraph")
+        numbers: list[int] = []
+        for item in items if node.type == "ordered_list" else ():
+            written = int(item.info)
+            numbers.append(written if not numbers or written > numbers[-1] else numbers[-1] + 1)
+        widest = max((len(f"{number}. ") for number in numbers), default=0)
+        for number, item in enumerate(items):
+            if number and not tight:
+                self.blocks.append(Paragraph(BLANK, hang, hang))
+            text = f"{numbers[number]}. ".rjust(widest) if numbers else "• "
+            before = (hang if number else lead) + Content.styled(text, _STYLES["mark"])
+            if item.children:
+                self.siblings(item.children, before, hang + " " * len(text), tight=tight)
+            else:
+                self.blocks.append(Paragraph(BLANK, before, hang))
+
+    def _table(self, node: "SyntaxTreeNode", lead: Content, hang: Content) -> None:
+        rows = [row for part in node.children for row in part.children]
+        cells = [[Content(" ").join(_inline(cell)) for cell in row.children] for row in rows]
+        cells[0] = [cell.stylize_before("bold") for cell in cells[0]]
+        right = ["right" in str(cell.attrs.get("style", "")) for cell in rows[0].children]
+        self.blocks.append(Table(cells, right, lead, hang))
+
+    def _code(self, node: "SyntaxTreeNode") -> Sequence[Content]:
+        code = sanitize(node.content.rstrip("\n"), tabs="expand", tab_size=4)
+        language = node.info.split(maxsplit=1)[0] if node.info.strip() else ""
+        if not language or len(code) > LONGEST_HIGHLIGHTED:
+            return [Content(line) for line in code.split("\n")]
+        from textual.highlight import ANSIDarkHighlightTheme, HighlightTheme, highlight
+
+        theme = ANSIDarkHighlightTheme if self._ansi else HighlightTheme
+        return highlight(code, language=language, theme=theme).split("\n", allow_blank=True)
+
+
+def _inline(node: "SyntaxTreeNode") -> list[Content]:
+    """The logical lines of a node's inline text."""
+    texts: list[str] = []
+    spans: list[Span] = []
+    length = 0
+
+    def add(text: str, style: str = "") -> None:
+        nonlocal length
+        texts.append(text)
+        if style and text:
+            spans.append(Span(length, length + len(text), style))
+        length += len(text)
+
+    def walk(nodes: Iterable["SyntaxTreeNode"]) -> None:
+        for child in nodes:
+            start = length
+            match child.type:
+                case "softbreak" | "hardbreak":
+                    add("\n")
+                case "image":
+                    add("image: ", MUTED)
+                    add(_one_line(child.content))
+                    add(f" ({_address(child, 'src')})", MUTED)
+                case "link":
+                    walk(child.children)
+                    shown = "".join(texts)[start:]
+                    address = _address(child, "href")
+                    if address and address.removeprefix("mailto:") != shown:
+                        add(f" ({address})", MUTED)
+                case _ if child.children:
+                    walk(child.children)
+                case _:
+                    add(_one_line(child.content))
+            if (style := _STYLES.get(child.type)) and length > start:
+                spans.append(Span(start, length, style))
+
+    walk(node.children)
+    return Content("".join(texts), spans).split("\n", allow_blank=True)
+
+
+def _one_line(text: str) -> str:
+    return sanitize(text, newlines=False).replace("\t", " ")
+
+
+def _address(node: "SyntaxTreeNode", attribute: str) -> str:
+    address = _one_line(str(node.attrs.get(attribute, "")))
+    return address if len(address) <= LONGEST_ADDRESS else address[:LONGEST_ADDRESS] + "…"

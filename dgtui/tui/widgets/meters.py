@@ -1,0 +1,168 @@
+"""Honest meters: what a run's log says about its speed, and the two lines that show it.
+
+Every number carries its own label, so that none poses as another. Seconds are the log's own, by the wall clock and with
+pauses in them. Only what the run itself wrote counts: not the blocks it was given, nor the places held from its start.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from dgtui.diffusion.events import BlockFinished, BlockStarted, Finished, Flag, Frame, Ids
+from dgtui.diffusion.log import RunLog
+from dgtui.text import cell_width, sanitize, truncate
+from dgtui.tui.widgets.canvas_view import View
+
+Mask = npt.NDArray[np.bool_]
+
+_ENDS = {"eos": "end of reply", "length": "out of room", "cancelled": "stopped"}
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """What is known of a run so far; None where nothing can be said yet."""
+
+    tokens: int
+    "written, up to the reply's end; of a block that is not finished, those accepted in its newest step"
+    tokens_per_second: float | None
+    "`tokens` over wall-clock seconds since the run's start"
+    tokens_per_step: float | None
+    "`tokens` over denoising steps"
+    ms_per_step: float | None
+    "mean duration of the denoising steps"
+    first_frame_s: float | None
+    "from the run's start to its first frame"
+    memory: str
+    "as `memory` puts it"
+    reason: str
+    "why the run ended (`StopReason`), empty while it goes on"
+    seed: int
+    proposal: str = ""
+    "which one is shown"
+
+
+def measure(
+    log: RunLog,
+    *,
+    now: float | None,
+    stop_ids: frozenset[int],
+    candidate: int = 0,
+    memory: str = "",
+    proposal: str = "",
+) -> Measures:
+    """Measures a run, finished or not.
+
+    Args:
+        log: Its log, which may grow meanwhile.
+        now: Seconds since the run's start, for one that goes on; None: when the newest event came.
+        stop_ids: The ids that end a reply.
+        candidate: Which of the canvases that are refined together.
+        memory: Passed through, as is `proposal`.
+    """
+    count = _Count(log, stop_ids, candidate)
+    wall = count.seconds if count.reason or now is None else now
+    return Measures(
+        tokens=count.tokens,
+        tokens_per_second=count.tokens / wall if count.frames and wall > 0 else None,
+        tokens_per_step=count.tokens / count.frames if count.frames else None,
+        ms_per_step=1000 * count.stepping / count.frames if count.frames else None,
+        first_frame_s=count.first,
+        memory=memory,
+        reason=count.reason,
+        seed=log.job.seed,
+        proposal=proposal,
+    )
+
+
+class _Count:
+    """One pass over a log."""
+
+    def __init__(self, log: RunLog, stop_ids: frozenset[int], candidate: int) -> None:
+        self.tokens = self.frames = 0
+        self.seconds = self.stepping = 0.0
+        self.first: float | None = None
+        self.reason = ""
+        self._stop_ids = list(stop_ids)
+        self._room = log.job.max_tokens - sum(map(len, log.job.blocks))
+        if any(i in stop_ids for block in log.job.blocks for i in block):
+            self._room = 0
+        newest: Frame | None = None
+        free: Mask = np.empty(0, np.bool_)
+        step_began = 0.0
+        for index in range(len(log)):
+            event = log[index]
+            if isinstance(event, BlockStarted):
+                self.seconds = event.seconds
+                step_began, free, newest = event.seconds, ~event.pinned[candidate], None
+            elif isinstance(event, Frame):
+                self.seconds = event.seconds
+                if event.candidate == candidate:
+                    if self.first is None:
+                        self.first = event.seconds
+                    self.frames += 1
+                    self.stepping += event.seconds - step_began
+                    step_began, newest = event.seconds, event
+            elif isinstance(event, BlockFinished):
+                self.seconds = event.seconds
+                if event.candidate == candidate:
+                    self._write(event.ids, free)
+                    newest = None
+            elif isinstance(event, Finished):
+                self.seconds, self.reason = event.seconds, str(event.reason)
+        if newest is not None:
+            self._write(newest.ids, free, (newest.flags & (Flag.ACCEPTED | Flag.PINNED)).astype(np.bool_))
+
+    def _write(self, ids: Ids, free: Mask, certain: Mask | None = None) -> None:
+        """Counts the free places of a block up to the reply's end, as far as both are `certain` (None: all are)."""
+        stop = np.isin(ids, self._stop_ids)
+        if certain is not None:
+            stop, free = stop & certain, free & certain
+        stops = np.flatnonzero(stop)
+        end = int(stops[0]) if len(stops) else len(ids)
+        self.tokens += int(free[: max(0, min(end, self._room))].sum())
+        self._room = 0 if len(stops) else self._room - len(ids)
+
+
+def memory(size: int, kind: str) -> str:
+    """Bytes in powers of ten, and of what: "15.4 GB GPU". Empty for 0, which is what an unknown size is."""
+    if size <= 0:
+        return ""
+    amount = f"{size / 1e9:.1f} GB" if size >= 950_000_000 else f"{size / 1e6:.0f} MB"
+    return f"{amount} {kind}"
+
+
+def status(frame: Frame, view: View, seed: int) -> str:
+    """`block 2 · step 9/48 · 61% settled · mean entropy 0.41 · t 0.71 · seed 4711`, of all places of the canvas."""
+    settled = int(100 * view.settled.mean()) if len(view.settled) else 0  # not rounded: 100% are all of them
+    return (
+        f"block {frame.block + 1} · step {frame.step}/{frame.max_steps} · {settled}% settled · "
+        f"mean entropy {frame.mean_entropy:.2f} · t {frame.temperature:.2f} · seed {seed}"
+    )
+
+
+def line(measures: Measures, width: int) -> str:
+    """The meters in one line of at most `width` cells; what matters least is left out first, where room is short."""
+    of = measures
+    parts = [  # importance, text
+        (2, "" if of.tokens_per_second is None else f"{_number(of.tokens_per_second)} tok/s wall"),
+        (3, "" if of.tokens_per_step is None else f"{_number(of.tokens_per_step)} tok/step"),
+        (4, "" if of.ms_per_step is None else f"{_number(of.ms_per_step)} ms/step"),
+        (6, "" if of.first_frame_s is None else f"first frame {of.first_frame_s:.2f} s"),
+        (7, of.memory),
+        (8, f"{of.tokens:,} tokens" if of.tokens else ""),
+        (5, of.proposal),
+        (1, _ENDS.get(of.reason, of.reason)),
+    ]
+    shown = [(rank, sanitize(text, newlines=False, tabs="replace")) for rank, text in parts if text]
+    while len(shown) > 1 and cell_width(_joined(shown)) > width:
+        shown.remove(max(shown))
+    return truncate(_joined(shown), width)
+
+
+def _joined(parts: list[tuple[int, str]]) -> str:
+    return " · ".join(text for _, text in parts)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 99.95 else f"{value:.1f}"

@@ -1,0 +1,96 @@
+"""Where the tokens of a laid-out canvas lie, and how a cursor goes from one to the next. No widget, no colours."""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
+
+from rich.cells import cell_len
+
+from dgtui.layout import Line
+
+
+class Places:
+    """The tokens in their lines. A place is a token's index; rows and columns are cells of the page, from 0.
+
+    Only places with text are gone to, and only of those may be asked where they are. Nothing is worked out before it is
+    asked for: most frames are looked at and not walked through.
+    """
+
+    def __init__(self, tokens: Sequence[str], lines: Sequence[Line]) -> None:
+        self.tokens, self.lines = tokens, lines
+
+    def __bool__(self) -> bool:
+        return bool(self.lines)
+
+    def near(self, place: int) -> int:
+        """The place itself if it has text, else the nearest before it that has, else the nearest after it."""
+        last = min(place, len(self.tokens) - 1)
+        return self._first(range(last, -1, -1), self._first(range(last + 1, len(self.tokens)), 0))
+
+    def rows(self, place: int) -> tuple[int, int]:
+        """The first and the last row the token is on."""
+        first = bisect_left(self.lines, place, key=lambda line: line[-1].token)
+        return first, bisect_right(self.lines, place, lo=first, key=lambda line: line[0].token) - 1
+
+    def home(self, place: int) -> tuple[int, int]:
+        """Row and column where the token's text begins, blanks in front of it aside."""
+        first, last = self.rows(place)
+        found: tuple[int, int] | None = None
+        for row in range(first, last + 1):
+            run = next(run for run in self.lines[row] if run.token == place)
+            ink = run.text.lstrip(" ")
+            if ink:
+                return row, run.column + len(run.text) - len(ink)
+            found = found or (row, run.column)
+        assert found is not None, "a token without text is nowhere"
+        return found
+
+    def at(self, row: int, column: int) -> int:
+        """The place under a cell; right of a line the last one on it, above or below all lines on the nearest."""
+        line = self.lines[max(0, min(row, len(self.lines) - 1))]
+        return next((run.token for run in line if column < run.column + run.cells), line[-1].token)
+
+    def left(self, place: int) -> int:
+        """The place before."""
+        return self._first(range(place - 1, -1, -1), place)
+
+    def right(self, place: int) -> int:
+        """The place after."""
+        return self._first(range(place + 1, len(self.tokens)), place)
+
+    def vertical(self, place: int, by: int, column: int) -> int:
+        """One row up (`by` -1) or down (1), or some rows, and at this column there."""
+        first, last = self.rows(place)
+        if by == 1:
+            return self.at(last + 1, column) if last + 1 < len(self.lines) else place
+        if by == -1:
+            return self.at(first - 1, column) if first else place
+        return self.at(self.home(place)[0] + by, column)
+
+    def line_start(self, place: int) -> int:
+        """The first place that begins on the row of this one."""
+        row = self.home(place)[0]
+        return next(run.token for run in self.lines[row] if self.home(run.token)[0] == row)
+
+    def line_end(self, place: int) -> int:
+        """The last place on the row of this one."""
+        return self.lines[self.home(place)[0]][-1].token
+
+    def word_left(self, place: int) -> int:
+        """The beginning of the word, or of the word before."""
+        before = range(place - 1, -1, -1)
+        return next((p for p in before if self._begins_word(p)), self.near(0))
+
+    def word_right(self, place: int) -> int:
+        """The beginning of the word after."""
+        after = range(place + 1, len(self.tokens))
+        return next((p for p in after if self._begins_word(p)), self.near(len(self.tokens)))
+
+    def _begins_word(self, place: int) -> bool:
+        text = self.tokens[place]
+        if not text.strip():
+            return False
+        before = self.left(place)
+        return before == place or text[0].isspace() or self.tokens[before][-1].isspace() or cell_len(text[0]) > 1
+
+    def _first(self, places: Iterable[int], default: int) -> int:
+        return next((place for place in places if self.tokens[place]), default)

@@ -1,0 +1,223 @@
+"""Where messages are typed: several lines, a history, completion of slash commands, safe against what is pasted.
+
+Enter sends and Ctrl+J breaks the line; a paste never sends. What is typed can be sent at any time: whoever handles
+`Sent` and cannot take it hands the text back with `load_text`.
+"""
+
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+from rich.text import Text
+from textual import events
+from textual.actions import SkipAction
+from textual.geometry import Size
+from textual.message import Message
+from textual.widget import Widget
+from textual.widgets import TextArea
+
+from dgtui.text import sanitize
+from dgtui.tui import keymap
+from dgtui.tui.widgets.completion import Arguments, Completions, Suggestion, suggestions
+from dgtui.tui.widgets.pastes import Pastes, clean
+
+PLACEHOLDER = "Write a message, or / for commands"
+
+
+class Prompt(TextArea):
+    """A text area of one to six lines."""
+
+    DEFAULT_CSS = """
+    Prompt {
+        height: auto; min-height: 1; max-height: 6; border: none; border-left: outer $foreground 30%;
+        padding: 0 0 0 1; background: $surface; scrollbar-size-vertical: 1;
+        &:focus { border: none; border-left: outer $accent; }
+        & .text-area--cursor-line { background: $surface; }
+        & .text-area--placeholder { color: $foreground-muted; }
+    }
+    """
+    BINDINGS: ClassVar[list[Any]] = keymap.bindings("prompt")
+
+    class Sent(Message):
+        """Enter was pressed on a text that is not blank."""
+
+        def __init__(self, prompt: "Prompt", text: str) -> None:
+            super().__init__()
+            self.prompt = prompt
+            self.text = text
+
+        @property
+        def control(self) -> "Prompt":
+            return self.prompt
+
+    def __init__(
+        self,
+        past: Iterable[str] = (),
+        *,
+        arguments: Arguments | None = None,
+        placeholder: str = PLACEHOLDER,
+        id: str | None = None,
+        classes: str | None = None,
+    ) -> None:
+        self._pastes = Pastes()
+        self._completions = Completions(self._take)
+        self._dismissed = ""
+        "the text that completion was closed at"
+        self._past: list[str] = []
+        self._at = 0
+        "in the past; its length: the draft"
+        self._drafts: dict[int, str] = {}
+        super().__init__(id=id, classes=classes, placeholder=placeholder, highlight_cursor_line=False)
+        self.match_cursor_bracket = False
+        self.arguments = arguments
+        "what the arguments of commands are completed from"
+        self.past = past
+
+    @property
+    def past(self) -> Iterable[str]:
+        """What Up recalls, the oldest first."""
+        return tuple(self._past)
+
+    @past.setter
+    def past(self, texts: Iterable[str]) -> None:
+        self._past = [text for text in texts if text.strip()]
+        self._at = len(self._past)
+        self._drafts.clear()
+
+    @property
+    def message(self) -> str:
+        """The text with everything that was pasted."""
+        return self._pastes.expand(self.text)
+
+    def load_text(self, text: str) -> None:
+        super().load_text(self._pastes.fold(clean(text)))
+        self.move_cursor(self.document.end)
+
+    # -- keys -------------------------------------------------------------------------------------------------------
+
+    def action_send(self) -> None:
+        """Sends the text, or takes what completion offers."""
+        marked = self._completions.marked
+        if marked is not None and (not marked.whole or self._completions.moved):
+            self._take(marked)
+            if not marked.whole:
+                return
+        text = self.message
+        if not text.strip():
+            return
+        if not self._past or self._past[-1] != text:
+            self._past.append(text)
+        self._at = len(self._past)
+        self._drafts.clear()
+        super().load_text("")
+        self._offer()
+        self.post_message(self.Sent(self, text))
+
+    def action_newline(self) -> None:
+        """Breaks the line."""
+        self._insert("\n")
+
+    def action_complete(self) -> None:
+        """Takes the marked completion."""
+        if (marked := self._completions.marked) is None:
+            raise SkipAction()
+        self._take(marked)
+
+    def action_close(self) -> None:
+        """Closes the list of completions."""
+        if self._completions.marked is None:
+            raise SkipAction()
+        self._dismissed = self.text
+        self._offer()
+
+    def action_older(self) -> None:
+        """Up: in the list, in the text, or to the message before."""
+        if self._completions.marked is not None:
+            self._completions.move(-1)
+        elif not self.navigator.is_first_wrapped_line(self.cursor_location) or not self._at:
+            self.action_cursor_up()
+        else:
+            self._recall(self._at - 1)
+            self.move_cursor((0, len(self.document[0])))
+
+    def action_newer(self) -> None:
+        """Down: in the list, in the text, or to the message after, and to what was being typed."""
+        if self._completions.marked is not None:
+            self._completions.move(1)
+        elif not self.navigator.is_last_wrapped_line(self.cursor_location) or self._at == len(self._past):
+            self.action_cursor_down()
+        else:
+            self._recall(self._at + 1)
+
+    def action_paste(self) -> None:
+        self._insert(self._pastes.fold(clean(self.app.clipboard)))
+
+    def action_delete_left(self) -> None:
+        row, column = self.cursor_location
+        label = self._pastes.label_before(self.document[row][:column])
+        if label and self.selection.is_empty:
+            self.delete((row, column - len(label)), (row, column))
+        else:
+            super().action_delete_left()
+
+    def action_delete_right(self) -> None:
+        row, column = self.cursor_location
+        label = self._pastes.label_after(self.document[row][column:])
+        if label and self.selection.is_empty:
+            self.delete((row, column), (row, column + len(label)))
+        else:
+            super().action_delete_right()
+
+    # -- events -----------------------------------------------------------------------------------------------------
+
+    def on_mount(self) -> None:
+        if isinstance(self.parent, Widget):
+            self.parent.mount(self._completions, before=self)
+
+    async def _on_key(self, event: events.Key) -> None:
+        if event.key == "enter" and "enter" in self.screen.active_bindings:
+            event.prevent_default()  # a text area breaks the line before bindings are asked
+
+    async def _on_paste(self, event: events.Paste) -> None:
+        event.prevent_default()
+        event.stop()
+        self._insert(self._pastes.fold(clean(event.text)))
+
+    def on_text_area_changed(self) -> None:
+        if self.text != self._dismissed:
+            self._dismissed = ""
+        self._offer()
+
+    def watch_has_focus(self, value: bool) -> None:
+        super().watch_has_focus(value)
+        self._offer()
+
+    # -- the widget -------------------------------------------------------------------------------------------------
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        return max(1, super().get_content_height(container, viewport, width))
+
+    def get_line(self, line_index: int) -> Text:
+        line = super().get_line(line_index)
+        line.plain = sanitize(line.plain)
+        return line
+
+    def _insert(self, text: str) -> None:
+        if result := self._replace_via_keyboard(text, *self.selection):
+            self.move_cursor(result.end_location)
+
+    def _recall(self, index: int) -> None:
+        self._drafts[self._at] = self.text
+        self._at = index
+        text = self._drafts.get(index, self._past[index] if index < len(self._past) else "")
+        self._dismissed = self._pastes.fold(clean(text))  # a command that comes back does not open the list
+        super().load_text(self._dismissed)
+        self.move_cursor(self.document.end)
+
+    def _take(self, suggestion: Suggestion) -> None:
+        self.replace(suggestion.text, self.document.start, self.document.end)
+        self.move_cursor(self.document.end)
+        self._offer()
+
+    def _offer(self) -> None:
+        closed = not self.has_focus or (bool(self._dismissed) and self.text == self._dismissed)
+        self._completions.show([] if closed else suggestions(self.text, self.arguments))

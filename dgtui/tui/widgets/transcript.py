@@ -1,0 +1,306 @@
+"""The conversation: its newest turns, and older ones when they are scrolled to, so that a long one opens at once.
+
+The transcript is one stop of Tab; up and down go from turn to turn. A position counts the turns from 0, as the store
+does; notices of the program stand between them and have none.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, Literal
+
+from textual import events
+from textual.containers import VerticalScroll
+from textual.geometry import Size
+from textual.message import Message
+
+from dgtui.tui import keymap
+from dgtui.tui.widgets.entry_view import Entry, EntryView
+
+__all__ = ["Entry", "EntryView", "Transcript"]
+
+BATCH = 30
+"turns that are mounted in one go"
+LINES = 3
+"that a turn taller than the screen is scrolled by"
+
+
+class Transcript(VerticalScroll):
+    """The turns, the newest at the bottom."""
+
+    DEFAULT_CSS = """
+    Transcript { scrollbar-size-vertical: 1; }
+    Transcript:focus > EntryView.-current { border-left: outer $accent; }
+    """
+    BINDINGS: ClassVar[list[Any]] = keymap.bindings("transcript")
+
+    class EditRequested(Message):
+        """A turn is to be edited."""
+
+        def __init__(self, position: int) -> None:
+            super().__init__()
+            self.position = position
+
+    class RegenerateRequested(Message):
+        """A reply is to be written anew."""
+
+        def __init__(self, position: int) -> None:
+            super().__init__()
+            self.position = position
+
+    def __init__(self, entries: Iterable[Entry] = (), *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self._entries = list(entries)
+        self._views: list[EntryView] = []
+        "of the entries from `_first` on"
+        self._first = 0
+        self._current: int | None = None
+        "an entry"
+        self._growing = False
+
+    # -- the conversation -------------------------------------------------------------------------------------------
+
+    @property
+    def entries(self) -> Sequence[Entry]:
+        """All of them, notices too."""
+        return tuple(self._entries)
+
+    @property
+    def current(self) -> Entry | None:
+        """The turn that keys act on: the one that is marked, else the last."""
+        index = self._turn()
+        return None if index is None else self._entries[index]
+
+    def set_turns(self, entries: Iterable[Entry]) -> None:
+        """Shows another conversation, from its end."""
+        self._entries = list(entries)
+        self._current = None
+        self._open(len(self._entries))
+        self.anchor()
+
+    def add(self, entry: Entry) -> None:
+        """Adds an entry at the end. A message of the person is scrolled to; for others, who reads above stays."""
+        self._entries.append(entry)
+        if entry.role == "user":
+            self._current = None
+        if self._end == len(self._entries) - 1:
+            self._views.append(EntryView(entry))
+            self.mount(self._views[-1])
+            if len(self._views) > 3 * BATCH and self._at_end:
+                self._drop(BATCH)
+        elif entry.role == "user":
+            self._open(len(self._entries))
+        if entry.role == "user":
+            self.anchor()
+        self._mark()
+
+    def notice(self, text: str) -> None:
+        """Adds a notice, which is no turn."""
+        self.add(Entry("notice", text))
+
+    def replace_last(self, entry: Entry) -> None:
+        """Shows the last turn as it is now; without one, adds it."""
+        index = self._last_turn()
+        if index is None:
+            self.add(entry)
+            return
+        self._entries[index] = entry
+        if view := self._view(index):
+            view.entry = entry
+
+    def truncate(self, position: int) -> None:
+        """Drops the turn at a position, and all that follows it."""
+        turns = [index for index, entry in enumerate(self._entries) if entry.role != "notice"]
+        if not 0 <= position < len(turns):
+            return
+        left = turns[position]
+        del self._entries[left:]
+        if self._current is not None and self._current >= left:
+            self._current = None
+        if left <= self._first:
+            self._open(left)
+        else:
+            gone = self._views[left - self._first :]
+            del self._views[left - self._first :]
+            self.remove_children(gone)
+        self._mark()
+
+    # -- what keys do -----------------------------------------------------------------------------------------------
+
+    def toggle_raw(self) -> None:
+        """Shows the current turn as it was written, or rendered."""
+        if view := self._view(self._turn()):
+            view.toggle_raw()
+
+    def request_edit(self) -> None:
+        """Asks for the current turn to be edited."""
+        if (index := self._turn()) is not None:
+            self.post_message(self.EditRequested(self._position(index)))
+
+    def request_regenerate(self) -> None:
+        """Asks for the current reply, or the reply to the current message, to be written anew."""
+        index = self._turn()
+        while index is not None and index < len(self._entries):
+            if self._entries[index].role == "model":
+                self.post_message(self.RegenerateRequested(self._position(index)))
+                return
+            index += 1
+
+    def action_fold(self) -> None:
+        """Unfolds or folds the current turn."""
+        if (view := self._view(self._turn())) and view.foldable:
+            view.toggle_fold()
+
+    def action_go(self, by: int) -> None:
+        """To the turn above or below; through one that is taller than the screen, line by line."""
+        index = len(self._entries) - 1 if self._current is None else self._current
+        view = self._view(index)
+        if view is None:
+            return
+        region, top = view.virtual_region, round(self.scroll_y)
+        hidden = top - region.y if by < 0 else region.bottom - (top + self.size.height)
+        if hidden > 0:
+            self._scroll(top + by * min(LINES, hidden))
+        elif 0 <= index + by < len(self._entries):
+            index += by
+            if not self._first <= index < self._end:
+                self._grow(by)
+            if view := self._view(index):
+                height = view.virtual_region.height
+                tall = height > self.size.height
+                self.call_after_refresh(self.scroll_to_widget, view, animate=False, top=tall and by > 0)
+        self._current = index
+        self._mark()
+
+    def action_page(self, by: int) -> None:
+        """A page up or down."""
+        self._scroll(round(self.scroll_y) + by * max(1, self.size.height - 1))
+        top = round(self.scroll_y)
+        seen = [
+            self._first + number
+            for number, view in enumerate(self._views)
+            if view.virtual_region.bottom > top and view.virtual_region.y < top + self.size.height
+        ]
+        if seen and self._current not in seen:
+            self._current = seen[0] if by < 0 else seen[-1]
+            self._mark()
+
+    def action_edge(self, which: Literal["first", "last"]) -> None:
+        """To the first or the last turn of the whole conversation."""
+        if not self._entries:
+            return
+        if which == "first":
+            if self._first:
+                self._open(BATCH)
+            self._current = 0
+            self.call_after_refresh(self.scroll_home, animate=False)
+        else:
+            if self._end < len(self._entries):
+                self._open(len(self._entries))
+            self._current = len(self._entries) - 1
+            self.anchor()
+        self._mark()
+
+    def _scroll(self, y: int) -> None:
+        self.scroll_to(y=y, animate=False, immediate=True)
+
+    # -- events -----------------------------------------------------------------------------------------------------
+
+    def on_mount(self) -> None:
+        self._open(len(self._entries))
+        self.anchor()
+
+    def on_focus(self) -> None:
+        if self._current is None and self._entries:
+            self._current = self._last_turn()
+            self._mark()
+
+    def on_click(self, event: events.Click) -> None:
+        for number, view in enumerate(self._views):
+            if event.widget is view:
+                self._current = self._first + number
+        self._mark()
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        super().watch_scroll_y(old_value, new_value)
+        self._look_ahead()
+
+    # -- what is mounted --------------------------------------------------------------------------------------------
+
+    @property
+    def _end(self) -> int:
+        return self._first + len(self._views)
+
+    @property
+    def _at_end(self) -> bool:
+        return self.scroll_y >= self.max_scroll_y - 1
+
+    def _open(self, end: int) -> None:
+        """Mounts the entries before `end`, instead of those that are."""
+        if not self.is_attached:
+            return
+        self.remove_children(self._views)
+        end = min(max(end, BATCH), len(self._entries))
+        self._first = max(0, end - BATCH)
+        self._views = [EntryView(entry) for entry in self._entries[self._first : end]]
+        self.mount_all(self._views)
+        self._mark()
+        self._growing = True
+        self.call_after_refresh(self._grown)
+
+    def _grow(self, by: int) -> None:
+        """Mounts a batch above or below; what is seen stays where it is."""
+        if self._growing or not self._views:
+            return
+        self._growing = True
+        if by < 0:
+            first = max(0, self._first - BATCH)
+            more = [EntryView(entry) for entry in self._entries[first : self._first]]
+            self.mount_all(more, before=self._views[0])
+            # Heights are known before the layout: scrolled after it, the page would be seen to jump.
+            width = self._views[0].content_size.width
+            added = sum(view.render().height(width) + 1 for view in more) if self.max_scroll_y else 0
+            self._views[:0] = more
+            self._first = first
+            if added:
+                self.virtual_size = Size(self.virtual_size.width, self.virtual_size.height + added)
+                self.screen.refresh(layout=True)
+                self._scroll(round(self.scroll_y) + added)
+        else:
+            more = [EntryView(entry) for entry in self._entries[self._end : self._end + BATCH]]
+            self.mount_all(more)
+            self._views += more
+        self._mark()
+        self.call_after_refresh(self._grown)
+
+    def _grown(self) -> None:
+        self._growing = False
+        self._look_ahead()
+
+    def _look_ahead(self) -> None:
+        """Mounts more where the edge of what is mounted is in sight."""
+        if self._first and self.scroll_y <= LINES:
+            self._grow(-1)
+        elif self._end < len(self._entries) and self.scroll_y >= self.max_scroll_y - LINES:
+            self._grow(1)
+
+    def _drop(self, count: int) -> None:
+        gone, self._views = self._views[:count], self._views[count:]
+        self._first += count
+        self.remove_children(gone)
+
+    def _view(self, index: int | None) -> EntryView | None:
+        return self._views[index - self._first] if index is not None and self._first <= index < self._end else None
+
+    def _last_turn(self) -> int | None:
+        return next((i for i in range(len(self._entries) - 1, -1, -1) if self._entries[i].role != "notice"), None)
+
+    def _turn(self) -> int | None:
+        if self._current is not None and self._entries[self._current].role != "notice":
+            return self._current
+        return self._last_turn()
+
+    def _position(self, index: int) -> int:
+        return sum(entry.role != "notice" for entry in self._entries[:index])
+
+    def _mark(self) -> None:
+        for number, view in enumerate(self._views):
+            view.set_class(self._first + number == self._current, "-current")

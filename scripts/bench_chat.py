@@ -1,0 +1,203 @@
+"""What the chat screen costs, and how fast it answers: measured from outside, on a pseudo-terminal of 100x30.
+
+    PYTHONPATH=. python scripts/bench_chat.py [--pairs 5]
+
+Throughput is a ratio: the time of a denoising step with the screen over that of `dgtui generate` without one, in
+alternating runs of the same prompt, seed and number of steps, read from the recordings of both. The scripted model
+sleeps 10 ms a step and so releases the GIL as a GPU would. Answers to keys are timed from the write of the key to the
+first output that shows it.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "tests" / "end_to_end"), str(ROOT / "tests" / "tui")]
+
+from pty_terminal import Terminal  # noqa: E402
+
+from dgtui.session import recording  # noqa: E402
+
+PROMPT = "Tell me a story about Mia the fox and Ben."
+STEPS = 40
+WAIT = 300.0
+SCRIPTED_STEPS = 200
+
+
+def step_seconds(path: Path) -> float:
+    """Median time of a denoising step of a recorded run, the first (compilation, caches) left out."""
+    times = [frame.seconds for frame in recording.load(path).log.frames()]
+    return statistics.median(b - a for a, b in zip(times[1:], times[2:], strict=False))
+
+
+def headless(folder: Path, environment: dict[str, str]) -> float:
+    """A run of `dgtui generate` in a pipe."""
+    out = folder / "headless.dgtui"
+    out.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "dgtui", "generate", PROMPT, "--seed", "7", "--record", str(out)]
+    subprocess.run([*command, "--model", "embedded", *never_settle()], env=environment, check=True, capture_output=True)
+    return step_seconds(out)
+
+
+def never_settle() -> list[str]:
+    """Options that make every run take all of its steps."""
+    return ["--steps", str(STEPS), "--confidence", "1e-30"]
+
+
+def screen(folder: Path, environment: dict[str, str]) -> tuple[float, dict[str, list[float]]]:
+    """A run in the chat: the time of a step, and what was seen from outside, in seconds."""
+    out = folder / "screen.dgtui"
+    out.unlink(missing_ok=True)
+    seen: dict[str, list[float]] = {}
+    command = [sys.executable, "-m", "dgtui", "chat", "--no-history", "--seed", "7", "--record", str(out)]
+    with Terminal([*command, "--model", "embedded", *never_settle()], columns=100, rows=30, env=environment) as t:
+        seen["first paint"] = [t.wait_for("Write a message", WAIT)]
+        seen["model ready"] = [t.wait_for("float32", WAIT)]
+        t.keys(PROMPT, "enter")
+        t.wait_for("step 3/", WAIT)
+        seen["answer to a key"] = [answer(t, letter) for letter in "abcdefghijklmnopqrst"]
+        t.wait_for("recorded to", WAIT)
+        began = time.monotonic()
+        t.keys("ctrl+q")
+        t.wait_exit(WAIT)
+        seen["quit"] = [time.monotonic() - began]
+    return step_seconds(out), seen
+
+
+def answer(terminal: Terminal, letter: str) -> float:
+    """Seconds from a key to the prompt that shows it."""
+    shown = terminal.text().splitlines()[-2].rstrip()
+    began = terminal.clock()
+    terminal.keys(letter)
+    return terminal.wait_for(lambda t: t.text().splitlines()[-2].rstrip() not in (shown, ""), WAIT) - began
+
+
+def stop_steps(folder: Path, environment: dict[str, str]) -> int:
+    """Denoising steps that began after Esc was written."""
+    out = folder / "stop.dgtui"
+    out.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "dgtui", "chat", "--no-history", "--seed", "7", "--record", str(out)]
+    with Terminal([*command, "--model", "embedded", *never_settle()], columns=100, rows=30, env=environment) as t:
+        t.wait_for("float32", WAIT)
+        t.keys(PROMPT, "enter", "shift+tab")
+        t.wait_for("step 5/", WAIT)
+        at = int(t.text().split("step ")[1].split("/")[0])
+        t.keys("esc")
+        t.wait_for("recorded to", WAIT)
+        t.keys("ctrl+q")
+        t.wait_exit(WAIT)
+    return len(recording.load(out).log.frames()) - at
+
+
+def scripted(on_screen: bool, environment: dict[str, str]) -> float:
+    """Steps a second of a model that sleeps 10 ms a step, with the screen or without."""
+    kind = "screen" if on_screen else "headless"
+    if not on_screen:
+        done = subprocess.run(
+            [sys.executable, __file__, "--scripted", kind], env=environment, check=True, capture_output=True
+        )
+        return float(json.loads(done.stdout)["seconds"])
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "seconds.json"
+        with Terminal(
+            [sys.executable, __file__, "--scripted", kind, str(out)], columns=100, rows=30, env=environment
+        ) as t:
+            t.wait_exit(WAIT)
+        return float(json.loads(out.read_text())["seconds"])
+
+
+def run_scripted(kind: str, out: str | None) -> None:
+    """In a process of its own: `SCRIPTED_STEPS` steps, and the seconds they took."""
+    from scripted import ScriptedBackend
+
+    from dgtui.diffusion.job import Job, SamplerSettings
+
+    backend = ScriptedBackend(seconds=0.01, steps=10**6)
+    settings = SamplerSettings(steps=SCRIPTED_STEPS, stability=-1)
+
+    def seconds(run: object) -> float:
+        frames = run.log.frames()  # type: ignore[attr-defined]
+        return float(frames[-1].seconds - frames[0].seconds)
+
+    if kind == "headless":
+        backend.load(None, lambda stage: None).result()
+        run = backend.submit(Job("bench", (2, 5), 7, 48, settings), lambda run, upto: None)
+        run.ended.result()
+        print(json.dumps({"seconds": seconds(run)}))
+        return
+
+    from dgtui.config import Settings
+    from dgtui.session.store import Store
+    from dgtui.tui.app import DgtuiApp
+    from dgtui.tui.screens.chat import Opening
+    from dgtui.tui.theme_file import theme_folders
+    from dgtui.tui.widgets.canvas_panel import CanvasPanel
+
+    sys.setswitchinterval(0.0005)
+
+    class Benched(DgtuiApp):
+        def on_canvas_panel_changed(self, message: CanvasPanel.Changed) -> None:
+            if message.version.run.ended.done():
+                assert out is not None
+                Path(out).write_text(json.dumps({"seconds": seconds(message.version.run)}))
+                self.exit()
+
+    app = Benched(backend, Store(None), Settings(), Opening(seed=7), theme_folders=theme_folders())
+
+    def begin() -> None:
+        if backend.facts is None:
+            app.set_timer(0.05, begin)
+            return
+        chat = app.screen
+        chat.sampler = {"steps": SCRIPTED_STEPS, "stability": -1}  # type: ignore[attr-defined]
+        chat.send("tell me")  # type: ignore[attr-defined]
+
+    app.call_later(begin)
+    app.run()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--scripted", nargs="*", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.scripted:
+        run_scripted(args.scripted[0], args.scripted[1] if len(args.scripted) > 1 else None)
+        return
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLORTERM": "truecolor", "HOME": name}
+        environment |= {f"XDG_{kind}_HOME": str(folder / kind) for kind in ("CONFIG", "DATA", "CACHE", "STATE")}
+        ratios, scripted_ratios, seen = [], [], dict[str, list[float]]()
+        for pair in range(args.pairs):
+            alone = headless(folder, environment)
+            with_screen, found = screen(folder, environment)
+            ratios.append(alone / with_screen)
+            scripted_ratios.append(scripted(False, environment) / scripted(True, environment))
+            for what, values in found.items():
+                seen.setdefault(what, []).extend(values)
+            print(
+                f"pair {pair + 1}: step {alone * 1000:.1f} ms alone, {with_screen * 1000:.1f} ms with the screen, "
+                f"throughput {ratios[-1]:.1%}; scripted 10 ms model {scripted_ratios[-1]:.1%}",
+                flush=True,
+            )
+        extra = [stop_steps(folder, environment) for _ in range(3)]
+    print(f"\nthroughput with the screen, median of {args.pairs} pairs: {statistics.median(ratios):.1%}")
+    print(f"the same with the scripted 10 ms model: {statistics.median(scripted_ratios):.1%}")
+    for what, values in seen.items():
+        ordered = sorted(values)
+        p95 = ordered[min(len(ordered) - 1, round(0.95 * len(ordered)))]
+        print(f"{what}: median {statistics.median(values) * 1000:.0f} ms, p95 {p95 * 1000:.0f} ms ({len(values)})")
+    print(f"steps that ended after Esc: {extra}")
+
+
+if __name__ == "__main__":
+    main()

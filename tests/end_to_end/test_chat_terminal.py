@@ -1,0 +1,179 @@
+"""`dgtui chat` in a real terminal, on real models: what a person sees on the screen after each key."""
+
+import os
+import re
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from checkpoints import tiny_checkpoint
+from pty_terminal import HOSTILE, TEXTUAL, Terminal, audit
+
+from dgtui.session.store import Store
+
+pytestmark = [pytest.mark.terminal, pytest.mark.slow]
+
+WAIT = 240.0
+"""Seconds within which something has to be seen, on a machine that has other things to do."""
+READY = re.compile(r"float32 · cpu")
+SETTLED = re.compile(r"end of reply|out of room|stopped")
+ASK = "Tell me a story about Mia the fox and Ben."
+
+
+def chat(*arguments: str, columns: int = 100, rows: int = 30, env: Mapping[str, str | None] | None = None) -> Terminal:
+    variables = {"OMP_NUM_THREADS": "1", "COLORTERM": "truecolor", **(env or {})}
+    return Terminal([sys.executable, "-m", "dgtui", "chat", *arguments], columns=columns, rows=rows, env=variables)
+
+
+def box(terminal: Terminal) -> list[str]:
+    """The lines of the canvas box: its title, and what stands between its borders."""
+    lines = terminal.text().splitlines()
+    top = max((i for i, line in enumerate(lines) if line.startswith("╭─")), default=None)
+    if top is None:
+        return []
+    end = next((i for i in range(top, len(lines)) if lines[i].startswith("╰─")), len(lines))
+    return [lines[top], *(line.strip("│").strip() for line in lines[top + 1 : end])]
+
+
+def words(terminal: Terminal) -> list[str]:
+    """The words on the canvas, timeline and meters left out."""
+    return " ".join(line for line in box(terminal)[1:-2]).split()
+
+
+def settle(terminal: Terminal, title: str) -> None:
+    """Waits for a run of that kind to end."""
+    terminal.wait_for(lambda t: bool(box(t)) and title in box(t)[0] and bool(SETTLED.search(box(t)[-1])), WAIT)
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(100, 30), (80, 24)])
+def test_a_canvas_is_watched_steered_and_left(columns: int, rows: int) -> None:
+    with chat("--seed", "7", columns=columns, rows=rows) as terminal:
+        terminal.wait_for("Write a message", WAIT)
+        terminal.keys(ASK, "enter")  # while the model loads
+        seen: set[str] = set()
+
+        def watched(t: Terminal) -> bool:
+            seen.add(" ".join(words(t)))
+            return bool(box(t)) and bool(SETTLED.search(box(t)[-1]))
+
+        terminal.wait_for(watched, WAIT)
+        assert len(seen) >= 4, f"the canvas changed over several frames: {seen}"
+        assert "tok/s wall" in box(terminal)[-1]
+        before = words(terminal)
+
+        terminal.keys("shift+tab", ">", ">", ">", "r")  # the canvas, three words, re-diffuse
+        settle(terminal, "re-diffuse")
+        for _ in range(6):
+            if words(terminal)[:3] != before[:3]:
+                break
+            seed = box(terminal)[0]
+            terminal.keys("r")
+            terminal.wait_for(lambda t, seed=seed: bool(box(t)) and box(t)[0] != seed, WAIT)
+            settle(terminal, "re-diffuse")
+        after = words(terminal)
+        assert after[:3] != before[:3]
+        assert after[-(len(before) - 4) :] == before[-(len(before) - 4) :], "only the selection has changed"
+
+        terminal.keys("home", "p")  # the first token
+        terminal.wait_for("1 token pinned", WAIT)
+        pinned = words(terminal)[0]
+        for _ in range(2):
+            terminal.keys("home", ">", ">", ">", "r")
+            terminal.wait_for(re.compile(r"re-diffuse.*step"), WAIT)
+            settle(terminal, "re-diffuse")
+            assert words(terminal)[0].startswith(pinned[:2])
+
+        terminal.keys("{")
+        terminal.wait_for("looking back", WAIT)
+        assert "step 1/48" in box(terminal)[0]
+        terminal.keys("f")
+        settle(terminal, "fork")
+        terminal.keys("ctrl+q")
+        assert terminal.wait_exit(WAIT).code == 0
+
+
+def test_model_prompt_and_title_reach_the_terminal_as_text_alone(tmp_path: Path) -> None:
+    # A random model writes any bytes: control characters, halves of characters, and whatever they make together
+    checkpoint = tiny_checkpoint(tmp_path / "tiny\x1b]0;name\x07")
+    with chat("--model", str(checkpoint), "--seed", "1", "--steps", "6", "--context", "600") as terminal:
+        terminal.wait_for("float32", WAIT)
+        terminal.paste(f"{ASK} {' '.join(HOSTILE)}")
+        terminal.keys("enter")
+        terminal.wait_for(re.compile("out of room|end of reply"), WAIT)
+        terminal.keys("/rename ", "\x1b[200~", HOSTILE[0], "\x1b[201~", "enter", "/sessions", "enter")
+        terminal.wait_for("conversations", WAIT)
+        terminal.keys("esc", "shift+tab", "a")
+        terminal.wait_for("alternatives", WAIT)
+        terminal.keys("esc", "ctrl+q")
+        terminal.wait_exit(WAIT)
+        assert audit(terminal.raw, TEXTUAL) == []
+
+
+def test_what_was_finished_before_kill_9_is_there_again(tmp_path: Path) -> None:
+    checkpoint = tiny_checkpoint(tmp_path / "tiny")
+    with chat("--model", str(checkpoint), "--seed", "1", "--steps", "8", "--context", "900") as terminal:
+        terminal.wait_for(READY, WAIT)
+        terminal.keys("hello", "enter")
+        terminal.wait_for(re.compile(r"block [3-9]"), WAIT)
+        os.kill(terminal.pid, signal.SIGKILL)
+        terminal.wait_exit(WAIT)
+    store = Store(Path(os.environ["XDG_DATA_HOME"]) / "dgtui" / "history.db")
+    latest = store.latest()
+    assert latest is not None
+    question, reply = (stored.turn for stored in store.turns(latest.id))
+    assert question.text == "hello"
+    assert len(reply.token_ids) >= 32, "two blocks of the tiny model's canvas"
+    store.close()
+    with chat("--continue", "--model", str(checkpoint)) as terminal:
+        terminal.wait_for("unfinished", WAIT)
+        assert "hello" in terminal.text()
+        terminal.keys("ctrl+q")
+        terminal.wait_exit(WAIT)
+
+
+def test_nothing_is_drawn_where_there_is_no_terminal(tmp_path: Path) -> None:
+    with chat(env={"TERM": "dumb"}) as terminal:
+        assert terminal.wait_exit(WAIT).code == 6
+        assert b"\x1b" not in terminal.raw
+        assert "dgtui generate" in terminal.text()
+    out = tmp_path / "out"
+    with Terminal([sys.executable, "-m", "dgtui", "chat"], stdout=out) as terminal:
+        assert terminal.wait_exit(WAIT).code == 6
+        assert out.read_bytes() == b""
+
+
+def test_a_terminal_without_colour_tells_states_by_attributes() -> None:
+    with chat("--seed", "7", env={"NO_COLOR": "1", "COLORTERM": None}) as terminal:
+        terminal.wait_for("Write a message", WAIT)
+        terminal.keys(ASK, "enter")
+        terminal.wait_for(SETTLED, WAIT)
+        terminal.keys("shift+tab", "p")
+        terminal.wait_for("1 token pinned", WAIT)
+        lines = terminal.text().splitlines()
+        row = next(i for i, line in enumerate(lines) if line.startswith("╭─")) + 1
+        terminal.keys("end")
+        terminal.wait_for(lambda t: t.cell(2, row).reverse, WAIT)
+        colours = set(re.findall(rb"\x1b\[[0-9;]*?38;2;(\d+);(\d+);(\d+)", terminal.raw))
+        assert all(r == g == b for r, g, b in colours), "greys only"
+        terminal.keys("ctrl+q")
+        terminal.wait_exit(WAIT)
+
+
+def test_sixteen_colours_are_enough() -> None:
+    with chat("--seed", "7", env={"TERM": "xterm-16color", "COLORTERM": None}) as terminal:
+        terminal.wait_for(READY, WAIT)
+        assert b"38;2;" not in terminal.raw
+        assert b"48;2;" not in terminal.raw
+        terminal.keys("ctrl+q")
+        assert terminal.wait_exit(WAIT).code == 0
+
+
+def test_a_terminal_that_is_too_small_is_asked_to_grow() -> None:
+    with chat(columns=40, rows=10) as terminal:
+        terminal.wait_for("60 columns and 16 rows", WAIT)
+        terminal.resize(80, 24)
+        terminal.wait_for("Write a message", WAIT)
+        terminal.keys("ctrl+q")
+        assert terminal.wait_exit(WAIT).code == 0

@@ -1,0 +1,80 @@
+"""A conversation in memory is the conversation in the store, and its prompt fits."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from dgtui.errors import PromptTooLong
+from dgtui.message import Message
+from dgtui.session.chat import Chat, prompt
+from dgtui.session.store import Store, Turn
+
+
+def words(messages: Sequence[Message]) -> list[int]:
+    """A token a word, and one a turn."""
+    return [len(word) for m in messages for word in (m.role, *m.content.split())]
+
+
+def test_looking_around_stores_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path / "history.db")
+    Chat(store, "a model")
+    assert store.conversations() == []
+
+
+def test_every_change_is_in_the_store_at_once(tmp_path: Path) -> None:
+    store = Store(tmp_path / "history.db")
+    chat = Chat(store, "a model", "Be brief.")
+    chat.add(Turn("user", "Why?"))
+    chat.add(Turn("model", "", finished=False))
+    chat.revise(Turn("model", "Because.", (5, 6), finished=True))
+    chat.instruct("Be long.")
+    assert chat.id is not None
+    other = Store(tmp_path / "history.db")
+    again = Chat.open(other, chat.id, "a model", other.get(chat.id).system)
+    assert again.turns == chat.turns == [Turn("user", "Why?"), Turn("model", "Because.", (5, 6))]
+    assert again.system == "Be long."
+
+
+def test_what_is_regenerated_is_superseded_and_the_talk_goes_on(tmp_path: Path) -> None:
+    store = Store(tmp_path / "history.db")
+    chat = Chat(store, "a model")
+    for turn in (Turn("user", "One?"), Turn("model", "First."), Turn("user", "Two?"), Turn("model", "Second.")):
+        chat.add(turn)
+    assert chat.rewind(1) == [Turn("model", "First."), Turn("user", "Two?"), Turn("model", "Second.")]
+    chat.add(Turn("model", "Another."))
+    assert chat.id is not None
+    assert [s.turn.text for s in store.turns(chat.id)] == ["One?", "Another."]
+    chat.revise(Turn("model", "Another one."))
+    assert [s.turn.text for s in store.turns(chat.id)] == ["One?", "Another one."]
+
+
+def test_the_model_hears_system_prompt_and_turns_with_the_ids_it_wrote() -> None:
+    chat = Chat(Store(None), "a model", "Be brief.")
+    for turn in (Turn("user", "Why?"), Turn("model", "Because.", (5, 6)), Turn("user", "And?"), Turn("model", "")):
+        chat.add(turn)
+    assert chat.messages() == [
+        Message("system", "Be brief."),
+        Message("user", "Why?"),
+        Message("model", "Because.", (5, 6)),
+        Message("user", "And?"),
+    ]
+
+
+def test_a_full_context_drops_whole_turns_from_the_start_and_says_how_many() -> None:
+    talk = [Message("system", "Be brief.")]
+    for n in range(5):
+        talk += [Message("user", f"question {n} of five"), Message("model", f"answer {n} of five")]
+    talk.append(Message("user", "the last one"))
+    ids, dropped = prompt(talk, words, 1000)
+    assert (ids, dropped) == (words(talk), 0)
+    ids, dropped = prompt(talk, words, 20)
+    assert len(ids) <= 20
+    assert dropped == 8
+    assert ids == words([talk[0], *talk[1 + dropped :]])
+    assert talk[1 + dropped].role == "user"
+
+
+def test_a_message_that_does_not_fit_is_refused_with_both_numbers() -> None:
+    with pytest.raises(PromptTooLong, match="has 6 tokens and 4 fit"):
+        prompt([Message("user", "one two three four five")], words, 4)

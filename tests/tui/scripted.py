@@ -1,0 +1,148 @@
+"""A model for screens: whole words for tokens, a reply that is known beforehand and resolves within a few steps.
+
+The engine, the stepper and the worker's rules are the real ones; only the logits are scripted. At every place one of a
+few words is right, and which one depends on the noise there, so that a re-diffusion may change a word and a pin is seen
+to hold one.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+import torch
+
+from dgtui.diffusion import engine
+from dgtui.diffusion.job import Job, SamplerSettings
+from dgtui.diffusion.stepper import ReferenceStepper
+from dgtui.message import Message
+from dgtui.tui.backend import Facts, Stage
+from dgtui.worker import Run, RunLog
+
+CANVAS = 48
+EOS, TURN_END, START = 0, 1, 2
+TALE = (
+    "Mia|Ada", "the|a", "fox|hare|otter", "lived", "by|at", "the", "river|lake|sea.", "One|Some", "day|night", "she",
+    "lost|found", "her", "key|map|bell", "and", "sat|stood", "down", "to", "think|wait|sing.",
+)  # fmt: skip
+WORDS = sorted({word for place in TALE for word in place.split("|")} | set("you say hello to me now why red".split()))
+IDS = {word: at + 3 for at, word in enumerate(WORDS)}
+VOCAB = 3 + len(WORDS)
+
+
+class ScriptedDenoiser:
+    """Sure of one of the right words at each place, the surer the more steps it has taken."""
+
+    canvas_length, vocab_size, max_context = CANVAS, VOCAB, 2000
+    device, stop_ids = torch.device("cpu"), frozenset({EOS, TURN_END})
+
+    def __init__(self, seconds: float, steps: int) -> None:
+        self.seconds, self.steps = seconds, steps
+        self.prefix: list[int] = []
+        self._step = 0
+        self._target = torch.zeros(0)
+        words = [[IDS[word] for word in place.split("|")] for place in TALE]
+        self._choices = [*words, [TURN_END], *[[EOS]] * (CANVAS - len(words) - 1)]
+
+    def encode(self, ids: Sequence[int]) -> None:
+        self.prefix = list(ids)
+
+    def commit(self, ids: Sequence[int]) -> None:
+        self.prefix += ids
+
+    def logits(self, canvas_ids: torch.Tensor, self_conditioning: torch.Tensor | None) -> torch.Tensor:
+        time.sleep(self.seconds)  # lets other threads run, as a GPU would
+        if self_conditioning is None:
+            self._step = 0
+            rows = [[c[i % len(c)] for c, i in zip(self._choices, r, strict=True)] for r in canvas_ids.tolist()]
+            self._target = torch.tensor(rows)
+        self._step += 1
+        sure = 14.0 * min(1.0, self._step / self.steps)
+        out = torch.zeros((*canvas_ids.shape, VOCAB))
+        target = self._target[: len(canvas_ids)]
+        return out.scatter(-1, target[..., None], sure)
+
+
+class ScriptedBackend:
+    """`tui.backend.Backend` with a scripted model."""
+
+    def __init__(self, *, seconds: float = 0.0, steps: int = 6, load_seconds: float = 0.0, error: Any = None) -> None:
+        self.denoiser = ScriptedDenoiser(seconds, steps)
+        self.facts: Facts | None = None
+        self.jobs: list[Job] = []
+        self.runs: list[Run] = []
+        self.loads: list[str | None] = []
+        self._load_seconds, self._error = load_seconds, error
+        self._tasks: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        stepper = ReferenceStepper(self.denoiser)
+        while (task := self._tasks.get()) is not None:
+            task(stepper)
+
+    def load(self, name: str | None, progress: Callable[[Stage], None]) -> "Future[Facts]":
+        future: Future[Facts] = Future()
+        self.loads.append(name)
+        self.facts = None
+
+        def task(_: Any) -> None:
+            progress(Stage("reading", 1, 2))
+            time.sleep(self._load_seconds)
+            if self._error is not None:
+                future.set_exception(self._error)
+                return
+            self.facts = Facts(
+                name or "scripted", "cpu", "float32", CANVAS, 2000, SamplerSettings(steps=24, entropy_bound=0.5),
+                frozenset({EOS, TURN_END}), TURN_END, EOS, frozenset({EOS, TURN_END, START}), "0" * 8, "reference", {}, 0.1,
+            )  # fmt: skip
+            future.set_result(self.facts)
+
+        self._tasks.put(task)
+        return future
+
+    def submit(self, job: Job, sink: Callable[[Run, int], None]) -> Run:
+        run = Run(job, RunLog(job))
+        self.jobs.append(job)
+        self.runs.append(run)
+
+        def task(stepper: ReferenceStepper) -> None:
+            try:
+                for event in engine.run(stepper, job, run.control):
+                    sink(run, run.log.append(event))
+            except BaseException as error:
+                run.ended.set_exception(error)
+            else:
+                assert run.log.finished is not None
+                run.ended.set_result(run.log.finished)
+
+        self._tasks.put(task)
+        return run
+
+    def chat(self, messages: Sequence[Message], think: bool) -> list[int]:
+        ids = [START]
+        for message in messages:
+            ids += [*(message.token_ids or self.encode(message.content)), TURN_END]
+        return ids
+
+    def encode(self, text: str) -> list[int]:
+        return [IDS.get(word, IDS["red"]) for word in text.split()]
+
+    def pieces(self, ids: Sequence[int]) -> list[bytes]:
+        return [b"" if i < 3 else WORDS[i - 3].encode() + b" " for i in ids]
+
+    def split_thought(self, ids: Sequence[int]) -> tuple[str, tuple[int, ...]]:
+        return "", tuple(i for i in ids if i > 2)
+
+    def names(self) -> list[str]:
+        return ["scripted", "other"]
+
+    def memory(self) -> tuple[int, str]:
+        return 1_500_000_000, "memory"
+
+    def close(self) -> None:
+        for run in self.runs:
+            run.control.cancel()
+        self._tasks.put(None)

@@ -1,0 +1,359 @@
+"""The chat screen with a scripted model behind it: what a person sees and can do, key by key."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from scripted import CANVAS, TALE, ScriptedBackend
+from textual.pilot import Pilot
+
+from dgtui.config import Settings
+from dgtui.diffusion.events import Flag
+from dgtui.errors import ModelNotFound
+from dgtui.session.store import Store, Turn
+from dgtui.tui.app import DgtuiApp
+from dgtui.tui.screens.chat import ChatScreen, Opening
+from dgtui.tui.theme_file import theme_folders
+
+
+class Seen:
+    """The app under test and its parts."""
+
+    def __init__(self, app: DgtuiApp, pilot: Pilot[None], backend: ScriptedBackend, store: Store) -> None:
+        self.app, self.pilot, self.backend, self.store = app, pilot, backend, store
+
+    @property
+    def screen(self) -> ChatScreen:
+        found = next(s for s in self.app.screen_stack if isinstance(s, ChatScreen))
+        return found
+
+    async def until(self, holds: Callable[[], Any], what: str = "") -> None:
+        for _ in range(600):
+            if holds():
+                return
+            await self.pilot.pause(0.01)
+        raise AssertionError(f"it never came to pass: {what}")
+
+    async def say(self, text: str) -> None:
+        self.screen.prompt.focus()
+        self.screen.prompt.load_text(text)
+        await self.pilot.press("enter")
+
+    async def reply(self, text: str = "tell me") -> str:
+        """Sends a message and waits for the whole reply."""
+        count = len(self.screen.chat.turns)
+        await self.say(text)
+        await self.until(lambda: len(self.screen.chat.turns) == count + 2, "two turns")
+        await self.settled()
+        return self.screen.chat.turns[-1].text
+
+    async def settled(self) -> None:
+        await self.until(lambda: not self.screen.panel.running, "the run's end")
+        await self.pilot.pause()
+
+    async def canvas(self, *keys: str) -> None:
+        self.screen.panel.canvas.focus()
+        await self.pilot.pause()
+        await self.pilot.press(*keys)
+        await self.pilot.pause()
+
+    def ids(self) -> list[int]:
+        version = self.screen.panel.version
+        assert version is not None
+        ids = version.ids(version.block)
+        assert ids is not None
+        return ids.tolist()
+
+    def notices(self) -> str:
+        return " | ".join(n.message for n in self.app._notifications)
+
+
+@asynccontextmanager
+async def chat(
+    store: Store | None = None, opening: Opening | None = None, size: tuple[int, int] = (100, 30), **model: Any
+) -> AsyncIterator[Seen]:
+    backend = ScriptedBackend(**model)
+    store = store or Store(None)
+    opening = opening or Opening(seed=3)
+    app = DgtuiApp(backend, store, Settings(), opening, theme_folders=theme_folders())
+    async with app.run_test(size=size) as pilot:
+        seen = Seen(app, pilot, backend, store)
+        if model.get("error") is None and not model.get("load_seconds"):
+            await seen.until(lambda: backend.facts is not None, "a model")
+            await pilot.pause()
+        yield seen
+    backend.close()
+
+
+async def test_a_message_is_answered_and_stored() -> None:
+    async with chat() as seen:
+        text = await seen.reply("tell me why")
+        assert len(text.split()) == len(TALE)
+        (conversation,) = seen.store.conversations()
+        assert [s.turn.text for s in seen.store.turns(conversation.id)] == ["tell me why", text]
+        assert seen.store.turns(conversation.id)[1].turn.finished
+        assert [e.text for e in seen.screen.transcript.entries] == ["tell me why", text]
+
+
+async def test_a_prompt_typed_while_the_model_loads_is_sent_when_it_is_there() -> None:
+    async with chat(load_seconds=0.4) as seen:
+        await seen.say("tell me")
+        assert seen.backend.facts is None
+        await seen.until(lambda: len(seen.screen.chat.turns) == 2, "the reply")
+        await seen.settled()
+        assert seen.screen.chat.turns[1].text
+
+
+async def test_a_model_that_cannot_be_loaded_says_why_and_the_text_stays() -> None:
+    async with chat(error=ModelNotFound("no such model", hint="see dgtui model list")) as seen:
+        await seen.until(lambda: "no such model" in str(seen.screen.query_one("#loading").render()), "the error")
+        await seen.say("tell me")
+        assert seen.screen._waiting == "tell me"
+
+
+async def test_rediffusing_a_selection_changes_only_it() -> None:
+    async with chat() as seen:
+        await seen.reply()
+        before = seen.ids()
+        seen.screen.panel.canvas.select(1, 4)
+        await seen.canvas("r")
+        await seen.settled()
+        after = seen.ids()
+        assert after[:1] + after[4:] == before[:1] + before[4:]
+        assert seen.screen.panel.canvas.selection == (1, 4)
+        assert seen.screen.chat.turns[-1].text == seen.screen.panel.text(seen.screen.panel.version)
+
+
+async def test_a_pinned_word_survives_every_rediffusion_and_is_marked() -> None:
+    async with chat() as seen:
+        await seen.reply()
+        seen.screen.panel.canvas.select(2, 3)
+        await seen.canvas("p")
+        word = seen.ids()[2]
+        seen.screen.panel.canvas.select(0, 6)
+        for _ in range(4):
+            await seen.canvas("r")
+            await seen.settled()
+            assert seen.ids()[2] == word
+        assert seen.screen.panel.draft.user_pins(0) == {2}
+
+
+async def test_words_pinned_during_a_run_are_held_from_the_next_step_on() -> None:
+    async with chat(seconds=0.1, steps=40) as seen:
+        await seen.say("tell me")
+        await seen.until(lambda: seen.screen.panel.version and len(seen.screen.panel.version.frames()) > 2, "frames")
+        await seen.canvas("space")
+        seen.screen.panel.canvas.select(3, 5)
+        await seen.canvas("p", "space")
+        await seen.settled()
+        last = seen.screen.panel.version.frames()[-1]
+        assert (last.flags[3:5] & Flag.PINNED).all()
+        assert seen.screen.panel.draft.user_pins(0) == {3, 4}
+
+
+async def test_pause_holds_step_takes_one_and_space_goes_on() -> None:
+    async with chat(seconds=0.1, steps=40) as seen:
+        await seen.say("tell me")
+        panel = seen.screen.panel
+        await seen.until(lambda: panel.version and panel.version.frames(), "a frame")
+        await seen.canvas("space")
+        await seen.until(lambda: panel.version.run.control.paused, "pause")
+        await seen.pilot.pause(0.1)
+        held = len(panel.version.frames())
+        await seen.pilot.pause(0.1)
+        assert len(panel.version.frames()) == held
+        await seen.canvas("full_stop")
+        await seen.until(lambda: len(panel.version.frames()) == held + 1, "one step")
+        await seen.pilot.pause(0.1)
+        assert len(panel.version.frames()) == held + 1
+        await seen.canvas("space")
+        await seen.settled()
+
+
+async def test_scrubbing_looks_back_and_a_fork_there_keeps_both() -> None:
+    async with chat() as seen:
+        await seen.reply()
+        panel = seen.screen.panel
+        await seen.canvas("left_curly_bracket", "right_square_bracket")
+        assert panel.playhead == 1
+        assert "looking back" in str(panel.border_title)
+        first = panel.version
+        await seen.canvas("f")
+        await seen.settled()
+        assert panel.version.kind == "fork"
+        for old, new in zip(first.frames()[:2], panel.version.frames()[:2], strict=True):
+            assert (old.ids == new.ids).all()
+        await seen.canvas("u")
+        assert panel.version is first
+        await seen.canvas("U")
+        assert panel.version.kind == "fork"
+
+
+async def test_esc_stops_keeps_the_draft_and_once_more_discards_it() -> None:
+    async with chat(seconds=0.03, steps=40) as seen:
+        await seen.say("tell me")
+        panel = seen.screen.panel
+        await seen.until(lambda: panel.version and len(panel.version.frames()) > 2, "frames")
+        await seen.canvas("escape")
+        await seen.settled()
+        assert seen.screen.chat.turns[-1].stop_reason == "cancelled"
+        kept = seen.screen.chat.turns[-1].text
+        assert kept
+        await seen.canvas("escape")
+        assert seen.screen.chat.turns == []
+        assert seen.screen.prompt.text == "tell me"
+
+
+async def test_alternatives_show_probabilities_and_the_choice_is_pinned() -> None:
+    async with chat() as seen:
+        await seen.reply()
+        panel = seen.screen.panel
+        panel.canvas.select(2, 3)
+        await seen.canvas("a")
+        await seen.until(lambda: len(seen.app.screen_stack) == 2, "the panel")
+        await seen.pilot.press("down", "enter")
+        await seen.until(lambda: panel.version.kind == "pick", "the pick")
+        await seen.settled()
+        assert panel.draft.user_pins(0) == {2}
+        chosen = panel.version.parent.frames()[-1].top_ids[2][1]
+        assert seen.ids()[2] == chosen
+
+
+async def test_typed_words_are_pinned_and_the_rest_settles() -> None:
+    async with chat() as seen:
+        await seen.reply()
+        panel = seen.screen.panel
+        panel.canvas.select(5, 6)
+        await seen.canvas("t")
+        await seen.pilot.press(*"hello", "enter")
+        await seen.until(lambda: panel.version.kind == "type", "the run")
+        await seen.settled()
+        assert "hello" in seen.screen.chat.turns[-1].text
+        assert panel.draft.user_pins(0) == {5}
+
+
+async def test_a_gap_is_filled_and_its_other_lengths_are_proposals() -> None:
+    async with chat() as seen:
+        before = (await seen.reply()).split()
+        panel = seen.screen.panel
+        panel.canvas.select(4, 5)
+        await seen.canvas("i")
+        await seen.settled()
+        assert panel.version.kind == "gap"
+        proposals = panel.draft.proposals()
+        assert len(proposals) > 2
+        lengths = set()
+        assert len(seen.screen.chat.turns[-1].text.split()) > len(before), "the best one ends where the reply did"
+        for _ in proposals:
+            words = seen.screen.panel.text(panel.version).split()
+            assert words[:4] == before[:4]
+            assert words[-3:] == before[-3:] or len(words) == len(before), "the scripted model may end in the gap"
+            lengths.add(len(words))
+            await seen.canvas("n")
+        assert len(lengths) == len(proposals)
+
+
+async def test_words_written_on_a_frame_are_in_the_reply() -> None:
+    async with chat() as seen:
+        await seen.say("/frame 10 red")
+        assert seen.screen.panel.frame
+        text = await seen.reply()
+        assert text.split()[10] == "red"
+        assert seen.screen.panel.draft.user_pins(0) == {10}
+
+
+async def test_regenerating_keeps_the_reply_before_in_the_versions_and_in_the_file(tmp_path: Path) -> None:
+    store = Store(tmp_path / "history.db")
+    async with chat(store) as seen:
+        first = await seen.reply()
+        seen.screen.transcript.focus()
+        await seen.pilot.press("R")
+        await seen.until(lambda: len(seen.backend.jobs) == 2, "another run")
+        await seen.settled()
+        assert len(seen.screen.chat.turns) == 2
+        assert [v.kind for v in seen.screen.panel.draft.versions] == ["reply", "reply"]
+        assert seen.screen.panel.text(seen.screen.panel.draft.versions[0]) == first
+
+
+async def test_a_stored_reply_can_be_opened_and_steered(tmp_path: Path) -> None:
+    store = Store(tmp_path / "history.db")
+    async with chat(store) as seen:
+        text = await seen.reply()
+        conversation = seen.screen.chat.id
+    async with chat(store, Opening(conversation=conversation)) as seen:
+        assert [t.text for t in seen.screen.chat.turns][-1] == text
+        seen.screen.transcript.focus()
+        await seen.pilot.press("e")
+        await seen.until(lambda: seen.screen.panel.version is not None, "the draft")
+        await seen.settled()
+        assert seen.screen.panel.text(seen.screen.panel.version) == text
+        seen.screen.panel.canvas.select(2, 3)
+        await seen.canvas("r")
+        await seen.settled()
+        words = seen.screen.chat.turns[-1].text.split()
+        assert [w for i, w in enumerate(words) if i != 2] == [w for i, w in enumerate(text.split()) if i != 2]
+
+
+async def test_the_next_turn_begins_with_the_ids_of_the_last_one() -> None:
+    async with chat() as seen:
+        await seen.reply("tell me")
+        await seen.reply("why")
+        first, second = seen.backend.jobs
+        assert second.prompt_ids[: len(first.prompt_ids)] == first.prompt_ids
+        wrote = seen.backend.runs[0].log.finished.token_ids[0].tolist()
+        assert list(second.prompt_ids[len(first.prompt_ids) :][: len(wrote)]) == wrote
+
+
+async def test_a_full_context_is_said_and_the_talk_goes_on() -> None:
+    async with chat() as seen:
+        seen.backend.facts = replace(seen.backend.facts, max_context=CANVAS + 12)
+        seen.screen.chat.turns += [Turn("user", "why why why why why"), Turn("model", "you red you red you red")]
+        await seen.reply("tell me")
+        entries = seen.screen.transcript.entries
+        assert any("no longer seen" in e.text for e in entries if e.role == "notice")
+
+
+async def test_settings_change_the_next_run_and_wrong_ones_are_refused() -> None:
+    async with chat() as seen:
+        await seen.say("/steps 5")
+        await seen.say("/seed 42")
+        await seen.reply()
+        assert seen.backend.jobs[-1].settings.steps == 5
+        assert seen.backend.jobs[-1].seed == 42
+        for wrong in ("/steps 0", "/steps many", "/tmin 9", "/seed -3", "/nonsense"):
+            await seen.say(wrong)
+            await seen.pilot.pause()
+            assert seen.screen.prompt.text == wrong, "what was refused stays to be corrected"
+        assert seen.screen.sampler == {"steps": 5}
+
+
+async def test_another_model_is_loaded_without_a_restart() -> None:
+    async with chat() as seen:
+        await seen.reply()
+        await seen.say("/model other")
+        await seen.until(lambda: seen.backend.facts and seen.backend.facts.name == "other", "the other model")
+        await seen.pilot.pause()
+        assert await seen.reply("why")
+        assert seen.backend.loads == [None, "other"]
+
+
+async def test_a_terminal_that_is_too_small_is_told_so_and_nothing_is_lost() -> None:
+    async with chat(size=(40, 10)) as seen:
+        assert seen.screen.query_one("#too-small").display
+        seen.screen.prompt.load_text("tell me")
+        await seen.pilot.resize_terminal(80, 24)
+        await seen.pilot.pause()
+        assert not seen.screen.has_class("small")
+        assert seen.screen.prompt.text == "tell me"
+
+
+async def test_brackets_and_escapes_are_shown_and_drive_nothing() -> None:
+    async with chat() as seen:
+        hostile = "[bold]why[/] [/nope] \x1b]0;title\x07 \x1b[2J \u202e $(x) [@click=app.quit]me[/]"
+        await seen.reply(hostile)
+        shown = "".join(segment.text for line in seen.screen._compositor.render_strips() for segment in line)
+        assert "\x1b" not in shown
+        assert "\u202e" not in shown
+        assert "[bold]why[/]" in shown

@@ -1,0 +1,190 @@
+"""Steering: what each key asks of the model, and that no version is ever lost."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+from scripted import CANVAS, EOS, IDS, TALE, TURN_END, ScriptedBackend
+
+from dgtui.diffusion.events import Frame
+from dgtui.diffusion.lengths import NoRoom, rank
+from dgtui.tui.drafts import SETTLING_STRENGTH, Draft, Kind, Refused, Version
+
+
+class Steered:
+    """A draft whose jobs are run to their end at once."""
+
+    def __init__(self, seed: int = 1, frame: Mapping[int, int] | None = None) -> None:
+        self.backend = ScriptedBackend()
+        facts = self.backend.load(None, lambda stage: None).result(10)
+        self.draft = Draft(facts, facts.settings)
+        self.run("reply", self.draft.first([2, 5], seed, 4 * CANVAS, frame or {}))
+
+    def run(self, kind: Kind, job: object, **kwargs: object) -> Version:
+        run = self.backend.submit(job, lambda run, upto: None)  # type: ignore[arg-type]
+        run.ended.result(20)
+        return self.draft.add(kind, run, **kwargs)  # type: ignore[arg-type]
+
+    def ids(self) -> list[int]:
+        ids = self.draft.version.ids(self.draft.version.block)
+        assert ids is not None
+        return ids.tolist()
+
+
+def test_a_reply_is_what_stands_before_the_first_stop_id() -> None:
+    steered = Steered()
+    reply = steered.draft.version.reply_ids(steered.draft.facts.stop_ids)
+    assert len(reply) == len(TALE)
+    assert [*reply, TURN_END] == steered.ids()[: len(TALE) + 1]
+
+
+def test_rediffusing_changes_the_span_and_nothing_else() -> None:
+    steered = Steered()
+    before = steered.ids()
+    seen = set()
+    for seed in range(8):
+        job = steered.draft.rediffuse(0, (3, 7), 1.0, seed)
+        assert job.start.pinned == frozenset(range(CANVAS)) - frozenset(range(3, 7))
+        steered.run("re-diffuse", job, span=(3, 7), beside=seed > 0)
+        after = steered.ids()
+        assert after[:3] + after[7:] == before[:3] + before[7:]
+        seen.add(tuple(after[3:7]))
+        steered.draft.current = steered.draft.versions[0] if seed < 7 else steered.draft.current
+    assert len(seen) > 1
+
+
+def test_a_pinned_word_stays_through_every_rediffusion() -> None:
+    steered = Steered()
+    word = steered.ids()[4]
+    places, pinned = steered.draft.toggle_pins(0, (4, 5))
+    assert (places, pinned) == (frozenset({4}), True)
+    for seed in range(8):
+        job = steered.draft.rediffuse(0, (2, 8), 1.0, seed)
+        steered.run("re-diffuse", job, span=(2, 8), pins=steered.draft.version.pins)
+        assert steered.ids()[4] == word
+
+
+def test_a_selection_that_is_pinned_altogether_is_refused() -> None:
+    steered = Steered()
+    steered.draft.toggle_pins(0, (2, 5))
+    with pytest.raises(Refused, match="pinned"):
+        steered.draft.rediffuse(0, (2, 5), 1.0, 1)
+
+
+def test_pins_can_be_freed_and_every_toggle_undone() -> None:
+    steered = Steered()
+    draft = steered.draft
+    draft.toggle_pins(0, (2, 5))
+    draft.toggle_pins(0, (3, 4))
+    assert draft.user_pins(0) == {2, 4}
+    assert draft.undo()
+    assert draft.user_pins(0) == {2, 3, 4}
+    assert draft.undo()
+    assert draft.user_pins(0) == frozenset()
+    assert not draft.undo()
+    assert draft.redo()
+    assert draft.redo()
+    assert draft.user_pins(0) == {2, 4}
+
+
+def test_strength_below_one_starts_from_the_text_and_enters_the_schedule_later() -> None:
+    steered = Steered()
+    job = steered.draft.rediffuse(0, (0, 10), 0.5, 1)
+    assert job.start.strength == 0.5
+    assert list(job.start.ids or ()) == steered.ids()
+
+
+def test_a_chosen_token_is_pinned_and_the_rest_settles_around_it() -> None:
+    steered = Steered()
+    other = next(IDS[w] for w in TALE[2].split("|") if IDS[w] != steered.ids()[2])
+    job, pins = steered.draft.settle(0, {2: other}, 3)
+    assert (pins, job.start.strength) == (frozenset({2}), SETTLING_STRENGTH)
+    steered.run("pick", job, pins={0: pins})
+    assert steered.ids()[2] == other
+    assert steered.draft.user_pins(0) == {2}
+
+
+def test_polishing_frees_the_least_certain_tokens_only() -> None:
+    steered = Steered()
+    draft = steered.draft
+    last = draft.version.frames()[-1]
+    entropy = np.zeros(CANVAS, np.float32)
+    entropy[[3, 9, 12, 30]] = [0.5, 2.0, 1.0, 3.0]
+    frame = Frame(
+        last.job, 0, 0, last.step, last.max_steps, last.ids, last.canvas, entropy, last.flags, last.top_ids,
+        last.top_probs, 0.1, last.temperature, last.seconds,
+    )  # fmt: skip
+    draft.toggle_pins(0, (9, 10))
+    job, places = draft.polish(frame, 20, 1)
+    assert places == {12, 3}
+    assert frozenset(range(CANVAS)) - job.start.pinned == places
+    with pytest.raises(Refused, match="certain"):
+        draft.polish(frame, 3, 1)
+
+
+def test_a_gap_tries_several_lengths_at_once_and_keeps_both_sides() -> None:
+    steered = Steered()
+    before = steered.ids()
+    job = steered.draft.gap(0, 5, None, 1)
+    assert job.candidates == len(job.starts) > 2
+    version = steered.run("gap", job, span=(5, 5))
+    lengths = set()
+    for ranked in rank(version.run.log):
+        ids = ranked.ids.tolist()
+        assert ids[:5] == before[:5]
+        assert ids[5 + ranked.length : len(TALE) + 1 + ranked.length] == before[5 : len(TALE) + 1]
+        lengths.add(ranked.length)
+    assert len(lengths) == job.candidates
+
+
+def test_a_gap_of_a_given_length_has_that_length_or_is_refused() -> None:
+    steered = Steered()
+    job = steered.draft.gap(0, 5, 4, 1)
+    assert job.candidates == 1
+    with pytest.raises(NoRoom):
+        steered.draft.gap(0, 5, CANVAS, 1)
+
+
+def test_a_fork_shares_its_first_steps_and_both_branches_stay() -> None:
+    steered = Steered()
+    first = steered.draft.version
+    step = 2
+    forked = steered.run("fork", steered.draft.fork(0, step, 99))
+    for old, new in zip(first.frames()[:step], forked.frames()[:step], strict=True):
+        assert (old.ids == new.ids).all()
+        assert (old.canvas == new.canvas).all()
+    assert steered.draft.versions == [first, forked]
+    assert forked.parent is first
+
+
+def test_proposals_for_a_span_go_round_and_none_is_lost() -> None:
+    steered = Steered()
+    draft = steered.draft
+    made = []
+    for seed in range(3):
+        made.append(steered.run("re-diffuse", draft.rediffuse(0, (2, 4), 1.0, seed), span=(2, 4), beside=bool(made)))
+    assert draft.proposals() == made
+    assert draft.turn(1)
+    assert draft.current is made[0]
+    assert draft.turn(-1)
+    assert draft.current is made[2]
+    assert {v.parent for v in made} == {draft.versions[0]}
+
+
+def test_words_set_before_a_run_are_in_its_result() -> None:
+    frame = {20: IDS["red"], 21: IDS["hello"]}
+    steered = Steered(frame=frame)
+    assert [steered.ids()[place] for place in frame] == [*frame.values()]
+
+
+def test_a_run_that_failed_leaves_the_version_before_it() -> None:
+    steered = Steered()
+    draft, first = steered.draft, steered.draft.version
+    failed = steered.run("polish", draft.rediffuse(0, (1, 2), 1.0, 1))
+    draft.forget(failed.run)
+    assert draft.current is first
+
+
+def test_an_eos_filled_canvas_stays_filled() -> None:
+    steered = Steered()
+    assert set(steered.ids()[len(TALE) + 1 :]) == {EOS}
