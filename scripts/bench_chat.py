@@ -9,6 +9,7 @@ first output that shows it.
 """
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -34,7 +35,7 @@ SCRIPTED_STEPS = 200
 def step_seconds(path: Path) -> float:
     """Median time of a denoising step of a recorded run, the first (compilation, caches) left out."""
     times = [frame.seconds for frame in recording.load(path).log.frames()]
-    return statistics.median(b - a for a, b in zip(times[1:], times[2:], strict=False))
+    return statistics.median(b - a for a, b in itertools.pairwise(times[1:]))
 
 
 def headless(folder: Path, environment: dict[str, str]) -> float:

@@ -28,6 +28,7 @@ def command(
 ) -> int:
     """List the themes: name, kind, a sample of the entropy ramp, and the file. The chosen one is marked with *."""
     from dgtui import config
+    from dgtui.tui.colour import AA
     from dgtui.tui.theme_file import load_themes, theme_folders
 
     settings, mistakes = config.load()
@@ -43,6 +44,10 @@ def command(
         note(f"your own go to {folders[1]}")
     for problem in (*mistakes, *problems):
         note(str(problem))
+    for theme in themes.values():
+        worst = theme.worst_contrast() if theme.source and theme.source.parent != folders[0] else None
+        if worst is not None and worst < AA:
+            note(f"{theme.source}: some text has a contrast of {worst:.1f} only; {AA} is needed to read it well")
     if chosen not in themes:
         note(f"screen.theme is {chosen!r}, and there is no theme of that name")
     return 0

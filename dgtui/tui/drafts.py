@@ -118,7 +118,7 @@ class Draft:
         pins: Mapping[int, frozenset[int]] | None = None,
         beside: bool = False,
     ) -> Version:
-        """A new version below the current one, or `beside` it as another proposal; it is the current one from now on."""
+        """A new version below the current one, or `beside` it as another proposal; current from now on."""
         parent = self.current.parent if beside and self.current else self.current
         version = Version(len(self.versions) + 1, kind, run, parent, candidate, span, dict(pins or {}))
         self.versions.append(version)

@@ -1,7 +1,8 @@
-"""What other threads tell the screen. Messages are tagged with their run, so that a stale one can be told and dropped."""
+"""What other threads tell the screen. Messages are tagged with their run, so that a stale one can be dropped."""
 
 from textual.message import Message
 
+from dgtui.diffusion.job import BadJob
 from dgtui.errors import DgtuiError
 from dgtui.tui.backend import Facts, RunHandle, Stage
 
@@ -56,4 +57,6 @@ def explain(error: BaseException) -> str:
     """An error in a person's words: what happened, and what to do."""
     if isinstance(error, DgtuiError):
         return f"{error.message}: {error.hint}" if error.hint else error.message
+    if isinstance(error, BadJob):
+        return str(error)
     return f"{type(error).__name__}: {error}"

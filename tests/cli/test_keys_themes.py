@@ -79,6 +79,15 @@ def test_a_chosen_theme_that_is_not_there_is_said(dgtui: Any) -> None:
     assert "screen.theme is 'midnihgt', and there is no theme of that name" in dgtui("themes").err
 
 
+def test_a_theme_of_the_person_that_is_hard_to_read_is_listed_and_named(dgtui: Any) -> None:
+    file = own_theme("faint.toml", THEME.replace("#f00", "#333"))
+    own_theme("clear.toml", THEME.replace("#f00", "#ff0"))
+    done = dgtui("themes")
+    said = [line for line in done.err.splitlines() if "contrast" in line]
+    assert len(said) == 1 and said[0].startswith(f"{file}: some text has a contrast of 1.")
+    assert b"faint" in done.out
+
+
 def test_themes_as_json(dgtui: Any) -> None:
     file = own_theme("broken.toml", b"\xff")
     own_theme("mine.toml", THEME)

@@ -329,7 +329,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def generate(tiny: Path, *args: str) -> Terminal:
-    return Terminal([sys.executable, "-m", "dgtui", "generate", "hello", "--model", tiny, "--seed", "7", *args])
+    command = [sys.executable, "-m", "dgtui", "generate", "hello", "--model", tiny, "--seed", "7", *args]
+    return Terminal(command, columns=120)
 
 
 def test_generate_resolves_its_canvas_in_place(tiny: Path) -> None:

@@ -23,7 +23,7 @@ INTENTS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "who": (
         "I am the small model that ships inside dgtui: a toy sibling of DiffusionGemma, trained on a CPU in "
-        "about an hour.",
+        "a few hours.",
         ("who are you", "what are you", "what model are you", "which model is this", "what is your name",
          "introduce yourself", "tell me about yourself", "are you a language model"),
     ),

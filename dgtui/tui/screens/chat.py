@@ -31,9 +31,9 @@ from dgtui.tui.drafts import Draft, Refused, Version
 from dgtui.tui.messages import Loaded, LoadProgress, explain
 from dgtui.tui.theme import Look
 from dgtui.tui.widgets import meters
-from dgtui.tui.widgets.canvas_panel import CanvasPanel
 from dgtui.tui.widgets.loading import Loading
 from dgtui.tui.widgets.prompt import Prompt
+from dgtui.tui.widgets.steering import Steering
 from dgtui.tui.widgets.transcript import Entry, Transcript
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class ChatScreen(Screen[None]):
         yield Static(id="top", markup=False)
         yield Transcript(id="transcript")
         yield Loading(id="loading")
-        yield CanvasPanel(self.backend, self._look, self.new_seed, id="panel")
+        yield Steering(self.backend, self._look, self.new_seed, id="panel")
         yield Prompt(arguments=self.argument_choices, id="prompt")
         yield Footer()
         yield Static("dgtui needs 60 columns and 16 rows.\nMake the terminal larger; nothing is lost.", id="too-small")
@@ -109,9 +109,9 @@ class ChatScreen(Screen[None]):
         self.draw_top()
 
     @property
-    def panel(self) -> CanvasPanel:
+    def panel(self) -> Steering:
         """The canvas."""
-        return self.query_one(CanvasPanel)
+        return self.query_one(Steering)
 
     @property
     def transcript(self) -> Transcript:
@@ -140,7 +140,7 @@ class ChatScreen(Screen[None]):
         try:
             work()
         except (DgtuiError, BadJob) as refused:
-            self.say(explain(refused) if isinstance(refused, DgtuiError) else str(refused), "warning")
+            self.say(explain(refused), "warning")
             return False
         return True
 
@@ -312,8 +312,8 @@ class ChatScreen(Screen[None]):
 
     # -- the draft --------------------------------------------------------------------------------------------------
 
-    @on(CanvasPanel.Changed)
-    def _draft_changed(self, message: CanvasPanel.Changed) -> None:
+    @on(Steering.Changed)
+    def _draft_changed(self, message: Steering.Changed) -> None:
         if not self.chat.turns or self.chat.turns[-1].role != "model":
             return
         if not message.version.frames():  # a stored reply that was laid out on the canvas is what it was
@@ -341,12 +341,12 @@ class ChatScreen(Screen[None]):
             finished=finished is not None,
         )
 
-    @on(CanvasPanel.Accepted)
+    @on(Steering.Accepted)
     def _accepted(self) -> None:
         self.panel.close()
         self.prompt.focus()
 
-    @on(CanvasPanel.Discarded)
+    @on(Steering.Discarded)
     def _discarded(self) -> None:
         """A reply that was stopped goes, and its question is in the prompt again; a whole one stays."""
         version, turns = self.panel.version, self.chat.turns

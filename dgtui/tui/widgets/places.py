@@ -15,8 +15,9 @@ class Places:
     asked for: most frames are looked at and not walked through.
     """
 
-    def __init__(self, tokens: Sequence[str], lines: Sequence[Line]) -> None:
-        self.tokens, self.lines = tokens, lines
+    def __init__(self, tokens: Sequence[str], lines: Sequence[Line], pieces: Sequence[bytes] = ()) -> None:
+        """`lines` are `tokens` laid out; `pieces`, their bytes, tell which of them end a character begun before."""
+        self.tokens, self.lines, self._pieces = tokens, lines, pieces
 
     def __bool__(self) -> bool:
         return bool(self.lines)
@@ -48,6 +49,13 @@ class Places:
         """The place under a cell; right of a line the last one on it, above or below all lines on the nearest."""
         line = self.lines[max(0, min(row, len(self.lines) - 1))]
         return next((run.token for run in line if column < run.column + run.cells), line[-1].token)
+
+    def whole(self, place: int) -> int:
+        """The end (exclusive) of what shows at a place: behind it may be tokens with the rest of a character."""
+        end = min(place + 1, len(self.tokens))
+        while end < len(self._pieces) and self._pieces[end] and not self.tokens[end]:
+            end += 1
+        return end
 
     def left(self, place: int) -> int:
         """The place before."""
