@@ -202,6 +202,9 @@ def _read_file(path: Path, binding_ids: Collection[str] | None, problems: list[P
         number = error.object[: error.start].count(b"\n") + 1
         problems.append(Problem("not UTF-8, so the file is not used", str(path), number))
         return {}
+    except (RecursionError, ValueError):  # nested too deep, or a number of thousands of digits
+        problems.append(Problem("cannot be read as TOML, so the file is not used", str(path)))
+        return {}
     except OSError as error:
         problems.append(Problem(f"cannot be read, so it is not used: {error.strerror or error}", str(path)))
         return {}

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import typer
 
-from dgtui.cli import bench, chat, config, doctor, generate, keys, model, themes
+from dgtui.cli import bench, chat, config, doctor, generate, keys, model, replay, themes
 from dgtui.cli.terminal import drop_output, note
 from dgtui.errors import DgtuiError
 from dgtui.text import sanitize
@@ -35,6 +35,7 @@ def _alone(context: typer.Context) -> int:
 
 app.command("chat")(chat.command)
 app.command("generate")(generate.command)
+app.command("replay")(replay.command)
 app.command("bench")(bench.command)
 app.command("doctor")(doctor.command)
 app.command("keys")(keys.command)

@@ -10,6 +10,7 @@ import itertools
 import json
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -218,6 +219,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder to write the finished model to")
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=20)
+    parser.add_argument("--rate", type=float, default=1.0, help="factor on the peak rates, for a run from good weights")
     parser.add_argument("--start-from", type=Path, help="a folder with a model of the same shape to start from")
     args = parser.parse_args()
 
@@ -235,7 +237,9 @@ def main() -> None:
     else:
         model = DiffusionGemmaForBlockDiffusion(config(tokenizer))
     model.set_experts_implementation("eager")
-    trainer = Trainer(model, Settings(steps=args.steps), checkpoint, args.seed)
+    peak = Settings(args.steps)
+    rates = replace(peak, matrix_rate=args.rate * peak.matrix_rate, vector_rate=args.rate * peak.vector_rate)
+    trainer = Trainer(model, rates, checkpoint, args.seed)
     trainer.resume()
     print(json.dumps({"parameters": sum(p.numel() for p in model.parameters()), "step": trainer.step}), flush=True)
     trainer.train(steps(tokenizer, trainer, args.seed))

@@ -15,8 +15,8 @@ from dgtui.tui import keymap
 from dgtui.tui.backend import Backend
 from dgtui.tui.commands import SLASHES
 from dgtui.tui.screens.chat import ChatScreen, Opening
-from dgtui.tui.theme import VARIABLES, Look, Theme
-from dgtui.tui.theme_file import load_themes, stamp
+from dgtui.tui.theme import PLAIN, VARIABLES, Look, Theme
+from dgtui.tui.theme_file import Problem, load_themes, stamp
 
 FALLBACK_THEME = "midnight"
 LOOK_AGAIN = 1.0
@@ -44,31 +44,42 @@ class DgtuiApp(App[None]):
         problems: Iterable[str] = (),
     ) -> None:
         self._folders = tuple(theme_folders)
-        self._themes, broken = load_themes(self._folders)
-        self._wanted = settings.screen.theme
-        wanted = self._themes.get(self._wanted) or self._themes[FALLBACK_THEME]
-        super().__init__(ansi_color=wanted.ansi)
+        # Without colours Textual is told so: its own NO_COLOR makes greys, and drops dim
+        self._color = not os.environ.get("NO_COLOR")
+        super().__init__(ansi_color=None if self._color else True)
+        self._themes, broken = self._load_themes()
+        wanted = self._theme_named(settings.screen.theme)
         self.backend, self.store, self.settings, self.opening = backend, store, settings, opening
         overrides, bad_keys = keymap.check(settings.keys.bindings)
         self.set_keymap(overrides)
         self._problems = [*problems, *map(str, broken), *bad_keys]
-        if self._wanted not in self._themes:
-            self._problems.append(f"there is no theme {self._wanted}: {FALLBACK_THEME} is used")
-        for theme in self._themes.values():
+        if wanted.name != settings.screen.theme:
+            self._problems.append(f"there is no theme {settings.screen.theme}: {wanted.name} is used")
+        for theme in (*self._themes.values(), PLAIN):
             self.register_theme(theme.textual())
         self.theme = wanted.name
         self._stamp = stamp(self._folders)
 
     def get_default_screen(self) -> Screen[Any]:
-        return ChatScreen(self.backend, self.store, self.settings, self.look, self.opening)
+        return ChatScreen(self.backend, self.store, self.settings, self.look, self.opening, lambda: self.theme_names)
 
     @property
     def look(self) -> Look:
         """How the present theme draws tokens."""
-        return self._dgtui_theme().look(color=not os.environ.get("NO_COLOR"))
+        return self._theme_named(self.theme).look(color=self._color)
 
-    def _dgtui_theme(self) -> Theme:
-        return self._themes.get(self.theme) or self._themes[FALLBACK_THEME]
+    @property
+    def theme_names(self) -> list[str]:
+        """The themes that can be chosen."""
+        return list(self._themes)
+
+    def _load_themes(self) -> tuple[dict[str, Theme], list[Problem]]:
+        """All themes, as the colours of this terminal can show them."""
+        themes, broken = load_themes(self._folders)
+        return {name: theme.for_terminal(self.console.color_system) for name, theme in themes.items()}, broken
+
+    def _theme_named(self, name: str) -> Theme:
+        return self._themes.get(name) or self._themes.get(FALLBACK_THEME) or PLAIN
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         return dict(VARIABLES)
@@ -90,12 +101,12 @@ class DgtuiApp(App[None]):
         if now == self._stamp:
             return
         self._stamp = now
-        themes, broken = load_themes(self._folders)
+        themes, broken = self._load_themes()
         for problem in broken:
             self.notify(sanitize(str(problem), newlines=False), severity="warning", markup=False)
         for theme in themes.values():
             self.register_theme(theme.textual())
-        self._themes = themes | ({self.theme: self._dgtui_theme()} if self.theme not in themes else {})
+        self._themes = themes | ({self.theme: self._theme_named(self.theme)} if self.theme not in themes else {})
         self.refresh_css(animate=False)
         self._restyle()
 

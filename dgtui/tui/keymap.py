@@ -137,20 +137,43 @@ COMMANDS: Final[Mapping[str, tuple[Command, ...]]] = MappingProxyType(
             Command("sessions.delete", ("d", "delete"), "delete", "delete", "delete the conversation", True),
             Command("sessions.close", ("escape",), "close", "close", "go back", True),
         ),
+        "replay": (
+            Command("replay.play", ("space",), "screen.play", "play", "play the run, or hold it", True),
+            Command("replay.scrub_back", ("left_square_bracket",), "screen.scrub(-1)", "back", "the step before", True),
+            Command("replay.scrub_forward", ("right_square_bracket",), "screen.scrub(1)", "on", "the next step", True),
+            Command("replay.scrub_first", ("left_curly_bracket",), "screen.scrub_to('first')", "first step",
+                    "the first step"),
+            Command("replay.scrub_last", ("right_curly_bracket",), "screen.scrub_to('last')", "last step",
+                    "the last step"),
+            Command("replay.faster", ("plus",), "screen.speed(1)", "faster", "play faster", True),
+            Command("replay.slower", ("minus",), "screen.speed(-1)", "slower", "play slower", True),
+            Command("replay.alternatives", ("a",), "screen.alternatives", "alternatives",
+                    "what else would have fitted under the cursor", True),
+            Command("replay.copy", ("y",), "screen.copy", "copy", "copy the selection, or the reply as it was", True),
+            Command("replay.next_candidate", ("n",), "screen.candidate(1)", "next candidate",
+                    "the next of several canvases that were refined together"),
+            Command("replay.previous_candidate", ("N",), "screen.candidate(-1)", "candidate before",
+                    "the candidate before"),
+            Command("replay.leave", ("escape", "q"), "screen.leave", "leave", "leave", True),
+        ),
     }
 )  # fmt: skip
 """Context → its commands, in the order of the footer. "chat" is the whole screen, "steering" the canvas's panel."""
 
 _PAIRS: Final[Mapping[str, str]] = MappingProxyType(
-    dict.fromkeys(("canvas.scrub_back", "canvas.scrub_forward"), "scrub")
+    dict.fromkeys(("canvas.scrub_back", "canvas.scrub_forward", "replay.scrub_back", "replay.scrub_forward"), "scrub")
+    | dict.fromkeys(("replay.faster", "replay.slower"), "speed")
 )
 """Commands that share a label in the footer."""
 
 _FIRST: Final = frozenset({"app.palette", "app.interrupt", "app.quit"})
 """Answered before the part that has the focus, a text area for one, can take the key."""
 
-_TOGETHER: Final[Mapping[str, str]] = MappingProxyType({"steering": "canvas", "chat": "app"})
+_TOGETHER: Final[Mapping[str, str]] = MappingProxyType({"steering": "canvas", "replay": "canvas", "chat": "app"})
 """Contexts whose keys are always in force together with those of another."""
+
+_APART: Final = frozenset({"steering", "replay"})
+"""Both with those of the canvas, never with each other's."""
 
 _BY_ID: Final = {command.id: command for commands in COMMANDS.values() for command in commands}
 _CONTEXT_OF: Final = {command.id: context for context, commands in COMMANDS.items() for command in commands}
@@ -234,7 +257,10 @@ def _clash(wanted: Mapping[str, tuple[str, ...]]) -> tuple[str, str, str] | None
 
 def _meet(one: str, other: str) -> bool:
     """Whether two commands can be in force at the same time; those of the app always are."""
-    first, second = (_TOGETHER.get(_CONTEXT_OF[name], _CONTEXT_OF[name]) for name in (one, other))
+    contexts = _CONTEXT_OF[one], _CONTEXT_OF[other]
+    first, second = (_TOGETHER.get(context, context) for context in contexts)
+    if set(contexts) == _APART:
+        return False
     return first == second or "app" in (first, second)
 
 

@@ -375,7 +375,10 @@ class Terminal(contextlib.AbstractContextManager["Terminal"]):
         with self._news:
             if not self._news.wait_for(lambda: self._exit is not None, timeout):
                 raise AssertionError(self.report("still running"))
-            self._news.wait_for(lambda: self._drained, 1.0)  # unless a process it left behind holds the terminal
+            while not self._drained:  # a process it left behind may hold the terminal, and say nothing
+                read = len(self.chunks)
+                if not self._news.wait_for(lambda: self._drained or len(self.chunks) > read, 3.0):  # noqa: B023
+                    break
             assert self._exit is not None
             return self._exit
 

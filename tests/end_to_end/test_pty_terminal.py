@@ -288,6 +288,12 @@ def test_output_has_its_times_and_a_signal_its_code() -> None:
         assert terminal.raw.startswith(b"one\r\n")
 
 
+def test_all_output_is_there_after_the_exit_even_if_the_terminal_is_still_held() -> None:
+    with Terminal(["/bin/sh", "-c", "trap '' HUP; sleep 600 & seq 20000; exit 4"]) as terminal:
+        assert terminal.wait_exit().code == 4
+        assert terminal.raw.endswith(b"20000\r\n")
+
+
 def test_stdout_goes_to_a_file_and_stderr_to_the_terminal(tmp_path: Path) -> None:
     code = "import sys; print('result'); print(sys.stdout.isatty(), sys.stderr.isatty(), file=sys.stderr)"
     with python(code, stdout=tmp_path / "out") as terminal:

@@ -78,7 +78,7 @@ async def test_the_token_that_is_there_is_marked_first() -> None:
 
 
 async def test_a_click_picks_a_row_and_a_click_beside_it_closes() -> None:
-    async with opened(at=Offset(10, 5)) as (app, pilot, answers):
+    async with opened(at=Offset(10, 5)) as (_, pilot, answers):
         await pilot.click(AlternativesList, offset=(6, 2))
         assert answers == [(12, 6)]
     async with opened(at=Offset(10, 5)) as (_app, pilot, answers):

@@ -63,7 +63,7 @@ def test_quotes_have_a_bar_on_every_row() -> None:
 
 
 def test_code_keeps_its_blanks_and_is_cut_at_the_edge() -> None:
-    assert drawn("```\n  x = 1\n\ty\n\n0123456789\n```", 9) == ["   x = 1", "     y", "", " 0123456", " 789"]
+    assert drawn("```\n  x = 1\n\ty\n\n0123456789\n```", 9) == ["   x = 1", "     y", "", " 01234567", " 89"]
 
 
 def test_code_of_a_known_language_is_coloured_and_of_an_unknown_one_left() -> None:
@@ -86,7 +86,7 @@ def test_a_table_with_more_columns_than_fit_is_still_readable() -> None:
 
 def test_prefixes_stand_before_every_row() -> None:
     blocks = markdown_blocks("one two\n\n- a\n\n```\nx\n```", Content("You  "), Content("     "))
-    rows = ["".join(f.content.plain for f in row.fragments) for row in Page(blocks)._rows(9)]
+    rows = ["".join(f.content.plain for f in row.fragments) for row in Page(blocks)._rows(12)]
     assert rows[0].startswith("You  ")
     assert all(row.startswith("     ") for row in rows[1:])
 
@@ -109,8 +109,8 @@ def test_the_address_behind_a_link_and_an_image_is_shown() -> None:
 
 @pytest.mark.parametrize("source", [">" * 300 + "deep", "".join("  " * n + "- item\n" for n in range(DEEPEST))])
 def test_what_is_nested_deeper_than_the_parser_goes_is_shown_plain(source: str) -> None:
-    assert "".join(drawn(source, 80)).replace(" ", "").count("p") + source.count("item") > 0
-    assert sum(row.count("item") + row.count("deep") for row in drawn(source, 500)) == source.count("item") or 1
+    shown = "".join(drawn(source, 500))
+    assert shown.count("item") == source.count("item") and shown.count("deep") == source.count("deep")
 
 
 @settings(max_examples=60, deadline=None)

@@ -165,6 +165,18 @@ async def test_notices_stand_between_turns_and_are_none() -> None:
         assert "And how long" not in text(app)
 
 
+async def test_turns_may_come_before_it_is_on_the_screen() -> None:
+    transcript = Transcript()
+    transcript.add(Entry("user", "early"))
+    transcript.notice("and a notice")
+    transcript.replace_last(Entry("user", "earlier"))
+    app = Screen()
+    async with app.run_test() as pilot:
+        await app.mount(transcript, before=0)
+        await pilot.pause()
+        assert "You    earlier" in text(app) and "— and a notice" in text(app)
+
+
 async def test_editing_and_regenerating_are_asked_for_by_position() -> None:
     async with screen(*TURNS) as (app, pilot):
         app.transcript.request_edit()

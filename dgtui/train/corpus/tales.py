@@ -57,57 +57,35 @@ OPENINGS = (
     "{hero} was a {trait} {kind} who lived {near}.",
     "Once there was a {trait} {kind} named {hero}, who lived {near}.",
     "In a small house {near} lived {hero}, a {trait} {kind}.",
-    "{Near}, where the wind (sings|tells stories), lived {a_kind} called {hero}.",
-    "Everyone {near} knew {hero}, the {kind} with the (loudest laugh|softest voice|longest scarf).",
-    "There was {a_kind} {near} named {hero}, and {he} was (never in a hurry|always a little late|fond of rain).",
-    "{hero} the {kind} had lived {near} longer than anyone could remember.",
 )
 
 PROBLEMS = {
     "lost": (
-        "Of all {his} things {he} loved a {colour} {thing} best, and that was the one {he} lost.",
         "One night the wind came in and carried off {his} {colour} {thing}.",
         "But one day {he} looked under the bed, and {his} {colour} {thing} was gone.",
-        "One evening {he} dropped {his} {colour} {thing} on the way home and did not hear it fall.",
-        "One (windy|rainy|cold) morning {hero} woke up and could not find {his} {colour} {thing}.",
     ),
     "broken": (
         "One day {his} {colour} {thing} broke, and {he} did not know how to mend it.",
         "{He} had a {colour} {thing} that was broken, and it made {him} sad to look at it.",
-        "One (windy|rainy|cold) morning {he} sat on {his} {colour} {thing} by mistake, and it broke in two.",
-        "When the first snow fell, {his} {colour} {thing} came apart without a sound.",
-        "One evening {he} dropped {his} {colour} {thing}, and it broke.",
     ),
     "lonely": (
         "{He} had a {colour} {thing} and nobody to show it to.",
         "In the evening {he} sat beside {his} {colour} {thing} and wished for a friend.",
-        "{He} had made a {colour} {thing}, but it was no fun to be alone with it.",
-        "{He} had a {colour} {thing} and one secret wish: a friend to share it with.",
-        "{His} {colour} {thing} was good company, but it never answered.",
     ),
 }
 
 MEETINGS = {
     "lost": (
-        "At last {he} met {friend}, {a_friend_kind} who was good at finding things.",
-        'Then {a_friend_kind} looked up and said, "I am {friend}, and I think you need some help."',
-        "Under an old tree sat {friend} the {friend_kind}, who was (drinking tea|feeding the birds|counting clouds).",
         "On the way {friend} the {friend_kind} came along, because two can see more than one.",
         '"I will help you," said {friend}, {a_friend_kind} who knew every path.',
     ),
     "broken": (
-        "At last {he} came to {friend}, {a_friend_kind} who could mend almost anything.",
-        'Then {friend} the {friend_kind} came along and said, "I like broken things best."',
         "Down the road lived {friend}, {a_friend_kind} with a box of tools and a kind smile.",
-        "Then {a_friend_kind} named {friend} looked in and asked what all the noise was.",
         '"I will help you," said {friend}, {a_friend_kind} who knew all about such things.',
     ),
     "lonely": (
         "Before long {friend} the {friend_kind} came to live next door.",
         "Then {he} met {friend}, {a_friend_kind} who was just as lonely.",
-        "One night outside in the rain stood {friend}, {a_friend_kind} without a home.",
-        "Under an old tree {he} found {a_friend_kind} named {friend}, who was talking to a stone.",
-        "At last a letter came from {friend}, {a_friend_kind} from far away.",
     ),
 }
 
@@ -115,48 +93,33 @@ TURNS = {
     "lost": (
         "Together they looked once more, and there was the {thing}.",
         "{friend} pointed at the moon, and in its light they saw the {thing} shining.",
-        '"Have you looked where you never look?" asked {friend}, and there the {thing} was.',
-        "{friend} lifted one wet leaf, and under it lay the {thing}, as good as new.",
-        "{friend} had found the {thing} the day before and had kept it warm and dry.",
     ),
     "broken": (
         "They worked all night, and by morning the {thing} was better than new.",
-        "With a little glue and a lot of hope they put the {thing} together again.",
-        "{friend} showed {him} how, and {hero} mended the {thing} all by {him}self.",
-        '"It only needed a (friend|rest)," said {friend}, and the {thing} was whole again.',
         "They found the one piece that was missing, and the {thing} was as good as new.",
     ),
     "lonely": (
-        '"What a fine {thing}," said {friend}, and {hero} felt warm from head to toe.',
         "{hero} did not know what to say, so {he} held out the {thing}.",
         '"Would you like to hold my {thing}?" asked {hero}, and {friend} said yes at once.',
-        "{friend} had never seen such a {thing} and asked a hundred questions.",
-        "They shared the {thing}, a warm coat and a pot of soup.",
     ),
 }
 
 _EVER_AFTER = (
-    "{hero} laughed so loudly that the birds flew up, and {friend} laughed too.",
-    "They walked home slowly, and the road seemed shorter than before.",
     "Since that day {hero} and {friend} have had tea together every Sunday.",
     "That night the two of them sat {near} and counted the stars.",
-    "They ate bread and soup, and nobody was in a hurry.",
 )
 ENDINGS = {
     "lost": (
         *_EVER_AFTER,
         '"I lost a {thing}," {hero} said later, "but look what I found."',
-        "From then on {he} went nowhere without the {thing} or without {friend}.",
     ),
     "broken": (
         *_EVER_AFTER,
         '"Now it has a story," said {friend}, and that was true.',
-        "Now the two of them mend things for everyone {near}.",
     ),
     "lonely": (
         *_EVER_AFTER,
         "Now the {thing} belongs to both of them, and so does every evening.",
-        "{hero} has never been lonely since, not even when it rains.",
     ),
 }
 
@@ -416,7 +379,7 @@ def make(rng: random.Random) -> Example:
     """A prompt that fixes some of the variables, and a tale that keeps to them."""
     if rng.random() < 0.04:
         return Example(NAME, rng.choice(BARE), write({}, rng))
-    if rng.random() < 0.2:
+    if rng.random() < 0.06:
         hero, friend = invented_name(rng), invented_name(rng)
     else:
         hero, friend = rng.sample(SHE + HE, 2)

@@ -6,7 +6,7 @@ it. Every turn is stored when it is said, and a reply again at the end of each o
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -71,8 +71,18 @@ class ChatScreen(Screen[None]):
     BINDINGS: ClassVar[list[Any]] = keymap.bindings("chat")
     AUTO_FOCUS = "Prompt"
 
-    def __init__(self, backend: Backend, store: "Store", settings: Settings, look: Look, opening: Opening) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        store: "Store",
+        settings: Settings,
+        look: Look,
+        opening: Opening,
+        themes: Callable[[], Sequence[str]],
+    ) -> None:
         super().__init__()
+        self.themes = themes
+        "the names of those that can be chosen"
         self.backend, self.store, self.settings, self.opening = backend, store, settings, opening
         self._look = look
         self.chat = Chat(store, opening.model or "", opening.system)
@@ -456,7 +466,7 @@ class ChatScreen(Screen[None]):
         if kind == "models":
             return self.backend.names()
         if kind == "themes":
-            return sorted(self.app.available_themes)
+            return list(self.themes())
         return list(SWITCH)
 
 

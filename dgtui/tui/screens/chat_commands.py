@@ -146,8 +146,8 @@ def _there(screen: "ChatScreen", conversation: str) -> bool:
 
 def _theme(screen: "ChatScreen", name: str) -> None:
     if not name:
-        screen.say(f"theme: {screen.app.theme}; here: {', '.join(sorted(screen.app.available_themes))}")
-    elif name in screen.app.available_themes:
+        screen.say(f"theme: {screen.app.theme}; here: {', '.join(screen.argument_choices('themes'))}")
+    elif name in screen.argument_choices("themes"):
         screen.app.theme = name
     else:
         raise UsageError(f"there is no theme {name}", hint="/theme alone lists them")

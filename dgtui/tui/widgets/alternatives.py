@@ -152,7 +152,7 @@ class Alternatives(ModalScreen[tuple[int, int] | None]):
         self._list.styles.offset = (max(0, min(x, self.size.width - size.width)), top)
 
     def on_click(self, event: events.Click) -> None:
-        if event.widget is self:
+        if not self._list.region.contains(event.screen_x, event.screen_y):
             self.dismiss(None)
 
     def action_cursor_up(self) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from rich.style import Style
 from textual import events
-from textual.geometry import Region, Size
+from textual.geometry import Offset, Region, Size
 from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
@@ -231,6 +231,13 @@ class CanvasView(ScrollView, can_focus=True, inherit_bindings=False):
     @cursor.setter
     def cursor(self, place: int) -> None:
         self._go(place)
+
+    @property
+    def cursor_cell(self) -> Offset:
+        """The cell of the screen that the cursor begins in."""
+        places = self._caret.places
+        row, column = places.home(places.near(self.cursor)) if places else (0, 0)
+        return self.content_region.offset + (column, row - self.scroll_offset.y)
 
     @property
     def selection(self) -> tuple[int, int] | None:

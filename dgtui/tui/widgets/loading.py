@@ -88,8 +88,8 @@ class Loading(Widget):
             message, hint = (sanitize(text, tabs="expand") for text in self._error)
             failed = Content.assemble((f"✗ {truncate(name, width // 2)} was not loaded: ", "bold $text-error"), message)
             return failed + Content.styled(f"\n{hint}", MUTED) if hint else failed
-        state, elapsed = f"   {truncate(what, width // 2)}", f" · {_seconds(self._clock() - self._since)}"
-        name = truncate(name, max(8, width - len("Loading ") - cell_width(state) - len(elapsed)))
+        state, elapsed = f"   {truncate(what, width // 3)}", f" · {_seconds(self._clock() - self._since)}"
+        name = truncate(name, max(4, width - len("Loading ") - cell_width(state) - len(elapsed)))
         first = Content.assemble("Loading ", (name, "bold"), state, (elapsed, MUTED))
         first = first.truncate(width, ellipsis=True)
         return first + "\n" + self._bar(width) if self._total else first

@@ -220,7 +220,8 @@ class Steering(CanvasPanel):
         ids = frame.top_ids[place].tolist()
         choices = list(zip(ids, self.backend.pieces(ids), frame.top_probs[place].tolist(), strict=True))
         names = dict.fromkeys(draft.facts.special_ids, "(markup)") | {draft.facts.turn_end_id: "(end)"}
-        self.app.push_screen(Alternatives(place, choices, names=names, held=int(frame.ids[place])), self._chosen)
+        held, at = int(frame.ids[place]), self.canvas.cursor_cell
+        self.app.push_screen(Alternatives(place, choices, at, names=names, held=held), self._chosen)
 
     def _chosen(self, choice: tuple[int, int] | None) -> None:
         if choice is not None:
@@ -326,6 +327,7 @@ class Steering(CanvasPanel):
         line.placeholder = f"{what}: enter takes it, esc leaves"
         line.value = ""
         line.add_class("open")
+        self.canvas.pointing = True
         line.focus()
 
     @on(Input.Submitted, "#asking")
@@ -337,6 +339,7 @@ class Steering(CanvasPanel):
 
     def _stop_asking(self) -> None:
         self.query_one("#asking", Input).remove_class("open")
+        self.canvas.pointing = False
         self.canvas.focus()
 
     def on_key(self, event: Key) -> None:

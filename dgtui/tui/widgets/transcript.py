@@ -81,6 +81,8 @@ class Transcript(VerticalScroll):
         self._entries.append(entry)
         if entry.role == "user":
             self._current = None
+        if not self.is_attached:
+            return
         if self._end == len(self._entries) - 1:
             self._views.append(EntryView(entry))
             self.mount(self._views[-1])
@@ -161,12 +163,11 @@ class Transcript(VerticalScroll):
             self._scroll(top + by * min(LINES, hidden))
         elif 0 <= index + by < len(self._entries):
             index += by
-            if not self._first <= index < self._end:
+            if self._first <= index < self._end:
+                self._reveal(index, by)
+            else:
                 self._grow(by)
-            if view := self._view(index):
-                height = view.virtual_region.height
-                tall = height > self.size.height
-                self.call_after_refresh(self.scroll_to_widget, view, animate=False, top=tall and by > 0)
+                self.call_after_refresh(self._reveal, index, by)
         self._current = index
         self._mark()
 
@@ -188,16 +189,28 @@ class Transcript(VerticalScroll):
         if not self._entries:
             return
         if which == "first":
+            self._current = 0
             if self._first:
                 self._open(BATCH)
-            self._current = 0
-            self.call_after_refresh(self.scroll_home, animate=False)
+                self.call_after_refresh(self._scroll, 0)
+            else:
+                self._scroll(0)
         else:
             if self._end < len(self._entries):
                 self._open(len(self._entries))
             self._current = len(self._entries) - 1
             self.anchor()
         self._mark()
+
+    def _reveal(self, index: int, by: int) -> None:
+        """Scrolls to an entry; one taller than the screen is entered at the end that was come from."""
+        if view := self._view(index):
+            region, room = view.virtual_region, self.size.height
+            enters = region.y if by > 0 else region.bottom - room
+            if region.height >= room:
+                self._scroll(enters)
+            else:
+                self._scroll(min(max(round(self.scroll_y), region.bottom - room), region.y))
 
     def _scroll(self, y: int) -> None:
         self.scroll_to(y=y, animate=False, immediate=True)
@@ -215,7 +228,7 @@ class Transcript(VerticalScroll):
 
     def on_click(self, event: events.Click) -> None:
         for number, view in enumerate(self._views):
-            if event.widget is view:
+            if view.region.contains(event.screen_x, event.screen_y):
                 self._current = self._first + number
         self._mark()
 

@@ -1,0 +1,145 @@
+"""One step of a recorded run as styled rows: what all films are made of, and what their colours are outside a terminal.
+
+Every text of a still is sanitised and no wider than the film.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+from rich.color import Color
+from rich.style import Style
+from rich.terminal_theme import DEFAULT_TERMINAL_THEME, SVG_EXPORT_THEME
+
+from dgtui.layout import lay_out, shown_tokens
+from dgtui.text import sanitize, truncate
+from dgtui.tui.colour import faded, mix
+from dgtui.tui.film.course import Course
+from dgtui.tui.theme import Theme
+from dgtui.tui.widgets.brush import Brush, Ink
+
+MOST_BARS: Final = 400
+LEAST_FULL_NATS: Final = 1.0
+"""A bar of full height, unless some step of the run was less certain."""
+ASKED: Final = "› "
+"""Stands before the prompt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Still:
+    """The text of the reply after a step."""
+
+    at: int
+    rows: tuple[Ink, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Paint:
+    """A style in colours that are the same everywhere."""
+
+    color: str
+    ground: str | None
+    bold: bool
+    italic: bool
+    underline: bool
+    strike: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A bar of the timeline: steps up to and with `last`, and the most uncertain of them."""
+
+    last: int
+    nats: float
+    height: float
+    "0 … 1"
+
+
+class Studio:
+    """Draws the steps of a course in one theme and width."""
+
+    def __init__(self, course: Course, theme: Theme, width: int) -> None:
+        """`width` is in cells."""
+        self.course, self.theme, self.width = course, theme, width
+        self.look = theme.look()
+        self._brush = Brush(self.look, Style())
+        self.prompt = truncate(" ".join(sanitize(course.prompt, tabs="replace").split()), width - len(ASKED))
+
+    def still(self, at: int) -> Still:
+        """A step. The blocks before its own open the text, as they open the reply."""
+        view, earlier = self.course.view(at), self.course.earlier(at)
+        held, end = np.zeros(len(earlier)), view.end
+        settled = np.concatenate([np.ones(len(earlier), np.bool_), view.settled[:end]])
+        tokens = shown_tokens((*earlier, *view.pieces[:end]), settled.tolist())
+        styles = self._brush.styles(
+            np.concatenate([held, view.entropy[:end]]).astype(np.float32),
+            np.concatenate([held, view.flags[:end]]).astype(np.uint8),
+            settled,
+        )
+        return Still(at, tuple(self._brush.rows(lay_out(tokens, self.width), styles, None, None)))
+
+    def bars(self, most: int = MOST_BARS) -> list[Bar]:
+        """The timeline of the whole run; where steps are many, a bar stands for several."""
+        values = self.course.entropies
+        full = max([LEAST_FULL_NATS, *(value for value in values if math.isfinite(value))])
+        edges = np.linspace(0, len(values), min(len(values), most) + 1).round().astype(int).tolist()
+        return [_bar(values[first:end], end - 1, full) for first, end in pairwise(edges)]
+
+    # -- colours outside a terminal -----------------------------------------------------------------------------------
+
+    @property
+    def ground(self) -> str:
+        """What everything is painted on."""
+        return self.rgb(self.theme.ground, ground=True)
+
+    @property
+    def text(self) -> str:
+        """The colour of plain text."""
+        return self.rgb(self.theme.palette["foreground"])
+
+    @property
+    def muted(self) -> str:
+        """The colour of what stands around the text."""
+        return faded(self.text, self.ground, [self.ground])
+
+    @property
+    def border(self) -> str:
+        """The colour of lines."""
+        return mix(self.ground, self.text, 0.28)
+
+    @property
+    def accent(self) -> str:
+        """The colour of what can be used, or is played."""
+        return self.rgb(self.theme.palette["accent"])
+
+    def rgb(self, name: str, *, ground: bool = False) -> str:
+        """A colour as "#rrggbb"; the terminal's own as most terminals show them."""
+        return _rgb(name, ground, self.theme.dark)
+
+    def paint(self, style: Style) -> Paint:
+        """A style, without reverse and dim."""
+        color = self.rgb(style.color.name) if style.color else self.text
+        ground = self.rgb(style.bgcolor.name, ground=True) if style.bgcolor else None
+        if style.reverse:
+            color, ground = ground or self.ground, color
+        if style.dim:
+            color = faded(color, ground or self.ground, [ground or self.ground])
+        attributes = (bool(is_set) for is_set in (style.bold, style.italic, style.underline, style.strike))
+        return Paint(color, None if ground == self.ground else ground, *attributes)
+
+
+def _bar(values: Sequence[float], last: int, full: float) -> Bar:
+    nats = max((value if value == value else full for value in values), default=0.0)  # nan counts as undecided
+    return Bar(last, nats, min(1.0, max(0.0, nats / full)))
+
+
+@cache
+def _rgb(name: str, ground: bool, dark: bool) -> str:
+    if name.startswith("#"):
+        return name
+    theme = SVG_EXPORT_THEME if dark else DEFAULT_TERMINAL_THEME
+    return Color.parse(name).get_truecolor(theme, foreground=not ground).hex

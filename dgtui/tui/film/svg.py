@@ -1,0 +1,160 @@
+"""Steps of a recorded run as one picture: an SVG that loads nothing, runs nothing, and has every token in its place.
+
+Every piece of text has its place and its length, so that no font can shift it.
+"""
+
+from collections.abc import Iterator, Sequence
+from html import escape
+from typing import Final
+
+from dgtui.text import cell_width, sanitize, truncate
+from dgtui.tui.film.still import ASKED, Bar, Paint, Still, Studio
+from dgtui.tui.widgets.brush import Ink
+
+FONTS: Final = '"JetBrains Mono", "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", "Liberation Mono", monospace'
+"""Of the reader's machine."""
+
+_CELL, _LINE, _SIZE = 8.4, 21, 14
+_SMALL = 12
+_EDGE = 24
+_BARS, _WIDEST_BAR = 26, 20.0
+_GAP = 30  # between stills
+
+
+def picture(studio: Studio, steps: Sequence[int]) -> str:
+    """The steps (from 0) below each other, as an SVG document."""
+    return _Sheet(studio).draw([studio.still(at) for at in steps])
+
+
+class _Sheet:
+    def __init__(self, studio: Studio) -> None:
+        self.studio = studio
+        self._classes: dict[Paint, str] = {}
+        self._y = float(_EDGE)
+        self._right = _EDGE + studio.width * _CELL
+
+    def draw(self, stills: Sequence[Still]) -> str:
+        body = [*self._prompt()]
+        for number, still in enumerate(stills):
+            body += [*(self._rule() if number else ()), *self._still(still)]
+        width, height = self._right + _EDGE, self._y + _EDGE - 8
+        title = escape(_title(self.studio, stills))
+        frame = (
+            f'<rect x=".5" y=".5" width="{_n(width - 1)}" height="{_n(height - 1)}" rx="10" '
+            f'fill="{self.studio.ground}" stroke="{self.studio.border}"/>'
+        )
+        return "\n".join(
+            [
+                f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_n(width)} {_n(height)}" '
+                f'width="{_n(width)}" height="{_n(height)}" role="img" aria-labelledby="title">',
+                f'<title id="title">{title}</title>',
+                f"<style>{self._css()}</style>",
+                *[frame, *body],
+                "</svg>\n",
+            ]
+        )
+
+    def _prompt(self) -> Iterator[str]:
+        if self.studio.prompt:
+            self._y += _SIZE
+            yield self._text(_EDGE, ASKED + self.studio.prompt, "ask")
+            self._y += _LINE - _SIZE + 12
+
+    def _rule(self) -> Iterator[str]:
+        self._y += _GAP / 2
+        yield f'<path d="M{_EDGE} {_n(self._y)}H{_n(self._right)}" stroke="{self.studio.border}"/>'
+        self._y += _GAP / 2
+
+    def _still(self, still: Still) -> Iterator[str]:
+        self._y += _SMALL
+        course, room = self.studio.course, int(self.studio.width * _SIZE / _SMALL)
+        yield self._text(_EDGE, truncate(course.status(still.at), room), "small")
+        self._y += 10
+        for row in still.rows or ((),):
+            yield from self._row(row)
+            self._y += _LINE
+        self._y += 8
+        yield from bars(self.studio, still.at, _EDGE, self._y, self.studio.width * _CELL, _BARS)
+        self._y += _BARS + 8 + _SMALL
+        yield self._text(_EDGE, course.meters(still.at, room), "small")
+        self._y += 6
+
+    def _row(self, row: Ink) -> Iterator[str]:
+        column = 0
+        for text, style in row:
+            cells, paint = cell_width(text), self.studio.paint(style)
+            x = _EDGE + column * _CELL
+            if paint.ground:
+                yield (
+                    f'<rect x="{_n(x)}" y="{_n(self._y + 1)}" width="{_n(cells * _CELL)}" height="{_LINE - 2}" '
+                    f'fill="{paint.ground}"/>'
+                )
+            ink = text.strip(" ")
+            if ink:
+                before = len(text) - len(text.lstrip(" "))
+                name = self._classes.setdefault(paint, f"c{len(self._classes)}")
+                y, width = self._y + 15, cell_width(ink) * _CELL
+                yield (
+                    f'<text class="{name}" x="{_n(x + before * _CELL)}" y="{_n(y)}" textLength="{_n(width)}" '
+                    f'lengthAdjust="spacingAndGlyphs" xml:space="preserve">{escape(ink, quote=False)}</text>'
+                )
+            column += cells
+
+    def _text(self, x: float, text: str, name: str) -> str:
+        return f'<text class="{name}" x="{_n(x)}" y="{_n(self._y)}">{escape(text, quote=False)}</text>'
+
+    def _css(self) -> str:
+        studio = self.studio
+        return "\n".join(
+            [
+                f"text{{font-family:{FONTS};font-size:{_SIZE}px;white-space:pre}}",
+                f".ask{{fill:{studio.accent}}}",
+                f".small{{font-size:{_SMALL}px;fill:{studio.muted}}}",
+                *(f".{name}{{fill:{paint.color}{css(paint)}}}" for paint, name in self._classes.items()),
+            ]
+        )
+
+
+def css(paint: Paint) -> str:
+    """The attributes of a paint as CSS, each after a semicolon; colours aside."""
+    lines = " ".join(["underline"] * paint.underline + ["line-through"] * paint.strike)
+    return (
+        (";font-weight:bold" if paint.bold else "")
+        + (";font-style:italic" if paint.italic else "")
+        + (f";text-decoration:{lines}" if lines else "")
+    )
+
+
+def bars(studio: Studio, at: int, x: float, y: float, width: float, height: float) -> Iterator[str]:
+    """The timeline as rectangles; the step's own bar has a mark below, what comes after it is pale."""
+    drawn = studio.bars()
+    step = min(width / len(drawn), _WIDEST_BAR)
+    here = playhead(drawn, at)
+    for number, bar in enumerate(drawn):
+        tall = max(1.5, bar.height * height)
+        pale = ' opacity=".3"' if number > here else ""
+        yield (
+            f'<rect x="{_n(x + number * step)}" y="{_n(y + height - tall)}" width="{_n(max(step - 1.5, step * 0.7))}" '
+            f'height="{_n(tall)}" fill="{studio.rgb(studio.look.ramp(bar.nats))}"{pale}/>'
+        )
+    yield (
+        f'<rect x="{_n(x + here * step)}" y="{_n(y + height + 2)}" width="{_n(max(step - 1.5, step * 0.7))}" '
+        f'height="2" fill="{studio.accent}"/>'
+    )
+
+
+def playhead(drawn: Sequence[Bar], at: int) -> int:
+    """Which bar a step is in."""
+    return next(number for number, bar in enumerate(drawn) if at <= bar.last)
+
+
+def _title(studio: Studio, stills: Sequence[Still]) -> str:
+    model = truncate(sanitize(studio.course.recording.model, newlines=False, tabs="replace"), 80)
+    steps = ", ".join(str(still.at + 1) for still in stills)
+    said = truncate(" ".join(sanitize(studio.course.text(stills[-1].at), tabs="replace").split()), 400)
+    return f"{model}, denoising step {steps} of {len(studio.course)}: {said}"
+
+
+def _n(value: float) -> str:
+    """A number as short as it is precise enough."""
+    return f"{value:.2f}".rstrip("0").rstrip(".")

@@ -1,0 +1,293 @@
+"""A recorded run in the canvas of the chat: played at the speed it had, scrubbed, read and copied, never changed.
+
+Nothing here asks for a model: pieces, alternatives and times are in the recording.
+"""
+
+import os
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+from textual import on
+from textual.app import App, ComposeResult
+from textual.containers import Vertical, VerticalScroll
+from textual.content import Content
+from textual.screen import Screen
+from textual.widgets import Footer, Static
+
+from dgtui.config import Settings
+from dgtui.layout import shown_tokens
+from dgtui.text import sanitize, truncate
+from dgtui.tui import keymap
+from dgtui.tui.film.course import Course
+from dgtui.tui.theme import VARIABLES, Look, Theme
+from dgtui.tui.theme_file import load_themes
+from dgtui.tui.widgets.alternatives import Alternatives
+from dgtui.tui.widgets.canvas_view import CanvasView
+from dgtui.tui.widgets.page import MUTED
+from dgtui.tui.widgets.timeline import Timeline
+
+SPEEDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+FALLBACK_THEME: Final = "midnight"
+NARROWEST: Final = (60, 16)
+
+
+class ReplayScreen(Screen[None]):
+    """Plays a course. `clock` gives seconds; a test has its own."""
+
+    DEFAULT_CSS = """
+    ReplayScreen { layout: vertical; }
+    ReplayScreen #top { height: 1; background: $panel; color: $foreground; }
+    ReplayScreen #before { height: 1fr; padding: 1 2; scrollbar-size-vertical: 1; }
+    ReplayScreen #before:focus { background: $surface; }
+    ReplayScreen #said { height: auto; }
+    ReplayScreen #panel { height: auto; max-height: 70%; border: round $primary; padding: 0 1; }
+    ReplayScreen #panel:focus-within { border: round $accent; }
+    ReplayScreen CanvasView { height: auto; max-height: 100%; }
+    ReplayScreen #meters { height: 1; color: $text-muted; }
+    ReplayScreen #too-small { display: none; width: 100%; height: 100%; content-align: center middle; }
+    ReplayScreen.small > * { display: none; }
+    ReplayScreen.small > #too-small { display: block; }
+    """
+    BINDINGS: ClassVar[list[Any]] = [*keymap.bindings("chat"), *keymap.bindings("replay")]
+    AUTO_FOCUS = "CanvasView"
+
+    def __init__(
+        self, course: Course, settings: Settings, look: Look, name: str, first: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.course, self.settings, self.look = course, settings, look
+        self.at = min(first, len(course) - 1)
+        "the step that is shown, from 0"
+        self.playing = False
+        self.pace = 1.0
+        "times the recorded speed"
+        self._file, self._clock = name, clock
+        self._film = self._last_tick = 0.0
+
+    def compose(self) -> ComposeResult:
+        yield Static(id="top", markup=False)
+        with VerticalScroll(id="before"):
+            yield Static(id="said", markup=False)
+        with Vertical(id="panel"):
+            yield CanvasView(id="canvas")
+            yield Timeline(id="timeline")
+            yield Static(id="meters", markup=False)
+        yield Footer()
+        yield Static("dgtui needs 60 columns and 16 rows.\nMake the terminal larger.", id="too-small")
+
+    def on_mount(self) -> None:
+        self.query_one(Timeline).display = self.settings.screen.show_timeline
+        self.canvas.calm = True
+        self._timer = self.set_interval(1 / self.settings.screen.max_fps, self._tick, pause=True)
+        self.set_look(self.look)
+
+    def on_resize(self) -> None:
+        self.set_class(self.size.width < NARROWEST[0] or self.size.height < NARROWEST[1], "small")
+        self.call_after_refresh(self.repaint)
+
+    @property
+    def canvas(self) -> CanvasView:
+        """The view of the tokens."""
+        return self.query_one(CanvasView)
+
+    def set_look(self, look: Look) -> None:
+        """How tokens are drawn from now on."""
+        self.look = self.canvas.look = self.query_one(Timeline).look = look
+        self.repaint()
+
+    def repaint(self) -> None:
+        """Draws the step that is shown."""
+        if not self.is_mounted:
+            return
+        course, at = self.course, self.at
+        self.canvas.show(course.view(at))
+        self.query_one(Timeline).show(course.entropies, at, False)
+        self.query_one("#meters", Static).update(course.meters(at, max(20, self.canvas.size.width)))
+        panel = self.query_one("#panel")
+        panel.border_title = f" {course.status(at)} ".replace("[", "\\[")
+        sign = "▶" if self.playing else "‖"
+        clock = f"{course.seconds[at]:.2f} s of {course.seconds[-1]:.2f} s"
+        panel.border_subtitle = f" {sign} ×{self.pace:g} · {clock} "
+        self.query_one("#top", Static).update(self._top())
+        self._show_before()
+
+    def _top(self) -> str:
+        made = self.course.recording
+        parts = (self._file, "·", made.model, "·", made.device)
+        left = sanitize(f" dgtui  replay  {' '.join(parts)}", newlines=False, tabs="replace")
+        return truncate(left, max(0, self.size.width - 1))
+
+    def _show_before(self) -> None:
+        """What was asked, and the blocks of the reply that were done by then."""
+        said, course = self.query_one("#said", Static), self.course
+        earlier = course.earlier(self.at)
+        text = "".join(shown_tokens(earlier, [True] * len(earlier)))
+        asked = sanitize(course.prompt, tabs="expand")
+        shown = Content.assemble(("› ", "$text-accent"), asked or ("(no text)", MUTED), "\n\n" if text else "", text)
+        if said.content != shown:
+            said.update(shown)
+            self.query_one("#before").call_after_refresh(self.query_one("#before").scroll_end, animate=False)
+
+    # -- playing ------------------------------------------------------------------------------------------------------
+
+    def action_play(self) -> None:
+        """Plays from the step that is shown, or from the beginning if that is the last one; or holds."""
+        if self.playing:
+            self._hold()
+            return
+        if self.at == len(self.course) - 1:
+            self.at = 0
+        self.playing = True
+        self._film, self._last_tick = self.course.pace[self.at], self._clock()
+        self._timer.resume()
+        self.repaint()
+
+    def _hold(self) -> None:
+        self.playing = False
+        self._timer.pause()
+        self.repaint()
+
+    def _tick(self) -> None:
+        now = self._clock()
+        self._film += (now - self._last_tick) * self.pace
+        self._last_tick = now
+        to = bisect_right(self.course.pace, self._film) - 1
+        if self.settings.screen.reduced_motion:
+            to = max((end for end in self.course.block_ends if end <= to), default=self.at)
+        if to > self.at:
+            self.at = to
+            self.repaint()
+        if self.at == len(self.course) - 1:
+            self._hold()
+
+    def action_speed(self, by: int) -> None:
+        """Plays faster or slower."""
+        at = SPEEDS.index(self.pace) + by
+        self.pace = SPEEDS[max(0, min(len(SPEEDS) - 1, at))]
+        self.repaint()
+
+    def action_scrub(self, by: int) -> None:
+        """Moves the playhead, and holds."""
+        self.at = max(0, min(len(self.course) - 1, self.at + by))
+        self._hold()
+
+    def action_scrub_to(self, end: str) -> None:
+        """Moves the playhead to the first step or the last."""
+        self.action_scrub(-len(self.course) if end == "first" else len(self.course))
+
+    @on(Timeline.Picked)
+    def _picked(self, message: Timeline.Picked) -> None:
+        message.stop()
+        self.action_scrub(message.step - self.at)
+
+    # -- looking ------------------------------------------------------------------------------------------------------
+
+    def action_alternatives(self) -> None:
+        """Shows what else would have fitted under the cursor."""
+        self._hold()
+        frame, place = self.course.frames[self.at], self.canvas.cursor
+        ids = frame.top_ids[place].tolist() if place < len(frame.top_ids) else []
+        choices = list(zip(ids, self.course.pieces(ids), frame.top_probs[place].tolist(), strict=True)) if ids else []
+        names = dict.fromkeys(self.course.recording.special_ids, "(markup)") | dict.fromkeys(
+            self.course.stop_ids, "(end)"
+        )
+        self.app.push_screen(
+            Alternatives(place, choices, self.canvas.cursor_cell, names=names, held=int(frame.ids[place]))
+        )
+
+    def action_candidate(self, by: int) -> None:
+        """Goes to another candidate of a run that had several."""
+        count = self.course.candidates
+        if count < 2:
+            self._say("the run has one candidate only")
+            return
+        from dgtui.errors import RecordingRefused
+
+        for step in range(1, count):
+            try:
+                self.course = Course(self.course.recording, (self.course.candidate + by * step) % count)
+            except RecordingRefused:  # that one took no step
+                continue
+            break
+        self.at = min(self.at, len(self.course) - 1)
+        self._hold()
+
+    def action_copy(self) -> None:
+        """Copies the selection, or the reply as it was after the step that is shown."""
+        text = self.course.text(self.at, self.canvas.selection)
+        self.app.copy_to_clipboard(text)
+        self._say(f"{len(text)} characters copied")
+
+    def action_interrupt(self) -> None:
+        """Copies a selection, else leaves."""
+        if self.canvas.selection:
+            self.action_copy()
+        else:
+            self.action_leave()
+
+    def action_leave(self) -> None:
+        """Ends the program."""
+        self.app.exit()
+
+    def _say(self, text: str) -> None:
+        self.app.notify(sanitize(text, newlines=False), markup=False)
+
+
+class ReplayApp(App[None]):
+    """`dgtui replay`."""
+
+    TITLE = "dgtui replay"
+    CSS = """
+    ToastRack { dock: top; align-vertical: top; margin: 1 0 0 0; }
+    """
+    BINDINGS: ClassVar[list[Any]] = keymap.bindings("app")
+
+    def __init__(
+        self, course: Course, settings: Settings, name: str, *, theme_folders: Sequence[Path], first: int = 0,
+        problems: Iterable[str] = (),
+    ) -> None:  # fmt: skip
+        self._themes, broken = load_themes(theme_folders)
+        wanted = self._themes.get(settings.screen.theme) or self._themes[FALLBACK_THEME]
+        super().__init__(ansi_color=wanted.ansi)
+        self._course, self._settings, self._file, self._first = course, settings, name, first
+        overrides, bad_keys = keymap.check(settings.keys.bindings)
+        self.set_keymap(overrides)
+        self._problems = [*problems, *map(str, broken), *bad_keys]
+        if settings.screen.theme not in self._themes:
+            self._problems.append(f"there is no theme {settings.screen.theme}: {FALLBACK_THEME} is used")
+        for theme in self._themes.values():
+            self.register_theme(theme.textual())
+        self.theme = wanted.name
+
+    def get_default_screen(self) -> Screen[Any]:
+        return ReplayScreen(self._course, self._settings, self.look, self._file, self._first)
+
+    @property
+    def look(self) -> Look:
+        """How the present theme draws tokens."""
+        theme: Theme = self._themes.get(self.theme) or self._themes[FALLBACK_THEME]
+        return theme.look(color=not os.environ.get("NO_COLOR"))
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        return dict(VARIABLES)
+
+    def on_mount(self) -> None:
+        self.theme_changed_signal.subscribe(self, lambda _: self._restyle())
+        for problem in self._problems:
+            self.notify(sanitize(problem, newlines=False), severity="warning", markup=False, timeout=10)
+
+    def _restyle(self) -> None:
+        for screen in self.screen_stack:
+            if isinstance(screen, ReplayScreen):
+                screen.set_look(self.look)
+
+    def action_help(self) -> None:
+        """All keys."""
+        from dgtui.tui.screens.help import Help
+
+        if not isinstance(self.screen, Help):
+            self.push_screen(Help())
