@@ -87,8 +87,10 @@ def stop_steps(folder: Path, environment: dict[str, str]) -> int:
     command = [sys.executable, "-m", "dgtui", "chat", "--no-history", "--seed", "7", "--record", str(out)]
     with Terminal([*command, "--model", "embedded", *never_settle()], columns=100, rows=30, env=environment) as t:
         t.wait_for("float32", WAIT)
-        t.keys(PROMPT, "enter", "shift+tab")
-        t.wait_for("step 5/", WAIT)
+        t.keys(PROMPT, "enter")
+        t.wait_for("step 2/", WAIT)
+        t.keys("shift+tab")
+        t.wait_for("p pin", WAIT)
         at = int(t.text().split("step ")[1].split("/")[0])
         t.keys("esc")
         t.wait_for("recorded to", WAIT)

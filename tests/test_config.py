@@ -269,3 +269,12 @@ def test_sizes_are_read_with_their_units(text: str, size: int) -> None:
 def test_a_size_without_a_unit_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not a size"):
         parse_size(text)
+
+
+@pytest.mark.parametrize("source", ["[screen]\nmax_fps = " + "9" * 5000, "x = " + "[" * 5000 + "]" * 5000])
+def test_a_file_that_the_parser_cannot_take_is_a_problem_and_no_crash(tmp_path: Path, source: str) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(source)
+    taken, problems = load(file, env={})
+    assert taken == Settings()
+    assert "cannot be read as TOML" in problems[0].message

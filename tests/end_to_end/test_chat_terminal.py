@@ -42,6 +42,12 @@ def words(terminal: Terminal) -> list[str]:
     return " ".join(line for line in box(terminal)[1:-2]).split()
 
 
+def to_canvas(terminal: Terminal) -> None:
+    """From the prompt to the canvas, whose keys the footer shows then."""
+    terminal.keys("shift+tab")
+    terminal.wait_for("p pin", WAIT)
+
+
 def settle(terminal: Terminal, title: str) -> None:
     """Waits for a run of that kind to end."""
     terminal.wait_for(lambda t: bool(box(t)) and title in box(t)[0] and bool(SETTLED.search(box(t)[-1])), WAIT)
@@ -63,7 +69,8 @@ def test_a_canvas_is_watched_steered_and_left(columns: int, rows: int) -> None:
         assert "tok/s wall" in box(terminal)[-1]
         before = words(terminal)
 
-        terminal.keys("shift+tab", ">", ">", ">", "r")  # the canvas, three words, re-diffuse
+        to_canvas(terminal)
+        terminal.keys(">", ">", ">", "r")  # three words, re-diffuse
         settle(terminal, "re-diffuse")
         for _ in range(6):
             if words(terminal)[:3] != before[:3]:
@@ -104,7 +111,9 @@ def test_model_prompt_and_title_reach_the_terminal_as_text_alone(tmp_path: Path)
         terminal.wait_for(re.compile("out of room|end of reply"), WAIT)
         terminal.keys("/rename ", "\x1b[200~", HOSTILE[0], "\x1b[201~", "enter", "/sessions", "enter")
         terminal.wait_for("conversations", WAIT)
-        terminal.keys("esc", "shift+tab", "a")
+        terminal.keys("esc")
+        to_canvas(terminal)
+        terminal.keys("a")
         terminal.wait_for("alternatives", WAIT)
         terminal.keys("esc", "ctrl+q")
         terminal.wait_exit(WAIT)
@@ -149,7 +158,8 @@ def test_a_terminal_without_colour_tells_states_by_attributes() -> None:
         terminal.wait_for("Write a message", WAIT)
         terminal.keys(ASK, "enter")
         terminal.wait_for(SETTLED, WAIT)
-        terminal.keys("shift+tab", "p")
+        to_canvas(terminal)
+        terminal.keys("p")
         terminal.wait_for("1 token pinned", WAIT)
         lines = terminal.text().splitlines()
         row = next(i for i, line in enumerate(lines) if line.startswith("╭─")) + 1

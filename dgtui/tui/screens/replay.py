@@ -40,10 +40,10 @@ class ReplayScreen(Screen[None]):
     DEFAULT_CSS = """
     ReplayScreen { layout: vertical; }
     ReplayScreen #top { height: 1; background: $panel; color: $foreground; }
-    ReplayScreen #before { height: 1fr; padding: 1 2; scrollbar-size-vertical: 1; }
+    ReplayScreen #before { height: auto; max-height: 35%; padding: 1 2; scrollbar-size-vertical: 1; }
     ReplayScreen #before:focus { background: $surface; }
     ReplayScreen #said { height: auto; }
-    ReplayScreen #panel { height: auto; max-height: 70%; border: round $primary; padding: 0 1; }
+    ReplayScreen #panel { height: auto; max-height: 60%; border: round $primary; padding: 0 1; }
     ReplayScreen #panel:focus-within { border: round $accent; }
     ReplayScreen CanvasView { height: auto; max-height: 100%; }
     ReplayScreen #meters { height: 1; color: $text-muted; }
@@ -108,10 +108,10 @@ class ReplayScreen(Screen[None]):
         self.query_one(Timeline).show(course.entropies, at, False)
         self.query_one("#meters", Static).update(course.meters(at, max(20, self.canvas.size.width)))
         panel = self.query_one("#panel")
-        panel.border_title = f" {course.status(at)} ".replace("[", "\\[")
+        panel.border_title = course.status(at).replace("[", "\\[")
         sign = "▶" if self.playing else "‖"
         clock = f"{course.seconds[at]:.2f} s of {course.seconds[-1]:.2f} s"
-        panel.border_subtitle = f" {sign} ×{self.pace:g} · {clock} "
+        panel.border_subtitle = f"{sign} ×{self.pace:g} · {clock}"
         self.query_one("#top", Static).update(self._top())
         self._show_before()
 
