@@ -18,10 +18,11 @@ PIECES[ASKED] = b"user\nTell me of the river."
 TALE = [6, 7, 8, 9, 10, 11, 12, 13, 14, EOS, EOS, EOS]
 """A canvas that ends the reply."""
 HOSTILE = [
-    b"\x1b]52;c;aGk=\x07", b"\x1b[2J\x1b[H", b"\xc2\x9b31m", b"</script><script>alert(1)</script>", b"<img src=x onerror=alert(1)>",
-    b"]]>", b"<!--", b"-->", b'" onload="alert(1)', b"' x='", b"&lt;b&gt;", "\u202eevil\u202c".encode(), "\u200b\u2028".encode(),
-    b"\xff\xfe", b"\xf0\x9f", b"\n\n", b"\t", "👩‍💻".encode(), "e\u0301\u0301".encode(), b"\\u003c", b"[red]x[/red]", b"\x00\x7f",
-    b"\r", b"javascript:alert(1)",
+    b"\x1b]52;c;aGk=\x07", b"\x1b[2J\x1b[H", b"\xc2\x9b31m", b"\x00\x7f", b"\r", b"\t", b"\n\n", b"\xff\xfe",
+    b"\xf0\x9f",
+    b"</script><script>alert(1)</script>", b"<img src=x onerror=alert(1)>", b"]]>", b"<!--", b"-->", b"\\u003c",
+    b'" onload="alert(1)', b"' x='", b"&lt;b&gt;", b"[red]x[/red]", b"javascript:alert(1)",
+    "\u202eevil\u202c".encode(), "\u200b\u2028".encode(), "👩\u200d💻".encode(), "e\u0301\u0301".encode(),
 ]  # fmt: skip
 """Pieces that would drive a terminal, leave an element or an attribute, hide, or turn a line round."""
 

@@ -35,8 +35,8 @@ def test_it_has_every_part_of_the_large_architecture() -> None:
     assert generation["max_denoising_steps"] == 48
 
 
-# What was measured on 30 prompts: 40, 50, 37 and 43 of 100. Tales do not settle yet, and have no floor to hold.
-FLOORS = {"json": 0.12, "python": 0.18, "sudoku": 0.12, SPAN: 0.15}
+# Well below the README's table, by the spread of so few prompts. Tales are not good enough yet to have a floor.
+FLOORS = {"json": 0.6, "python": 0.8, "sudoku": 0.6, SPAN: 0.35}
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ _TITLES: Final = {
 def command(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of lines.")] = False,
 ) -> int:
-    """List the keys of the screens. Your own, from [keys] in config.toml, are marked with *."""
+    """List the keys of the screens. Your own, from the keys section of config.toml, are marked with *."""
     from dgtui import config
 
     settings, problems = config.load(binding_ids=keymap.ids())

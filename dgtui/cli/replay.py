@@ -1,7 +1,5 @@
 """`dgtui replay`: a recorded run on the screen, or in a file that others can look at. Needs no model."""
 
-import difflib
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -111,6 +109,8 @@ def _show(course: "Course", recording: Path, theme: str | None, first: int) -> i
 
 def _theme(name: str | None) -> "Theme":
     """The theme of that name; without one the person's own choice."""
+    import difflib
+
     from dgtui import config
     from dgtui.tui.theme_file import load_themes, theme_folders
 
@@ -133,12 +133,12 @@ def _export(
     from dgtui.tui.film.still import Studio
 
     studio = Studio(course, theme, width)
-    steps = course.chosen(MOST_STEPS)
     if path.suffix.lower() == ".svg":
         from dgtui.tui.film import svg
 
         text = svg.picture(studio, stills)
     else:
+        steps = course.chosen(MOST_STEPS)
         if len(steps) < len(course):
             note(f"{len(course):,} steps are too many for a film: {len(steps):,} of them, spread evenly, are in it")
         if path.suffix.lower() == ".html":
@@ -153,5 +153,4 @@ def _export(
         write(path, text, overwrite=force)
     except FileExists as there:
         raise FileExists(there.message, hint="--force writes over it") from None
-    if sys.stderr is not None:
-        note(f"{path}: {len(text.encode()):,} bytes")
+    note(f"{path}: {len(text.encode()):,} bytes")

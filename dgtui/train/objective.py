@@ -2,9 +2,9 @@
 
 Corruption level t ~ U(0, 1] an example, a free position replaced by a uniform random id with probability t;
 self-conditioning on half of the examples; an autoregressive co-loss on the encoder. After Google's published recipe
-for DiffusionGemma (hackable_diffusion_adapter in google-deepmind/gemma), with two additions: a share of examples at
-t = 1, where generation starts, and infills, whose other positions are pinned and carry themselves in the
-self-conditioning exactly as the sampler's pins do.
+for DiffusionGemma (hackable_diffusion_adapter in google-deepmind/gemma), with three additions: a share of examples at
+t = 1, where generation starts; infills, whose other positions are pinned and carry themselves in the self-conditioning
+exactly as the sampler's pins do; and canvases with the model's own confident guesses among the noise.
 """
 
 import copy
@@ -20,6 +20,7 @@ from dgtui.train.items import Batch
 FULL_NOISE_SHARE = 0.2
 INFILL_FULL_NOISE_SHARE = 0.5
 T_MIN, T_MAX = 0.4, 0.8
+OWN_SHARE, OWN_CONFIDENCE = 0.5, 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,16 @@ def _first_rows(cache: DynamicCache, rows: int) -> DynamicCache:
     return first
 
 
+def _with_own(logits: torch.Tensor, noisy: torch.Tensor, replaced: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+    """Canvases (B, C) in half of which confident samples of the model stand where noise was, as they do when it runs:
+    so it meets its own mistakes, two words of which each is right in another text, and learns to mend them."""
+    probs = logits.softmax(-1)
+    samples = torch.multinomial(probs.flatten(0, 1), 1, generator=rng).view(noisy.shape)
+    sure = probs.gather(-1, samples[..., None])[..., 0] > OWN_CONFIDENCE
+    rows = torch.rand((len(noisy), 1), generator=rng) < OWN_SHARE
+    return torch.where(replaced & sure & rows, samples, noisy)
+
+
 def losses(model: DiffusionGemmaForBlockDiffusion, batch: Batch, rng: torch.Generator) -> Losses:
     """The losses of one micro-batch; rows in the first half of the batch are self-conditioned."""
     text: Any = model.config.text_config
@@ -71,7 +82,7 @@ def losses(model: DiffusionGemmaForBlockDiffusion, batch: Batch, rng: torch.Gene
 
     def decode(rows_: int, cache: DynamicCache, conditioning: torch.Tensor | None, mask: torch.Tensor | None):  # type: ignore[no-untyped-def]
         return model(
-            decoder_input_ids=noisy[:rows_],
+            decoder_input_ids=canvas[:rows_],
             past_key_values=cache,
             decoder_attention_mask=decoder_mask[:rows_],
             decoder_position_ids=decoder_positions[:rows_],
@@ -80,6 +91,7 @@ def losses(model: DiffusionGemmaForBlockDiffusion, batch: Batch, rng: torch.Gene
         ).logits
 
     half = rows // 2
+    canvas = noisy
     conditioning = None
     conditioned = torch.arange(rows) < half
     if half:
@@ -91,6 +103,8 @@ def losses(model: DiffusionGemmaForBlockDiffusion, batch: Batch, rng: torch.Gene
             first = torch.where(pinned[..., None], certain, first)
             conditioning = first.new_zeros((rows, length, vocab_size))
             conditioning[:half] = first
+            canvas = noisy.clone()
+            canvas[:half] = _with_own(first, noisy[:half], replaced[:half], rng)
     logits = decode(rows, encoded.past_key_values, conditioning, conditioned if half else None)
 
     weight = batch.weight * torch.where(batch.infill[:, None] & ~batch.free, 0.05, 1.0)

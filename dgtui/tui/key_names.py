@@ -52,7 +52,7 @@ def normal(key: str) -> tuple[str, ...]:
     if known in _NAMED:
         return _joined(modifiers, known)
     sign = name if len(name) == 1 else _sign(name)
-    if sign is None or not sign.isprintable():
+    if sign is None or not sign.isprintable() or not (sign.isalnum() or _sign(_long_name(sign)) == sign):
         return ()
     if not modifiers:
         return (_name(sign),)

@@ -105,8 +105,8 @@ def test_what_the_prompt_fixes_is_in_the_tale() -> None:
         assert not tales.check(Example("tales", prompt.replace("fox", "bear"), ""), text)
 
 
-def test_a_fifth_of_the_names_is_in_no_list() -> None:
+def test_one_name_in_twenty_or_so_is_in_no_list() -> None:
     known = set(tales.SHE + tales.HE)
     prompts = [tales.read_prompt(example.prompt) or {} for example in _examples(2000)]
     named = [given["hero"] for given in prompts if "hero" in given]
-    assert 0.15 < sum(name not in known for name in named) / len(named) < 0.25
+    assert 0.03 < sum(name not in known for name in named) / len(named) < 0.1

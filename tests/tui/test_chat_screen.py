@@ -192,7 +192,7 @@ async def test_scrubbing_looks_back_and_a_fork_there_keeps_both() -> None:
 
 
 async def test_esc_stops_keeps_the_draft_and_once_more_discards_it() -> None:
-    async with chat(seconds=0.03, steps=40) as seen:
+    async with chat(seconds=0.1, steps=40) as seen:
         await seen.say("tell me")
         panel = seen.screen.panel
         await seen.until(lambda: panel.version and len(panel.version.frames()) > 2, "frames")

@@ -8,6 +8,7 @@ import re
 import tempfile
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,7 @@ def test_times_of_a_file_may_be_anything_and_never_go_back(tmp_path: Path) -> No
     course = Course(with_frames(recorded(tmp_path), seconds=wrong, mean_entropy=wrong, temperature=wrong))
     for times in (course.seconds, course.pace):
         assert len(times) == len(course)
-        assert all(0 <= a <= b < 1e7 for a, b in zip(times, times[1:], strict=False))
+        assert all(0 <= a <= b < 1e7 for a, b in pairwise(times))
     drawn = studio(course.recording)
     assert all(0 <= bar.height <= 1 for bar in drawn.bars())
     check_cast(cast.film(drawn, every(drawn)))
@@ -264,10 +265,8 @@ def check_html(text: str) -> tuple[Reader, dict[str, Any]]:
     page.feed(text)
     page.close()
     assert page.inside == []
-    allowed = set(
-        "html head meta title style body main p div span svg rect button input label select option output script".split()
-    )
-    assert {tag for tag, _ in page.elements} <= allowed
+    known = "html head meta title style script body main p div span svg rect button input label select option output"
+    assert {tag for tag, _ in page.elements} <= set(known.split())
     for tag, attributes in page.elements:
         assert not any(name.startswith("on") or name in ("src", "href", "style") for name in attributes), tag
     data, code = page.text["script"]

@@ -152,6 +152,8 @@ class ReplayScreen(Screen[None]):
         self.repaint()
 
     def _tick(self) -> None:
+        if not self.playing:  # it was on its way when the film was held
+            return
         now = self._clock()
         self._film += (now - self._last_tick) * self.pace
         self._last_tick = now

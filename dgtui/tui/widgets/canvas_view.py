@@ -237,7 +237,7 @@ class CanvasView(ScrollView, can_focus=True, inherit_bindings=False):
         """The cell of the screen that the cursor begins in."""
         places = self._caret.places
         row, column = places.home(places.near(self.cursor)) if places else (0, 0)
-        return self.content_region.offset + (column, row - self.scroll_offset.y)
+        return self.content_region.offset + Offset(column, row - self.scroll_offset.y)
 
     @property
     def selection(self) -> tuple[int, int] | None:

@@ -150,7 +150,7 @@ def line(measures: Measures, width: int) -> str:
         (4, "" if of.ms_per_step is None else f"{_number(of.ms_per_step)} ms/step"),
         (6, "" if of.first_frame_s is None else f"first frame {of.first_frame_s:.2f} s"),
         (7, of.memory),
-        (8, f"{of.tokens:,} tokens" if of.tokens else ""),
+        (8, f"{of.tokens:,} token{'s' if of.tokens > 1 else ''}" if of.tokens else ""),
         (5, of.proposal),
         (1, _ENDS.get(of.reason, of.reason)),
     ]
