@@ -197,7 +197,8 @@ class ChatScreen(Screen[None]):
         left = " dgtui"
         if facts:
             size, of = self.backend.memory()
-            left += f"  {facts.name} · {facts.dtype} · {facts.device} · {meters.memory(size, of)}"
+            name = truncate(sanitize(facts.name, newlines=False, tabs="replace"), self.size.width // 3)
+            left += f"  {name} · {facts.dtype} · {facts.device} · {meters.memory(size, of)}"
         title = self._title()
         if not self.settings.history.enabled:
             title += " (not stored)"
