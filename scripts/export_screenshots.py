@@ -4,9 +4,12 @@ PYTHONPATH=. python scripts/export_screenshots.py
 """
 
 import asyncio
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+
+os.environ["TEXTUAL_COLOR_SYSTEM"] = "truecolor"  # read when textual is imported
 
 from textual.pilot import Pilot
 
@@ -18,7 +21,7 @@ from dgtui.tui.screens.chat import ChatScreen, Opening
 from dgtui.tui.theme_file import theme_folders
 
 OUT = Path(__file__).resolve().parent.parent / "screenshots"
-ASK = "Tell me a short story about Mia the fox and Ben."
+ASK = "Tell me a short story about Mira the fox and Ben."
 SEED = 7
 
 
@@ -90,7 +93,7 @@ async def photograph() -> None:
         await camera.until(lambda: panel.version and not panel.running)
         await camera.say(ASK, hold=True)
         await camera.press()
-        await camera.steps(4)
+        await camera.steps(36)
         await camera.shoot("canvas")
         for theme in sorted(app._themes):
             app.theme = theme
