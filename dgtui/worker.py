@@ -5,13 +5,13 @@ must never overlap: a job starts only after the one before it has ended. Back to
 amendments of its `Control`, read between denoising steps. Headless commands and the app use the same worker.
 """
 
+import gc
 import platform
 import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from importlib import metadata
 from typing import TYPE_CHECKING
 
 from dgtui import __version__
@@ -50,6 +50,8 @@ Sink = Callable[[Run, int], None]
 
 def versions() -> dict[str, str]:
     """What a run depends on beside the weights."""
+    from importlib import metadata
+
     packages = {package: metadata.version(package) for package in ("torch", "transformers")}
     return {"python": platform.python_version(), "dgtui": __version__} | packages
 
@@ -88,14 +90,19 @@ class Worker:
 
         def task() -> None:
             self._unload()
-            found = checkpoint() if callable(checkpoint) else checkpoint
-            from dgtui.diffusion.stepper import ReferenceStepper
-            from dgtui.model.denoiser import TransformersDenoiser
-            from dgtui.model.loader import load
+            gc.disable()  # importing torch makes a million objects, and none of them is garbage
+            try:
+                found = checkpoint() if callable(checkpoint) else checkpoint
+                from dgtui.diffusion.stepper import ReferenceStepper
+                from dgtui.model.denoiser import TransformersDenoiser
+                from dgtui.model.loader import load
 
-            model = load(found, device=device, progress=progress)
-            self._stepper = ReferenceStepper(TransformersDenoiser(model.model, model.stop_ids, context))
-            self._loaded = model
+                model = load(found, device=device, progress=progress)
+                self._stepper = ReferenceStepper(TransformersDenoiser(model.model, model.stop_ids, context))
+                self._loaded = model
+            finally:
+                gc.freeze()
+                gc.enable()
             future.set_result(model)
 
         self._put(task, future)
@@ -172,7 +179,10 @@ class Worker:
         return finished
 
     def _unload(self) -> None:
-        self._loaded = self._stepper = None
+        if self._loaded is not None:
+            self._loaded = self._stepper = None
+            gc.unfreeze()
+            gc.collect()
 
 
 def _explained(error: BaseException) -> BaseException:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import typer
 
-from dgtui.cli import bench, chat, config, doctor, generate, keys, model, replay, themes
+from dgtui.cli import bench, chat, config, doctor, edit, generate, infill, keys, model, replay, themes
 from dgtui.cli.terminal import drop_output, note
 from dgtui.errors import DgtuiError
 from dgtui.text import sanitize
@@ -34,7 +34,9 @@ def _alone(context: typer.Context) -> int:
 
 
 app.command("chat")(chat.command)
+app.command("edit")(edit.command)
 app.command("generate")(generate.command)
+app.command("infill")(infill.command)
 app.command("replay")(replay.command)
 app.command("bench")(bench.command)
 app.command("doctor")(doctor.command)

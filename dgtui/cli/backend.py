@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from dgtui.cli import runs
 from dgtui.cli.options import sampler_settings
 from dgtui.config import Settings
 from dgtui.diffusion.job import Job
@@ -61,21 +62,18 @@ class WorkerBackend:
         return facts
 
     def _facts(self, loaded: "LoadedModel") -> Facts:
-        config: Any = loaded.model.config
-        most: int = config.text_config.max_position_embeddings
-        tokenizer = loaded.tokenizer
-        end = tokenizer.turn_end_id if tokenizer.turn_end_id in loaded.stop_ids else tokenizer.eos_id
-        end = min(loaded.stop_ids) if end is None else end
+        shape, tokenizer = runs.shape(loaded, self._settings), loaded.tokenizer
         return Facts(
             name=loaded.checkpoint.name,
             device=str(loaded.device),
             dtype=str(loaded.dtype).removeprefix("torch."),
-            canvas_length=config.canvas_length,
-            max_context=min(self._settings.model.context or most, most),
+            canvas_length=shape.canvas_length,
+            max_context=shape.max_context,
             settings=sampler_settings(self._settings, loaded.settings),
             stop_ids=loaded.stop_ids,
-            turn_end_id=end,
-            fill_id=end if tokenizer.eos_id is None else tokenizer.eos_id,
+            bos_id=shape.bos_id,
+            turn_end_id=shape.turn_end_id,
+            fill_id=shape.fill_id,
             special_ids=frozenset(tokenizer.special_ids),
             fingerprint=loaded.fingerprint,
             stepper=STEPPER,

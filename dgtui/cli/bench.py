@@ -34,7 +34,7 @@ def command(
     device: options.Device = None,
 ) -> int:
     """Measure step time and tokens per second beside transformers' own generate."""
-    settings = options.merged(model__name=model, model__device=device)
+    settings = options.merged({"model.name": model, "model.device": device})
     from dgtui.worker import Worker
 
     worker = Worker()

@@ -1,20 +1,27 @@
 """`dgtui chat`: the screen. The one place where it and the worker are put together."""
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dgtui import paths
-from dgtui.cli import options
+from dgtui.cli import options, runs
 from dgtui.cli.terminal import is_terminal
 from dgtui.errors import NotATerminal, UsageError
 
+if TYPE_CHECKING:
+    from dgtui.config import Settings
+    from dgtui.session.store import Store
 
+
+@options.with_settings
 def command(
     go_on: Annotated[bool, typer.Option("--continue", help="Go on with the last conversation.")] = False,
     session: Annotated[str | None, typer.Option(metavar="ID", help="Go on with a stored conversation.")] = None,
@@ -23,62 +30,44 @@ def command(
     record: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the last run to a recording.")] = None,
     theme: Annotated[str | None, typer.Option(metavar="NAME", help="One of `dgtui themes`.")] = None,
     seed: options.Seed = None,
-    model: options.Model = None,
-    device: options.Device = None,
-    context: options.Context = None,
-    steps: options.Steps = None,
-    t_min: options.TMin = None,
-    t_max: options.TMax = None,
-    entropy_bound: options.EntropyBound = None,
-    confidence: options.Confidence = None,
-    stability: options.Stability = None,
-    think: options.Think = None,
+    *,
+    flags: dict[str, object],
 ) -> int:
     """Talk to the model, watch its canvas resolve, and steer it."""
     if go_on and session:
         raise UsageError("--continue and --session exclude each other", hint="give one of them")
-    if record is not None and not record.absolute().parent.is_dir():
-        raise UsageError(f"there is no folder {record.parent} to record to")
+    runs.check_record(record)
     need_terminal()
-    flags = {
-        "model.name": model, "model.device": device, "model.context": context, "screen.theme": theme,
-        "sampler.max_steps": steps, "sampler.t_min": t_min, "sampler.t_max": t_max,
-        "sampler.entropy_bound": entropy_bound, "sampler.confidence": confidence, "sampler.stability": stability,
-        "sampler.think": think, "history.enabled": False if no_history else None,
-    }  # fmt: skip
+    flags = flags | {"screen.theme": theme, "history.enabled": False if no_history else None}
 
     from dgtui import config
     from dgtui.tui import keymap
 
     settings, problems = config.load(flags=flags, binding_ids=keymap.ids())
-
-    from dgtui.session.store import Store, default_path
-
-    store = Store(default_path(settings.history.path) if settings.history.enabled else None)
-    try:
-        conversation = store.get(session).id if session else None
-        if go_on:
-            latest = store.latest()
-            conversation = latest.id if latest else None
-        with own_terminal():
+    gc.disable()  # imports make no garbage; `Worker.load`, which makes the last of them, enables it again
+    with typed_ahead():
+        with ThreadPoolExecutor(1) as beside:  # opening a file waits for the disk
+            opened = beside.submit(_open_store, settings)
             from dgtui.cli.backend import WorkerBackend
             from dgtui.tui.app import DgtuiApp
             from dgtui.tui.screens.chat import Opening
             from dgtui.tui.theme_file import theme_folders
-
-            sys.setswitchinterval(0.0005)  # the default, 5 ms, costs the model thread more than the drawing does
-            backend = WorkerBackend(settings)
-            opening = Opening(model, conversation, system, seed, bool(settings.sampler.think), record)
-            app = DgtuiApp(
-                backend, store, settings, opening, theme_folders=theme_folders(), problems=[str(p) for p in problems]
-            )
-            try:
+        with closing(opened.result()) as store:
+            chosen = store.get(session) if session else store.latest() if go_on else None
+            conversation = chosen.id if chosen else None
+            opening = Opening(settings.model.name, conversation, system, seed, bool(settings.sampler.think), record)
+            said = [str(problem) for problem in problems]
+            with own_terminal(), closing(WorkerBackend(settings)) as backend:
+                sys.setswitchinterval(0.0005)  # the default, 5 ms, costs the model thread more than the drawing does
+                app = DgtuiApp(backend, store, settings, opening, theme_folders=theme_folders(), problems=said)
                 app.run(mouse=settings.screen.mouse)
-            finally:
-                backend.close()
-        return app.return_code or 0
-    finally:
-        store.close()
+            return app.return_code or 0
+
+
+def _open_store(settings: "Settings") -> "Store":
+    from dgtui.session.store import Store, default_path
+
+    return Store(default_path(settings.history.path) if settings.history.enabled else None)
 
 
 def need_terminal() -> None:
@@ -88,6 +77,23 @@ def need_terminal() -> None:
         raise NotATerminal("this needs a terminal to draw on and to type at", hint=hint)
     if os.environ.get("TERM", "dumb") in ("dumb", ""):
         raise NotATerminal("this terminal can show lines only (TERM is dumb or not set)", hint=hint)
+
+
+@contextmanager
+def typed_ahead() -> Iterator[None]:
+    """Keeps what is typed before the screen is up, for the screen: not echoed, and with Enter as the key that it is."""
+    import termios
+
+    descriptor = sys.stdin.fileno()
+    before = termios.tcgetattr(descriptor)
+    quiet = [*before]
+    quiet[0] &= ~termios.ICRNL
+    quiet[3] &= ~(termios.ECHO | termios.ICANON)
+    termios.tcsetattr(descriptor, termios.TCSANOW, quiet)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSANOW, before)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dgtui.cli import options
+from dgtui.cli import options, runs
 from dgtui.cli.terminal import is_terminal, note, put, redrawable
 from dgtui.errors import EmptyPrompt, PromptTooLong, RunFailed, UsageError
 from dgtui.message import Message
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dgtui.worker import Run
 
 
+@options.with_settings
 def command(
     prompt: Annotated[
         str | None, typer.Argument(metavar="PROMPT|-", help="What to say to the model; - reads standard input.")
@@ -35,34 +36,21 @@ def command(
     ] = None,
     record: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the run to a recording.")] = None,
     seed: options.Seed = None,
-    model: options.Model = None,
-    device: options.Device = None,
-    context: options.Context = None,
-    steps: options.Steps = None,
-    t_min: options.TMin = None,
-    t_max: options.TMax = None,
-    entropy_bound: options.EntropyBound = None,
-    confidence: options.Confidence = None,
-    stability: options.Stability = None,
-    think: options.Think = None,
+    *,
+    flags: dict[str, object],
 ) -> int:
     """Write an answer to a prompt, all of it at once.
 
     In a pipe, standard output holds the text and nothing else.
     """
-    settings = options.merged(
-        model__name=model, model__device=device, model__context=context,
-        sampler__max_steps=steps, sampler__t_min=t_min, sampler__t_max=t_max, sampler__entropy_bound=entropy_bound,
-        sampler__confidence=confidence, sampler__stability=stability, sampler__think=think,
-    )  # fmt: skip
+    settings = options.merged(flags)
     if sys.stdout is None:
         raise RunFailed("standard output is closed", hint="there is nowhere to write the text to")
     ids = _ids(token_ids) if token_ids is not None else None
     if ids is not None and (prompt is not None or raw):
         raise UsageError("--token-ids takes the place of a prompt and of --raw", hint="give one of them")
     text = "" if ids is not None else _text(prompt)
-    if record is not None and not record.absolute().parent.is_dir():
-        raise UsageError(f"there is no folder {record.parent} to record to")
+    runs.check_record(record)
 
     from dgtui.worker import Worker
 
@@ -116,13 +104,11 @@ def _run(
 ) -> int:  # fmt: skip
     from dgtui.diffusion.job import BadJob, Job
 
-    config: Any = loaded.model.config
-    canvas: int = config.canvas_length
-    most: int = config.text_config.max_position_embeddings
-    room = min(settings.model.context or most, most) - canvas
+    shape = runs.shape(loaded, settings)
+    room = shape.max_context - shape.canvas_length
     if len(ids) > room:
         raise PromptTooLong(
-            f"the prompt has {len(ids):,} tokens and {max(room, 0):,} fit beside a canvas of {canvas}",
+            f"the prompt has {len(ids):,} tokens and {max(room, 0):,} fit beside a canvas of {shape.canvas_length}",
             hint="shorten it, or raise --context where memory allows",
         )
     try:
@@ -153,7 +139,7 @@ def _run(
         out.result(run, finished, wall)
     finally:  # a reader that has gone, or a recording that cannot be written, takes nothing from the other
         if record is not None:
-            _record(record, run, loaded)
+            runs.record(record, run, loaded)
     return 130 if finished.reason == "cancelled" else 0
 
 
@@ -236,23 +222,4 @@ def _summary(run: "Run", finished: "Finished", wall: float) -> str:
     return (
         f"{tokens} tokens in {wall:.2f} s · {tokens / wall:.0f} tok/s wall · {tokens / max(1, steps):.1f} tok/step · "
         f"{steps} steps · {finished.reason} · seed {run.job.seed}"
-    )
-
-
-def _record(path: Path, run: "Run", loaded: "LoadedModel") -> None:
-    from dgtui.session import recording
-    from dgtui.session.run_pack import occurring_ids
-    from dgtui.worker import STEPPER, versions
-
-    ids = occurring_ids(run.log).tolist()
-    recording.save(
-        path,
-        run.log,
-        pieces=dict(zip(ids, loaded.tokenizer.pieces(ids), strict=True)),
-        special_ids=loaded.tokenizer.special_ids,
-        fingerprint=loaded.fingerprint,
-        model=loaded.checkpoint.name,
-        stepper=STEPPER,
-        device=str(loaded.device),
-        versions=versions(),
     )

@@ -18,6 +18,9 @@ _TITLES: Final = {
     "prompt": "prompt",
     "alternatives": "alternatives of a token",
     "sessions": "conversations",
+    "editor": "editor: write and move",
+    "edit": "editor",
+    "review": "editor: review of a proposal",
 }
 
 

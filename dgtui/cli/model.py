@@ -40,7 +40,7 @@ def list_models(as_json: Json = False) -> int:
     """List the checkpoints on this machine."""
     from dgtui.model import catalog
 
-    default = _default(options.merged())
+    default = _default(options.merged({}))
     found = catalog.listing()
     if default is not None and default not in found:  # a folder that the settings name, say
         found.append(default)
@@ -77,7 +77,7 @@ def info(
     device: options.Device = None,
 ) -> int:
     """Say what a checkpoint is: parts, geometry, defaults, and the memory it needs here."""
-    settings = options.merged(model__name=name or model, model__device=device)
+    settings = options.merged({"model.name": name or model, "model.device": device})
     from dgtui.model import catalog
 
     found = describe(catalog.resolve(settings.model.name), settings.model.device)

@@ -1,7 +1,10 @@
 """The options that commands share, and what they add up to together with environment and config file."""
 
+import inspect
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from functools import wraps
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -47,12 +50,46 @@ Think = Annotated[
     bool | None, typer.Option("--think/--no-think", help="Let the model think first.", rich_help_panel=_SAMPLER)
 ]
 
+_SHARED: Final[dict[str, tuple[str, Any]]] = {
+    "model": ("model.name", Model),
+    "device": ("model.device", Device),
+    "context": ("model.context", Context),
+    "steps": ("sampler.max_steps", Steps),
+    "t_min": ("sampler.t_min", TMin),
+    "t_max": ("sampler.t_max", TMax),
+    "entropy_bound": ("sampler.entropy_bound", EntropyBound),
+    "confidence": ("sampler.confidence", Confidence),
+    "stability": ("sampler.stability", Stability),
+    "think": ("sampler.think", Think),
+}
+"""Option → the setting it stands for, and its type."""
 
-def merged(**flags: object) -> "Settings":
+
+def with_settings(command: Callable[..., int]) -> Callable[..., int]:
+    """Gives a command the options of model and sampler; it gets them as `flags`, setting → value or None."""
+    own = inspect.signature(command, eval_str=True)
+    added = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+        for name, (_, kind) in _SHARED.items()
+    ]
+    kept = [p.replace(kind=p.KEYWORD_ONLY) for p in own.parameters.values() if p.name != "flags"]
+
+    @wraps(command)
+    def taking(**given: Any) -> int:
+        flags = {setting: given.pop(name, None) for name, (setting, _) in _SHARED.items()}
+        return command(**given, flags=flags)
+
+    taking.__signature__ = own.replace(parameters=[*kept, *added])  # type: ignore[attr-defined]
+    taking.__annotations__ = {p.name: p.annotation for p in [*kept, *added]} | {"return": int}
+    del taking.__wrapped__
+    return taking
+
+
+def merged(flags: dict[str, object]) -> "Settings":
     """Config file, environment and options; mistakes in the first two are said on stderr."""
     from dgtui import config
 
-    settings, problems = config.load(flags={name.replace("__", "."): value for name, value in flags.items()})
+    settings, problems = config.load(flags=flags)
     for problem in problems:
         note(f"dgtui: {problem}")
     return settings

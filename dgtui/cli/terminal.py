@@ -90,19 +90,24 @@ def stderr_console() -> "Console":
 
 
 @contextmanager
-def loading(name: str) -> Iterator["Callable[[Progress], None] | None"]:
-    """Says that a model is being loaded, and how far it is, until the block ends."""
+def working(what: str) -> Iterator[Callable[[str], None]]:
+    """Says what is being done until the block ends, on a terminal only; what it yields says something else."""
     if not redrawable():
-        yield None
+        yield lambda text: None
         return
-    shown = sanitize(name, newlines=False)
-    console = stderr_console()
-    with console.status(f"loading {shown} …", spinner="dots") as status:
+    with stderr_console().status(sanitize(f"{what} …", newlines=False), spinner="dots") as status:
+        yield lambda text: status.update(sanitize(text, newlines=False))
+
+
+@contextmanager
+def loading(name: str) -> Iterator["Callable[[Progress], None]"]:
+    """Says that a model is being loaded, and how far it is, until the block ends."""
+    with working(f"loading {name}") as say:
 
         def report(progress: "Progress") -> None:
             part = ""
             if progress.total_bytes:
                 part = f" {progress.done_bytes / 1e9:.2f} of {progress.total_bytes / 1e9:.2f} GB"
-            status.update(f"loading {shown}: {sanitize(progress.stage, newlines=False)}{part}")
+            say(f"loading {name}: {progress.stage}{part}")
 
         yield report

@@ -1,30 +1,43 @@
-"""The application: themes, keys and the screen. The model's side is handed in and only known by its protocol."""
+"""The application: themes, keys and the screen. The model's side is handed in and only known by its protocol.
+
+`BaseApp` is what every one of our screens needs around it; `DgtuiApp` is the chat. Which screen is the first one is up
+to the class.
+"""
 
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from textual.app import App, SystemCommand
 from textual.screen import Screen
 
 from dgtui.config import Settings
-from dgtui.session.store import Store
 from dgtui.text import sanitize
 from dgtui.tui import keymap
 from dgtui.tui.backend import Backend
 from dgtui.tui.commands import SLASHES
-from dgtui.tui.screens.chat import ChatScreen, Opening
 from dgtui.tui.theme import PLAIN, VARIABLES, Look, Theme
 from dgtui.tui.theme_file import Problem, load_themes, stamp
+
+if TYPE_CHECKING:
+    from dgtui.session.store import Store
+    from dgtui.tui.screens.chat import Opening
 
 FALLBACK_THEME = "midnight"
 LOOK_AGAIN = 1.0
 "seconds between looks at the theme files"
 
 
-class DgtuiApp(App[None]):
-    """`dgtui chat`."""
+@runtime_checkable
+class Styled(Protocol):
+    """A screen that draws tokens."""
+
+    def set_look(self, look: Look) -> None: ...
+
+
+class BaseApp(App[None]):
+    """Themes, the person's keys, the help."""
 
     TITLE = "dgtui"
     CSS = """
@@ -33,23 +46,14 @@ class DgtuiApp(App[None]):
     ENABLE_COMMAND_PALETTE = True
     BINDINGS: ClassVar[list[Any]] = keymap.bindings("app")
 
-    def __init__(
-        self,
-        backend: Backend,
-        store: Store,
-        settings: Settings,
-        opening: Opening,
-        *,
-        theme_folders: Sequence[Path],
-        problems: Iterable[str] = (),
-    ) -> None:
+    def __init__(self, settings: Settings, *, theme_folders: Sequence[Path], problems: Iterable[str] = ()) -> None:
         self._folders = tuple(theme_folders)
         # Without colours Textual is told so: its own NO_COLOR makes greys, and drops dim
         self._color = not os.environ.get("NO_COLOR")
         super().__init__(ansi_color=None if self._color else True)
         self._themes, broken = self._load_themes()
         wanted = self._theme_named(settings.screen.theme)
-        self.backend, self.store, self.settings, self.opening = backend, store, settings, opening
+        self.settings = settings
         overrides, bad_keys = keymap.check(settings.keys.bindings)
         self.set_keymap(overrides)
         self._problems = [*problems, *map(str, broken), *bad_keys]
@@ -59,9 +63,6 @@ class DgtuiApp(App[None]):
             self.register_theme(theme.textual())
         self.theme = wanted.name
         self._stamp = stamp(self._folders)
-
-    def get_default_screen(self) -> Screen[Any]:
-        return ChatScreen(self.backend, self.store, self.settings, self.look, self.opening, lambda: self.theme_names)
 
     @property
     def look(self) -> Look:
@@ -92,7 +93,7 @@ class DgtuiApp(App[None]):
 
     def _restyle(self) -> None:
         for screen in self.screen_stack:
-            if isinstance(screen, ChatScreen):
+            if isinstance(screen, Styled):
                 screen.set_look(self.look)
 
     def _look_again(self) -> None:
@@ -110,8 +111,39 @@ class DgtuiApp(App[None]):
         self.refresh_css(animate=False)
         self._restyle()
 
+    def action_help(self) -> None:
+        """All keys and commands."""
+        from dgtui.tui.screens.help import Help
+
+        if not isinstance(self.screen, Help):
+            self.push_screen(Help())
+
+
+class DgtuiApp(BaseApp):
+    """`dgtui chat`."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        store: "Store",
+        settings: Settings,
+        opening: "Opening",
+        *,
+        theme_folders: Sequence[Path],
+        problems: Iterable[str] = (),
+    ) -> None:
+        super().__init__(settings, theme_folders=theme_folders, problems=problems)
+        self.backend, self.store, self.opening = backend, store, opening
+
+    def get_default_screen(self) -> Screen[Any]:
+        from dgtui.tui.screens.chat import ChatScreen
+
+        return ChatScreen(self.backend, self.store, self.settings, self.look, self.opening, lambda: self.theme_names)
+
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """The palette: Textual's own, and the slash commands that need no argument."""
+        from dgtui.tui.screens.chat import ChatScreen
+
         yield from super().get_system_commands(screen)
         chat = next((s for s in self.screen_stack if isinstance(s, ChatScreen)), None)
         if chat is None:
@@ -120,10 +152,3 @@ class DgtuiApp(App[None]):
             if not slash.argument_hint:
                 command = f"/{slash.name}"
                 yield SystemCommand(command, slash.help, lambda command=command: chat.send(command))
-
-    def action_help(self) -> None:
-        """All keys and commands."""
-        from dgtui.tui.screens.help import Help
-
-        if not isinstance(self.screen, Help):
-            self.push_screen(Help())

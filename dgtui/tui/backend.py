@@ -38,6 +38,8 @@ class Facts:
     settings: SamplerSettings
     "its own sampler settings"
     stop_ids: frozenset[int]
+    bos_id: int | None
+    "begins a text, for a model that wants one to begin so"
     turn_end_id: int
     "ends a reply"
     fill_id: int

@@ -89,6 +89,44 @@ def _steering() -> Iterator[Command]:
     yield command("accept", "enter", "accept", "accept", "take the draft as the reply", True)
 
 
+def _editing() -> Iterator[Command]:
+    for name, key, select, where in (
+        ("left", "left", "shift+left", "to the character before"),
+        ("right", "right", "shift+right", "to the next character"),
+        ("up", "up", "shift+up", "to the line above"),
+        ("down", "down", "shift+down", "to the line below"),
+        ("home", "home", "shift+home", "to the beginning of the line"),
+        ("end", "end", "shift+end", "to the end of the line"),
+        ("page_up", "pageup", "shift+pageup", "one page up"),
+        ("page_down", "pagedown", "shift+pagedown", "one page down"),
+        # Shift+Ctrl+arrows do not reach the program in many terminals; where they do, the editor takes them too
+        ("word_left", "ctrl+left", "alt+j", "to the word before"),
+        ("word_right", "ctrl+right", "alt+l", "to the next word"),
+        ("top", "ctrl+home", "alt+i", "to the beginning of the text"),
+        ("bottom", "ctrl+end", "alt+k", "to the end of the text"),
+    ):
+        label = name.replace("_", " ")
+        yield Command(f"editor.{name}", (key,), f"move('{name}')", label, f"move {where}")
+        yield Command(f"editor.select_{name}", (select,), f"move('{name}', True)", f"select {label}", f"select {where}")
+    for name, keys, action, label, help in (
+        ("select_all", ("ctrl+a",), "select_all", "select all", "select the whole text"),
+        ("newline", ("enter",), "newline", "new line", "break the line, and keep its indent"),
+        ("indent", ("tab",), "indent", "indent", "insert an indent, or move the selected lines to the right"),
+        ("unindent", ("alt+t",), "unindent", "unindent", "move the lines to the left, as shift+tab does"),
+        ("delete_left", ("backspace",), "delete('left')", "delete", "delete the character before"),
+        ("delete_right", ("delete",), "delete('right')", "delete right", "delete the character at the cursor"),
+        ("delete_word_left", ("ctrl+w",), "delete('word_left')", "delete word",
+         "delete to the beginning of the word"),
+        ("delete_word_right", ("ctrl+delete",), "delete('word_right')", "delete next word", "delete to the next word"),
+        ("copy", ("alt+c",), "copy", "copy", "copy the selection, as ctrl+c does"),
+        ("cut", ("ctrl+x",), "cut", "cut", "cut the selection"),
+        ("paste", ("ctrl+v",), "paste", "paste", "paste what was copied here last"),
+        ("undo", ("ctrl+z",), "undo", "undo", "undo the last change"),
+        ("redo", ("ctrl+y", "ctrl+shift+z"), "redo", "redo", "redo what was undone"),
+    ):  # fmt: skip
+        yield Command(f"editor.{name}", keys, action, label, help)
+
+
 COMMANDS: Final[Mapping[str, tuple[Command, ...]]] = MappingProxyType(
     {
         "app": (
@@ -156,6 +194,39 @@ COMMANDS: Final[Mapping[str, tuple[Command, ...]]] = MappingProxyType(
                     "the candidate before"),
             Command("replay.leave", ("escape", "q"), "screen.leave", "leave", "leave", True),
         ),
+        "editor": tuple(_editing()),
+        "edit": (
+            Command("edit.rediffuse", ("ctrl+r",), "screen.rediffuse", "re-diffuse",
+                    "write the selection and all marked spans anew, both sides held", True),
+            Command("edit.instruct", ("ctrl+k",), "screen.instruct", "instruct", "say how to rewrite the selection",
+                    True),
+            Command("edit.gap", ("ctrl+g",), "screen.gap", "insert", "let the model write something at the cursor",
+                    True),
+            Command("edit.mark", ("ctrl+d",), "screen.mark", "mark",
+                    "mark the selection, to go in one run with others; again to unmark it", True),
+            Command("edit.proposals", ("ctrl+n",), "screen.proposals", "proposals",
+                    "look again at what was proposed for the text at the cursor"),
+            Command("edit.save", ("ctrl+s",), "screen.save", "save", "save the file, all or nothing", True),
+            Command("edit.save_as", ("ctrl+o",), "screen.save_as", "save as", "save under another name"),
+            Command("edit.find", ("ctrl+f",), "screen.find", "find", "find a text", True),
+            Command("edit.cancel", ("escape",), "screen.cancel", "cancel", "drop the marks"),
+        ),
+        "review": (
+            Command("review.accept", ("enter",), "screen.accept", "accept", "put this change into the text", True),
+            Command("review.reject", ("backspace",), "screen.reject", "reject", "leave the text as it is here", True),
+            Command("review.accept_all", ("A",), "screen.accept(True)", "accept all", "put all changes into the text",
+                    True),
+            Command("review.reject_all", ("X",), "screen.reject(True)", "reject all", "leave the text as it is", True),
+            Command("review.previous", ("up",), "screen.change(-1)", "up", "the change before"),
+            Command("review.next", ("down",), "screen.change(1)", "down", "the next change"),
+            Command("review.next_proposal", ("n",), "screen.proposal(1)", "next", "the next proposal", True),
+            Command("review.previous_proposal", ("N",), "screen.proposal(-1)", "before", "the proposal before"),
+            Command("review.again", ("g",), "screen.again", "again", "ask for more proposals, under a new seed", True),
+            Command("review.page_up", ("pageup",), "screen.page(-1)", "page up", "scroll a page up"),
+            Command("review.page_down", ("pagedown",), "screen.page(1)", "page down", "scroll a page down"),
+            Command("review.leave", ("escape",), "screen.cancel", "back",
+                    "stop the run and look at what is there; else back to the text", True),
+        ),
     }
 )  # fmt: skip
 """Context → its commands, in the order of the footer. "chat" is the whole screen, "steering" the canvas's panel."""
@@ -169,11 +240,13 @@ _PAIRS: Final[Mapping[str, str]] = MappingProxyType(
 _FIRST: Final = frozenset({"app.palette", "app.interrupt", "app.quit"})
 """Answered before the part that has the focus, a text area for one, can take the key."""
 
-_TOGETHER: Final[Mapping[str, str]] = MappingProxyType({"steering": "canvas", "replay": "canvas", "chat": "app"})
+_TOGETHER: Final[Mapping[str, str]] = MappingProxyType(
+    {"steering": "canvas", "replay": "canvas", "chat": "app", "editor": "edit", "review": "edit"}
+)
 """Contexts whose keys are always in force together with those of another."""
 
-_APART: Final = frozenset({"steering", "replay"})
-"""Both with those of the canvas, never with each other's."""
+_APART: Final = (frozenset({"steering", "replay"}), frozenset({"editor", "review"}))
+"""Both together with those of a third, never with each other's."""
 
 _BY_ID: Final = {command.id: command for commands in COMMANDS.values() for command in commands}
 _CONTEXT_OF: Final = {command.id: context for context, commands in COMMANDS.items() for command in commands}
@@ -237,8 +310,10 @@ def keys_of(command: Command, keymap: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _typed_in(name: str, keys: Iterable[str]) -> bool:
-    """Whether keys of a command of the prompt would be taken as text; those it has are known to work there."""
-    return _CONTEXT_OF[name] == "prompt" and any(types(key) for key in keys if key not in _BY_ID[name].keys)
+    """Whether keys of a command would be taken as text where it is typed; those it has are known to work there."""
+    return _CONTEXT_OF[name] in ("prompt", "editor", "edit") and any(
+        types(key) for key in keys if key not in _BY_ID[name].keys
+    )
 
 
 def _clash(wanted: Mapping[str, tuple[str, ...]]) -> tuple[str, str, str] | None:
@@ -259,7 +334,7 @@ def _meet(one: str, other: str) -> bool:
     """Whether two commands can be in force at the same time; those of the app always are."""
     contexts = _CONTEXT_OF[one], _CONTEXT_OF[other]
     first, second = (_TOGETHER.get(context, context) for context in contexts)
-    if set(contexts) == _APART:
+    if frozenset(contexts) in _APART:
         return False
     return first == second or "app" in (first, second)
 

@@ -22,15 +22,15 @@ def test_the_same_seed_gives_the_same_tale() -> None:
     assert _examples(50) == _examples(50)
 
 
-def test_a_tale_is_one_paragraph_of_four_to_six_sentences() -> None:
+def test_a_tale_is_one_short_paragraph() -> None:
     lengths = []
     for example in _examples(500):
         assert "\n" not in example.response and "  " not in example.response
         assert example.response == example.response.strip()
         assert "{" not in example.response + example.prompt and "|" not in example.response
         lengths.append(len(example.response))
-    assert 270 < sum(lengths) / len(lengths) < 350
-    assert max(lengths) < 500
+    assert 230 < sum(lengths) / len(lengths) < 300
+    assert max(lengths) < 350
 
 
 def test_the_lexicon_stays_small() -> None:
@@ -61,14 +61,6 @@ def test_a_name_that_changes_midway_is_refused() -> None:
                 assert not tales.could_be_written(text), text
                 changed += 1
     assert changed > 400
-
-
-def test_a_changed_pronoun_is_refused() -> None:
-    swap = {"he": "she", "she": "he", "his": "her", "He": "She", "She": "He", "him": "her"}
-    for example in _examples(200):
-        for place in re.finditer(r"\b(he|she|his|He|She|him)\b", example.response):
-            text = example.response[: place.start()] + swap[place[0]] + example.response[place.end() :]
-            assert not tales.could_be_written(text), text
 
 
 def test_a_dropped_doubled_or_strange_word_is_refused() -> None:
@@ -106,7 +98,7 @@ def test_what_the_prompt_fixes_is_in_the_tale() -> None:
 
 
 def test_one_name_in_twenty_or_so_is_in_no_list() -> None:
-    known = set(tales.SHE + tales.HE)
+    known = set(tales.NAMES)
     prompts = [tales.read_prompt(example.prompt) or {} for example in _examples(2000)]
     named = [given["hero"] for given in prompts if "hero" in given]
-    assert 0.03 < sum(name not in known for name in named) / len(named) < 0.1
+    assert 0.03 < sum(name not in known for name in named) / len(named) < 0.12

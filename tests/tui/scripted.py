@@ -96,8 +96,8 @@ class ScriptedBackend:
                 return
             self.facts = Facts(
                 name or "scripted", "cpu", "float32", CANVAS, 2000, SamplerSettings(steps=24, entropy_bound=0.5),
-                frozenset({EOS, TURN_END}), TURN_END, EOS, frozenset({EOS, TURN_END, START}), "0" * 8, "reference", {},
-                0.1,
+                frozenset({EOS, TURN_END}), START, TURN_END, EOS, frozenset({EOS, TURN_END, START}), "0" * 8,
+                "reference", {}, 0.1,
             )  # fmt: skip
             future.set_result(self.facts)
 

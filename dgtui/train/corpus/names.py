@@ -12,8 +12,11 @@ _ONSETS = "B D F G H K L M N P R S T V Z Br Dr Kr Tr".split()
 _RIMES = "a e i o u an el im or un ar en is ol ka mo ri sa to vu".split()
 
 
-def name(rng: random.Random) -> str:
-    """A given name, or one time in five an invented one of two or three syllables."""
-    if rng.random() < 0.8:
-        return rng.choice(GIVEN)
+def invented(rng: random.Random) -> str:
+    """A name of two or three syllables that no list holds."""
     return rng.choice(_ONSETS) + "".join(rng.choice(_RIMES) for _ in range(rng.randint(2, 3)))
+
+
+def name(rng: random.Random) -> str:
+    """A given name, or one time in five an invented one."""
+    return rng.choice(GIVEN) if rng.random() < 0.8 else invented(rng)

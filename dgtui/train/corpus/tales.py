@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 
+from dgtui.train.corpus import names
 from dgtui.train.corpus.example import Example
 
 NAME = "tales"
@@ -19,20 +20,13 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
-SHE = _words(
-    "Ada Anya Clara Della Elsie Freya Greta Hana Ines Iris Juno Lina Maud Mira Nora Opal Poppy Rosa Ruth Sela Signe "
-    "Thea Tilda Una Vera Willa Wren Yara Zelda Zoe"
+_MORE_NAMES = _words(
+    "Alice Amy Anton Anya Basil Bella Bob Cedric Charlie Daisy David Della Dov Edgar Ella Elsie Emma Eva Felix Grace "
+    "Gus Harry Iris Jack Jane John Kip Leon Liam Lily Lucy Lukas Maria Marie Maud Ned Noah Nils Oliver Opal Oscar "
+    "Peter Piet Poppy Quill Rusk Ruth Sarah Sela Signe Sophie Thea Thomas Tobin Tom Ulf Una Wim Willa Wren Yuri Zelda"
 )
-HE = _words(
-    "Anton Basil Ben Cedric Dov Edgar Emil Felix Finn Gus Hugo Ivo Jonas Karl Kip Leo Milo Ned Oscar Otto Piet Quill "
-    "Rusk Sam Theo Tobin Ulf Viktor Wim Yuri"
-)
-_STARTS = _words("b br d dr f fl g gr h j k kl l m n p pl r s st t tr v w z")
-_MIDDLES = _words("b d g k l m n r s t v z")
-_VOWELS = tuple("aeiou")
-_ENDS = ("", "", "", "k", "l", "m", "n", "r", "s", "x")
-
-KINDS = _words("badger baker bear boy cat fox gardener girl goat hare heron miller mouse otter owl robot sailor")
+NAMES = (*names.GIVEN, *_MORE_NAMES)
+KINDS = _words("badger baker bear cat fox gardener goat hare heron miller mouse otter owl robot sailor")
 TRAITS = _words("brave careful cheerful curious patient quiet shy sleepy stubborn young")
 THINGS = _words("basket bell boat clock cup drum flute hat key kite lantern map")
 COLOURS = _words("blue golden green little red silver wooden yellow")
@@ -54,53 +48,37 @@ PLACES = {
 PLOTS = ("lost", "broken", "lonely")
 
 OPENINGS = (
-    "{hero} was a {trait} {kind} who lived {near}.",
-    "Once there was a {trait} {kind} named {hero}, who lived {near}.",
-    "In a small house {near} lived {hero}, a {trait} {kind}.",
+    "{hero} was a {trait} {kind} who lived {near} and had a {colour} {thing}.",
+    "Once there was a {trait} {kind} named {hero}, who lived {near} and had a {colour} {thing}.",
 )
 
 PROBLEMS = {
     "lost": (
-        "One night the wind came in and carried off {his} {colour} {thing}.",
-        "But one day {he} looked under the bed, and {his} {colour} {thing} was gone.",
+        "One night the wind came in and carried off the {thing}.",
+        "But one day {hero} looked under the bed, and the {thing} was gone.",
     ),
     "broken": (
-        "One day {his} {colour} {thing} broke, and {he} did not know how to mend it.",
-        "{He} had a {colour} {thing} that was broken, and it made {him} sad to look at it.",
+        "One day the {thing} broke, and nobody knew how to mend it.",
+        "But it was broken, and {hero} was sad to look at it.",
     ),
     "lonely": (
-        "{He} had a {colour} {thing} and nobody to show it to.",
-        "In the evening {he} sat beside {his} {colour} {thing} and wished for a friend.",
+        "But there was nobody to show it to.",
+        "In the evening {hero} sat beside it and wished for a friend.",
     ),
 }
 
 MEETINGS = {
     "lost": (
-        "On the way {friend} the {friend_kind} came along, because two can see more than one.",
-        '"I will help you," said {friend}, {a_friend_kind} who knew every path.',
+        "Then {friend} the {friend_kind} came along, and together they found it.",
+        '"I will help you," said {friend} the {friend_kind}, and soon they saw it shining.',
     ),
     "broken": (
-        "Down the road lived {friend}, {a_friend_kind} with a box of tools and a kind smile.",
-        '"I will help you," said {friend}, {a_friend_kind} who knew all about such things.',
+        "Then {friend} the {friend_kind} came along, and by morning it was better than new.",
+        '"I will help you," said {friend} the {friend_kind}, and soon it was as good as new.',
     ),
     "lonely": (
-        "Before long {friend} the {friend_kind} came to live next door.",
-        "Then {he} met {friend}, {a_friend_kind} who was just as lonely.",
-    ),
-}
-
-TURNS = {
-    "lost": (
-        "Together they looked once more, and there was the {thing}.",
-        "{friend} pointed at the moon, and in its light they saw the {thing} shining.",
-    ),
-    "broken": (
-        "They worked all night, and by morning the {thing} was better than new.",
-        "They found the one piece that was missing, and the {thing} was as good as new.",
-    ),
-    "lonely": (
-        "{hero} did not know what to say, so {he} held out the {thing}.",
-        '"Would you like to hold my {thing}?" asked {hero}, and {friend} said yes at once.',
+        "Then {friend} the {friend_kind} came to live next door, and {hero} held it out.",
+        '"Would you like to hold it?" said {hero} to {friend} the {friend_kind}.',
     ),
 }
 
@@ -119,7 +97,7 @@ ENDINGS = {
     ),
     "lonely": (
         *_EVER_AFTER,
-        "Now the {thing} belongs to both of them, and so does every evening.",
+        "Now it belongs to both of them, and so does every evening.",
     ),
 }
 
@@ -179,27 +157,6 @@ BARE = (
 )
 
 
-def pronoun(name: str, kind: str) -> str:
-    """Bound to the kind where the kind says it, else to the name; a name nobody knows is `she` when it ends in a."""
-    if kind in ("girl", "boy"):
-        return "she" if kind == "girl" else "he"
-    if name in SHE or name in HE:
-        return "she" if name in SHE else "he"
-    return "she" if name.endswith("a") else "he"
-
-
-def invented_name(rng: random.Random) -> str:
-    """Two or three syllables that no list holds, so that a name must be copied and cannot be remembered."""
-    while True:
-        name = rng.choice(_STARTS) + rng.choice(_VOWELS)
-        for _ in range(rng.randint(1, 2)):
-            name += rng.choice(_MIDDLES) + rng.choice(_VOWELS)
-        name = (name + rng.choice(_ENDS)).capitalize()
-        if name not in SHE and name not in HE:
-            return name
-
-
-# A field is what stands between braces: its variable, and every written form with the value that form means.
 def _article(noun: str) -> str:
     return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
 
@@ -213,6 +170,7 @@ def _with_article(values: tuple[str, ...]) -> dict[str, str]:
 
 
 _NAMED = ("hero", "friend")
+# A field is what stands between braces: its variable, and every written form with the value that form means.
 _FIELDS: dict[str, tuple[str, dict[str, str]]] = {
     "kind": ("kind", _same(KINDS)),
     "a_kind": ("kind", _with_article(KINDS)),
@@ -222,14 +180,7 @@ _FIELDS: dict[str, tuple[str, dict[str, str]]] = {
     "thing": ("thing", _same(THINGS)),
     "a_thing": ("thing", _with_article(THINGS)),
     "colour": ("colour", _same(COLOURS)),
-    "place": ("place", _same(tuple(PLACES))),
     "near": ("place", {near: place for place, near in PLACES.items()}),
-    "Near": ("place", {near.capitalize(): place for place, near in PLACES.items()}),
-    "he": ("pronoun", {"he": "he", "she": "she"}),
-    "He": ("pronoun", {"He": "he", "She": "she"}),
-    "him": ("pronoun", {"him": "he", "her": "she"}),
-    "his": ("pronoun", {"his": "he", "her": "she"}),
-    "His": ("pronoun", {"His": "he", "Her": "she"}),
     "plot": ("plot", {"lost": "lost", "broken": "broken"}),
 }
 _WRITTEN = {field: {value: form for form, value in forms.items()} for field, (_, forms) in _FIELDS.items()}
@@ -293,15 +244,11 @@ def _frames() -> tuple[tuple[str, str], ...]:
 
 def _slots(plot: str) -> tuple[tuple[str, ...], ...]:
     """The sentences of a tale in their order, each with its templates."""
-    return OPENINGS, PROBLEMS[plot], MEETINGS[plot], TURNS[plot], ENDINGS[plot]
+    return OPENINGS, PROBLEMS[plot], MEETINGS[plot], ENDINGS[plot]
 
 
 def _agrees(bound: Mapping[str, str]) -> bool:
-    return (
-        bound["hero"] != bound["friend"]
-        and bound["kind"] != bound["friend_kind"]
-        and bound.get("pronoun", "") in ("", pronoun(bound["hero"], bound["kind"]))
-    )
+    return bound["hero"] != bound["friend"] and bound["kind"] != bound["friend_kind"]
 
 
 def _readings(
@@ -318,8 +265,8 @@ def _readings(
 
 
 def parse(text: str, given: Mapping[str, str] | None = None) -> dict[str, str] | None:
-    """The variables of a tale (`hero`, `pronoun`, `kind`, `friend`, `friend_kind`, `place`, `thing`, `colour`, `plot`,
-    and `trait` where it is said), or None if the text is no tale of this grammar.
+    """The variables of a tale (`hero`, `kind`, `friend`, `friend_kind`, `place`, `thing`, `colour`, `trait`,
+    `plot`), or None if the text is no tale of this grammar.
 
     With `given`, only a tale in which those variables have those values counts.
     """
@@ -353,25 +300,22 @@ def read_prompt(prompt: str) -> dict[str, str] | None:
     return None
 
 
-def _kind_for(name: str, taken: str | None, rng: random.Random) -> str:
-    unfit = "boy" if pronoun(name, "") == "she" else "girl"
-    return rng.choice([kind for kind in KINDS if kind not in (unfit, taken)])
-
-
 def write(given: Mapping[str, str], rng: random.Random) -> str:
     """A tale with these variables fixed and the others drawn."""
     bound = dict(given)
-    for name, kind, other in (("hero", "kind", "friend"), ("friend", "friend_kind", "hero")):
-        if name not in bound:
-            pool = {"girl": SHE, "boy": HE}.get(bound.get(kind, ""), SHE + HE)
-            bound[name] = rng.choice([choice for choice in pool if choice != bound.get(other)])
-    for name, kind, other in (("hero", "kind", "friend_kind"), ("friend", "friend_kind", "kind")):
-        if kind not in bound:
-            bound[kind] = _kind_for(bound[name], bound.get(other), rng)
-    bound["pronoun"] = pronoun(bound["hero"], bound["kind"])
-    pools = {"trait": TRAITS, "thing": THINGS, "colour": COLOURS, "place": tuple(PLACES), "plot": PLOTS}
-    for variable, values in pools.items():
-        bound.setdefault(variable, rng.choice(values))
+    for variable, values, other in (
+        ("hero", NAMES, "friend"),
+        ("friend", NAMES, "hero"),
+        ("kind", KINDS, "friend_kind"),
+        ("friend_kind", KINDS, "kind"),
+        ("trait", TRAITS, ""),
+        ("thing", THINGS, ""),
+        ("colour", COLOURS, ""),
+        ("place", tuple(PLACES), ""),
+        ("plot", PLOTS, ""),
+    ):
+        if variable not in bound:
+            bound[variable] = rng.choice([value for value in values if value != bound.get(other)])
     return " ".join(_write(rng.choice(templates), bound, rng) for templates in _slots(bound["plot"]))
 
 
@@ -379,15 +323,11 @@ def make(rng: random.Random) -> Example:
     """A prompt that fixes some of the variables, and a tale that keeps to them."""
     if rng.random() < 0.04:
         return Example(NAME, rng.choice(BARE), write({}, rng))
-    if rng.random() < 0.06:
-        hero, friend = invented_name(rng), invented_name(rng)
-    else:
-        hero, friend = rng.sample(SHE + HE, 2)
-    if hero == friend:
+    draw = names.invented if rng.random() < 0.08 else lambda rng: rng.choice(NAMES)
+    bound = {"hero": draw(rng), "friend": draw(rng), "plot": rng.choice(("lost", "broken"))}
+    if bound["hero"] == bound["friend"]:
         return make(rng)
-    bound = {"hero": hero, "friend": friend, "plot": rng.choice(("lost", "broken"))}
-    bound["kind"] = _kind_for(hero, None, rng)
-    bound["friend_kind"] = _kind_for(friend, bound["kind"], rng)
+    bound["kind"], bound["friend_kind"] = rng.sample(KINDS, 2)
     bound |= {"thing": rng.choice(THINGS), "colour": rng.choice(COLOURS), "place": rng.choice(tuple(PLACES))}
     template = rng.choices(list(SUBJECTS), list(SUBJECTS.values()))[0]
     subject = _write(template, bound, rng)

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 MOST_TOKENS = 2048
 "a reply ends there if the model does not end it"
 NARROWEST = (60, 16)
+LOADING_SAID_EVERY = 0.1
+"seconds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +163,13 @@ class ChatScreen(Screen[None]):
         loading = self.query_one(Loading)
         loading.start(name or self.settings.model.name or "the default model")
 
+        said = ("", 0.0)
+
         def progress(stage: Stage) -> None:
-            if self.is_attached:
+            nonlocal said
+            now = time.monotonic()
+            if self.is_attached and (stage.what != said[0] or now - said[1] > LOADING_SAID_EVERY):
+                said = stage.what, now
                 self.post_message(LoadProgress(stage))
 
         future = self.backend.load(name, progress)

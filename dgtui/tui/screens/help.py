@@ -24,6 +24,9 @@ _SECTIONS: Final = {
     "Moving and selecting in the canvas": ("canvas",),
     "Alternatives of a token": ("alternatives",),
     "Stored conversations": ("sessions",),
+    "Editor": ("edit",),
+    "Review of a proposal": ("review",),
+    "Writing in the editor": ("editor",),
 }
 """Title → contexts of the keymap, in order. Contexts that are not named follow under their own names."""
 

@@ -3,7 +3,6 @@
 Nothing here asks for a model: pieces, alternatives and times are in the recording.
 """
 
-import os
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from textual import on
-from textual.app import App, ComposeResult
+from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.screen import Screen
@@ -21,16 +20,15 @@ from dgtui.config import Settings
 from dgtui.layout import shown_tokens
 from dgtui.text import sanitize, truncate
 from dgtui.tui import keymap
+from dgtui.tui.app import BaseApp
 from dgtui.tui.film.course import Course
-from dgtui.tui.theme import VARIABLES, Look, Theme
-from dgtui.tui.theme_file import load_themes
+from dgtui.tui.theme import Look
 from dgtui.tui.widgets.alternatives import Alternatives
 from dgtui.tui.widgets.canvas_view import CanvasView
 from dgtui.tui.widgets.page import MUTED
 from dgtui.tui.widgets.timeline import Timeline
 
 SPEEDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-FALLBACK_THEME: Final = "midnight"
 NARROWEST: Final = (60, 16)
 
 
@@ -239,57 +237,17 @@ class ReplayScreen(Screen[None]):
         self.app.notify(sanitize(text, newlines=False), markup=False)
 
 
-class ReplayApp(App[None]):
+class ReplayApp(BaseApp):
     """`dgtui replay`."""
 
     TITLE = "dgtui replay"
-    CSS = """
-    ToastRack { dock: top; align-vertical: top; margin: 1 0 0 0; }
-    """
-    BINDINGS: ClassVar[list[Any]] = keymap.bindings("app")
 
     def __init__(
         self, course: Course, settings: Settings, name: str, *, theme_folders: Sequence[Path], first: int = 0,
         problems: Iterable[str] = (),
     ) -> None:  # fmt: skip
-        self._themes, broken = load_themes(theme_folders)
-        wanted = self._themes.get(settings.screen.theme) or self._themes[FALLBACK_THEME]
-        super().__init__(ansi_color=wanted.ansi)
-        self._course, self._settings, self._file, self._first = course, settings, name, first
-        overrides, bad_keys = keymap.check(settings.keys.bindings)
-        self.set_keymap(overrides)
-        self._problems = [*problems, *map(str, broken), *bad_keys]
-        if settings.screen.theme not in self._themes:
-            self._problems.append(f"there is no theme {settings.screen.theme}: {FALLBACK_THEME} is used")
-        for theme in self._themes.values():
-            self.register_theme(theme.textual())
-        self.theme = wanted.name
+        super().__init__(settings, theme_folders=theme_folders, problems=problems)
+        self._course, self._file, self._first = course, name, first
 
     def get_default_screen(self) -> Screen[Any]:
-        return ReplayScreen(self._course, self._settings, self.look, self._file, self._first)
-
-    @property
-    def look(self) -> Look:
-        """How the present theme draws tokens."""
-        theme: Theme = self._themes.get(self.theme) or self._themes[FALLBACK_THEME]
-        return theme.look(color=not os.environ.get("NO_COLOR"))
-
-    def get_theme_variable_defaults(self) -> dict[str, str]:
-        return dict(VARIABLES)
-
-    def on_mount(self) -> None:
-        self.theme_changed_signal.subscribe(self, lambda _: self._restyle())
-        for problem in self._problems:
-            self.notify(sanitize(problem, newlines=False), severity="warning", markup=False, timeout=10)
-
-    def _restyle(self) -> None:
-        for screen in self.screen_stack:
-            if isinstance(screen, ReplayScreen):
-                screen.set_look(self.look)
-
-    def action_help(self) -> None:
-        """All keys."""
-        from dgtui.tui.screens.help import Help
-
-        if not isinstance(self.screen, Help):
-            self.push_screen(Help())
+        return ReplayScreen(self._course, self.settings, self.look, self._file, self._first)

@@ -22,7 +22,7 @@ Ink = tuple[tuple[str, Style], ...]
 
 _MARKED: Final = Style(reverse=True)
 _MOST_NATS: Final = 4.0
-_GRAINS: Final = 256  # a nat
+_GRAINS: Final = 64  # a nat
 
 
 class Brush:

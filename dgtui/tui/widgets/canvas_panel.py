@@ -29,6 +29,11 @@ from dgtui.tui.widgets import meters
 from dgtui.tui.widgets.canvas_view import CanvasView, View
 from dgtui.tui.widgets.timeline import Timeline
 
+DRAWING_SHARE = 0.04
+"the part of the time that drawing frames may take: the model wants the rest, and Python's lock"
+MEASURES_EVERY = 0.25
+"seconds between looks at the numbers beside a canvas that resolves"
+
 
 class CanvasPanel(Vertical):
     """A canvas and what is known of it. Hidden while there is nothing on it."""
@@ -60,6 +65,7 @@ class CanvasPanel(Vertical):
         self.max_fps, self.reduced_motion, self.show_timeline = 30, False, True
         self.record_to: Path | None = None
         self.shown_frame: Frame | None = None
+        self._frame_every = self._measured = self._worked = 0.0
 
     def compose(self) -> ComposeResult:
         yield CanvasView(id="canvas")
@@ -119,6 +125,7 @@ class CanvasPanel(Vertical):
         """Submits a job, stops what ran before, and makes its run the version that is shown."""
         if draft.current and draft.current.running:
             draft.current.run.control.cancel()
+        self._frame_every, self._worked = 1 / self.max_fps, time.thread_time()
         run = self.backend.submit(job, self._sink())
         version = draft.add(kind, run, span=span, pins=pins, beside=beside)
         run.ended.add_done_callback(lambda _: self._tell(RunEnded(run)))
@@ -128,8 +135,8 @@ class CanvasPanel(Vertical):
         return version
 
     def _sink(self) -> Callable[[RunHandle, int], None]:
-        """Tells the screen of a growing log, at most `max_fps` times a second. Called on the model thread."""
-        least, last = 1 / self.max_fps, 0.0
+        """Tells the screen of a growing log, as often as `_pace` allows. Called on the model thread."""
+        last = 0.0
 
         def sink(run: RunHandle, upto: int) -> None:
             nonlocal last
@@ -138,7 +145,7 @@ class CanvasPanel(Vertical):
                 self._tell(BlockDone(run))
             elif not self.reduced_motion and not isinstance(event, Finished):
                 now = time.monotonic()
-                if now - last >= least or run.control.paused:
+                if now - last >= self._frame_every or run.control.paused:
                     last = now
                     self._tell(FramesReady(run))
 
@@ -152,7 +159,15 @@ class CanvasPanel(Vertical):
     def _frames_ready(self, message: FramesReady) -> None:
         message.stop()
         if self.version and message.run is self.version.run:
-            self.repaint()
+            self._pace()
+            due = time.monotonic() - self._measured >= MEASURES_EVERY
+            self.repaint(measures=due or message.run.control.paused)
+
+    def _pace(self) -> None:
+        """Spaces the frames by what this thread did since the last one, drawing it among that."""
+        before, self._worked = self._worked, time.thread_time()
+        wanted = max(1 / self.max_fps, (self._worked - before) / DRAWING_SHARE)
+        self._frame_every += (wanted - self._frame_every) / 4
 
     @on(BlockDone)
     def _block_done(self, message: BlockDone) -> None:
@@ -191,8 +206,8 @@ class CanvasPanel(Vertical):
 
     # -- what is shown ----------------------------------------------------------------------------------------------
 
-    def repaint(self) -> None:
-        """Draws the newest state of the version that is shown."""
+    def repaint(self, *, measures: bool = True) -> None:
+        """Draws the newest state of the version that is shown, and unless told otherwise the numbers beside it."""
         if not self.is_mounted:
             return
         version = self.version
@@ -213,18 +228,25 @@ class CanvasPanel(Vertical):
             view = _with_pins(view, self.draft.user_pins(block))
         self.canvas.calm = version.running
         self.canvas.show(view)
+        if measures:
+            self._measured = time.monotonic()
+            self._show_measures(version, frames, frame, view)
+
+    def _show_measures(self, version: Version, frames: list[Frame], frame: Frame | None, view: View) -> None:
+        assert self.draft is not None
         self.query_one(Timeline).show([f.mean_entropy for f in frames], self._index(frames, frame), version.running)
         self.border_title = self._title(version, frame, view)
         size, of = self.backend.memory()
         measures = meters.measure(
             version.run.log,
             now=None,
-            stop_ids=facts.stop_ids,
+            stop_ids=self.draft.facts.stop_ids,
             candidate=version.candidate,
             memory=meters.memory(size, of),
             proposal=self._proposal(),
         )
-        self.query_one("#meters", Static).update(meters.line(measures, max(20, self.content_size.width)))
+        line = meters.line(measures, max(20, self.content_size.width))
+        self.query_one("#meters", Static).update(line, layout=False)
 
     @staticmethod
     def _index(frames: list[Frame], frame: Frame | None) -> int | None:
@@ -264,7 +286,7 @@ class CanvasPanel(Vertical):
         self.canvas.show(View(pieces, entropy, flags, np.ones(length, np.bool_), length))
         self.border_title = f" frame · {len(self.frame)} tokens pinned · t types at the cursor, then send a message "
         self.query_one(Timeline).show([], None, False)
-        self.query_one("#meters", Static).update("")
+        self.query_one("#meters", Static).update("", layout=False)
 
     def open_frame(self, words: str = "", at: int = 0) -> None:
         """Opens an empty canvas, or pins words at a place of it."""

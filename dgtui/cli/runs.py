@@ -1,0 +1,57 @@
+"""What commands need around a run: the model's shape before it, a recording after it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dgtui.errors import UsageError
+
+if TYPE_CHECKING:
+    from dgtui.config import Settings
+    from dgtui.infill import Shape
+    from dgtui.model.loader import LoadedModel
+    from dgtui.worker import Run
+
+
+def shape(loaded: "LoadedModel", settings: "Settings") -> "Shape":
+    """Sizes and ids of a model, its context as the person limits it."""
+    from dgtui.infill import Shape
+
+    config: Any = loaded.model.config
+    most: int = config.text_config.max_position_embeddings
+    tokenizer = loaded.tokenizer
+    end = tokenizer.turn_end_id if tokenizer.turn_end_id in loaded.stop_ids else tokenizer.eos_id
+    end = min(loaded.stop_ids) if end is None else end
+    return Shape(
+        canvas_length=config.canvas_length,
+        max_context=min(settings.model.context or most, most),
+        bos_id=tokenizer.bos_id,
+        turn_end_id=end,
+        fill_id=end if tokenizer.eos_id is None else tokenizer.eos_id,
+        stop_ids=loaded.stop_ids,
+    )
+
+
+def check_record(path: Path | None) -> None:
+    """Raises `UsageError` for a recording that has nowhere to go, before anything is computed."""
+    if path is not None and not path.absolute().parent.is_dir():
+        raise UsageError(f"there is no folder {path.parent} to record to")
+
+
+def record(path: Path, run: "Run", loaded: "LoadedModel") -> None:
+    """Writes a run to a recording."""
+    from dgtui.session import recording
+    from dgtui.session.run_pack import occurring_ids
+    from dgtui.worker import STEPPER, versions
+
+    ids = occurring_ids(run.log).tolist()
+    recording.save(
+        path,
+        run.log,
+        pieces=dict(zip(ids, loaded.tokenizer.pieces(ids), strict=True)),
+        special_ids=loaded.tokenizer.special_ids,
+        fingerprint=loaded.fingerprint,
+        model=loaded.checkpoint.name,
+        stepper=STEPPER,
+        device=str(loaded.device),
+        versions=versions(),
+    )

@@ -1,0 +1,278 @@
+"""Spans of a text as jobs for the model, and what comes back as text. Loads no model, opens no file.
+
+A text comes in parts: what is held, what is to be written, what is held, and so on. What is held is pinned on the
+canvas, as far to the left and right as it fits; what lies further left goes into the prefix. Each part is encoded by
+itself, so that a cut inside a word stays a cut, and nothing that is held is ever decoded again. Only a blank at a cut
+is lent to the part behind it, for that is how tokens are made: " word" is one, "word" often none.
+
+`Infill` hands out one job at a time (`job`) and takes its log back (`take`):
+
+    1. lengths are tried, all in one batch and for a few denoising steps, where none is given;
+    2. the best of them are carried to the end and become the proposals, best first.
+
+A part that is longer than a canvas is written block by block, its end together with what follows it.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
+
+import numpy as np
+
+from dgtui.diffusion.events import Frame
+from dgtui.diffusion.job import Job, SamplerSettings, Start
+from dgtui.diffusion.lengths import candidate_lengths
+from dgtui.diffusion.log import RunLog
+from dgtui.errors import InputRefused, RunFailed
+
+LEFT_SHARE: Final = 4
+"""One place of so many holds what is left of the gap: seen from both sides, not from the prefix alone."""
+
+LEFT_MOST: Final = 4096
+"""Tokens of the text on the left that the prefix holds, if the context has room for them."""
+
+RIGHT_LEAST: Final = 32
+"""Places that are kept for what follows, if there is so much."""
+
+PROBE_STEPS: Final = 4
+"""Denoising steps in which lengths are tried."""
+
+TRIED: Final = 11
+"""Lengths that are tried at once."""
+
+CARRIED: Final = 3
+"""Lengths that are carried to the end."""
+
+LONGEST_GAP: Final = 24
+"""Tokens that are tried where there was no text before."""
+
+CHARACTERS_A_TOKEN: Final = 16
+"""More than a token has, by far: what is further away than so many a place is not encoded."""
+
+
+class Tokens(Protocol):
+    """What a tokenizer has to offer."""
+
+    def encode(self, text: str) -> list[int]: ...
+
+    def pieces(self, ids: Sequence[int]) -> list[bytes]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What has to be known of a model: sizes in tokens, and the ids that mean something to the canvas."""
+
+    canvas_length: int
+    max_context: int
+    bos_id: int | None
+    turn_end_id: int
+    fill_id: int
+    stop_ids: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """Something to write: one text for each part that was asked for."""
+
+    texts: tuple[str, ...]
+    score: float
+    "mean probability of the tokens that were written, as the model saw them at the end"
+    tokens: int
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """A canvas: `fixed` has one list more than there are gaps; the last one is cut where the canvas ends."""
+
+    prompt_ids: tuple[int, ...]
+    fixed: tuple[tuple[int, ...], ...]
+    ends: bool
+    "nothing follows the last of them"
+
+    def room(self, canvas: int) -> int:
+        """The most places that its gaps can have together."""
+        held = sum(map(len, self.fixed[:-1])) + min(len(self.fixed[-1]), RIGHT_LEAST)
+        return canvas - held
+
+    def start(self, lengths: Sequence[int], shape: Shape) -> tuple[Start, tuple[range, ...]]:
+        """The canvas with gaps of these lengths, and where they are."""
+        ids: list[int] = []
+        gaps = []
+        for fixed, length in zip(self.fixed, lengths, strict=False):
+            ids += fixed
+            gaps.append(range(len(ids), len(ids) + length))
+            ids += [shape.fill_id] * length
+        ids += self.fixed[-1]
+        ids += [shape.turn_end_id] if self.ends else []
+        # Behind a text that goes on, places stay free: there is something, and it is not known
+        written = min(len(ids), shape.canvas_length)
+        known = shape.canvas_length if self.ends else written
+        ids = (ids + [shape.fill_id] * shape.canvas_length)[: shape.canvas_length]
+        free = {place for gap in gaps for place in gap}
+        return Start(tuple(ids), frozenset(range(known)) - free), tuple(gaps)
+
+
+class Infill:
+    """See the module.
+
+    Args:
+        parts: Of the text: held, to be written, held, …; an odd count. What is to be written says what is there now,
+            from which a length is guessed; it may be empty.
+        prompt_ids: What the model reads before the text; None: nothing but the beginning of a text.
+        length: Of every gap, in tokens; None: found by trying.
+        candidates: How many proposals to make.
+
+    Raises:
+        InputRefused: The parts are too far apart, or too long, for one canvas.
+    """
+
+    def __init__(
+        self, parts: Sequence[str], tokens: Tokens, shape: Shape, settings: SamplerSettings, seed: int, *,
+        prompt_ids: Sequence[int] | None = None, length: int | None = None, candidates: int = CARRIED,
+    ) -> None:  # fmt: skip
+        self._tokens, self._shape, self._settings, self._seed = tokens, shape, settings, seed
+        self._candidates = candidates
+        self.proposals: list[Proposal] = []
+        "best first; empty until the last job has been taken"
+        self._written: tuple[int, ...] = ()
+        "the beginning of a part that is longer than a canvas"
+        alone = shape.turn_end_id if shape.bos_id is None else shape.bos_id
+        self._prompt = (alone,) if prompt_ids is None else (*prompt_ids,)
+        reach = CHARACTERS_A_TOKEN
+        parts, self._lent = _lend(parts)
+        self._left = tuple(tokens.encode(parts[0][-reach * (LEFT_MOST + shape.canvas_length) :]))
+        inner = tuple(tuple(tokens.encode(part)) for part in parts[2:-1:2])
+        after = parts[-1][: reach * shape.canvas_length]
+        self._inner_right = (*inner, tuple(tokens.encode(after)))
+        self._ends = len(after) == len(parts[-1])
+        self._old = [len(tokens.encode(part)) if part.strip() else 0 for part in parts[1::2]]
+        self._length = length
+        self._tries: list[tuple[int, ...]] = []
+        "lengths of the gaps, one for each candidate of the next job; none: it writes a whole canvas"
+        self._gaps: list[tuple[range, ...]] = []
+        self._plan()
+
+    def _window(self) -> _Window:
+        shape = self._shape
+        left = (*self._left, *self._written)
+        inside = left[-(shape.canvas_length // LEFT_SHARE) :]
+        before = left[: len(left) - len(inside)]
+        room = shape.max_context - shape.canvas_length - len(self._prompt)
+        if room < 0:
+            raise InputRefused("the instruction does not fit the context", hint="shorten it, or raise --context")
+        prompt = (*self._prompt, *before[max(0, len(before) - min(room, LEFT_MOST)) :])
+        return _Window(prompt, (inside, *self._inner_right), self._ends)
+
+    def _plan(self) -> None:
+        """What the next job tries."""
+        window, canvas = self._window(), self._shape.canvas_length
+        room = window.room(canvas)
+        wanted = tuple(max(1, (self._length or old) - len(self._written)) for old in self._old)
+        self._tries = []
+        if sum(wanted) > room:
+            if len(wanted) == 1:
+                return  # a whole canvas of its beginning first
+            raise InputRefused(
+                f"the spans and what is between them need {canvas - room + sum(wanted)} places, a canvas has {canvas}",
+                hint="take fewer spans at a time, or shorter ones",
+            )
+        if self._length or self._written:
+            self._tries = [wanted] * self._candidates
+            return
+        found = []
+        for old in self._old:
+            most = max(1, room - sum(self._old) + old) if old else min(LONGEST_GAP, room)
+            found.append(candidate_lengths(old or None, most, TRIED))
+        self._tries = [
+            tuple(lengths[min(at, len(lengths) - 1)] for lengths in found) for at in range(max(map(len, found)))
+        ]
+        self._tries = [t for t in self._tries if sum(t) <= room]
+
+    def job(self) -> Job | None:
+        """The next job; None once the proposals are there."""
+        if self.proposals:
+            return None
+        window, shape = self._window(), self._shape
+        job = Job("infill", window.prompt_ids, self._seed, shape.canvas_length, self._settings)
+        if not self._tries:
+            inside = window.fixed[0]
+            ids = (*inside, *[shape.fill_id] * (shape.canvas_length - len(inside)))
+            return replace(job, start=Start(ids, frozenset(range(len(inside)))))
+        starts, gaps = zip(*(window.start(lengths, shape) for lengths in self._tries), strict=True)
+        self._gaps = list(gaps)
+        if self._probing:
+            job = replace(job, settings=replace(self._settings, steps=PROBE_STEPS, stability=-1))
+        return replace(job, candidates=len(starts), starts=tuple(starts))
+
+    @property
+    def _probing(self) -> bool:
+        return len(set(self._tries)) > self._candidates
+
+    def take(self, log: RunLog) -> None:
+        """Takes the log of the job that was handed out last, after its end.
+
+        Raises:
+            RunFailed: Nothing of what was written is text.
+        """
+        if not self._tries:
+            inside = len(self._window().fixed[0])
+            self._written += tuple(log.blocks()[-1].ids[inside:].tolist())
+            self._plan()
+            return
+        scores = [self._score(log, candidate) for candidate in range(len(self._tries))]
+        if self._probing:
+            order = sorted(range(len(scores)), key=lambda at: (-scores[at], sum(self._tries[at])))
+            self._tries = [self._tries[at] for at in order[: self._candidates]]
+            return
+        found: dict[tuple[str, ...], Proposal] = {}
+        for candidate, score in enumerate(scores):
+            finished = log.blocks(candidate)[-1]
+            ids = finished.ids.tolist()
+            texts = self._texts([ids[gap.start : gap.stop] for gap in self._gaps[candidate]])
+            if texts is not None:
+                tokens = sum(map(len, self._gaps[candidate])) + len(self._written)
+                proposal = Proposal(texts, score, tokens, len(log.frames(candidate=candidate)))
+                if texts not in found or found[texts].score < score:
+                    found[texts] = proposal
+        if not found:
+            raise RunFailed("what the model wrote is no text", hint="try another --seed, or another --length")
+        self.proposals = sorted(found.values(), key=lambda p: -p.score)
+
+    def _score(self, log: RunLog, candidate: int) -> float:
+        """Mean probability of the best id over the gaps of a candidate, in its newest frame."""
+        frame: Frame = log.frames(candidate=candidate)[-1]
+        return float(np.mean([frame.top_probs[place, 0] for gap in self._gaps[candidate] for place in gap]))
+
+    def _texts(self, gaps: Iterable[Sequence[int]]) -> tuple[str, ...] | None:
+        """Each gap's ids as text, up to a stop id; None where they are not UTF-8, or lack a blank that was lent."""
+        found = []
+        for gap, (lead, tail) in zip(gaps, self._lent, strict=True):
+            ids = [*self._written, *gap]
+            end = next((at for at, token in enumerate(ids) if token in self._shape.stop_ids), len(ids))
+            data = b"".join(self._tokens.pieces(ids[:end]))
+            try:
+                text = data.decode()
+            except UnicodeDecodeError:
+                return None
+            if text and not text.startswith(lead):
+                return None
+            found.append(text[len(lead) :] + tail)
+        return tuple(found)
+
+
+def _lend(parts: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
+    """The parts with a blank at a cut in the part behind it; what each gap's text has to begin with, to be taken off,
+    and what is to be put at its end, so that all other text stays where it was."""
+    lent, moved = list(parts), []
+    for at in range(1, len(lent), 2):
+        before, gap, after = lent[at - 1 : at + 2]
+        lead = tail = ""
+        if before.endswith(" ") and not (gap or after)[:1].isspace():
+            before, lead = before[:-1], " "
+            gap, after, tail = ("", " " + after, " ") if after and not gap else (" " + gap, after, "")
+        if gap.strip() and gap.endswith(" ") and after and not after[0].isspace():
+            gap, after, tail = gap[:-1], " " + after, " "
+        lent[at - 1 : at + 2] = before, gap, after
+        moved.append((lead, tail))
+    return lent, moved

@@ -1,0 +1,193 @@
+"""How long should the text in a gap be, and what has to be held? Spans of held-out tales, written anew in every way.
+
+    python -m dgtui.train.infill_table --count 300
+
+prints a table. A span of 1 to 20 tokens counts as right when the generator could have written the whole tale so, and
+as restored when it is the original, byte for byte. No prompt is given: the model sees the tale alone. Of a random
+length, and of the searched one, is known that it lies within 5 tokens of the true one.
+"""
+
+import argparse
+import itertools
+import random
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dgtui.train.corpus import tales
+from dgtui.train.table import SPAN_TOKENS, held_out
+
+if TYPE_CHECKING:
+    from dgtui.diffusion.job import Job
+    from dgtui.diffusion.log import RunLog
+
+AROUND = 5
+WAYS = (
+    "both sides held, true length",
+    "both sides held, length at random",
+    "both sides held, length searched",
+    "both sides held, length searched from nothing",
+    "left side held, true length",
+    "nothing held, half of the text renoised",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One span, written in one way."""
+
+    way: str
+    right: bool
+    restored: bool
+    tokens: int
+    "longer than the original"
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A tale as token ids, and which of them are to be written."""
+
+    ids: tuple[int, ...]
+    first: int
+    size: int
+    drawn: int
+    "a length drawn around `size`"
+    seed: int
+
+
+def spans(count: int, encode: Callable[[str], list[int]]) -> Iterator[tuple[str, Span]]:
+    """Held-out tales, and a span in each."""
+    for index, example in enumerate(held_out(tales.NAME, count)):
+        ids = encode(example.response)
+        rng = random.Random(f"infill {index}")
+        size = min(len(ids), rng.randint(*SPAN_TOKENS))
+        first = rng.randint(0, len(ids) - size)
+        drawn = max(1, size + rng.randint(-AROUND, AROUND))
+        yield example.response, Span(tuple(ids), first, size, drawn, index)
+
+
+class Writer:
+    """A model, on one thread, that writes spans. What it gives back: the tale, the span's tokens, the steps."""
+
+    def __init__(self, model: str | None) -> None:
+        import torch
+
+        from dgtui.diffusion.stepper import ReferenceStepper
+        from dgtui.infill import Shape
+        from dgtui.model import catalog
+        from dgtui.model.denoiser import TransformersDenoiser
+        from dgtui.model.loader import load
+
+        torch.set_num_threads(1)
+        loaded = load(catalog.resolve(model or catalog.EMBEDDED), device="cpu")
+        self.tokenizer, self.settings = loaded.tokenizer, loaded.settings
+        self._stepper = ReferenceStepper(TransformersDenoiser(loaded.model, loaded.stop_ids))
+        config: Any = loaded.model.config
+        own = self.tokenizer
+        assert own.turn_end_id is not None and own.eos_id is not None and own.bos_id is not None
+        most = config.text_config.max_position_embeddings
+        self._shape = Shape(config.canvas_length, most, own.bos_id, own.turn_end_id, own.eos_id, loaded.stop_ids)
+
+    def write(self, way: str, span: Span) -> tuple[str, int, int]:
+        """Writes a span in one of `WAYS`."""
+        match WAYS.index(way):
+            case 0:
+                return self._infill(span, length=span.size, candidates=1)
+            case 1:
+                return self._infill(span, length=span.drawn, candidates=1)
+            case 2:
+                return self._infill(span)
+            case 3:
+                return self._infill(span, guess=False)
+            case 4:
+                return self._loose(span, frozenset(range(span.first)), 1.0)
+            case _:
+                return self._loose(span, frozenset(), 0.5)
+
+    def _run(self, job: "Job") -> "RunLog":
+        from dgtui.diffusion import engine
+        from dgtui.diffusion.log import RunLog
+
+        return RunLog(job, engine.run(self._stepper, job))
+
+    def _text(self, ids: Sequence[int]) -> str:
+        return self.tokenizer.decode_bytes(list(ids)).decode("utf-8", "replace")
+
+    def _infill(self, span: Span, *, guess: bool = True, **options: Any) -> tuple[str, int, int]:
+        from dgtui.errors import RunFailed
+        from dgtui.infill import Infill
+
+        after = span.first + span.size
+        left, old, right = map(self._text, (span.ids[: span.first], span.ids[span.first : after], span.ids[after:]))
+        parts = [left, old if guess else "", right]
+        infill = Infill(parts, self.tokenizer, self._shape, self.settings, span.seed, **options)
+        steps = 0
+        try:
+            while (job := infill.job()) is not None:
+                log = self._run(job)
+                steps += sum(log.finished.steps) if log.finished else 0
+                infill.take(log)
+        except RunFailed:
+            return "", 0, steps
+        best = infill.proposals[0]
+        return left + best.texts[0] + right, best.tokens, steps
+
+    def _loose(self, span: Span, held: frozenset[int], strength: float) -> tuple[str, int, int]:
+        """The right side is not held: with strength 1 it is noise, and what stands left of it counts."""
+        from dgtui.diffusion.job import Job, Start
+
+        length = self._shape.canvas_length
+        canvas = (*span.ids, self._shape.turn_end_id, *[self._shape.fill_id] * length)[:length]
+        start = Start(canvas, held, strength)
+        assert self._shape.bos_id is not None
+        log = self._run(Job("table", (self._shape.bos_id,), span.seed, length, self.settings, start=start))
+        written = log.blocks()[-1].ids.tolist()
+        end = next((at for at, token in enumerate(written) if token in self._shape.stop_ids), len(written))
+        after = span.first + span.size
+        whole = written[:end] if strength < 1 else [*written[:after], *span.ids[after:]]
+        return self._text(whole), span.size, len(log.frames())
+
+
+def trials(model: str | None, count: int, part: int, parts: int, ways: tuple[str, ...]) -> list[Trial]:
+    """Every `parts`-th span from `part` on, on one thread."""
+    writer = Writer(model)
+    found = []
+    for tale, span in itertools.islice(spans(count, writer.tokenizer.encode), part, None, parts):
+        for way in ways:
+            whole, tokens, steps = writer.write(way, span)
+            found.append(Trial(way, tales.could_be_written(whole), whole == tale, tokens - span.size, steps))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", help="a name from `dgtui model list` or a folder; the embedded model if not given")
+    parser.add_argument("--count", type=int, default=300, help="spans")
+    parser.add_argument("--ways", type=int, nargs="*", default=list(range(len(WAYS))), help="rows of the table")
+    parser.add_argument("--processes", type=int, default=2)
+    args = parser.parse_args()
+    model = str(Path(args.model)) if args.model else None
+    ways = tuple(WAYS[at] for at in args.ways)
+
+    with ProcessPoolExecutor(args.processes, mp_context=get_context("spawn")) as pool:
+        parts = [pool.submit(trials, model, args.count, part, args.processes, ways) for part in range(args.processes)]
+        found = [trial for part in parts for trial in part.result()]
+
+    print("| way | right | the original | true length | spans | steps, mean |", "|---|---|---|---|---|---|", sep="\n")
+    for way in ways:
+        mine = [t for t in found if t.way == way]
+        share = (sum(values) / len(mine) for values in (
+            [t.right for t in mine], [t.restored for t in mine], [t.tokens == 0 for t in mine]
+        ))  # fmt: skip
+        right, restored, exact = (f"{value:.1%}" for value in share)
+        print(
+            f"| {way} | {right} | {restored} | {exact} | {len(mine)} | {sum(t.steps for t in mine) / len(mine):.1f} |"
+        )
+
+
+if __name__ == "__main__":
+    main()

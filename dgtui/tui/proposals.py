@@ -1,0 +1,411 @@
+"""What the model proposes for spans of a file: the search for it, every proposal kept, and its review.
+
+A `Passage` is a set of spans that go in one run; it follows them through edits and keeps every proposal that was ever
+made for them. A `Work` is the runs of one search. A `Review` is one proposal against the text as it is now: hunks that
+are accepted or rejected in any order. The buffer changes on accept and at no other time, and one accept is one undo.
+"""
+
+import itertools
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from dgtui.diffusion.events import Finished, StopReason
+from dgtui.diffusion.job import Job, SamplerSettings
+from dgtui.diffusion.log import RunLog
+from dgtui.document.buffer import Anchor, Buffer
+from dgtui.document.changes import hunks
+from dgtui.errors import InputRefused, RunFailed
+from dgtui.infill import CARRIED, Infill, Proposal, Shape, Tokens
+from dgtui.instructions import request
+from dgtui.message import Message
+from dgtui.tui.backend import Backend, Facts, RunHandle
+
+Span = tuple[int, int]
+"""Bytes, the end exclusive."""
+
+EMBEDDED: Final = "embedded"
+"""The model that is told the instruction alone: see `instructions`."""
+
+_CHARACTERS: Final = re.compile(r"\r\n|.", re.DOTALL)
+"""What is one character of `plain` text."""
+
+
+class Search(Infill):
+    """An `Infill` that can be stopped, and watched."""
+
+    def gaps(self, candidate: int) -> tuple[range, ...]:
+        """The places of a candidate's canvas that are written in the job that was handed out last."""
+        if self._tries:
+            return self._gaps[candidate]
+        return (range(len(self._window().fixed[0]), self._shape.canvas_length),)
+
+    @property
+    def written(self) -> tuple[int, ...]:
+        """What earlier canvases hold of a part that is longer than one."""
+        return self._written
+
+    @property
+    def lengths(self) -> int:
+        """How many lengths are being tried; 0 for a whole canvas."""
+        return len(set(self._tries))
+
+    def best(self, log: RunLog) -> int:
+        """The candidate that looks best so far. While lengths are tried it may be another one after each step."""
+        count = len(self._tries)
+        if not self._probing or any(not log.frames(candidate=candidate) for candidate in range(count)):
+            return 0
+        return max(range(count), key=lambda candidate: self._score(log, candidate))
+
+    @property
+    def lent(self) -> list[tuple[str, str]]:
+        """A blank, or nothing, that each gap's tokens begin with though it is before the gap; what they lack behind."""
+        return self._lent
+
+    def stop(self, log: RunLog) -> None:
+        """Takes the log of a run that was stopped: what is there becomes the proposals, none if there is nothing.
+
+        Raises:
+            RunFailed: What is there is no text.
+        """
+        blocks = log.blocks()
+        if self._tries:
+            if blocks:
+                self._candidates = len(self._tries)
+                self.take(log)
+                self.proposals = self.proposals[:CARRIED]
+            return
+        inside = len(self._window().fixed[0])
+        ids: list[int] = blocks[-1].ids[inside:].tolist() if blocks else []
+        if not (ids or self._written):
+            return
+        texts = self._texts([ids])
+        if texts is None:
+            raise RunFailed("what the model wrote so far is no text", hint="let it go on for a few steps")
+        frames = log.frames()
+        score = float(frames[-1].top_probs[inside:, 0].mean()) if frames else 0.0
+        self.proposals = [Proposal(texts, score, len(self._written) + len(ids), len(frames))]
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A proposal, and how it came about."""
+
+    texts: tuple[str, ...]
+    "one for each span, with LF for line breaks"
+    score: float
+    "mean probability of its tokens"
+    tokens: int
+    steps: int
+    "denoising steps of the whole search"
+    lengths: int
+    "that were tried"
+    seconds: float
+    seed: int
+    instruction: str | None = None
+    stopped: bool = False
+    "the search was stopped: it had not settled"
+
+
+class Passage:
+    """Spans of a buffer that go in one run, and all that was proposed for them.
+
+    Args:
+        buffer: The text.
+        spans: In their order; they do not touch.
+    """
+
+    def __init__(self, buffer: Buffer, spans: Sequence[Span]) -> None:
+        self.buffer = buffer
+        self.offers: list[Offer] = []
+        self.at = 0
+        "the offer that is shown"
+        self._placed: list[tuple[int, tuple[Anchor, ...]]] = []
+        "the version at which they were placed, and the spans"
+        self.place(spans)
+
+    def place(self, spans: Sequence[Span]) -> None:
+        """Says where the spans are after an accept, which cut into them. Undo brings the place before back."""
+        self._placed.append((self.buffer.version, tuple(self.buffer.anchor(start, end) for start, end in spans)))
+
+    @property
+    def spans(self) -> tuple[Span, ...] | None:
+        """Where the spans are now; None: an edit has cut into one of them."""
+        for version, anchors in reversed(self._placed):
+            if version <= self.buffer.version and all(anchor.alive for anchor in anchors):
+                return tuple((anchor.start, anchor.end) for anchor in anchors)
+        return None
+
+    @property
+    def offer(self) -> Offer | None:
+        """The one that is shown."""
+        return self.offers[self.at] if self.offers else None
+
+    def add(self, offers: Iterable[Offer]) -> None:
+        """Keeps offers, and shows the first of them. A text that was offered before is not kept twice."""
+        shown: int | None = None
+        for offer in offers:
+            known = next((at for at, kept in enumerate(self.offers) if kept.texts == offer.texts), None)
+            if known is None:
+                known = len(self.offers)
+                self.offers.append(offer)
+            shown = known if shown is None else shown
+        self.at = self.at if shown is None else shown
+
+    def turn(self, by: int) -> bool:
+        """Shows the next or the previous offer, round and round. False: there is no other."""
+        if len(self.offers) < 2:
+            return False
+        self.at = (self.at + by) % len(self.offers)
+        return True
+
+    def parts(self) -> list[str]:
+        """The text as `Infill` is given it: held, to be written, held, …"""
+        inner = itertools.chain.from_iterable(self.spans or ())
+        edges = [self.buffer.first, *inner, len(self.buffer.data)]
+        return [plain(self.buffer.text(start, end)) for start, end in itertools.pairwise(edges)]
+
+
+class Passages:
+    """All passages of a buffer that anything was asked for."""
+
+    def __init__(self, buffer: Buffer) -> None:
+        self._buffer = buffer
+        self._all: list[Passage] = []
+
+    def of(self, spans: Iterable[Span]) -> Passage:
+        """The passage of these spans; spans that touch are one."""
+        wanted = joined(spans)
+        for passage in reversed(self._all):
+            if passage.spans == tuple(wanted):
+                return passage
+        self._all.append(Passage(self._buffer, wanted))
+        return self._all[-1]
+
+    def near(self, start: int, end: int) -> Passage | None:
+        """The newest passage with offers that has a span at these bytes."""
+        for passage in reversed(self._all):
+            if passage.offers and any(low <= end and start <= high for low, high in passage.spans or ()):
+                return passage
+        return None
+
+
+class Work:
+    """A search for proposals, run by run: `job`, submit, `begin`, and `end` when the run has ended, until `done`."""
+
+    def __init__(
+        self, passage: Passage, search: Search, seed: int, instruction: str | None, stop_ids: frozenset[int]
+    ) -> None:
+        self.passage, self.search, self.seed, self.instruction = passage, search, seed, instruction
+        self.stop_ids = stop_ids
+        self.run: RunHandle | None = None
+        self.steps = self.lengths = 0
+        self.seconds = 0.0
+        self.stopping = False
+        self.done = False
+
+    def job(self) -> Job | None:
+        """What to run next; None: the search is over."""
+        return None if self.done else self.search.job()
+
+    def begin(self, run: RunHandle) -> None:
+        """The job that was handed out last is being run."""
+        self.run = run
+        self.lengths = max(self.lengths, self.search.lengths)
+        if self.stopping:
+            run.control.cancel()
+
+    def stop(self) -> None:
+        """Ends the search within a denoising step; what is there is kept."""
+        self.stopping = True
+        if self.run is not None:
+            self.run.control.cancel()
+
+    def end(self) -> None:
+        """Takes what the run has left.
+
+        Raises:
+            RunFailed: It is no text.
+        """
+        assert self.run is not None
+        log = self.run.log
+        finished = log.finished
+        assert isinstance(finished, Finished)
+        self.steps += sum(finished.steps)
+        self.seconds += finished.seconds
+        if self.stopping or finished.reason is StopReason.CANCELLED:
+            self.done = self.stopping = True
+            self.search.stop(log)
+        else:
+            self.search.take(log)
+            self.done = bool(self.search.proposals)
+
+    def offers(self) -> list[Offer]:
+        """What was found, best first."""
+        return [
+            Offer(
+                found.texts, found.score, found.tokens, self.steps, self.lengths, self.seconds, self.seed,
+                self.instruction, self.stopping,
+            )
+            for found in self.search.proposals
+        ]  # fmt: skip
+
+
+def work(passage: Passage, backend: Backend, settings: SamplerSettings, seed: int, instruction: str | None) -> Work:
+    """A search for a passage, with the model that is loaded.
+
+    Raises:
+        RunFailed: No model is loaded.
+        InputRefused: The spans are gone, or do not fit one canvas.
+        BadJob: The settings contradict each other.
+    """
+    facts = backend.facts
+    if facts is None:
+        raise RunFailed("no model is loaded yet")
+    if passage.spans is None:
+        raise InputRefused("the passage has been edited since", hint="select it again")
+    parts = passage.parts()
+    tokens: Tokens = backend
+    prompt_ids = None if instruction is None else _prompt(backend, facts, instruction, parts)
+    search = Search(parts, tokens, shape(facts), settings, seed, prompt_ids=prompt_ids)
+    return Work(passage, search, seed, instruction, facts.stop_ids)
+
+
+def shape(facts: Facts) -> Shape:
+    """What `Infill` has to know of the model."""
+    return Shape(facts.canvas_length, facts.max_context, facts.bos_id, facts.turn_end_id, facts.fill_id, facts.stop_ids)
+
+
+def _prompt(backend: Backend, facts: Facts, instruction: str, parts: Sequence[str]) -> list[int]:
+    if facts.name != EMBEDDED:
+        instruction = request(instruction, parts[0], "".join(parts[1:-1]), parts[-1])
+    return backend.chat([Message("user", instruction)], False)
+
+
+@dataclass(slots=True, eq=False)
+class Change:
+    """A hunk of a proposal, at its place in the buffer."""
+
+    anchor: Anchor
+    old: str
+    new: str
+    state: Literal["open", "accepted", "rejected"] = "open"
+
+
+class Review:
+    """An offer against the text as it is now.
+
+    Args:
+        passage: Its spans are there, and it has an offer.
+    """
+
+    def __init__(self, passage: Passage) -> None:
+        self.passage, self.buffer = passage, passage.buffer
+        self.changes: list[Change] = []
+        offer, spans = passage.offer, passage.spans
+        assert offer is not None and spans is not None
+        for (start, end), text in zip(spans, offer.texts, strict=True):
+            self.changes += _changes(self.buffer, start, end, text)
+        self.at = 0
+        "the change that keys act on"
+
+    @property
+    def open(self) -> list[Change]:
+        """What is neither accepted nor rejected yet."""
+        return [change for change in self.changes if change.state == "open"]
+
+    @property
+    def current(self) -> Change | None:
+        """What keys act on; None: nothing is open."""
+        change = self.changes[self.at] if self.changes else None
+        return change if change is not None and change.state == "open" else None
+
+    def move(self, by: int) -> None:
+        """To the next or previous open change; stays at the ends."""
+        at = self.at + by
+        while 0 <= at < len(self.changes):
+            if self.changes[at].state == "open":
+                self.at = at
+                return
+            at += by
+
+    def accept(self) -> None:
+        """Puts the current change into the text, as one undo step. Raises `DocumentRefused` if it cannot be encoded."""
+        if (change := self.current) is not None:
+            self._put([change])
+
+    def accept_all(self) -> None:
+        """Puts everything that is open into the text, as one undo step. Raises `DocumentRefused` likewise."""
+        if self.open:
+            self._put(self.open)
+
+    def reject(self) -> None:
+        """Leaves the text as it is at the current change."""
+        if (change := self.current) is not None:
+            change.state = "rejected"
+            self._go_on()
+
+    def reject_all(self) -> None:
+        """Leaves the text as it is."""
+        for change in self.open:
+            change.state = "rejected"
+
+    def _put(self, changes: Sequence[Change]) -> None:
+        spans = self.passage.spans
+        assert spans is not None
+        places = [(change.anchor.start, change.anchor.end) for change in changes]
+        encoded = [self.buffer.encode(change.new, change.anchor.start) for change in changes]
+        with self.buffer.group():
+            for change, new in zip(changes, encoded, strict=True):
+                self.buffer.replace(change.anchor.start, change.anchor.end, new)
+        edits = [(start, end, len(new)) for (start, end), new in zip(places, encoded, strict=True)]
+        self.passage.place(_moved(spans, edits))
+        for change in changes:
+            change.state = "accepted"
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """To the next change that is open, or else the last before."""
+        before = self.at
+        self.move(1)
+        if self.at == before:
+            self.move(-1)
+
+
+def joined(spans: Iterable[Span]) -> list[Span]:
+    """The spans in their order, those that overlap or touch as one."""
+    found: list[Span] = []
+    for start, end in sorted(spans):
+        if found and start <= found[-1][1]:
+            found[-1] = found[-1][0], max(end, found[-1][1])
+        else:
+            found.append((start, end))
+    return found
+
+
+def plain(text: str) -> str:
+    """The text with LF for its line breaks, as the model reads and writes it."""
+    return text.replace("\r\n", "\n")
+
+
+def _changes(buffer: Buffer, start: int, end: int, new: str) -> list[Change]:
+    """The hunks of a span. They are found with LF for all line breaks, so that each break that stays keeps its own."""
+    raw = buffer.text(start, end)
+    found = hunks(plain(raw), plain(new))
+    at = [*(character.start() for character in _CHARACTERS.finditer(raw)), len(raw)]
+
+    def byte(character: int) -> int:
+        return start + len(raw[: at[character]].encode(buffer.encoding))
+
+    return [Change(buffer.anchor(byte(h.start), byte(h.end)), h.old, h.new) for h in found]
+
+
+def _moved(spans: Sequence[Span], edits: Sequence[tuple[int, int, int]]) -> list[Span]:
+    """Where spans are after edits inside of them: start, end and new length, all as they were before."""
+    moved = []
+    for start, end in spans:
+        before = sum(size - (b - a) for a, b, size in edits if b < start)
+        inside = sum(size - (b - a) for a, b, size in edits if start <= a and b <= end)
+        moved.append((start + before, end + before + inside))
+    return moved

@@ -1,0 +1,146 @@
+"""A text editor over a `Buffer`: typing, clipboard, indents, undo. Each change is one of the buffer, and nothing else.
+
+The buffer may also be changed by others, who call `sync` then. While the editor is `read_only` its keys change nothing
+and go on to the screen.
+"""
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Final
+
+from textual import events
+from textual.actions import SkipAction
+from textual.binding import Binding
+
+from dgtui.errors import DocumentRefused
+from dgtui.text import sanitize
+from dgtui.tui import keymap
+from dgtui.tui.widgets import editor_typing as typing
+from dgtui.tui.widgets.editor_rows import Overlay as Overlay
+from dgtui.tui.widgets.editor_view import EditorView
+
+_MORE: Final = {
+    "ctrl+c,super+c": "copy",
+    "shift+tab": "unindent",
+    "shift+backspace": "delete('left')",
+    "ctrl+backspace": "delete('word_left')",
+    "ctrl+shift+left": "move('word_left', True)",
+    "ctrl+shift+right": "move('word_right', True)",
+    "ctrl+shift+home": "move('top', True)",
+    "ctrl+shift+end": "move('bottom', True)",
+}
+"""What every editor does with keys that belong to the whole screen elsewhere, or that not every terminal sends."""
+
+_CHANGES: Final = frozenset("newline indent unindent delete cut paste undo redo".split())
+"""Actions."""
+
+
+class Editor(EditorView, can_focus=True):
+    """An editor."""
+
+    BINDINGS: ClassVar[list[Any]] = [
+        *keymap.bindings("editor"),
+        *(Binding(keys, action, action, show=False) for keys, action in _MORE.items()),
+    ]
+
+    read_only = False
+    """Whether keys change nothing."""
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """What changes the text is not there while nothing may."""
+        return not (self.read_only and action in _CHANGES) and super().check_action(action, parameters)
+
+    def check_consume_key(self, key: str, character: str | None) -> bool:
+        """Characters are typed, and run no command."""
+        typed = character is not None and character.isprintable() and not key.startswith("alt+")
+        return typed and not self.read_only
+
+    async def on_key(self, event: events.Key) -> None:
+        """Types a character, or runs a command of the editor.
+
+        A key that is bound goes up to the app before its action is run, and the characters that were typed after it
+        would overtake it. So the editor's own are run here.
+        """
+        character = event.character
+        if character is not None and self.check_consume_key(event.key, character):
+            self._edit(lambda: typing.type_text(self.buffer, *self._caret.span, character))
+        else:
+            active = self.screen.active_bindings.get(event.key)
+            if active is None or active.node is not self:
+                return
+            if not await self.app.run_action(active.binding.action, self):
+                return
+        event.stop()
+        event.prevent_default()
+
+    def on_paste(self, event: events.Paste) -> None:
+        """Puts in what the terminal pastes: there a line may end at CR."""
+        event.stop()
+        if not self.read_only:
+            self._paste(event.text.replace("\r\n", "\n").replace("\r", "\n"))
+
+    def action_newline(self) -> None:
+        """Breaks the line and keeps its indent."""
+        self._edit(lambda: typing.break_line(self.buffer, *self._caret.span))
+
+    def action_indent(self) -> None:
+        """Inserts an indent, or moves the selected lines to the right."""
+        self._edit(lambda: typing.indent(self.buffer, *self._caret.span))
+
+    def action_unindent(self) -> None:
+        """Moves the line, or the selected ones, to the left."""
+        self._edit(lambda: typing.unindent(self.buffer, *self._caret.span))
+
+    def action_delete(self, where: str) -> None:
+        """Deletes the selection; where there is none, up to where a move would lead, see `EditorCaret.target`."""
+        other = self.cursor if self.selection else self._caret.target(where)
+        start, end = self.selection or sorted((self.cursor, other))
+        if start < end:
+            self._edit(lambda: typing.delete(self.buffer, start, end, typing=not self.selection))
+
+    def action_copy(self) -> None:
+        """Copies the selection. Without one the key goes on to the screen."""
+        if self.selection is None:
+            raise SkipAction
+        self.app.copy_to_clipboard(self.buffer.text(*self.selection).replace("\r\n", "\n"))
+
+    def action_cut(self) -> None:
+        """Copies the selection, and deletes it."""
+        self.action_copy()
+        self.action_delete("right")
+
+    def action_paste(self) -> None:
+        """Puts in what was copied last."""
+        self._paste(self.app.clipboard)
+
+    def action_undo(self) -> None:
+        """Takes the last change back."""
+        self._go_back(self.buffer.undo)
+
+    def action_redo(self) -> None:
+        """Does again what was undone last."""
+        self._go_back(self.buffer.redo)
+
+    def _paste(self, text: str) -> None:
+        if text:
+            self._edit(lambda: typing.paste(self.buffer, *self._caret.span, text))
+
+    def _go_back(self, step: Callable[[], tuple[int, int] | None]) -> None:
+        if span := step():
+            self._edit(lambda: span[1])
+
+    def _edit(self, change: Callable[[], int | tuple[int, int]]) -> None:
+        """Changes the buffer, and puts the cursor, or the selection, where it says."""
+        try:
+            where = change()
+        except DocumentRefused as error:
+            said = ": ".join(filter(None, (str(error), error.hint)))
+            self.notify(sanitize(said, newlines=False), severity="warning", markup=False)
+            return
+        self._follow()
+        if isinstance(where, int):
+            self._caret.go(where)
+        else:
+            self._caret.select(*where)
+        self._show()
+        self.reveal(self.cursor)
+        self._tell()

@@ -1,0 +1,166 @@
+"""Where the cursor goes: moves over a buffer, by character, word, row and page, and the selection that they make.
+
+Offsets are bytes, always on a character and never between CR and LF. A selection goes from where it was begun to the
+cursor.
+"""
+
+from collections.abc import Iterable
+
+from dgtui.document.buffer import Buffer
+from dgtui.document.undo import Edit
+from dgtui.tui.widgets.editor_rows import Rows, followed
+
+
+class EditorCaret:
+    """The cursor in a buffer, and the other end of the selection.
+
+    Args:
+        buffer: The text.
+        rows: How it is laid out. To be replaced when it is laid out anew.
+    """
+
+    def __init__(self, buffer: Buffer, rows: Rows) -> None:
+        self.rows = rows
+        self.cursor = buffer.first
+        self._buffer = buffer
+        self._from: int | None = None
+        self._cell: int | None = None
+        "of the row: where the cursor would like to be while it moves up and down"
+
+    @property
+    def selection(self) -> tuple[int, int] | None:
+        """Start and end of the selection, if there is any."""
+        if self._from is None or self._from == self.cursor:
+            return None
+        return min(self._from, self.cursor), max(self._from, self.cursor)
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """The selection; where there is none, the cursor twice."""
+        return self.selection or (self.cursor, self.cursor)
+
+    def go(self, offset: int, select: bool = False) -> None:
+        """Puts the cursor on a character."""
+        self._from = (self.cursor if self._from is None else self._from) if select else None
+        self.cursor, self._cell = self._landed(offset), None
+
+    def select(self, start: int, end: int) -> None:
+        """Selects from `start` to `end`, where the cursor is then."""
+        self.go(start)
+        self.go(end, select=True)
+
+    def follow(self, edits: Iterable[Edit]) -> None:
+        """Stays on the characters that it is on, if an edit has not replaced them."""
+        self.cursor = self._landed(followed(self.cursor, edits))
+        self._from = None if self._from is None else self._landed(followed(self._from, edits))
+
+    def move(self, where: str, select: bool = False, page: int = 1) -> None:
+        """Moves left, right, up, down, home, end, page_up, page_down, word_left, word_right, top or bottom."""
+        if self.selection and not select and where in ("left", "right"):
+            self.go(self.selection[where == "right"])
+        elif where in ("up", "down", "page_up", "page_down"):
+            self._move_rows({"up": -1, "down": 1, "page_up": -page, "page_down": page}[where], select)
+        else:
+            self.go(self.target(where), select)
+
+    def target(self, where: str) -> int:
+        """Where a move that is not one of rows would lead."""
+        match where:
+            case "left":
+                return self._beside(-1)
+            case "right":
+                return self._beside(1)
+            case "word_left":
+                return self._word(-1)
+            case "word_right":
+                return self._word(1)
+            case "top":
+                return self._buffer.first
+            case "bottom":
+                return len(self._buffer.data)
+        row, _ = self.rows.find(self.cursor)
+        return self.rows.offset(row, 0 if where == "home" else 1 << 60)
+
+    def word(self, offset: int) -> tuple[int, int]:
+        """The word, the run of blanks or the run of signs around a byte."""
+        line, column = self._buffer.place(offset)
+        text = self._buffer.line(line)
+        start, end = column, column
+        kind = _kind(text[column : column + 1] or text[-1:])
+        while start and _kind(text[start - 1]) == kind:
+            start -= 1
+        while end < len(text) and _kind(text[end]) == kind:
+            end += 1
+        return self._buffer.offset(line, start), self._buffer.offset(line, end)
+
+    def _move_rows(self, count: int, select: bool) -> None:
+        row, cell = self.rows.find(self.cursor)
+        wish = cell if self._cell is None else self._cell
+        if not 0 <= row + count < self.rows.total and abs(count) == 1:
+            self.go(self._buffer.first if count < 0 else len(self._buffer.data), select)
+        else:
+            self.go(self.rows.offset(row + count, wish), select)
+        self._cell = wish
+
+    def _beside(self, step: int) -> int:
+        line, column = self._buffer.place(self.cursor)
+        text = self._buffer.line(line)
+        if step < 0 and not column:
+            return self._buffer.line_span(line - 1)[1] if line else self.cursor
+        if step > 0 and column == len(text):
+            return self._buffer.line_span(line + 1)[0] if line + 1 < self._buffer.lines else self.cursor
+        cells = self.rows.cells(text)
+        return self._buffer.offset(line, cells.before(column) if step < 0 else cells.after(column))
+
+    def _word(self, step: int) -> int:
+        """The start of the word before, or of the next; the end of the line is a word."""
+        line, column = self._buffer.place(self.cursor)
+        text = self._buffer.line(line)
+        if column == (0 if step < 0 else len(text)):
+            return self._beside(step)
+        if step < 0:
+            while column and text[column - 1].isspace():
+                column -= 1
+            kind = _kind(text[column - 1 : column])
+            while column and _kind(text[column - 1]) == kind:
+                column -= 1
+        else:
+            kind = _kind(text[column])
+            while column < len(text) and _kind(text[column]) == kind:
+                column += 1
+            while column < len(text) and text[column].isspace():
+                column += 1
+        return self._buffer.offset(line, self.rows.cells(text).snap(column))
+
+    def _landed(self, offset: int) -> int:
+        """An offset that an edit may have left between CR and LF."""
+        data = self._buffer.data
+        offset = max(self._buffer.first, min(offset, len(data)))
+        return offset - 1 if data[offset - 1 : offset + 1] == b"\r\n" else offset
+
+
+def found(buffer: Buffer, text: str, span: tuple[int, int], backwards: bool) -> tuple[int, int] | None:
+    """Where a text is next, behind a span or before it, or from the other end on.
+
+    One without capitals is found in any case, as far as its letters are ASCII.
+    """
+    sought = text.replace("\r\n", "\n").replace("\n", buffer.ending_at(span[0]).decode("ascii")).encode()
+    if not sought:
+        return None
+    all_ = buffer.text(buffer.first, len(buffer.data)).encode()
+    searched = all_.lower() if sought == sought.lower() else all_
+    before, behind = (len(buffer.text(buffer.first, offset).encode()) for offset in span)
+    if backwards:
+        ways = (searched.rfind(sought, 0, max(0, before + len(sought) - 1)), searched.rfind(sought))
+    else:
+        ways = (searched.find(sought, behind), searched.find(sought))
+    at = next((way for way in ways if way >= 0), None)
+    if at is None:
+        return None
+    start, end = (len(all_[:way].decode().encode(buffer.encoding)) for way in (at, at + len(sought)))
+    return buffer.first + start, buffer.first + end
+
+
+def _kind(sign: str) -> int:
+    """0: a blank, 1: of a word, 2: another sign."""
+    return 0 if sign.isspace() else 1 if sign.isalnum() or sign == "_" or not sign.isascii() else 2

@@ -1,0 +1,155 @@
+"""A proposal, drawn in the text that it is for: as it resolves, and word by word when it is reviewed.
+
+The text view draws `Overlay`s in the place of bytes and leaves the buffer alone; these are made here. `ReviewBar` has
+the focus meanwhile: it takes the keys, and says what is known of the run and of the proposal.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Final
+
+import numpy as np
+from rich.style import Style
+from textual.content import Content
+from textual.widgets import Static
+
+from dgtui.diffusion.events import Flag
+from dgtui.layout import shown_tokens
+from dgtui.text import sanitize, truncate
+from dgtui.tui import keymap
+from dgtui.tui.colour import readable
+from dgtui.tui.frames import view_at
+from dgtui.tui.proposals import Review, Work
+from dgtui.tui.theme import Look
+from dgtui.tui.widgets.brush import Brush
+from dgtui.tui.widgets.canvas_view import View
+from dgtui.tui.widgets.editor import Overlay
+
+Runs = list[tuple[str, Style]]
+
+_TAB: Final = " " * 4
+
+
+class ReviewBar(Static, can_focus=True):
+    """Two lines below the text, while a proposal resolves or is reviewed."""
+
+    DEFAULT_CSS = """
+    ReviewBar { height: 2; padding: 0 1; background: $panel; color: $foreground; display: none; }
+    ReviewBar.open { display: block; }
+    """
+    BINDINGS: ClassVar[list[Any]] = keymap.bindings("review")
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(markup=False, **kwargs)
+
+    def say(self, text: str) -> None:
+        """Shows two lines, each as far as there is room."""
+        lines = [
+            truncate(line, max(1, self.content_size.width or 78)) for line in sanitize(text, tabs="expand").split("\n")
+        ]
+        self.update(Content("\n".join(lines)), layout=False)
+
+
+def draft(work: Work, pieces_of: Callable[[Sequence[int]], Sequence[bytes]], brush: Brush) -> list[Runs]:
+    """What is written in each span so far, by the candidate that looks best."""
+    run, search = work.run, work.search
+    if run is None:
+        return []
+    log = run.log
+    candidate = search.best(log)
+    frame, view = view_at(log, 0, None, candidate, pieces_of, frozenset())
+    if not view.pieces:
+        return []
+    drawn = []
+    stops = list(work.stop_ids)
+    for gap, (lead, tail) in zip(search.gaps(candidate), search.lent, strict=False):
+        end = gap.stop
+        if frame is not None:
+            ends = np.flatnonzero(np.isin(frame.ids[gap.start : gap.stop], stops) & view.settled[gap.start : gap.stop])
+            end = gap.start + int(ends[0]) if len(ends) else end
+        places = slice(gap.start, end)
+        part = View(view.pieces[places], view.entropy[places], view.flags[places], view.settled[places], 0)
+        drawn.append(_runs(_behind(pieces_of(search.written), part), lead, tail, brush))
+    return drawn
+
+
+def _behind(written: Sequence[bytes], view: View) -> View:
+    """The view with what earlier canvases hold before it."""
+    if not written:
+        return view
+    count = len(written)
+    return View(
+        (*written, *view.pieces),
+        np.concatenate([np.zeros(count, np.float32), view.entropy]),
+        np.concatenate([np.zeros(count, np.uint8), view.flags]),
+        np.concatenate([np.ones(count, np.bool_), view.settled]),
+        0,
+    )
+
+
+def _runs(view: View, lead: str, tail: str, brush: Brush) -> Runs:
+    texts = shown_tokens(view.pieces, view.settled.tolist())
+    styles = brush.styles(view.entropy, view.flags & ~np.uint8(Flag.PINNED), view.settled)
+    runs = [(text, style) for text, style in zip(texts, styles, strict=True) if text]
+    if lead and runs and runs[0][0].startswith(lead):
+        runs[0] = runs[0][0][len(lead) :], runs[0][1]
+    return [*runs, (tail, brush.base)] if tail else runs
+
+
+def changes(review: Review, look: Look) -> list[Overlay]:
+    """The changes that are open: what goes, then what comes; the one that keys act on on a ground of its own."""
+    goes, comes = _styles(look)
+    overlays = []
+    for change in review.open:
+        current = look.selection if change is review.current else Style()
+        runs = [(_shown(change.old), goes + current), (_shown(change.new), comes + current)]
+        overlays.append(Overlay(change.anchor.start, change.anchor.end, [run for run in runs if run[0]]))
+    return overlays
+
+
+def _styles(look: Look) -> tuple[Style, Style]:
+    """Of what goes, and of what comes; told apart without colours too."""
+    goes, comes = Style(strike=True), Style(bold=True, underline=True)
+    if not look.color:
+        return goes, comes
+    colors, grounds = look.theme.palette, [look.theme.ground, look.theme.selection]
+    red, green = (colors[name] if look.theme.ansi else readable(colors[name], grounds) for name in ("error", "success"))
+    return goes + Style(color=red), comes + Style(color=green)
+
+
+def _shown(text: str) -> str:
+    return sanitize(text.replace("\t", _TAB))
+
+
+def progress(work: Work, seconds: float) -> str:
+    """What a search is doing: two lines."""
+    run, search = work.run, work.search
+    if run is None:
+        return "starting"
+    candidate = search.best(run.log)
+    frames = run.log.frames(candidate=candidate)
+    state = "stopping" if work.stopping else f"trying {search.lengths} lengths" if search.lengths > 1 else "writing"
+    parts = [_counted(sum(map(len, search.gaps(candidate))), "token")]
+    if frames:
+        parts += [f"step {frames[-1].step}/{frames[-1].max_steps}", f"mean entropy {frames[-1].mean_entropy:.2f}"]
+    else:
+        parts.append("reading the text")
+    return f"{state} · seed {work.seed}\n{' · '.join([*parts, f'{seconds:.1f} s'])}"
+
+
+def measures(review: Review) -> str:
+    """Where in the proposal the keys act, and what is known of it: two lines."""
+    offer = review.passage.offer
+    assert offer is not None
+    if not review.changes:
+        state = "no change: it is what is there"
+    else:
+        state = f"change {review.at + 1} of {len(review.changes)}" if review.current else "nothing is left to accept"
+    state += f" · seed {offer.seed}" + (" · stopped before it settled" if offer.stopped else "")
+    parts = [_counted(offer.tokens, "token"), f"mean probability {offer.score:.2f}"]
+    if offer.lengths:
+        parts.append(f"{_counted(offer.lengths, 'length')} tried")
+    return f"{state}\n{' · '.join([*parts, f'{offer.steps} steps', f'{offer.seconds:.1f} s'])}"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"

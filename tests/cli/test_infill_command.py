@@ -1,0 +1,185 @@
+"""`dgtui infill`: the whole file on standard output, every byte outside of the spans as it was, and every exit code."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from random import Random
+
+import pytest
+from conftest import Command
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+TALE = (
+    b"Mira was a brave fox who lived by the river and had a blue kite. One night the wind came in and carried off the "
+    b"kite.\r\nThen Tom the otter came along, and together they found it.\r\n"
+)
+QUICK = ("--model", "embedded", "--seed", "5", "--length", "3", "--candidates", "1")
+
+
+@pytest.fixture
+def tale(tmp_path: Path) -> Path:
+    file = tmp_path / "tale.md"
+    file.write_bytes(b"\xef\xbb\xbf" + TALE)
+    return file
+
+
+def test_standard_output_holds_the_file_and_only_the_span_is_another(dgtui: Command, tale: Path) -> None:
+    done = dgtui("infill", tale, "--span", "1:12-1:21", *QUICK)
+    assert done.code == 0, done.err
+    assert done.out.startswith(b"\xef\xbb\xbfMira was a ")
+    assert done.out.endswith(TALE[20:])
+    assert tale.read_bytes() == b"\xef\xbb\xbf" + TALE, "the file is not touched"
+
+
+def test_a_pipe_in_is_a_pipe_out(dgtui: Command) -> None:
+    done = dgtui("infill", "-", "--at", "2:1", *QUICK, stdin=TALE)
+    assert done.code == 0, done.err
+    first, second = TALE.split(b"\r\n")[:2]
+    assert done.out.startswith(first + b"\r\n") and done.out.endswith(second + b"\r\n")
+
+
+def test_json_says_what_was_written_where_and_what_else_there_was(dgtui: Command, tale: Path) -> None:
+    done = dgtui("infill", tale, "--span", "1:12-1:21", "--json", "--model", "embedded", "--seed", "5")
+    assert done.code == 0, done.err
+    assert set(done.json) == {"spans", "steps", "seed", "unchanged"}
+    (span,) = done.json["spans"]
+    assert (span["start_byte"], span["end_byte"], span["old"]) == (14, 23, "brave fox")
+    assert span["new"] == span["alternatives"][0]["text"]
+    assert {"text", "score", "tokens"} == set(span["alternatives"][0])
+    assert done.json["seed"] == 5 and done.json["steps"] > 0
+    assert done.json["unchanged"] == (span["old"] == span["new"])
+
+
+def test_several_spans_are_written_in_one_go(dgtui: Command, tale: Path) -> None:
+    done = dgtui("infill", tale, "--span", "2:6-2:9", "--span", "1:12-1:17", "--json", *QUICK)
+    assert done.code == 0, done.err
+    assert [span["old"] for span in done.json["spans"]] == ["brave", "Tom"], "in the order of the file"
+
+
+def test_spans_too_far_apart_for_one_canvas_go_one_after_the_other(dgtui: Command, tmp_path: Path) -> None:
+    file = tmp_path / "long.md"
+    file.write_bytes(TALE * 8)
+    done = dgtui("infill", file, "--span", "1:12-1:17", "--span", "16:6-16:9", *QUICK)
+    assert done.code == 0, done.err
+    assert done.out.startswith(TALE[:11]) and TALE[16:] + TALE * 6 + TALE.split(b"Tom")[0] in done.out
+
+
+def test_in_place_saves_the_file_and_prints_nothing(dgtui: Command, tale: Path) -> None:
+    tale.chmod(0o640)
+    done = dgtui("infill", tale, "--span", "1:12-1:21", "--in-place", *QUICK)
+    assert (done.code, done.out) == (0, b"")
+    assert tale.read_bytes().startswith(b"\xef\xbb\xbfMira was a ") and tale.read_bytes().endswith(TALE[20:])
+    assert tale.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_named_encoding_is_kept(dgtui: Command, tmp_path: Path) -> None:
+    file = tmp_path / "old.txt"
+    data = "Zoë was a brave fox who lived by the river.\n".encode("cp1252")
+    file.write_bytes(data)
+    done = dgtui("infill", file, "--span", "1:11-1:16", "--encoding", "cp1252", *QUICK)
+    assert done.code == 0, done.err
+    assert done.out.startswith(data[:10]) and done.out.endswith(data[15:])
+
+
+def test_an_instruction_is_what_the_model_is_asked(dgtui: Command, tale: Path) -> None:
+    asked = ("--instruction", "Tell me a story about Mira and Tom.")
+    done = dgtui("infill", tale, "--span", "1:12-1:21", *asked, *QUICK)
+    assert done.code == 0 and done.out.endswith(TALE[20:])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("--span", "1:1"), 2, "3:1-3:20"),
+        (("--at", "one"), 2, "3:1"),
+        ((), 2, "--span"),
+        (("--at", "1:1", "--length", "many"), 2, "auto"),
+        (("--at", "99:1"), 4, "no line 99"),
+        (("--at", "1:999"), 4, "no column 999"),
+        (("--span", "1:9-1:3"), 4, "before it begins"),
+        (("--span", "1:1-1:9", "--span", "1:5-1:12"), 4, "overlap"),
+        (("--at", "1:1", "--encoding", "utf-16"), 4, "utf-16"),
+        (("--at", "1:1", "--model", "no-such-model"), 3, "no-such-model"),
+    ],
+)
+def test_what_cannot_be_done_is_said_with_its_exit_code(
+    dgtui: Command, tale: Path, arguments: tuple[str, ...], code: int, said: str
+) -> None:
+    done = dgtui("infill", tale, *arguments)
+    assert (done.code, done.out) == (code, b"")
+    assert said in done.err
+    assert tale.read_bytes() == b"\xef\xbb\xbf" + TALE
+
+
+@pytest.mark.parametrize("data", [b"a\0b", b"\xff\xfe\xfa", b"caf\xe9\n"])
+def test_what_is_no_text_is_refused(dgtui: Command, data: bytes) -> None:
+    done = dgtui("infill", "-", "--at", "1:1", stdin=data)
+    assert (done.code, done.out) == (4, b"")
+
+
+def test_standard_input_cannot_be_saved_in_place(dgtui: Command) -> None:
+    assert dgtui("infill", "-", "--at", "1:1", "--in-place", stdin=TALE).code == 2
+
+
+def test_a_file_that_changed_meanwhile_is_not_overwritten(
+    dgtui: Command, tale: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dgtui.cli import options
+
+    load = options.load
+
+    def slow(*arguments: object) -> object:
+        tale.write_bytes(b"somebody else's\n")
+        return load(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(options, "load", slow)
+    done = dgtui("infill", tale, "--span", "1:12-1:21", "--in-place", *QUICK)
+    assert done.code == 1 and "changed" in done.err
+    assert tale.read_bytes() == b"somebody else's\n"
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_it_with_130_and_changes_nothing(tale: Path) -> None:
+    command = [sys.executable, "-m", "dgtui", "infill", str(tale), "--at", "2:1", "--model", "embedded", "--in-place"]
+    options = ["--length", "200", "--candidates", "8", "--stability", "-1"]
+    with subprocess.Popen(
+        [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    ) as process:
+        time.sleep(8)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, b""), err
+    assert tale.read_bytes() == b"\xef\xbb\xbf" + TALE
+
+
+ENDINGS = st.sampled_from(["\n", "\r\n"])
+LINES = st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12), min_size=1, max_size=5)
+
+
+@pytest.mark.slow
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(lines=LINES, ending=ENDINGS, bom=st.booleans(), where=st.randoms(use_true_random=False))
+def test_bytes_outside_of_the_span_are_identical_whatever_the_file(
+    dgtui: Command, lines: list[str], ending: str, bom: bool, where: Random
+) -> None:
+    mark = b"\xef\xbb\xbf" if bom else b""
+    text = ending.join(lines).encode()
+    whole = re.split(rb"(?<=\n)", text)
+    line = where.randrange(len(whole))
+    shown = re.sub(r"\r?\n\Z", "", whole[line].decode())
+    start, end = sorted(where.randint(0, len(shown)) for _ in range(2))
+    place = f"{line + 1}:{start + 1}-{line + 1}:{end + 1}"
+    done = dgtui("infill", "-", "--span", place, "--steps", "2", *QUICK, stdin=mark + text)
+    if done.code == 1:
+        assert "no text" in done.err  # the model wrote bytes that are none
+        return
+    assert done.code == 0, done.err
+    before = mark + b"".join(whole[:line]) + shown[:start].encode()
+    after = whole[line][len(shown[:end].encode()) :] + b"".join(whole[line + 1 :])
+    assert done.out.startswith(before) and done.out.endswith(after)
+    assert len(done.out) >= len(before) + len(after)

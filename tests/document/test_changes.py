@@ -1,0 +1,84 @@
+"""Hunks that may be accepted in any order, and a diff that reads well."""
+
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dgtui.document.changes import Hunk, Piece, apply, hunks, word_diff
+
+TEXTS = st.lists(
+    st.sampled_from(
+        ["the ", "stone", " ", ".", "\n", "\r\n", "\r", "ü", "だ", "e\u0301", "f(x)", "😀", "\u2028", "\t"]
+    ),
+    max_size=25,
+).map("".join)
+
+
+def shown(old: str, new: str) -> str:
+    mark = {"same": "{}", "old": "[-{}-]", "new": "[+{}+]"}
+    return "".join(mark[piece.kind].format(piece.text) for piece in word_diff(old, new))
+
+
+@given(TEXTS, TEXTS)
+@settings(deadline=None)
+def test_all_hunks_make_the_new_text_and_none_leave_the_old(old: str, new: str) -> None:
+    found = hunks(old, new)
+    assert apply(old, found) == new
+    assert apply(old, []) == old
+    assert bool(found) == (old != new)
+    for hunk in found:
+        assert hunk.old == old[hunk.start : hunk.end] and hunk.old != hunk.new
+
+
+@given(TEXTS, TEXTS, st.data())
+@settings(deadline=None)
+def test_any_hunks_in_any_order_give_the_same_text(old: str, new: str, data: st.DataObject) -> None:
+    found = hunks(old, new)
+    assert all(a.end < b.start for a, b in itertools.pairwise(found))
+    taken = [hunk for hunk in found if data.draw(st.booleans())]
+    text, moved = old, list[Hunk]()
+    for hunk in (order := data.draw(st.permutations(taken))):
+        at = hunk.start + sum(len(other.new) - len(other.old) for other in moved if other.start < hunk.start)
+        text = text[:at] + hunk.new + text[at + len(hunk.old) :]
+        moved.append(hunk)
+    assert text == apply(old, order) == apply(old, taken)
+
+
+@given(TEXTS, TEXTS)
+@settings(deadline=None)
+def test_the_pieces_hold_both_texts(old: str, new: str) -> None:
+    pieces = word_diff(old, new)
+    assert "".join(piece.text for piece in pieces if piece.kind != "new") == old
+    assert "".join(piece.text for piece in pieces if piece.kind != "old") == new
+    assert all(piece.text for piece in pieces)
+
+
+def test_the_same_text_has_no_hunks() -> None:
+    assert hunks("a\r\nb", "a\r\nb") == []
+    assert word_diff("a", "a") == [Piece("same", "a")]
+    assert word_diff("", "") == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "diff"),
+    [
+        ("The quick brown fox", "The slow brown fox", "The [-quick-][+slow+] brown fox"),
+        ("The fox", "The red fox", "The [+red +]fox"),
+        ("quick brown fox", "slow red cat", "[-quick brown fox-][+slow red cat+]"),
+        ("here, there", "now, then", "[-here, there-][+now, then+]"),
+        ("cafe\u0301 Šárka", "cafe Šárka", "[-cafe\u0301-][+cafe+] Šárka"),
+        ("今日は天気がいい", "今日は雨が降る", "今日は[-天気がいい-][+雨が降る+]"),
+        ("one\ntwo\n", "uno\ndue\n", "[-one-][+uno+]\n[-two-][+due+]\n"),
+        ("a b\r\nc\r\n", "a x\r\nc\r\n", "a [-b-][+x+]\r\nc\r\n"),
+        ("end", "end\n", "end[+\n+]"),
+    ],
+)
+def test_a_diff_reads_word_by_word(old: str, new: str, diff: str) -> None:
+    assert shown(old, new) == diff
+
+
+def test_very_long_runs_are_one_hunk_and_keep_their_surroundings() -> None:
+    old, new = "stone " * 7000, "water " * 7000
+    assert hunks(f"a\n{old}\nb", f"a\n{new}\nb") == [Hunk(2, 3 + len(old), f"{old}\n", f"{new}\n")]

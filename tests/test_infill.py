@@ -1,0 +1,155 @@
+"""Spans of a text as jobs: what is held is pinned, what comes back is text for the spans and nothing else."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dgtui.diffusion.job import Job, SamplerSettings
+from dgtui.errors import InputRefused
+from dgtui.infill import CARRIED, PROBE_STEPS, TRIED, Infill, Shape, _lend
+from dgtui.model import catalog
+from dgtui.model.loader import LoadedModel
+from dgtui.worker import Run, Worker
+
+TALE = (
+    "Mira was a brave fox who lived by the river and had a blue kite. One night the wind came in and carried off the "
+    "kite. Then Tom the otter came along, and together they found the kite. "
+)
+SETTINGS = SamplerSettings(steps=6)
+CANVAS = 256
+
+
+@pytest.fixture(scope="module")
+def worker() -> Worker:
+    worker = Worker()
+    worker.load(catalog.resolve("embedded"), device="cpu").result()
+    return worker
+
+
+@pytest.fixture(scope="module")
+def loaded(worker: Worker) -> LoadedModel:
+    assert worker.loaded is not None
+    return worker.loaded
+
+
+def _shape(loaded: LoadedModel) -> Shape:
+    tokenizer = loaded.tokenizer
+    assert tokenizer.turn_end_id is not None and tokenizer.eos_id is not None
+    return Shape(CANVAS, 4096, tokenizer.bos_id, tokenizer.turn_end_id, tokenizer.eos_id, loaded.stop_ids)
+
+
+def _infill(loaded: LoadedModel, *parts: str, **options: int) -> Infill:
+    return Infill(parts, loaded.tokenizer, _shape(loaded), SETTINGS, 3, **options)
+
+
+def _run(worker: Worker, infill: Infill) -> list[Run]:
+    runs = []
+    while (job := infill.job()) is not None:
+        run = worker.submit(job)
+        run.wait()
+        infill.take(run.log)
+        runs.append(run)
+    return runs
+
+
+def _held(loaded: LoadedModel, job: Job, candidate: int) -> bytes:
+    """What is pinned on a canvas, gaps left out."""
+    start = job.start_of(candidate)
+    assert start.ids is not None
+    return b"".join(loaded.tokenizer.pieces([start.ids[place] for place in sorted(start.pinned)]))
+
+
+def test_lengths_are_tried_in_one_batch_and_the_best_are_carried_to_the_end(
+    worker: Worker, loaded: LoadedModel
+) -> None:
+    infill = _infill(loaded, "Mira was a brave", " fox", " who lived by the river.")
+    probe, carried = (run.job for run in _run(worker, infill))
+    assert (probe.candidates, probe.settings.steps) == (TRIED, PROBE_STEPS)
+    assert (carried.candidates, carried.settings) == (CARRIED, SETTINGS)
+    lengths = [CANVAS - len(start.pinned) for start in probe.starts]
+    assert len(set(lengths)) == TRIED
+    assert {CANVAS - len(start.pinned) for start in carried.starts} <= set(lengths)
+    assert 1 <= len(infill.proposals) <= CARRIED
+    assert infill.proposals == sorted(infill.proposals, key=lambda p: -p.score)
+
+
+def test_a_length_that_is_given_is_not_searched(worker: Worker, loaded: LoadedModel) -> None:
+    infill = _infill(loaded, "Mira was a brave", "", " who lived by the river.", length=5, candidates=4)
+    (run,) = _run(worker, infill)
+    assert run.job.candidates == 4
+    assert {CANVAS - len(start.pinned) for start in run.job.starts} == {5}
+
+
+def test_both_sides_stand_on_the_canvas_and_the_end_is_said(worker: Worker, loaded: LoadedModel) -> None:
+    infill = _infill(loaded, "Mira was a brave", " fox", " who lived.", length=2)
+    job = infill.job()
+    assert job is not None
+    held = _held(loaded, job, 0)
+    assert held.startswith(b"Mira was a brave who lived.")
+    ids = job.start_of(0).ids
+    assert ids is not None
+    assert ids.index(_shape(loaded).turn_end_id) < len(ids)
+
+
+def test_what_lies_far_to_the_left_is_in_the_prefix(loaded: LoadedModel) -> None:
+    far = TALE * 8
+    job = _infill(loaded, far, "", " The end.", length=4).job()
+    assert job is not None
+    prefix = b"".join(loaded.tokenizer.pieces(job.prompt_ids[1:]))
+    assert len(prefix) > 400 and far.encode().startswith(prefix)
+    assert _held(loaded, job, 0).startswith(far.encode()[len(prefix) :])
+
+
+def test_a_long_right_side_is_cut_where_the_canvas_ends(loaded: LoadedModel) -> None:
+    job = _infill(loaded, "Mira", "", " was" + TALE * 8, length=4).job()
+    assert job is not None
+    start = job.start_of(0)
+    assert start.ids is not None and len(start.ids) == CANVAS
+    assert len(start.pinned) == CANVAS - 4
+
+
+def test_a_span_longer_than_a_canvas_is_written_block_by_block(worker: Worker, loaded: LoadedModel) -> None:
+    infill = _infill(loaded, "Mira was a brave", " fox", " who lived.", length=450, candidates=1)
+    jobs = [run.job for run in _run(worker, infill)]
+    assert len(jobs) == 3
+    assert all(_held(loaded, job, 0).endswith(b" who lived.") is False for job in jobs[:-1])
+    assert b" who lived." in _held(loaded, jobs[-1], 0)
+    assert infill.proposals[0].tokens >= 450
+
+
+def test_several_spans_go_in_one_canvas(worker: Worker, loaded: LoadedModel) -> None:
+    infill = _infill(loaded, "Mira was a brave", " fox", " who lived by the", " river", ".", candidates=2)
+    runs = _run(worker, infill)
+    assert len(runs) == 2
+    assert all(len(proposal.texts) == 2 for proposal in infill.proposals)
+
+
+def test_spans_that_are_too_far_apart_are_refused_with_advice(loaded: LoadedModel) -> None:
+    with pytest.raises(InputRefused) as refused:
+        _infill(loaded, "Mira", " was", TALE * 8, " and", " Tom")
+    assert "fewer" in refused.value.hint
+
+
+def test_the_same_seed_makes_the_same_proposals(worker: Worker, loaded: LoadedModel) -> None:
+    one, two = (_infill(loaded, "Mira was a brave", " fox", " who lived.") for _ in range(2))
+    _run(worker, one)
+    _run(worker, two)
+    assert one.proposals == two.proposals
+
+
+TEXTS = st.text("ab \n", max_size=6)
+
+
+@given(TEXTS, TEXTS, TEXTS)
+def test_lending_blanks_changes_no_text(before: str, gap: str, after: str) -> None:
+    (left, middle, right), [(lead, tail)] = _lend([before, gap, after])
+    assert left + middle + right == before + gap + after
+    written = lead + "xyz"  # what a model may write there
+    assert before + written[len(lead) :] + tail + after == left + written + right
+
+
+def test_a_blank_before_a_word_goes_with_the_word() -> None:
+    assert _lend(["a ", "word", " b"]) == (["a", " word", " b"], [(" ", "")])
+    assert _lend(["a ", "", "b"]) == (["a", "", " b"], [(" ", " ")])
+    assert _lend(["a ", "word ", "b"]) == (["a", " word", " b"], [(" ", " ")])
+    assert _lend(["a", "\nword", "\nb"]) == (["a", "\nword", "\nb"], [("", "")])
