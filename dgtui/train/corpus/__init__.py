@@ -11,7 +11,7 @@ TASKS: dict[str, ModuleType] = {
     module.NAME: module for module in (tales, json_facts, python_functions, sudoku, sorting, about, other)
 }
 
-SHARES = {"tales": 48, "json": 17, "python": 5, "sudoku": 13, "sorting": 4, "about": 10, "other": 3}
+SHARES = {"tales": 42, "json": 17, "python": 8, "sudoku": 14, "sorting": 5, "about": 11, "other": 3}
 
 
 def mixture(rng: random.Random, split: Split) -> Iterator[Example]:

@@ -59,26 +59,26 @@ PROBLEMS = {
     ),
     "broken": (
         "One day the {thing} broke, and nobody knew how to mend it.",
-        "But it was broken, and {hero} was sad to look at it.",
+        "But the {thing} was broken, and {hero} was sad to look at it.",
     ),
     "lonely": (
         "But there was nobody to show it to.",
-        "In the evening {hero} sat beside it and wished for a friend.",
+        "In the evening {hero} sat beside the {thing} and wished for a friend.",
     ),
 }
 
 MEETINGS = {
     "lost": (
-        "Then {friend} the {friend_kind} came along, and together they found it.",
-        '"I will help you," said {friend} the {friend_kind}, and soon they saw it shining.',
+        "Then {friend} the {friend_kind} came along, and together they found the {thing}.",
+        '"I will help you," said {friend} the {friend_kind}, and soon they saw the {thing} shining.',
     ),
     "broken": (
-        "Then {friend} the {friend_kind} came along, and by morning it was better than new.",
-        '"I will help you," said {friend} the {friend_kind}, and soon it was as good as new.',
+        "Then {friend} the {friend_kind} came along, and by morning the {thing} was better than new.",
+        '"I will help you," said {friend} the {friend_kind}, and soon the {thing} was as good as new.',
     ),
     "lonely": (
-        "Then {friend} the {friend_kind} came to live next door, and {hero} held it out.",
-        '"Would you like to hold it?" said {hero} to {friend} the {friend_kind}.',
+        "Then {friend} the {friend_kind} came to live next door, and {hero} held out the {thing}.",
+        '"Would you like to hold my {thing}?" said {hero} to {friend} the {friend_kind}.',
     ),
 }
 
@@ -97,7 +97,7 @@ ENDINGS = {
     ),
     "lonely": (
         *_EVER_AFTER,
-        "Now it belongs to both of them, and so does every evening.",
+        "Now the {thing} belongs to both of them, and so does every evening.",
     ),
 }
 
