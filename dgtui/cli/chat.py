@@ -45,23 +45,22 @@ def command(
 
     settings, problems = config.load(flags=flags, binding_ids=keymap.ids())
     gc.disable()  # imports make no garbage; `Worker.load`, which makes the last of them, enables it again
-    with typed_ahead():
-        with ThreadPoolExecutor(1) as beside:  # opening a file waits for the disk
-            opened = beside.submit(_open_store, settings)
-            from dgtui.cli.backend import WorkerBackend
-            from dgtui.tui.app import DgtuiApp
-            from dgtui.tui.screens.chat import Opening
-            from dgtui.tui.theme_file import theme_folders
-        with closing(opened.result()) as store:
-            chosen = store.get(session) if session else store.latest() if go_on else None
-            conversation = chosen.id if chosen else None
-            opening = Opening(settings.model.name, conversation, system, seed, bool(settings.sampler.think), record)
-            said = [str(problem) for problem in problems]
-            with own_terminal(), closing(WorkerBackend(settings)) as backend:
-                sys.setswitchinterval(0.0005)  # the default, 5 ms, costs the model thread more than the drawing does
-                app = DgtuiApp(backend, store, settings, opening, theme_folders=theme_folders(), problems=said)
-                app.run(mouse=settings.screen.mouse)
-            return app.return_code or 0
+    with ThreadPoolExecutor(1) as beside:  # opening a file waits for the disk
+        opened = beside.submit(_open_store, settings)
+        from dgtui.cli.backend import WorkerBackend
+        from dgtui.tui.app import DgtuiApp
+        from dgtui.tui.screens.chat import Opening
+        from dgtui.tui.theme_file import theme_folders
+    with closing(opened.result()) as store:
+        chosen = store.get(session) if session else store.latest() if go_on else None
+        conversation = chosen.id if chosen else None
+        opening = Opening(settings.model.name, conversation, system, seed, bool(settings.sampler.think), record)
+        said = [str(problem) for problem in problems]
+        with own_terminal(), closing(WorkerBackend(settings)) as backend:
+            sys.setswitchinterval(0.0005)  # the default, 5 ms, costs the model thread more than the drawing does
+            app = DgtuiApp(backend, store, settings, opening, theme_folders=theme_folders(), problems=said)
+            app.run(mouse=settings.screen.mouse)
+        return app.return_code or 0
 
 
 def _open_store(settings: "Settings") -> "Store":
@@ -77,23 +76,6 @@ def need_terminal() -> None:
         raise NotATerminal("this needs a terminal to draw on and to type at", hint=hint)
     if os.environ.get("TERM", "dumb") in ("dumb", ""):
         raise NotATerminal("this terminal can show lines only (TERM is dumb or not set)", hint=hint)
-
-
-@contextmanager
-def typed_ahead() -> Iterator[None]:
-    """Keeps what is typed before the screen is up, for the screen: not echoed, and with Enter as the key that it is."""
-    import termios
-
-    descriptor = sys.stdin.fileno()
-    before = termios.tcgetattr(descriptor)
-    quiet = [*before]
-    quiet[0] &= ~termios.ICRNL
-    quiet[3] &= ~(termios.ECHO | termios.ICANON)
-    termios.tcsetattr(descriptor, termios.TCSANOW, quiet)
-    try:
-        yield
-    finally:
-        termios.tcsetattr(descriptor, termios.TCSANOW, before)
 
 
 @contextmanager

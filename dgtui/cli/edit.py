@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from dgtui.cli import options, runs
-from dgtui.cli.chat import need_terminal, own_terminal, typed_ahead
+from dgtui.cli.chat import need_terminal, own_terminal
 from dgtui.errors import NotATerminal
 
 
@@ -42,15 +42,14 @@ def command(
 
     opened = OpenFile(file, encoding)  # refused, if it is, before anything is drawn
     gc.disable()  # imports make no garbage; `Worker.load`, which makes the last of them, enables it again
-    with typed_ahead():
-        from dgtui.cli.backend import WorkerBackend
-        from dgtui.tui.screens.edit import EditApp, EditOpening
-        from dgtui.tui.theme_file import theme_folders
+    from dgtui.cli.backend import WorkerBackend
+    from dgtui.tui.screens.edit import EditApp, EditOpening
+    from dgtui.tui.theme_file import theme_folders
 
-        opening = EditOpening(settings.model.name, instruction or None, seed, record)
-        said = [str(problem) for problem in problems]
-        with own_terminal(), closing(WorkerBackend(settings)) as backend:
-            sys.setswitchinterval(0.0005)  # the default, 5 ms, costs the model thread more than the drawing does
-            app = EditApp(backend, opened, settings, opening, theme_folders=theme_folders(), problems=said)
-            app.run(mouse=settings.screen.mouse)
-        return app.return_code or 0
+    opening = EditOpening(settings.model.name, instruction or None, seed, record)
+    said = [str(problem) for problem in problems]
+    with own_terminal(), closing(WorkerBackend(settings)) as backend:
+        sys.setswitchinterval(0.0005)  # the default, 5 ms, costs the model thread more than the drawing does
+        app = EditApp(backend, opened, settings, opening, theme_folders=theme_folders(), problems=said)
+        app.run(mouse=settings.screen.mouse)
+    return app.return_code or 0

@@ -237,8 +237,11 @@ _PAIRS: Final[Mapping[str, str]] = MappingProxyType(
 )
 """Commands that share a label in the footer."""
 
-_FIRST: Final = frozenset({"app.palette", "app.interrupt", "app.quit"})
-"""Answered before the part that has the focus, a text area for one, can take the key."""
+_FIRST: Final = frozenset(
+    "app.palette app.interrupt app.quit edit.rediffuse edit.instruct edit.gap edit.mark edit.proposals edit.save "
+    "edit.save_as edit.find".split()
+)
+"""Answered before the part that has the focus, a text area for one, can take the key, or one that is typed behind it."""
 
 _TOGETHER: Final[Mapping[str, str]] = MappingProxyType(
     {"steering": "canvas", "replay": "canvas", "chat": "app", "editor": "edit", "review": "edit"}

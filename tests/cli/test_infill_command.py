@@ -146,7 +146,7 @@ def test_a_file_that_changed_meanwhile_is_not_overwritten(
 @pytest.mark.slow
 def test_ctrl_c_ends_it_with_130_and_changes_nothing(tale: Path) -> None:
     command = [sys.executable, "-m", "dgtui", "infill", str(tale), "--at", "2:1", "--model", "embedded", "--in-place"]
-    options = ["--length", "200", "--candidates", "8", "--stability", "-1"]
+    options = ["--length", "200", "--candidates", "8", "--confidence", "1e-30"]
     with subprocess.Popen(
         [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"}
     ) as process:

@@ -4,7 +4,6 @@ import os
 import re
 import signal
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -199,12 +198,3 @@ def test_a_terminal_that_is_too_small_is_asked_to_grow() -> None:
         terminal.wait_for("Write a message", WAIT)
         terminal.keys("ctrl+q")
         assert terminal.wait_exit(WAIT).code == 0
-
-
-def test_what_is_typed_before_the_screen_is_up_is_in_the_prompt() -> None:
-    with chat() as terminal:
-        for letter in "early words":
-            terminal.keys(letter)
-            time.sleep(0.03)
-        terminal.wait_for(re.compile(r"early words"), WAIT)
-        assert 1049 in terminal.modes, "on the screen, not echoed before it"

@@ -80,7 +80,7 @@ class Line(Input):
         self.purpose, self.placeholder = purpose, placeholder
         self.value = value
         self.add_class("open")
-        self.focus()
+        self.screen.set_focus(self)  # at once: what is typed next is meant for it
         self.action_select_all()
 
     def close(self) -> None:
