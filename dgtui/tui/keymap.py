@@ -241,7 +241,7 @@ _FIRST: Final = frozenset(
     "app.palette app.interrupt app.quit edit.rediffuse edit.instruct edit.gap edit.mark edit.proposals edit.save "
     "edit.save_as edit.find".split()
 )
-"""Answered before the part that has the focus, a text area for one, can take the key, or one that is typed behind it."""
+"""Answered before the part that has the focus, a text area for one, can take the key."""
 
 _TOGETHER: Final[Mapping[str, str]] = MappingProxyType(
     {"steering": "canvas", "replay": "canvas", "chat": "app", "editor": "edit", "review": "edit"}
