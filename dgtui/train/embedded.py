@@ -196,17 +196,19 @@ def ship(model: DiffusionGemmaForBlockDiffusion, tokenizer: PreTrainedTokenizerF
 
 
 def start_from(folder: Path, tokenizer: PreTrainedTokenizerFast) -> DiffusionGemmaForBlockDiffusion:
-    """Another model's weights under this tokenizer: each entry starts as the mean of what the old one made of it."""
+    """Another model's weights under this tokenizer: an entry that is new starts as the mean of what the old one made of
+    its text."""
     before: Any = DiffusionGemmaForBlockDiffusion.from_pretrained(folder, dtype=torch.float32)
     model: Any = DiffusionGemmaForBlockDiffusion(config(tokenizer))
     rows = before.get_input_embeddings().weight.detach()
     same_shape = {name: value for name, value in before.state_dict().items() if value.shape[0] != len(rows)}
     model.load_state_dict(same_shape, strict=False)
     old = PreTrainedTokenizerFast.from_pretrained(folder)
+    known = old.get_vocab()
     with torch.no_grad():
         for token, index in tokenizer.get_vocab().items():
-            text = token if token in old.all_special_tokens else tokenizer.convert_tokens_to_string([token])
-            ids = old(text, add_special_tokens=False)["input_ids"]
+            text = tokenizer.convert_tokens_to_string([token])
+            ids = [known[token]] if token in known else old(text, add_special_tokens=False)["input_ids"]
             if ids:
                 model.get_input_embeddings().weight[index] = rows[ids].mean(0)
     started: DiffusionGemmaForBlockDiffusion = model

@@ -11,7 +11,7 @@ TASKS: dict[str, ModuleType] = {
     module.NAME: module for module in (tales, json_facts, python_functions, sudoku, sorting, about, other)
 }
 
-SHARES = {"tales": 42, "json": 17, "python": 8, "sudoku": 14, "sorting": 5, "about": 11, "other": 3}
+SHARES = {"tales": 60, "json": 10, "python": 6, "sudoku": 12, "sorting": 3, "about": 7, "other": 2}
 
 
 def mixture(rng: random.Random, split: Split) -> Iterator[Example]:

@@ -323,7 +323,7 @@ def make(rng: random.Random) -> Example:
     """A prompt that fixes some of the variables, and a tale that keeps to them."""
     if rng.random() < 0.04:
         return Example(NAME, rng.choice(BARE), write({}, rng))
-    draw = names.invented if rng.random() < 0.08 else lambda rng: rng.choice(NAMES)
+    draw = names.invented if rng.random() < 0.03 else lambda rng: rng.choice(NAMES)
     bound = {"hero": draw(rng), "friend": draw(rng), "plot": rng.choice(("lost", "broken"))}
     if bound["hero"] == bound["friend"]:
         return make(rng)
