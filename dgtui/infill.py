@@ -5,7 +5,7 @@ canvas, as far to the left and right as it fits; what lies further left goes int
 itself, so that a cut inside a word stays a cut, and nothing that is held is ever decoded again. Only a blank at a cut
 is lent to the part behind it, for that is how tokens are made: " word" is one, "word" often none.
 
-`Infill` hands out one job at a time (`job`) and takes its log back (`take`):
+`Infill` hands out one job at a time (`job`) and takes its log back (`take`, or `stop` for a run that was cut short):
 
     1. lengths are tried, all in one batch and for a few denoising steps, where none is given;
     2. the best of them are carried to the end and become the proposals, best first.
@@ -68,6 +68,8 @@ class Shape:
     turn_end_id: int
     fill_id: int
     stop_ids: frozenset[int]
+    special_ids: frozenset[int]
+    "control ids, which are no text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,17 +137,19 @@ class Infill:
         self._candidates = candidates
         self.proposals: list[Proposal] = []
         "best first; empty until the last job has been taken"
-        self._written: tuple[int, ...] = ()
-        "the beginning of a part that is longer than a canvas"
+        self.written: tuple[int, ...] = ()
+        "what earlier canvases hold of a part that is longer than one"
         alone = shape.turn_end_id if shape.bos_id is None else shape.bos_id
         self._prompt = (alone,) if prompt_ids is None else (*prompt_ids,)
         reach = CHARACTERS_A_TOKEN
-        parts, self._lent = _lend(parts)
+        parts, self.lent = _lend(parts)
+        "of each gap: a blank, or none, that its tokens begin with though it is before the gap; what they lack behind"
         self._left = tuple(tokens.encode(parts[0][-reach * (LEFT_MOST + shape.canvas_length) :]))
         inner = tuple(tuple(tokens.encode(part)) for part in parts[2:-1:2])
         after = parts[-1][: reach * shape.canvas_length]
         self._inner_right = (*inner, tuple(tokens.encode(after)))
         self._ends = len(after) == len(parts[-1])
+        self._open_end = len(parts) == 3 and not after.strip()
         self._old = [len(tokens.encode(part)) if part.strip() else 0 for part in parts[1::2]]
         self._length = length
         self._tries: list[tuple[int, ...]] = []
@@ -153,9 +157,25 @@ class Infill:
         self._gaps: list[tuple[range, ...]] = []
         self._plan()
 
+    @property
+    def lengths(self) -> int:
+        """How many lengths the next job tries; 0 where it writes a whole canvas."""
+        return len(set(self._tries))
+
+    def gaps(self, candidate: int) -> tuple[range, ...]:
+        """The places of a candidate's canvas that are written in the job that was handed out last."""
+        return self._gaps[candidate]
+
+    def best(self, log: RunLog) -> int:
+        """The candidate that looks best so far. While lengths are tried it may be another one after each step."""
+        count = len(self._tries)
+        if not self._probing or any(not log.frames(candidate=candidate) for candidate in range(count)):
+            return 0
+        return max(range(count), key=lambda candidate: self._score(log, candidate))
+
     def _window(self) -> _Window:
         shape = self._shape
-        left = (*self._left, *self._written)
+        left = (*self._left, *self.written)
         inside = left[-(shape.canvas_length // LEFT_SHARE) :]
         before = left[: len(left) - len(inside)]
         room = shape.max_context - shape.canvas_length - len(self._prompt)
@@ -168,7 +188,7 @@ class Infill:
         """What the next job tries."""
         window, canvas = self._window(), self._shape.canvas_length
         room = window.room(canvas)
-        wanted = tuple(max(1, (self._length or old) - len(self._written)) for old in self._old)
+        wanted = tuple(max(1, (self._length or old) - len(self.written)) for old in self._old)
         self._tries = []
         if sum(wanted) > room:
             if len(wanted) == 1:
@@ -177,7 +197,7 @@ class Infill:
                 f"the spans and what is between them need {canvas - room + sum(wanted)} places, a canvas has {canvas}",
                 hint="take fewer spans at a time, or shorter ones",
             )
-        if self._length or self._written:
+        if self._length or self.written:
             self._tries = [wanted] * self._candidates
             return
         found = []
@@ -194,10 +214,13 @@ class Infill:
         if self.proposals:
             return None
         window, shape = self._window(), self._shape
-        job = Job("infill", window.prompt_ids, self._seed, shape.canvas_length, self._settings)
+        # A text may end early only where nothing follows it
+        no_text = shape.special_ids - shape.stop_ids if self._open_end else shape.special_ids | shape.stop_ids
+        job = Job("infill", window.prompt_ids, self._seed, shape.canvas_length, self._settings, suppressed=no_text)
         if not self._tries:
             inside = window.fixed[0]
             ids = (*inside, *[shape.fill_id] * (shape.canvas_length - len(inside)))
+            self._gaps = [(range(len(inside), shape.canvas_length),)]
             return replace(job, start=Start(ids, frozenset(range(len(inside)))))
         starts, gaps = zip(*(window.start(lengths, shape) for lengths in self._tries), strict=True)
         self._gaps = list(gaps)
@@ -216,28 +239,39 @@ class Infill:
             RunFailed: Nothing of what was written is text.
         """
         if not self._tries:
-            inside = len(self._window().fixed[0])
-            self._written += tuple(log.blocks()[-1].ids[inside:].tolist())
+            (gap,) = self._gaps[0]
+            self.written += tuple(log.blocks()[-1].ids[gap.start :].tolist())
             self._plan()
-            return
-        scores = [self._score(log, candidate) for candidate in range(len(self._tries))]
-        if self._probing:
+        elif self._probing:
+            scores = [self._score(log, candidate) for candidate in range(len(self._tries))]
             order = sorted(range(len(scores)), key=lambda at: (-scores[at], sum(self._tries[at])))
             self._tries = [self._tries[at] for at in order[: self._candidates]]
-            return
+        else:
+            self._propose(log)
+
+    def stop(self, log: RunLog) -> None:
+        """Takes the log of a run that was stopped: what is there becomes the proposals, none if there is nothing.
+
+        Raises:
+            RunFailed: What is there is no text.
+        """
+        if log.blocks():
+            self._propose(log)
+        elif self.written and (texts := self._texts([()])) is not None:
+            self.proposals = [Proposal(texts, 0.0, len(self.written), 0)]
+
+    def _propose(self, log: RunLog) -> None:
         found: dict[tuple[str, ...], Proposal] = {}
-        for candidate, score in enumerate(scores):
-            finished = log.blocks(candidate)[-1]
-            ids = finished.ids.tolist()
-            texts = self._texts([ids[gap.start : gap.stop] for gap in self._gaps[candidate]])
-            if texts is not None:
-                tokens = sum(map(len, self._gaps[candidate])) + len(self._written)
-                proposal = Proposal(texts, score, tokens, len(log.frames(candidate=candidate)))
-                if texts not in found or found[texts].score < score:
-                    found[texts] = proposal
+        for candidate, gaps in enumerate(self._gaps):
+            ids: list[int] = log.blocks(candidate)[-1].ids.tolist()
+            texts = self._texts([ids[gap.start : gap.stop] for gap in gaps])
+            score = self._score(log, candidate)
+            if texts is not None and (texts not in found or found[texts].score < score):
+                tokens = sum(map(len, gaps)) + len(self.written)
+                found[texts] = Proposal(texts, score, tokens, len(log.frames(candidate=candidate)))
         if not found:
-            raise RunFailed("what the model wrote is no text", hint="try another --seed, or another --length")
-        self.proposals = sorted(found.values(), key=lambda p: -p.score)
+            raise RunFailed("what the model wrote is no text", hint="let it go on longer, or try another seed")
+        self.proposals = sorted(found.values(), key=lambda p: -p.score)[: self._candidates]
 
     def _score(self, log: RunLog, candidate: int) -> float:
         """Mean probability of the best id over the gaps of a candidate, in its newest frame."""
@@ -247,8 +281,8 @@ class Infill:
     def _texts(self, gaps: Iterable[Sequence[int]]) -> tuple[str, ...] | None:
         """Each gap's ids as text, up to a stop id; None where they are not UTF-8, or lack a blank that was lent."""
         found = []
-        for gap, (lead, tail) in zip(gaps, self._lent, strict=True):
-            ids = [*self._written, *gap]
+        for gap, (lead, tail) in zip(gaps, self.lent, strict=True):
+            ids = [*self.written, *gap]
             end = next((at for at, token in enumerate(ids) if token in self._shape.stop_ids), len(ids))
             data = b"".join(self._tokens.pieces(ids[:end]))
             try:

@@ -35,7 +35,8 @@ def loaded(worker: Worker) -> LoadedModel:
 def _shape(loaded: LoadedModel) -> Shape:
     tokenizer = loaded.tokenizer
     assert tokenizer.turn_end_id is not None and tokenizer.eos_id is not None
-    return Shape(CANVAS, 4096, tokenizer.bos_id, tokenizer.turn_end_id, tokenizer.eos_id, loaded.stop_ids)
+    specials = frozenset(tokenizer.special_ids)
+    return Shape(CANVAS, 4096, tokenizer.bos_id, tokenizer.turn_end_id, tokenizer.eos_id, loaded.stop_ids, specials)
 
 
 def _infill(loaded: LoadedModel, *parts: str, **options: int) -> Infill:
@@ -128,6 +129,21 @@ def test_spans_that_are_too_far_apart_are_refused_with_advice(loaded: LoadedMode
     with pytest.raises(InputRefused) as refused:
         _infill(loaded, "Mira", " was", TALE * 8, " and", " Tom")
     assert "fewer" in refused.value.hint
+
+
+def test_a_text_the_model_knows_nothing_of_gets_words_too(worker: Worker, loaded: LoadedModel) -> None:
+    infill = _infill(loaded, "## Install\n\n", "Clone the repository first.", " Then run `make check`.\n")
+    runs = _run(worker, infill)
+    no_text = frozenset(loaded.tokenizer.special_ids) | loaded.stop_ids
+    assert all(run.job.suppressed == no_text for run in runs)
+    assert infill.proposals and all(proposal.texts[0].strip() for proposal in infill.proposals)
+
+
+def test_a_reply_may_end_early_where_nothing_follows(loaded: LoadedModel) -> None:
+    for after, ends in (("\n", True), (" And so on.", False)):
+        job = _infill(loaded, "Once upon a time", " there was a fox.", after).job()
+        assert job is not None
+        assert job.suppressed.isdisjoint(loaded.stop_ids) == ends
 
 
 def test_the_same_seed_makes_the_same_proposals(worker: Worker, loaded: LoadedModel) -> None:

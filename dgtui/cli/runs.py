@@ -28,6 +28,7 @@ def shape(loaded: "LoadedModel", settings: "Settings") -> "Shape":
         turn_end_id=end,
         fill_id=end if tokenizer.eos_id is None else tokenizer.eos_id,
         stop_ids=loaded.stop_ids,
+        special_ids=frozenset(tokenizer.special_ids),
     )
 
 

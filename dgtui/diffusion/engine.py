@@ -80,6 +80,10 @@ def _check(stepper: Stepper, job: Job) -> None:
             any(not 0 <= p < length for start in starts for p in start.pinned),
             f"a pin is outside the canvas of {length}",
         ),
+        (
+            any(not 0 <= i < stepper.vocab_size for i in job.suppressed) or len(job.suppressed) >= stepper.vocab_size,
+            f"what is suppressed must be some of the vocabulary of {stepper.vocab_size}",
+        ),
         (any(len(block) != length for block in job.blocks), f"a finished block must have {length} ids"),
         (
             room < 0,
@@ -146,7 +150,7 @@ class _Run:
             stepper.restore_rng(0, fork.rng)
         rng = tuple(stepper.rng_state(i) for i in range(job.candidates))
         start, own = (job.start, job.starts) if first else (Start(), ())
-        canvases = stepper.begin(start, job.settings, job.candidates, own)
+        canvases = stepper.begin(start, job.settings, job.candidates, own, job.suppressed)
         starts = own or (start,) * job.candidates
         remaining = entry_step(starts[0].strength, job.settings.steps)
         self.pins, self.last = [{p: (s.ids or ())[p] for p in s.pinned} for s in starts], {}

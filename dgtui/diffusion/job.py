@@ -105,6 +105,8 @@ class Job:
     fork: Fork | None = None
     starts: tuple[Start, ...] = ()
     "in place of `start`: one a candidate, all of one strength, for they share the schedule"
+    suppressed: frozenset[int] = frozenset()
+    "ids that are written at no free position, as `suppress_tokens` in transformers"
 
     def __post_init__(self) -> None:
         for wrong, message in (

@@ -5,7 +5,7 @@ arrays on the host.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -80,11 +80,13 @@ class Stepper(Protocol):
         """Puts a random stream back to a state."""
 
     def begin(
-        self, start: Start, settings: SamplerSettings, candidates: int, starts: Sequence[Start] = ()
-    ) -> list[Ids]:
+        self, start: Start, settings: SamplerSettings, candidates: int, starts: Sequence[Start] = (),
+        suppressed: Collection[int] = (),
+    ) -> list[Ids]:  # fmt: skip
         """Lays out a block: the canvases (C,), one a candidate; each from its own of `starts` if given, else `start`.
 
-        A candidate with no free position is done before the first step.
+        A candidate with no free position is done before the first step. No free position is given an id that is
+        `suppressed`.
         """
 
     def step(self) -> list[CandidateStep]:
@@ -138,14 +140,16 @@ class ReferenceStepper:
         self._rng[candidate].set_state(torch.frombuffer(bytearray(state), dtype=torch.uint8))
 
     def begin(
-        self, start: Start, settings: SamplerSettings, candidates: int, starts: Sequence[Start] = ()
-    ) -> list[Ids]:
+        self, start: Start, settings: SamplerSettings, candidates: int, starts: Sequence[Start] = (),
+        suppressed: Collection[int] = (),
+    ) -> list[Ids]:  # fmt: skip
         """Lays out canvases of pure noise, or of noise among what their starts hold."""
         each = starts or (start,) * candidates
         rows = [self._lay_out(i, own) for i, own in enumerate(each)]
         ids, pinned = torch.stack([row for row, _ in rows]), torch.stack([held for _, held in rows])
         self._canvas = Canvas(ids, pinned)
         self._settings = settings
+        self._suppressed = torch.tensor(sorted(suppressed), dtype=torch.long, device=self.denoiser.device)
         self._remaining = schedule.entry_step(each[0].strength, settings.steps)
         self._stopping = StableAndConfident(settings.stability, settings.confidence)
         self._running = (~pinned).any(-1).nonzero().squeeze(-1)
@@ -195,6 +199,7 @@ class ReferenceStepper:
             sampler.hold(self._conditioning, held, pinned)
 
         scaled = self.denoiser.logits(canvas.ids[rows], self._conditioning).div_(temperature)
+        scaled.index_fill_(-1, self._suppressed, -torch.inf)
         sampler.hold(scaled, held, pinned)
         probs, entropy = sampler.distribution(scaled)
         draft = torch.where(pinned, held, scaled.argmax(-1))

@@ -116,7 +116,10 @@ def pack(log: RunLog) -> tuple[dict[str, Array], dict[str, Any]]:
 
 
 def _job_arrays(job: Job) -> dict[str, Array]:
-    arrays: dict[str, Array] = {"job.prompt_ids": np.array(job.prompt_ids, dtype=np.int32)}
+    arrays: dict[str, Array] = {
+        "job.prompt_ids": np.array(job.prompt_ids, dtype=np.int32),
+        "job.suppressed": np.array(sorted(job.suppressed), dtype=np.int32),
+    }
     starts = (job.start, *job.starts)
     for name, rows in (
         ("job.starts.ids", [start.ids or () for start in starts]),

@@ -182,6 +182,7 @@ def _job(arrays: Contents, facts: Any) -> Job:
         candidates=whole(candidates, 1),
         start=start,
         starts=tuple(own),
+        suppressed=frozenset(arrays.take_ids("job.suppressed")),
         blocks=arrays.take_id_rows("job.blocks"),
         fork=None if fork is None else _fork(arrays, fork),
     )

@@ -90,7 +90,10 @@ class Writer:
         own = self.tokenizer
         assert own.turn_end_id is not None and own.eos_id is not None and own.bos_id is not None
         most = config.text_config.max_position_embeddings
-        self._shape = Shape(config.canvas_length, most, own.bos_id, own.turn_end_id, own.eos_id, loaded.stop_ids)
+        self._shape = Shape(
+            config.canvas_length, most, own.bos_id, own.turn_end_id, own.eos_id, loaded.stop_ids,
+            frozenset(own.special_ids),
+        )  # fmt: skip
 
     def write(self, way: str, span: Span) -> tuple[str, int, int]:
         """Writes a span in one of `WAYS`."""

@@ -13,11 +13,10 @@ from typing import Final, Literal
 
 from dgtui.diffusion.events import Finished, StopReason
 from dgtui.diffusion.job import Job, SamplerSettings
-from dgtui.diffusion.log import RunLog
 from dgtui.document.buffer import Anchor, Buffer
 from dgtui.document.changes import hunks
 from dgtui.errors import InputRefused, RunFailed
-from dgtui.infill import CARRIED, Infill, Proposal, Shape, Tokens
+from dgtui.infill import Infill, Shape, Tokens
 from dgtui.instructions import request
 from dgtui.message import Message
 from dgtui.tui.backend import Backend, Facts, RunHandle
@@ -30,62 +29,6 @@ EMBEDDED: Final = "embedded"
 
 _CHARACTERS: Final = re.compile(r"\r\n|.", re.DOTALL)
 """What is one character of `plain` text."""
-
-
-class Search(Infill):
-    """An `Infill` that can be stopped, and watched."""
-
-    def gaps(self, candidate: int) -> tuple[range, ...]:
-        """The places of a candidate's canvas that are written in the job that was handed out last."""
-        if self._tries:
-            return self._gaps[candidate]
-        return (range(len(self._window().fixed[0]), self._shape.canvas_length),)
-
-    @property
-    def written(self) -> tuple[int, ...]:
-        """What earlier canvases hold of a part that is longer than one."""
-        return self._written
-
-    @property
-    def lengths(self) -> int:
-        """How many lengths are being tried; 0 for a whole canvas."""
-        return len(set(self._tries))
-
-    def best(self, log: RunLog) -> int:
-        """The candidate that looks best so far. While lengths are tried it may be another one after each step."""
-        count = len(self._tries)
-        if not self._probing or any(not log.frames(candidate=candidate) for candidate in range(count)):
-            return 0
-        return max(range(count), key=lambda candidate: self._score(log, candidate))
-
-    @property
-    def lent(self) -> list[tuple[str, str]]:
-        """A blank, or nothing, that each gap's tokens begin with though it is before the gap; what they lack behind."""
-        return self._lent
-
-    def stop(self, log: RunLog) -> None:
-        """Takes the log of a run that was stopped: what is there becomes the proposals, none if there is nothing.
-
-        Raises:
-            RunFailed: What is there is no text.
-        """
-        blocks = log.blocks()
-        if self._tries:
-            if blocks:
-                self._candidates = len(self._tries)
-                self.take(log)
-                self.proposals = self.proposals[:CARRIED]
-            return
-        inside = len(self._window().fixed[0])
-        ids: list[int] = blocks[-1].ids[inside:].tolist() if blocks else []
-        if not (ids or self._written):
-            return
-        texts = self._texts([ids])
-        if texts is None:
-            raise RunFailed("what the model wrote so far is no text", hint="let it go on for a few steps")
-        frames = log.frames()
-        score = float(frames[-1].top_probs[inside:, 0].mean()) if frames else 0.0
-        self.proposals = [Proposal(texts, score, len(self._written) + len(ids), len(frames))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +138,7 @@ class Work:
     """A search for proposals, run by run: `job`, submit, `begin`, and `end` when the run has ended, until `done`."""
 
     def __init__(
-        self, passage: Passage, search: Search, seed: int, instruction: str | None, stop_ids: frozenset[int]
+        self, passage: Passage, search: Infill, seed: int, instruction: str | None, stop_ids: frozenset[int]
     ) -> None:
         self.passage, self.search, self.seed, self.instruction = passage, search, seed, instruction
         self.stop_ids = stop_ids
@@ -268,13 +211,16 @@ def work(passage: Passage, backend: Backend, settings: SamplerSettings, seed: in
     parts = passage.parts()
     tokens: Tokens = backend
     prompt_ids = None if instruction is None else _prompt(backend, facts, instruction, parts)
-    search = Search(parts, tokens, shape(facts), settings, seed, prompt_ids=prompt_ids)
+    search = Infill(parts, tokens, shape(facts), settings, seed, prompt_ids=prompt_ids)
     return Work(passage, search, seed, instruction, facts.stop_ids)
 
 
 def shape(facts: Facts) -> Shape:
     """What `Infill` has to know of the model."""
-    return Shape(facts.canvas_length, facts.max_context, facts.bos_id, facts.turn_end_id, facts.fill_id, facts.stop_ids)
+    return Shape(
+        facts.canvas_length, facts.max_context, facts.bos_id, facts.turn_end_id, facts.fill_id, facts.stop_ids,
+        facts.special_ids,
+    )  # fmt: skip
 
 
 def _prompt(backend: Backend, facts: Facts, instruction: str, parts: Sequence[str]) -> list[int]:

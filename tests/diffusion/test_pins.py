@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import pytest
 import torch
 from fakes import CANVAS, VOCAB, NumericDenoiser, endless, job, stepper
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from dgtui.diffusion import engine, sampler
 from dgtui.diffusion.control import Control
 from dgtui.diffusion.events import Action, Amended, BlockFinished, BlockStarted, Flag, Frame
-from dgtui.diffusion.job import Amendment, Job, SamplerSettings, Start
+from dgtui.diffusion.job import Amendment, BadJob, Job, SamplerSettings, Start
 
 IDS = st.lists(st.integers(0, VOCAB - 1), min_size=CANVAS, max_size=CANVAS).map(tuple)
 PLACES = st.frozensets(st.integers(0, CANVAS - 1), max_size=CANVAS - 1)
@@ -195,3 +196,23 @@ def test_replacing_a_pin_holds_the_new_token() -> None:
     wanted = replace(job(), start=Start(tuple(range(CANVAS)), frozenset({2})))
     events = Amending(wanted, [(2, Amendment(2, Action.PIN, 20))]).events()
     assert [int(e.ids[2]) for e in events if isinstance(e, Frame)] == [2, 2, *[20] * 6]
+
+
+@given(jobs(), st.frozensets(st.integers(0, VOCAB - 1), max_size=VOCAB - 1))
+@settings(max_examples=60, deadline=None)
+def test_what_is_suppressed_is_written_at_no_free_position(wanted: Job, suppressed: frozenset[int]) -> None:
+    pins = pins_of(wanted)
+    for event in Amending(replace(wanted, suppressed=suppressed)).events():
+        if isinstance(event, Frame | BlockFinished):
+            held = pins[event.candidate] if pins else {}
+            free = [place for place in range(CANVAS) if place not in held]
+            assert not suppressed & set(event.ids[free].tolist())
+        if isinstance(event, Frame):
+            shown = event.top_probs[free] > 0
+            assert not suppressed & set(event.top_ids[free][shown].tolist())
+
+
+def test_an_engine_refuses_to_suppress_what_is_no_id_or_everything() -> None:
+    for wrong in ({VOCAB}, {-1}, set(range(VOCAB))):
+        with pytest.raises(BadJob, match="suppressed"):
+            engine.run(stepper(endless()), replace(job(), suppressed=frozenset(wrong)))

@@ -180,7 +180,8 @@ def test_candidates_come_back(tmp_path: Path, candidates: int) -> None:
 )
 @many
 def test_candidates_with_starts_of_their_own_come_back(tmp_path: Path, starts: list[Start]) -> None:
-    log = scripted(blocks=1, job=Job("run", (2, 5), seed=3, candidates=len(starts), starts=tuple(starts)))
+    job = Job("run", (2, 5), 3, candidates=len(starts), starts=tuple(starts), suppressed=frozenset({0, 7}))
+    log = scripted(blocks=1, job=job)
     read = load(write(tmp_path / "run", log)).log
     assert_same_run(read, log)
     last = len(starts) - 1
