@@ -1,13 +1,11 @@
 """The chat screen with a scripted model behind it: what a person sees and can do, key by key."""
 
-import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pytest
 from scripted import CANVAS, TALE, ScriptedBackend
 from textual.pilot import Pilot
 
@@ -18,7 +16,6 @@ from dgtui.session.store import Store, Turn
 from dgtui.tui.app import DgtuiApp
 from dgtui.tui.screens.chat import ChatScreen, Opening
 from dgtui.tui.theme_file import theme_folders
-from dgtui.tui.widgets import canvas_panel
 
 
 class Seen:
@@ -360,18 +357,3 @@ async def test_brackets_and_escapes_are_shown_and_drive_nothing() -> None:
         assert "\x1b" not in shown
         assert "\u202e" not in shown
         assert "[bold]why[/]" in shown
-
-
-async def test_frames_are_spaced_by_what_drawing_them_costs(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with chat() as seen:
-        panel = seen.screen.panel
-        clock = itertools.count(0.0, 0.012)
-        monkeypatch.setattr(canvas_panel.time, "thread_time", lambda: next(clock))
-        panel._frame_every, panel._worked = 1 / panel.max_fps, canvas_panel.time.thread_time()
-        for _ in range(40):
-            panel._pace()
-        assert panel._frame_every == pytest.approx(0.012 / canvas_panel.DRAWING_SHARE, rel=0.01)
-        monkeypatch.setattr(canvas_panel.time, "thread_time", lambda: panel._worked)
-        for _ in range(40):
-            panel._pace()
-        assert panel._frame_every == pytest.approx(1 / panel.max_fps, rel=0.01), "and not more often than is asked for"

@@ -4,17 +4,14 @@ The screen holds the conversation and what goes into the next run; the canvas pa
 it. Every turn is stored when it is said, and a reply again at the end of each of its blocks.
 """
 
-import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from random import Random
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import on
 from textual.app import ComposeResult
-from textual.screen import Screen
 from textual.widgets import Footer, Static
 
 from dgtui.config import Settings
@@ -25,10 +22,11 @@ from dgtui.session.chat import Chat, prompt
 from dgtui.session.store import Turn
 from dgtui.text import decode_utf8, sanitize, truncate
 from dgtui.tui import keymap
-from dgtui.tui.backend import Backend, Stage
+from dgtui.tui.backend import Backend, Facts
 from dgtui.tui.commands import SWITCH, parse, said
 from dgtui.tui.drafts import Draft, Refused, Version
-from dgtui.tui.messages import Loaded, LoadProgress, explain
+from dgtui.tui.messages import explain
+from dgtui.tui.screens.model_screen import ModelScreen
 from dgtui.tui.theme import Look
 from dgtui.tui.widgets import meters
 from dgtui.tui.widgets.loading import Loading
@@ -41,9 +39,6 @@ if TYPE_CHECKING:
 
 MOST_TOKENS = 2048
 "a reply ends there if the model does not end it"
-NARROWEST = (60, 16)
-LOADING_SAID_EVERY = 0.1
-"seconds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +54,11 @@ class Opening:
     record: Path | None = None
 
 
-class ChatScreen(Screen[None]):
+class ChatScreen(ModelScreen):
     """Talk to the model, watch its canvas, steer it."""
 
     DEFAULT_CSS = """
-    ChatScreen { layout: vertical; }
-    ChatScreen #top { height: 1; background: $panel; color: $foreground; }
     ChatScreen Transcript { height: 1fr; }
-    ChatScreen #too-small { display: none; width: 100%; height: 100%; content-align: center middle; }
-    ChatScreen.small > * { display: none; }
-    ChatScreen.small > #too-small { display: block; }
     """
     BINDINGS: ClassVar[list[Any]] = keymap.bindings("chat")
     AUTO_FOCUS = "Prompt"
@@ -82,18 +72,16 @@ class ChatScreen(Screen[None]):
         opening: Opening,
         themes: Callable[[], Sequence[str]],
     ) -> None:
-        super().__init__()
+        super().__init__(backend, settings, look, opening.seed)
         self.themes = themes
         "the names of those that can be chosen"
-        self.backend, self.store, self.settings, self.opening = backend, store, settings, opening
-        self._look = look
+        self.store, self.opening = store, opening
         self.chat = Chat(store, opening.model or "", opening.system)
         self.seed = opening.seed
         "of the next reply; None: a new one each"
         self.think = opening.think
         self.sampler: dict[str, float] = {}
         "sampler settings that were changed here"
-        self._random = Random(opening.seed) if opening.seed is not None else None
         self._waiting: str | None = None
         self._interrupted = float("-inf")
 
@@ -104,7 +92,7 @@ class ChatScreen(Screen[None]):
         yield Steering(self.backend, self._look, self.new_seed, id="panel")
         yield Prompt(arguments=self.argument_choices, id="prompt")
         yield Footer()
-        yield Static("dgtui needs 60 columns and 16 rows.\nMake the terminal larger; nothing is lost.", id="too-small")
+        yield from self.compose_too_small()
 
     def on_mount(self) -> None:
         screen = self.settings.screen
@@ -115,10 +103,6 @@ class ChatScreen(Screen[None]):
             self.open(self.opening.conversation)
         self.draw_top()
         self.call_after_refresh(self.load, self.opening.model)
-
-    def on_resize(self) -> None:
-        self.set_class(self.size.width < NARROWEST[0] or self.size.height < NARROWEST[1], "small")
-        self.draw_top()
 
     @property
     def panel(self) -> Steering:
@@ -139,62 +123,9 @@ class ChatScreen(Screen[None]):
         """How tokens are drawn from now on."""
         self.panel.look = look
 
-    def new_seed(self) -> int:
-        """A seed a person can read out; with `--seed`, the same ones in every run of the program."""
-        return self._random.randrange(1_000_000) if self._random else secrets.randbelow(1_000_000)
-
-    def say(self, text: str, severity: Any = "information") -> None:
-        """A notice that goes away by itself."""
-        self.app.notify(sanitize(text, newlines=False), severity=severity, markup=False)
-
-    def guarded(self, work: Callable[[], None]) -> bool:
-        """Does something that may be refused; a refusal is a notice."""
-        try:
-            work()
-        except (DgtuiError, BadJob) as refused:
-            self.say(explain(refused), "warning")
-            return False
-        return True
-
-    # -- the model --------------------------------------------------------------------------------------------------
-
-    def load(self, name: str | None) -> None:
-        """Loads a model; the present one is unloaded first. The prompt can be typed meanwhile."""
-        loading = self.query_one(Loading)
-        loading.start(name or self.settings.model.name or "the default model")
-
-        said = ("", 0.0)
-
-        def progress(stage: Stage) -> None:
-            nonlocal said
-            now = time.monotonic()
-            if self.is_attached and (stage.what != said[0] or now - said[1] > LOADING_SAID_EVERY):
-                said = stage.what, now
-                self.post_message(LoadProgress(stage))
-
-        future = self.backend.load(name, progress)
-        future.add_done_callback(
-            lambda f: self.post_message(Loaded(name, None if f.exception() else f.result(), f.exception()))
-        )
-        self.draw_top()
-
-    @on(LoadProgress)
-    def _load_progress(self, message: LoadProgress) -> None:
-        stage = message.stage
-        self.query_one(Loading).progress(stage.what, stage.done, stage.total)
-
-    @on(Loaded)
-    def _loaded(self, message: Loaded) -> None:
-        loading = self.query_one(Loading)
-        if message.error is not None:
-            error = message.error
-            hint = error.hint if isinstance(error, DgtuiError) else ""
-            loading.fail(error.message if isinstance(error, DgtuiError) else explain(error), hint)
-            return
-        assert message.facts is not None
-        loading.finish()
-        self.chat.model = message.facts.name
-        self.draw_top()
+    def model_is_there(self, facts: Facts) -> None:
+        """Sends what waited for it."""
+        self.chat.model = facts.name
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             self.send(waiting)

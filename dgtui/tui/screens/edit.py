@@ -4,12 +4,9 @@ The screen holds the marks and the line that is typed in; `edit_runs` is what go
 goes on with the file. Editing works before a model is loaded, and without any.
 """
 
-import secrets
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from random import Random
 from typing import Any, ClassVar
 
 from textual import on
@@ -19,13 +16,11 @@ from textual.widgets import Footer, Input, Static
 
 from dgtui.config import Settings
 from dgtui.document.buffer import Anchor
-from dgtui.errors import DgtuiError
 from dgtui.instructions import READY
 from dgtui.text import cell_width, sanitize, truncate
 from dgtui.tui import keymap
 from dgtui.tui.app import BaseApp
-from dgtui.tui.backend import Backend, Stage
-from dgtui.tui.messages import Loaded, LoadProgress, explain
+from dgtui.tui.backend import Backend
 from dgtui.tui.proposals import Passages, Span, joined
 from dgtui.tui.screens.edit_ask import Line
 from dgtui.tui.screens.edit_file import OpenFile
@@ -34,10 +29,6 @@ from dgtui.tui.theme import Look
 from dgtui.tui.widgets.editor import Editor
 from dgtui.tui.widgets.loading import Loading
 from dgtui.tui.widgets.review import ReviewBar
-
-NARROWEST = (60, 16)
-LOADING_SAID_EVERY = 0.1
-"seconds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,25 +46,19 @@ class EditScreen(FilingScreen):
     """Edit a file, and let the model rewrite parts of it."""
 
     DEFAULT_CSS = """
-    EditScreen { layout: vertical; }
-    EditScreen #top { height: 1; background: $panel; color: $foreground; }
     EditScreen Editor { height: 1fr; }
-    EditScreen #too-small { display: none; width: 100%; height: 100%; content-align: center middle; }
-    EditScreen.small > * { display: none; }
-    EditScreen.small > #too-small { display: block; }
     """
     BINDINGS: ClassVar[list[Any]] = keymap.bindings("edit")
     AUTO_FOCUS = "Editor"
 
     def __init__(self, backend: Backend, file: OpenFile, settings: Settings, look: Look, opening: EditOpening) -> None:
-        super().__init__(look)
-        self.backend, self.file, self.settings, self.opening = backend, file, settings, opening
+        super().__init__(backend, settings, look, opening.seed)
+        self.file, self.opening = file, opening
         self.record_to = opening.record
         self.passages = Passages(file.buffer)
         self._marks: list[Anchor] = []
         self._instruction = opening.instruction or ""
         self._sought = ""
-        self._random = Random(opening.seed) if opening.seed is not None else None
 
     def compose(self) -> ComposeResult:
         yield Static(id="top", markup=False)
@@ -82,56 +67,13 @@ class EditScreen(FilingScreen):
         yield Loading(id="loading")
         yield Line(id="line")
         yield Footer()
-        yield Static("dgtui needs 60 columns and 16 rows.\nMake the terminal larger; nothing is lost.", id="too-small")
+        yield from self.compose_too_small()
 
     def on_mount(self) -> None:
         self.editor.look = self._look
         self.draw_top()
         self.call_after_refresh(self.load, self.opening.model)
         self.call_after_refresh(self.offer_recovery)
-
-    def on_resize(self) -> None:
-        self.set_class(self.size.width < NARROWEST[0] or self.size.height < NARROWEST[1], "small")
-        self.draw_top()
-
-    def new_seed(self) -> int:
-        """A seed a person can read out; with `--seed`, the same ones in every run of the program."""
-        return self._random.randrange(1_000_000) if self._random else secrets.randbelow(1_000_000)
-
-    # -- the model --------------------------------------------------------------------------------------------------
-
-    def load(self, name: str | None) -> None:
-        """Loads a model. The text can be edited meanwhile."""
-        self.query_one(Loading).start(name or self.settings.model.name or "the default model")
-        said = ("", 0.0)
-
-        def progress(stage: Stage) -> None:
-            nonlocal said
-            now = time.monotonic()
-            if self.is_attached and (stage.what != said[0] or now - said[1] > LOADING_SAID_EVERY):
-                said = stage.what, now
-                self.post_message(LoadProgress(stage))
-
-        future = self.backend.load(name, progress)
-        future.add_done_callback(
-            lambda f: self.post_message(Loaded(name, None if f.exception() else f.result(), f.exception()))
-        )
-
-    @on(LoadProgress)
-    def _load_progress(self, message: LoadProgress) -> None:
-        stage = message.stage
-        self.query_one(Loading).progress(stage.what, stage.done, stage.total)
-
-    @on(Loaded)
-    def _loaded(self, message: Loaded) -> None:
-        loading, error = self.query_one(Loading), message.error
-        if error is not None:
-            hint = error.hint if isinstance(error, DgtuiError) else ""
-            loading.fail(error.message if isinstance(error, DgtuiError) else explain(error), hint)
-            return
-        loading.finish()
-        self.draw_top()
-        self.model_is_there()
 
     # -- what is shown ----------------------------------------------------------------------------------------------
 

@@ -5,48 +5,39 @@ but by accepting; whatever was proposed is kept, and `proposals` opens it again.
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from textual import on
-from textual.screen import Screen
 
 from dgtui.config import Settings
-from dgtui.diffusion.events import BlockFinished, Finished
-from dgtui.diffusion.job import BadJob
 from dgtui.document.buffer import Buffer
-from dgtui.errors import DgtuiError
-from dgtui.text import sanitize
 from dgtui.tui import proposals
-from dgtui.tui.backend import Backend, RunHandle
+from dgtui.tui.backend import Backend, Facts, RunHandle
 from dgtui.tui.messages import BlockDone, FramesReady, RunEnded, explain
+from dgtui.tui.pace import Pace
 from dgtui.tui.proposals import Passage, Passages, Review, Span, Work
+from dgtui.tui.screens.model_screen import ModelScreen
 from dgtui.tui.theme import Look
 from dgtui.tui.widgets import review as drawing
 from dgtui.tui.widgets.brush import Brush
 from dgtui.tui.widgets.editor import Editor, Overlay
 from dgtui.tui.widgets.review import ReviewBar
 
-DRAWING_SHARE = 0.04
-"the part of the time that drawing frames may take: the model wants the rest, and Python's lock"
 
-
-class ProposingScreen(Screen[None]):
+class ProposingScreen(ModelScreen):
     """A text view and a bar, and what goes on between them and the model. `EditScreen` is the rest."""
 
-    backend: Backend
-    settings: Settings
     record_to: Path | None
 
-    def __init__(self, look: Look) -> None:
-        super().__init__()
-        self._look = look
+    def __init__(self, backend: Backend, settings: Settings, look: Look, seed: int | None) -> None:
+        super().__init__(backend, settings, look, seed)
         self._work: Work | None = None
         self._review: Review | None = None
         self._waiting: tuple[Passage, str | None] | None = None
         "asked for before there was a model"
-        self._began = self._frame_every = self._worked = 0.0
+        self._began = 0.0
+        self._pace = Pace(settings.screen.max_fps)
 
     # -- what the whole screen has --------------------------------------------------------------------------------
 
@@ -57,16 +48,8 @@ class ProposingScreen(Screen[None]):
         """The text."""
         raise NotImplementedError
 
-    def new_seed(self) -> int:
-        """For the next search."""
-        raise NotImplementedError
-
     def edited(self) -> None:
         """The buffer was changed: the text view has to know."""
-        raise NotImplementedError
-
-    def draw_top(self) -> None:
-        """Shows the state of the file."""
         raise NotImplementedError
 
     @property
@@ -83,19 +66,6 @@ class ProposingScreen(Screen[None]):
         """How tokens and changes are drawn from now on."""
         self._look = self.editor.look = look
         self.redraw()
-
-    def say(self, text: str, severity: Any = "information") -> None:
-        """A notice that goes away by itself."""
-        self.app.notify(sanitize(text, newlines=False), severity=severity, markup=False)
-
-    def guarded(self, work: Callable[[], None]) -> bool:
-        """Does something that may be refused; a refusal is a notice."""
-        try:
-            work()
-        except (DgtuiError, BadJob) as refused:
-            self.say(explain(refused), "warning")
-            return False
-        return True
 
     @property
     def proposing(self) -> bool:
@@ -130,8 +100,7 @@ class ProposingScreen(Screen[None]):
             assert facts is not None
             self._work = proposals.work(passage, self.backend, facts.settings, self.new_seed(), instruction)
             self._review = None
-            self._began, self._worked = time.monotonic(), time.thread_time()
-            self._frame_every = 1 / self.settings.screen.max_fps
+            self._began, self._pace = time.monotonic(), Pace(self.settings.screen.max_fps)
             self.editor.read_only = True
             self.bar.add_class("open")
             self.bar.focus()
@@ -140,7 +109,7 @@ class ProposingScreen(Screen[None]):
         if not self.guarded(begin):
             self._back_to(passage)
 
-    def model_is_there(self) -> None:
+    def model_is_there(self, facts: Facts) -> None:
         """Asks what waited for a model."""
         waiting, self._waiting = self._waiting, None
         if waiting is not None and not self.proposing:
@@ -153,27 +122,11 @@ class ProposingScreen(Screen[None]):
         if job is None:
             self._found()
             return
-        run = self.backend.submit(job, self._sink())
+        sink = self._pace.sink(self._tell, only_blocks=self.settings.screen.reduced_motion)
+        run = self.backend.submit(job, sink)
         work.begin(run)
         run.ended.add_done_callback(lambda _: self._tell(RunEnded(run)))
         self.redraw()
-
-    def _sink(self) -> Callable[[RunHandle, int], None]:
-        """Tells the screen of a growing log, as often as `_pace` allows. Called on the model thread."""
-        last = 0.0
-
-        def sink(run: RunHandle, upto: int) -> None:
-            nonlocal last
-            event = run.log[upto - 1]
-            if isinstance(event, BlockFinished):
-                self._tell(BlockDone(run))
-            elif not self.settings.screen.reduced_motion and not isinstance(event, Finished):
-                now = time.monotonic()
-                if now - last >= self._frame_every:
-                    last = now
-                    self._tell(FramesReady(run))
-
-        return sink
 
     def _tell(self, message: FramesReady | BlockDone | RunEnded) -> None:
         if self.is_attached:
@@ -183,9 +136,7 @@ class ProposingScreen(Screen[None]):
     @on(BlockDone)
     def _frames_ready(self, message: FramesReady | BlockDone) -> None:
         if self._work is not None and message.run is self._work.run:
-            before, self._worked = self._worked, time.thread_time()
-            wanted = max(1 / self.settings.screen.max_fps, (self._worked - before) / DRAWING_SHARE)
-            self._frame_every += (wanted - self._frame_every) / 4
+            self._pace.drawn()
             self.redraw()
 
     @on(RunEnded)

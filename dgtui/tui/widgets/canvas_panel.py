@@ -16,7 +16,7 @@ from textual.containers import Vertical
 from textual.message import Message
 from textual.widgets import Static
 
-from dgtui.diffusion.events import BlockFinished, Finished, Flag, Frame
+from dgtui.diffusion.events import Flag, Frame
 from dgtui.diffusion.job import Job
 from dgtui.diffusion.lengths import rank
 from dgtui.text import decode_utf8, sanitize
@@ -24,13 +24,12 @@ from dgtui.tui.backend import Backend, RunHandle
 from dgtui.tui.drafts import Draft, Kind, Refused, Version
 from dgtui.tui.frames import view_at
 from dgtui.tui.messages import BlockDone, FramesReady, RunEnded, explain
+from dgtui.tui.pace import Pace
 from dgtui.tui.theme import Look
 from dgtui.tui.widgets import meters
 from dgtui.tui.widgets.canvas_view import CanvasView, View
 from dgtui.tui.widgets.timeline import Timeline
 
-DRAWING_SHARE = 0.04
-"the part of the time that drawing frames may take: the model wants the rest, and Python's lock"
 MEASURES_EVERY = 0.25
 "seconds between looks at the numbers beside a canvas that resolves"
 
@@ -65,7 +64,8 @@ class CanvasPanel(Vertical):
         self.max_fps, self.reduced_motion, self.show_timeline = 30, False, True
         self.record_to: Path | None = None
         self.shown_frame: Frame | None = None
-        self._frame_every = self._measured = self._worked = 0.0
+        self._measured = 0.0
+        self._pace = Pace(self.max_fps)
 
     def compose(self) -> ComposeResult:
         yield CanvasView(id="canvas")
@@ -125,31 +125,14 @@ class CanvasPanel(Vertical):
         """Submits a job, stops what ran before, and makes its run the version that is shown."""
         if draft.current and draft.current.running:
             draft.current.run.control.cancel()
-        self._frame_every, self._worked = 1 / self.max_fps, time.thread_time()
-        run = self.backend.submit(job, self._sink())
+        self._pace = Pace(self.max_fps)
+        run = self.backend.submit(job, self._pace.sink(self._tell, only_blocks=self.reduced_motion))
         version = draft.add(kind, run, span=span, pins=pins, beside=beside)
         run.ended.add_done_callback(lambda _: self._tell(RunEnded(run)))
         self.playhead = None
         self.add_class("open")
         self.repaint()
         return version
-
-    def _sink(self) -> Callable[[RunHandle, int], None]:
-        """Tells the screen of a growing log, as often as `_pace` allows. Called on the model thread."""
-        last = 0.0
-
-        def sink(run: RunHandle, upto: int) -> None:
-            nonlocal last
-            event = run.log[upto - 1]
-            if isinstance(event, BlockFinished):
-                self._tell(BlockDone(run))
-            elif not self.reduced_motion and not isinstance(event, Finished):
-                now = time.monotonic()
-                if now - last >= self._frame_every or run.control.paused:
-                    last = now
-                    self._tell(FramesReady(run))
-
-        return sink
 
     def _tell(self, message: Message) -> None:
         if self.is_attached:
@@ -159,15 +142,9 @@ class CanvasPanel(Vertical):
     def _frames_ready(self, message: FramesReady) -> None:
         message.stop()
         if self.version and message.run is self.version.run:
-            self._pace()
+            self._pace.drawn()
             due = time.monotonic() - self._measured >= MEASURES_EVERY
             self.repaint(measures=due or message.run.control.paused)
-
-    def _pace(self) -> None:
-        """Spaces the frames by what this thread did since the last one, drawing it among that."""
-        before, self._worked = self._worked, time.thread_time()
-        wanted = max(1 / self.max_fps, (self._worked - before) / DRAWING_SHARE)
-        self._frame_every += (wanted - self._frame_every) / 4
 
     @on(BlockDone)
     def _block_done(self, message: BlockDone) -> None:

@@ -1,0 +1,52 @@
+"""How often a canvas that resolves is drawn: never so often that the model waits for the screen.
+
+The model and the screen share Python's lock. Frames are therefore spaced by what the screen's thread did since the last
+one, drawing it among that, so that drawing takes `DRAWING_SHARE` of the time.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from dgtui.diffusion.events import BlockFinished, Finished
+from dgtui.tui.backend import RunHandle
+from dgtui.tui.messages import BlockDone, FramesReady
+
+DRAWING_SHARE: Final = 0.04
+
+
+class Pace:
+    """The frames of one run. Made, and told of frames, on the screen's thread.
+
+    Args:
+        max_fps: Frames a second at most.
+    """
+
+    def __init__(self, max_fps: float) -> None:
+        self._least = self._every = 1 / max_fps
+        self._worked = time.thread_time()
+
+    def drawn(self) -> None:
+        """A frame is about to be drawn: moves the space between frames a quarter of the way to what it should be."""
+        before, self._worked = self._worked, time.thread_time()
+        wanted = max(self._least, (self._worked - before) / DRAWING_SHARE)
+        self._every += (wanted - self._every) / 4
+
+    def sink(
+        self, tell: Callable[[FramesReady | BlockDone], None], *, only_blocks: bool
+    ) -> Callable[[RunHandle, int], None]:
+        """What a run is to call with each event, on the model's thread; it tells of blocks, and of frames in time."""
+        last = 0.0
+
+        def sink(run: RunHandle, upto: int) -> None:
+            nonlocal last
+            event = run.log[upto - 1]
+            if isinstance(event, BlockFinished):
+                tell(BlockDone(run))
+            elif not only_blocks and not isinstance(event, Finished):
+                now = time.monotonic()
+                if now - last >= self._every or run.control.paused:
+                    last = now
+                    tell(FramesReady(run))
+
+        return sink

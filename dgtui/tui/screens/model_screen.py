@@ -1,0 +1,116 @@
+"""What the screens that use a model share: loading it, seeds, notices, and a terminal that is too small."""
+
+import secrets
+import time
+from collections.abc import Callable
+from random import Random
+from typing import Any, Final
+
+from textual import on
+from textual.app import ComposeResult
+from textual.screen import Screen
+from textual.widgets import Static
+
+from dgtui.config import Settings
+from dgtui.diffusion.job import BadJob
+from dgtui.errors import DgtuiError
+from dgtui.text import sanitize
+from dgtui.tui.backend import Backend, Facts, Stage
+from dgtui.tui.messages import Loaded, LoadProgress, explain
+from dgtui.tui.theme import Look
+from dgtui.tui.widgets.loading import Loading
+
+NARROWEST: Final = (60, 16)
+LOADING_SAID_EVERY: Final = 0.1
+"seconds"
+
+
+class ModelScreen(Screen[None]):
+    """A screen with a line on top, a model, and `Loading` somewhere in it.
+
+    Args:
+        seed: Of the seeds that are drawn; None: other ones every time.
+    """
+
+    DEFAULT_CSS = """
+    ModelScreen { layout: vertical; }
+    ModelScreen #top { height: 1; background: $panel; color: $foreground; }
+    ModelScreen #too-small { display: none; width: 100%; height: 100%; content-align: center middle; }
+    ModelScreen.small > * { display: none; }
+    ModelScreen.small > #too-small { display: block; }
+    """
+
+    def __init__(self, backend: Backend, settings: Settings, look: Look, seed: int | None) -> None:
+        super().__init__()
+        self.backend, self.settings, self._look = backend, settings, look
+        self._random = Random(seed) if seed is not None else None
+
+    def compose_too_small(self) -> ComposeResult:
+        """What is shown in place of all else; to be the last part of a screen."""
+        columns, rows = NARROWEST
+        text = f"dgtui needs {columns} columns and {rows} rows.\nMake the terminal larger; nothing is lost."
+        yield Static(text, id="too-small")
+
+    def draw_top(self) -> None:
+        """Shows the line on top as things are now."""
+        raise NotImplementedError
+
+    def model_is_there(self, facts: Facts) -> None:
+        """A model was loaded."""
+        raise NotImplementedError
+
+    def on_resize(self) -> None:
+        self.set_class(self.size.width < NARROWEST[0] or self.size.height < NARROWEST[1], "small")
+        self.draw_top()
+
+    def new_seed(self) -> int:
+        """A seed a person can read out; with `--seed`, the same ones in every run of the program."""
+        return self._random.randrange(1_000_000) if self._random else secrets.randbelow(1_000_000)
+
+    def say(self, text: str, severity: Any = "information") -> None:
+        """A notice that goes away by itself."""
+        self.app.notify(sanitize(text, newlines=False), severity=severity, markup=False)
+
+    def guarded(self, work: Callable[[], None]) -> bool:
+        """Does something that may be refused; a refusal is a notice."""
+        try:
+            work()
+        except (DgtuiError, BadJob) as refused:
+            self.say(explain(refused), "warning")
+            return False
+        return True
+
+    def load(self, name: str | None) -> None:
+        """Loads a model; the present one is unloaded first. The person can type meanwhile."""
+        self.query_one(Loading).start(name or self.settings.model.name or "the default model")
+        said = ("", 0.0)
+
+        def progress(stage: Stage) -> None:
+            nonlocal said
+            now = time.monotonic()
+            if self.is_attached and (stage.what != said[0] or now - said[1] > LOADING_SAID_EVERY):
+                said = stage.what, now
+                self.post_message(LoadProgress(stage))
+
+        future = self.backend.load(name, progress)
+        future.add_done_callback(
+            lambda f: self.post_message(Loaded(name, None if f.exception() else f.result(), f.exception()))
+        )
+        self.draw_top()
+
+    @on(LoadProgress)
+    def _load_progress(self, message: LoadProgress) -> None:
+        stage = message.stage
+        self.query_one(Loading).progress(stage.what, stage.done, stage.total)
+
+    @on(Loaded)
+    def _loaded(self, message: Loaded) -> None:
+        loading, error = self.query_one(Loading), message.error
+        if error is not None:
+            hint = error.hint if isinstance(error, DgtuiError) else ""
+            loading.fail(error.message if isinstance(error, DgtuiError) else explain(error), hint)
+            return
+        assert message.facts is not None
+        loading.finish()
+        self.model_is_there(message.facts)
+        self.draw_top()
