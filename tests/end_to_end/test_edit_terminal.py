@@ -14,6 +14,7 @@ pytestmark = [pytest.mark.terminal, pytest.mark.slow]
 WAIT = 240.0
 """Seconds within which something has to be seen, on a machine that has other things to do."""
 PROPOSAL = re.compile(r"proposal (\d+) of (\d+)")
+README = Path(__file__).parents[2] / "README.md"
 READY = re.compile(r"embedded · \d+:\d+")
 RESOLVING = re.compile(r"step \d+/\d+")
 TALE = (
@@ -102,9 +103,9 @@ def rewrite(path: Path, old: str) -> None:
 
 
 def test_a_span_is_written_anew_and_nothing_else(tmp_path: Path) -> None:
-    path = tmp_path / "tale.txt"
-    path.write_text(TALE)
-    rewrite(path, " brave fox who lived by the river")
+    path = tmp_path / "README.md"
+    path.write_bytes(README.read_bytes())
+    rewrite(path, sentence_of(README.read_text()))
 
 
 def test_an_instruction_rewrites_a_span_of_the_model_s_own_world(tmp_path: Path) -> None:
