@@ -14,6 +14,9 @@ from conftest import Command
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dgtui.diffusion.stepper import ReferenceStepper
+from dgtui.model import devices
+
 TALE = (
     b"Mira was a brave fox who lived by the river and had a blue kite. One night the wind came in and carried off the "
     b"kite.\r\nThen Tom the otter came along, and together they found it.\r\n"
@@ -141,6 +144,25 @@ def test_a_file_that_changed_meanwhile_is_not_overwritten(
     done = dgtui("infill", tale, "--span", "1:12-1:21", "--in-place", *QUICK)
     assert done.code == 1 and "changed" in done.err
     assert tale.read_bytes() == b"somebody else's\n"
+
+
+def test_too_little_memory_for_the_model_is_exit_5(dgtui: Command, tale: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "available", lambda device: 1_000_000)
+    done = dgtui("infill", tale, "--span", "1:12-1:21", "--in-place", *QUICK)
+    assert done.code == 5 and "memory" in done.err and not done.out
+    assert tale.read_bytes() == b"\xef\xbb\xbf" + TALE
+
+
+def test_memory_that_runs_out_while_writing_is_exit_5(
+    dgtui: Command, tale: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(ReferenceStepper, "step", full)
+    done = dgtui("infill", tale, "--span", "1:12-1:21", "--in-place", *QUICK)
+    assert done.code == 5 and "--context" in done.err and not done.out
+    assert tale.read_bytes() == b"\xef\xbb\xbf" + TALE
 
 
 @pytest.mark.slow
