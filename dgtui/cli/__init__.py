@@ -5,13 +5,14 @@ person can act on end here: message and advice on stderr, the class's exit code.
 """
 
 import io
+import os
 import signal
 import sys
+from importlib import import_module
 from typing import Any, Final
 
 import typer
 
-from dgtui.cli import bench, chat, config, doctor, edit, generate, infill, keys, model, replay, themes
 from dgtui.cli.terminal import drop_output, note
 from dgtui.errors import DgtuiError
 from dgtui.text import sanitize
@@ -19,37 +20,43 @@ from dgtui.text import sanitize
 _WrongUsage: Final[Any] = typer.BadParameter.__base__
 # UsageError, of click or of the copy of it that typer has kept since 0.26: it has no public name in both.
 
-app = typer.Typer(
-    name="dgtui",
-    help="Text diffusion you can watch and steer. Runs DiffusionGemma; a small one of the same kind is built in.",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+_COMMANDS: Final = ("chat", "edit", "generate", "infill", "replay", "bench", "doctor", "keys", "themes")
+_GROUPS: Final = ("model", "config")
 
 
-@app.callback(invoke_without_command=True)
-def _alone(context: typer.Context) -> int:
-    """Text diffusion you can watch and steer. Without a command: chat."""
-    return 0 if context.invoked_subcommand else chat.command()
+def program(only: str = "") -> typer.Typer:
+    """The commands: all of them, or, since each one costs time to import, `only` the one that is known to be wanted."""
+    app = typer.Typer(
+        name="dgtui",
+        help="Text diffusion you can watch and steer. Runs DiffusionGemma; a small one of the same kind is built in.",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
 
+    @app.callback(invoke_without_command=True)
+    def alone(context: typer.Context) -> int:
+        """Text diffusion you can watch and steer. Without a command: chat."""
+        if context.invoked_subcommand:
+            return 0
+        code: int = import_module("dgtui.cli.chat").command()
+        return code
 
-app.command("chat")(chat.command)
-app.command("edit")(edit.command)
-app.command("generate")(generate.command)
-app.command("infill")(infill.command)
-app.command("replay")(replay.command)
-app.command("bench")(bench.command)
-app.command("doctor")(doctor.command)
-app.command("keys")(keys.command)
-app.command("themes")(themes.command)
-app.add_typer(model.app, name="model")
-app.add_typer(config.app, name="config")
+    wanted = {only} if only in _COMMANDS + _GROUPS else {*_COMMANDS, *_GROUPS}
+    for name in _COMMANDS:
+        if name in wanted:
+            app.command(name)(import_module(f"dgtui.cli.{name}").command)
+    for name in _GROUPS:
+        if name in wanted:
+            app.add_typer(import_module(f"dgtui.cli.{name}").app, name=name)
+    return app
 
 
 def main(args: list[str] | None = None) -> int:
     """Runs the program; the exit code. Never raises for what a person did or may do."""
+    given = sys.argv[1:] if args is None else args
+    only = given[0] if given else "" if "_DGTUI_COMPLETE" in os.environ else "chat"
     try:
-        code = app(args=args, prog_name="dgtui", standalone_mode=False)
+        code = program(only)(args=args, prog_name="dgtui", standalone_mode=False)
     except _WrongUsage as error:
         said = io.StringIO()
         error.show(said)
@@ -76,4 +83,4 @@ if hasattr(signal, "SIGPIPE"):
     # Python's default, stated: a closed pipe is an error we handle, not a signal that kills us between two writes
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 
-__all__ = ["app", "main"]
+__all__ = ["main", "program"]

@@ -76,6 +76,7 @@ def need_terminal() -> None:
         raise NotATerminal("this needs a terminal to draw on and to type at", hint=hint)
     if os.environ.get("TERM", "dumb") in ("dumb", ""):
         raise NotATerminal("this terminal can show lines only (TERM is dumb or not set)", hint=hint)
+    os.environ.setdefault("ESCDELAY", "25")  # milliseconds until a lone Esc counts; Textual reads it when imported
 
 
 @contextmanager
@@ -84,7 +85,6 @@ def own_terminal() -> Iterator[None]:
 
     What C code writes to standard error (drivers, tokenizers) must not tear the screen.
     """
-    os.environ.setdefault("ESCDELAY", "25")  # milliseconds until a lone Esc counts
     log = paths.state_dir() / "dgtui.log"
     screen, before = os.fdopen(os.dup(1), "w", encoding="utf-8"), os.dup(2)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

@@ -4,14 +4,19 @@ Order of a run: for every block `BlockStarted`, then `Frame`s (one a candidate a
 between them where a person stepped in, then `BlockFinished` (one a candidate); at the end one `Finished`.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from enum import IntFlag, StrEnum
+from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
-Ids = npt.NDArray[np.int32]
-Floats = npt.NDArray[np.float32]
+
+Ids: TypeAlias = "npt.NDArray[np.int32]"
+Floats: TypeAlias = "npt.NDArray[np.float32]"
 
 
 class Flag(IntFlag):

@@ -7,17 +7,20 @@
 A gap shifts what is right of it, and uses up or extends the fill behind the end of the reply.
 """
 
+from __future__ import annotations
+
 import itertools
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Final
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Final
 
 from dgtui.diffusion.events import BlockFinished, BlockStarted, Frame, Ids
 from dgtui.diffusion.job import BadJob, Start
 from dgtui.diffusion.log import RunLog
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 STEPS: Final = 2
 """Denoising steps after which lengths are compared: the first sees but noise, the second also the model's own guess."""
@@ -153,6 +156,8 @@ def confidence(frame: Frame, places: Sequence[int]) -> float:
 
 def _open_run(pinned: npt.NDArray[np.bool_], first: int) -> range:
     """The places from `first` to the next pinned one."""
+    import numpy as np
+
     walls = np.flatnonzero(pinned[first:])
     return range(first, first + int(walls[0]) if len(walls) else len(pinned))
 

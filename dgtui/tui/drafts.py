@@ -4,12 +4,12 @@ Steering asks for a job here (plain data, for the worker) and adds its run as a 
 goes to the parent, redo to the child that was left.
 """
 
+from __future__ import annotations
+
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
-
-import numpy as np
 
 from dgtui.diffusion.events import BlockFinished, BlockStarted, Frame, Ids
 from dgtui.diffusion.job import Job, SamplerSettings, Start
@@ -41,12 +41,12 @@ class Version:
     number: int
     kind: Kind
     run: RunHandle
-    parent: "Version | None" = None
+    parent: Version | None = None
     candidate: int = 0
     span: tuple[int, int] | None = None
     "the places that were given free, for proposals"
     pins: dict[int, frozenset[int]] = field(default_factory=dict)
-    left: "Version | None" = None
+    left: Version | None = None
     "the child that undo came from"
 
     @property
@@ -65,6 +65,8 @@ class Version:
 
     def ids(self, block: int) -> Ids | None:
         """The canvas of a block as it stands, or None before its first step."""
+        import numpy as np
+
         before = self.run.job.blocks
         if block < len(before):
             return np.asarray(before[block], dtype=np.int32)

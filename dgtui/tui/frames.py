@@ -4,15 +4,18 @@ A place has settled when it was accepted, or held, in this step and the one befo
 and stable. What lies behind a settled end of the reply is fill, and not shown.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Final
+from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
 
 from dgtui.diffusion.events import BlockFinished, BlockStarted, Flag, Frame, Ids
 from dgtui.diffusion.log import RunLog
-from dgtui.tui.widgets.canvas_view import EMPTY, View
+from dgtui.tui.widgets.canvas_view import View
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 Pieces = Callable[[Sequence[int]], Sequence[bytes]]
 """The bytes of each of some ids."""
@@ -38,6 +41,8 @@ def view_at(
     Returns:
         The frame, None where no step was taken; and its view, empty while the block has not begun.
     """
+    import numpy as np
+
     started, frames, finished = _course(log, block, candidate)
     at = len(frames) if step is None else max(0, min(step, len(frames)))
     ended = finished is not None and at == len(frames)
@@ -53,7 +58,7 @@ def view_at(
         entropy = np.where(settled, 0.0, UNKNOWN_NATS).astype(np.float32)
         flags = np.where(settled, np.uint8(Flag.PINNED), np.uint8(Flag.RENOISED))
     else:
-        return None, EMPTY
+        return None, View((), np.empty(0, np.float32), np.empty(0, np.uint8), np.empty(0, np.bool_), 0)
     if ended and finished and finished.settled:
         settled = np.ones(len(ids), dtype=np.bool_)
     end = _end(ids, settled | ended, stop_ids)
@@ -80,10 +85,14 @@ def _course(log: RunLog, block: int, candidate: int) -> tuple[BlockStarted | Non
 
 
 def _kept(flags: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    import numpy as np
+
     return (flags & (Flag.ACCEPTED | Flag.PINNED)).astype(np.bool_)
 
 
 def _end(ids: Ids, settled: npt.NDArray[np.bool_], stop_ids: frozenset[int]) -> int:
     """The first place where the reply's end has settled, or the canvas's length."""
+    import numpy as np
+
     ends = np.flatnonzero(np.isin(ids, list(stop_ids)) & settled)
     return int(ends[0]) if len(ends) else len(ids)

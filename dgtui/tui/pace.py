@@ -12,7 +12,7 @@ from dgtui.diffusion.events import BlockFinished, Finished
 from dgtui.tui.backend import RunHandle
 from dgtui.tui.messages import BlockDone, FramesReady
 
-DRAWING_SHARE: Final = 0.04
+DRAWING_SHARE: Final = 0.03
 
 
 class Pace:

@@ -272,7 +272,7 @@ def test_config_path_prints_the_path_and_nothing_else(dgtui: Any) -> None:
 ALL_HELP = """
 import contextlib, io, json, sys
 import typer
-from dgtui.cli import app, main
+from dgtui.cli import main, program
 
 def names(command, path=()):
     yield path
@@ -280,7 +280,7 @@ def names(command, path=()):
         yield from names(below, (*path, name))
 
 found = {}
-for path in names(typer.main.get_command(app)):
+for path in names(typer.main.get_command(program())):
     with contextlib.redirect_stdout(io.StringIO()) as out:
         code = main([*path, "--help"])
     found[" ".join(path)] = [code, "Usage: dgtui" in out.getvalue()]
@@ -296,6 +296,13 @@ def test_help_of_every_command_works_and_imports_nothing_heavy() -> None:
     assert found.keys() >= {"", "generate", "doctor", "bench", "model list", "model info", "config path"}
     assert all(result == [0, True] for result in found.values()), found
     assert heavy == []
+
+
+def test_completion_knows_every_command() -> None:
+    environment = os.environ | {"_DGTUI_COMPLETE": "complete_bash", "COMP_WORDS": "dgtui ", "COMP_CWORD": "1"}
+    command = [sys.executable, "-m", "dgtui"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    assert {"chat", "edit", "infill", "model", "config"} <= set(done.stdout.split())
 
 
 def test_the_list_and_the_path_import_no_torch() -> None:

@@ -3,11 +3,11 @@
 A row's look is plain data (`Ink`), so that two of them can be compared before anything is painted.
 """
 
-from collections.abc import Sequence
-from typing import Final
+from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
 from rich.segment import Segment
 from rich.style import Style
 from textual.cache import LRUCache
@@ -16,6 +16,10 @@ from textual.strip import Strip
 from dgtui.diffusion.events import Floats
 from dgtui.layout import Line
 from dgtui.tui.theme import Look
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 Ink = tuple[tuple[str, Style], ...]
 """Text and style, as far as the row has any text."""
@@ -38,6 +42,8 @@ class Brush:
 
     def styles(self, entropy: Floats, flags: npt.NDArray[np.uint8], settled: npt.NDArray[np.bool_]) -> list[Style]:
         """The style of each token. Entropy is taken in grains too fine to see, so that few styles are asked for."""
+        import numpy as np
+
         nats = np.nan_to_num(entropy, nan=_MOST_NATS).clip(0, _MOST_NATS)
         keys = (np.rint(nats * _GRAINS).astype(np.int64) << 9) | (flags.astype(np.int64) << 1) | settled
         known = self._known

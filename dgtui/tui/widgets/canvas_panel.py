@@ -4,12 +4,13 @@ The panel owns the draft of the reply: it submits jobs, follows their logs, and 
 panel is told by a message when the draft's text changed. `steering` adds the keys.
 """
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical
@@ -249,6 +250,8 @@ class CanvasPanel(Vertical):
 
     def _show_frame(self) -> None:
         """An empty canvas to be written on before a run, or nothing."""
+        import numpy as np
+
         facts = self.backend.facts
         if facts is None or not self.has_class("open"):
             self.canvas.show(None)
@@ -325,6 +328,8 @@ class CanvasPanel(Vertical):
 
 def _with_pins(view: View, pins: frozenset[int]) -> View:
     """The view with the places that a person pinned marked, and no others."""
+    import numpy as np
+
     flags = view.flags & ~np.uint8(Flag.PINNED)
     flags[list(pins)] |= np.uint8(Flag.PINNED)
     return View(view.pieces, view.entropy, flags, view.settled, view.end)

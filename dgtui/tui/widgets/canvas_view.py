@@ -4,11 +4,11 @@ A Line API widget: a frame is laid out and drawn anew, but only the rows that lo
 layout of the screen is touched only when the number of lines changes. Every byte has passed the sanitiser.
 """
 
-from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
 from rich.style import Style
 from textual import events
 from textual.geometry import Offset, Region, Size
@@ -25,6 +25,10 @@ from dgtui.tui.widgets.brush import Brush, Ink
 from dgtui.tui.widgets.caret import Caret
 from dgtui.tui.widgets.places import Places
 
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class View:
@@ -40,10 +44,6 @@ class View:
     "blanks and line breaks take effect here"
     end: int
     "places from here on are fill behind the reply's end: not drawn"
-
-
-EMPTY: Final = View((), np.empty(0, np.float32), np.empty(0, np.uint8), np.empty(0, np.bool_), 0)
-"""Nothing."""
 
 
 class CanvasView(ScrollView, can_focus=True, inherit_bindings=False):
@@ -63,12 +63,12 @@ class CanvasView(ScrollView, can_focus=True, inherit_bindings=False):
     class Moved(Message):
         """The cursor is on another token, or the selection has changed."""
 
-        def __init__(self, canvas: "CanvasView", cursor: int, selection: tuple[int, int] | None) -> None:
+        def __init__(self, canvas: CanvasView, cursor: int, selection: tuple[int, int] | None) -> None:
             super().__init__()
             self.canvas, self.cursor, self.selection = canvas, cursor, selection
 
         @property
-        def control(self) -> "CanvasView":
+        def control(self) -> CanvasView:
             """Who sent it."""
             return self.canvas
 
@@ -77,7 +77,7 @@ class CanvasView(ScrollView, can_focus=True, inherit_bindings=False):
         super().__init__(**kwargs)
         self._look: Look | None = None
         self._hint = hint
-        self._view = EMPTY
+        self._view: View | None = None
         self._caret = Caret()
         self._brush: Brush | None = None
         self._styles: list[Style] = []
@@ -133,7 +133,7 @@ class CanvasView(ScrollView, can_focus=True, inherit_bindings=False):
 
         None takes everything away, and puts the cursor back to the first place.
         """
-        self._view = view or EMPTY
+        self._view = view
         if view is None:
             self._caret.reset()
         self._lay_out()
@@ -141,10 +141,10 @@ class CanvasView(ScrollView, can_focus=True, inherit_bindings=False):
     def _lay_out(self) -> None:
         if self._page_width <= 0:
             return
-        caret, end = self._caret, self._view.end
+        caret, view = self._caret, self._view
         in_sight = 0 <= caret.row - self.scroll_offset.y < self.scrollable_content_region.height
-        pieces = self._view.pieces[:end]
-        tokens = shown_tokens(pieces, self._view.settled[:end].tolist())
+        pieces = view.pieces[: view.end] if view else ()
+        tokens = shown_tokens(pieces, view.settled[: view.end].tolist()) if view else ()
         same = tokens == caret.places.tokens
         caret.places = Places(tokens, caret.places.lines if same else lay_out(tokens, self._page_width), pieces)
         self._paint(restyle=True)
@@ -172,8 +172,10 @@ class CanvasView(ScrollView, can_focus=True, inherit_bindings=False):
         if self._brush is None:
             self._brush, restyle = Brush(self._look, self.rich_style), True
         if restyle:
-            view, end = self._view, self._view.end
-            self._styles = self._brush.styles(view.entropy[:end], view.flags[:end], view.settled[:end])
+            self._styles = []
+            if (view := self._view) is not None:
+                end = view.end
+                self._styles = self._brush.styles(view.entropy[:end], view.flags[:end], view.settled[:end])
         if not self._caret.places:
             hint = truncate(sanitize(self._hint, newlines=False, tabs="replace"), self._page_width)
             style = self._brush.base + self.get_component_rich_style("canvas-view--hint", partial=True)

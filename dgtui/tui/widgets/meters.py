@@ -4,17 +4,21 @@ Every number carries its own label, so that none poses as another. Seconds are t
 pauses in them. Only what the run itself wrote counts: not the blocks it was given, nor the places held from its start.
 """
 
-from dataclasses import dataclass
+from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
 from dgtui.diffusion.events import BlockFinished, BlockStarted, Finished, Flag, Frame, Ids
 from dgtui.diffusion.log import RunLog
 from dgtui.text import cell_width, sanitize, truncate
 from dgtui.tui.widgets.canvas_view import View
 
-Mask = npt.NDArray[np.bool_]
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+Mask: TypeAlias = "npt.NDArray[np.bool_]"
 
 _ENDS = {"eos": "end of reply", "length": "out of room", "cancelled": "stopped"}
 
@@ -79,6 +83,8 @@ class _Count:
     """One pass over a log."""
 
     def __init__(self, log: RunLog, stop_ids: frozenset[int], candidate: int) -> None:
+        import numpy as np
+
         self.tokens = self.frames = 0
         self.seconds = self.stepping = 0.0
         self.first: float | None = None
@@ -115,6 +121,8 @@ class _Count:
 
     def _write(self, ids: Ids, free: Mask, certain: Mask | None = None) -> None:
         """Counts the free places of a block up to the reply's end, as far as both are `certain` (None: all are)."""
+        import numpy as np
+
         stop = np.isin(ids, self._stop_ids)
         if certain is not None:
             stop, free = stop & certain, free & certain

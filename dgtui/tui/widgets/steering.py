@@ -4,12 +4,13 @@ Each action turns what is selected into a job or an amendment; what cannot be do
 nothing.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Any, ClassVar, Concatenate, ParamSpec
 
-import numpy as np
 from textual import on
 from textual.app import ComposeResult
 from textual.events import Key
@@ -31,12 +32,12 @@ P = ParamSpec("P")
 
 
 def _steers(
-    action: Callable[Concatenate["Steering", Draft, Version, P], None],
-) -> Callable[Concatenate["Steering", P], None]:
+    action: Callable[Concatenate[Steering, Draft, Version, P], None],
+) -> Callable[Concatenate[Steering, P], None]:
     """An action on the draft and its current version. A refusal becomes a notice."""
 
     @wraps(action)
-    def act(self: "Steering", /, *args: P.args, **kwargs: P.kwargs) -> None:
+    def act(self: Steering, /, *args: P.args, **kwargs: P.kwargs) -> None:
         try:
             if self.draft is None:
                 raise Refused("there is no draft yet", hint="send a message first")
@@ -162,6 +163,8 @@ class Steering(CanvasPanel):
     @_steers
     def action_polish(self, draft: Draft, version: Version) -> None:
         """Renoises the least certain tokens."""
+        import numpy as np
+
         self._block()
         if self.shown_frame is None:
             raise Refused("there are no steps to judge by")
