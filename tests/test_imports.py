@@ -39,3 +39,29 @@ def test_help_loads_nothing_heavy() -> None:
 
 def test_the_algorithm_loads_neither_screen_nor_transformers() -> None:
     assert heavy_modules_after("import dgtui.diffusion") <= {"numpy", "torch"}
+
+
+PAINTED = """
+import asyncio
+from concurrent.futures import Future
+from types import SimpleNamespace
+import dgtui.cli.backend
+from dgtui.config import Settings
+from dgtui.session.store import Store
+from dgtui.tui.app import DgtuiApp
+from dgtui.tui.screens.chat import Opening
+from dgtui.tui.theme_file import theme_folders
+
+async def paint():
+    backend = SimpleNamespace(facts=None, load=lambda name, progress: Future(), close=lambda: None)
+    app = DgtuiApp(backend, Store(None), Settings(), Opening(), theme_folders=theme_folders())
+    async with app.run_test(size=(100, 30)) as pilot:
+        await pilot.pause()
+        assert app.screen.prompt.region.height
+
+asyncio.run(paint())
+"""
+
+
+def test_the_chat_is_painted_before_arrays_and_models_are_imported() -> None:
+    assert heavy_modules_after(PAINTED) == {"textual"}
