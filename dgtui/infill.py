@@ -169,7 +169,7 @@ class Infill:
     def best(self, log: RunLog) -> int:
         """The candidate that looks best so far. While lengths are tried it may be another one after each step."""
         count = len(self._tries)
-        if not self._probing or any(not log.frames(candidate=candidate) for candidate in range(count)):
+        if not self.probing or any(not log.frames(candidate=candidate) for candidate in range(count)):
             return 0
         return max(range(count), key=lambda candidate: self._score(log, candidate))
 
@@ -224,12 +224,13 @@ class Infill:
             return replace(job, start=Start(ids, frozenset(range(len(inside)))))
         starts, gaps = zip(*(window.start(lengths, shape) for lengths in self._tries), strict=True)
         self._gaps = list(gaps)
-        if self._probing:
+        if self.probing:
             job = replace(job, settings=replace(self._settings, steps=PROBE_STEPS, stability=-1))
         return replace(job, candidates=len(starts), starts=tuple(starts))
 
     @property
-    def _probing(self) -> bool:
+    def probing(self) -> bool:
+        """The next job tries lengths; it is not carried to the end."""
         return len(set(self._tries)) > self._candidates
 
     def take(self, log: RunLog) -> None:
@@ -242,7 +243,7 @@ class Infill:
             (gap,) = self._gaps[0]
             self.written += tuple(log.blocks()[-1].ids[gap.start :].tolist())
             self._plan()
-        elif self._probing:
+        elif self.probing:
             scores = [self._score(log, candidate) for candidate in range(len(self._tries))]
             order = sorted(range(len(scores)), key=lambda at: (-scores[at], sum(self._tries[at])))
             self._tries = [self._tries[at] for at in order[: self._candidates]]

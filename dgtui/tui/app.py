@@ -116,7 +116,7 @@ class BaseApp(App[None]):
         from dgtui.tui.screens.help import Help
 
         if not isinstance(self.screen, Help):
-            self.push_screen(Help())
+            self.push_screen(Help(contexts=getattr(self.screen, "CONTEXTS", None)))
 
 
 class DgtuiApp(BaseApp):

@@ -214,9 +214,9 @@ COMMANDS: Final[Mapping[str, tuple[Command, ...]]] = MappingProxyType(
         "review": (
             Command("review.accept", ("enter",), "screen.accept", "accept", "put this change into the text", True),
             Command("review.reject", ("backspace",), "screen.reject", "reject", "leave the text as it is here", True),
-            Command("review.accept_all", ("A",), "screen.accept(True)", "accept all", "put all changes into the text",
+            Command("review.accept_all", ("A",), "screen.accept(True)", "all", "put all changes into the text",
                     True),
-            Command("review.reject_all", ("X",), "screen.reject(True)", "reject all", "leave the text as it is", True),
+            Command("review.reject_all", ("X",), "screen.reject(True)", "none", "leave the text as it is", True),
             Command("review.previous", ("up",), "screen.change(-1)", "up", "the change before"),
             Command("review.next", ("down",), "screen.change(1)", "down", "the next change"),
             Command("review.next_proposal", ("n",), "screen.proposal(1)", "next", "the next proposal", True),

@@ -1,17 +1,22 @@
 """The help: everything that can be pressed or typed is in it, with the keys as they are set."""
 
+from collections.abc import Collection
+
 from drawn import rows, text, until
 from textual.app import App
 
 from dgtui.tui import keymap
 from dgtui.tui.commands import SLASHES
 from dgtui.tui.key_names import shown
+from dgtui.tui.screens.chat import ChatScreen
+from dgtui.tui.screens.edit import EditScreen
 from dgtui.tui.screens.help import Help, blocks
+from dgtui.tui.screens.replay import ReplayScreen
 from dgtui.tui.widgets.page import Page
 
 
-def lines(keys: dict[str, str] | None = None) -> list[str]:
-    page = Page(blocks(keys or {}))
+def lines(keys: dict[str, str] | None = None, contexts: Collection[str] = tuple(keymap.COMMANDS)) -> list[str]:
+    page = Page(blocks(keys or {}, contexts))
     return ["".join(fragment.content.plain for fragment in row.fragments) for row in page._rows(100)]
 
 
@@ -27,6 +32,18 @@ def test_every_slash_command_is_listed() -> None:
     listed = lines()
     for slash in SLASHES:
         assert any(line.startswith(f"  /{slash.name}") and slash.help in line for line in listed)
+
+
+def test_each_screen_explains_its_own_keys_and_no_others() -> None:
+    for screen, own, other in (
+        (ChatScreen, "send the message", "save the file"),
+        (EditScreen, "save the file", "send the message"),
+        (ReplayScreen, "play the run", "save the file"),
+    ):
+        listed = "\n".join(lines(contexts=screen.CONTEXTS))
+        assert own in listed and other not in listed
+    asked_for = {*ChatScreen.CONTEXTS, *EditScreen.CONTEXTS, *ReplayScreen.CONTEXTS}
+    assert asked_for == set(keymap.COMMANDS)
 
 
 def test_keys_that_were_changed_are_shown_as_they_are() -> None:

@@ -61,6 +61,7 @@ class ChatScreen(ModelScreen):
     ChatScreen Transcript { height: 1fr; }
     """
     BINDINGS: ClassVar[list[Any]] = keymap.bindings("chat")
+    CONTEXTS = ("app", "chat", "prompt", "transcript", "steering", "canvas", "alternatives", "sessions")
     AUTO_FOCUS = "Prompt"
 
     def __init__(

@@ -49,6 +49,7 @@ class EditScreen(FilingScreen):
     EditScreen Editor { height: 1fr; }
     """
     BINDINGS: ClassVar[list[Any]] = keymap.bindings("edit")
+    CONTEXTS = ("app", "edit", "review", "editor")
     AUTO_FOCUS = "Editor"
 
     def __init__(self, backend: Backend, file: OpenFile, settings: Settings, look: Look, opening: EditOpening) -> None:

@@ -1,6 +1,6 @@
 """All keys, as they are set now, and all slash commands."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 from textual.app import ComposeResult
@@ -34,19 +34,21 @@ COLUMN: Final = 20
 "cells for keys"
 
 
-def blocks(keys: Mapping[str, str]) -> Iterator[Block]:
-    """The text of the help. `keys` is a keymap that `keymap.check` made."""
+def blocks(keys: Mapping[str, str], wanted: Collection[str] = tuple(keymap.COMMANDS)) -> Iterator[Block]:
+    """The text of the help: the `wanted` contexts. `keys` is a keymap that `keymap.check` made."""
     named = {context for contexts in _SECTIONS.values() for context in contexts}
     sections = _SECTIONS | {name.capitalize(): (name,) for name in keymap.COMMANDS if name not in named}
     for title, contexts in sections.items():
-        commands = [command for context in contexts for command in keymap.COMMANDS.get(context, ())]
+        commands = [command for context in contexts if context in wanted for command in keymap.COMMANDS[context]]
+        if commands:
+            yield from _section(
+                title, [("  ".join(map(shown, keymap.keys_of(command, keys))), command.help) for command in commands]
+            )
+    if "prompt" in wanted:
         yield from _section(
-            title, [("  ".join(map(shown, keymap.keys_of(command, keys))), command.help) for command in commands]
+            "Commands, typed in the prompt",
+            [(f"/{slash.name} {slash.argument_hint}".rstrip(), slash.help) for slash in SLASHES],
         )
-    yield from _section(
-        "Commands, typed in the prompt",
-        [(f"/{slash.name} {slash.argument_hint}".rstrip(), slash.help) for slash in SLASHES],
-    )
     yield Paragraph(Content.styled("Keys are changed in the settings; dgtui config says where they are.", MUTED))
 
 
@@ -76,6 +78,7 @@ class Help(ModalScreen[None]):
 
     Args:
         keys: A keymap that `keymap.check` made; None: the one of the app.
+        contexts: Of the keymap, those that are of use on the screen below; None: all.
     """
 
     DEFAULT_CSS = """
@@ -87,9 +90,10 @@ class Help(ModalScreen[None]):
     """
     BINDINGS: ClassVar[list[Any]] = [Binding("escape,f1,question_mark,q", "dismiss(None)", "close", key_display="esc")]
 
-    def __init__(self, keys: Mapping[str, str] | None = None) -> None:
+    def __init__(self, keys: Mapping[str, str] | None = None, contexts: Collection[str] | None = None) -> None:
         super().__init__()
         self._keys = keys
+        self._contexts = keymap.COMMANDS.keys() if contexts is None else contexts
 
     def compose(self) -> ComposeResult:
         # Textual has no public way to ask what `App.set_keymap` was given
@@ -97,4 +101,4 @@ class Help(ModalScreen[None]):
         with VerticalScroll() as scroll:
             scroll.border_title = "keys and commands"
             scroll.border_subtitle = "esc closes"
-            yield _Text(Page(blocks(keys)))
+            yield _Text(Page(blocks(keys, self._contexts)))

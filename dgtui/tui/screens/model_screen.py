@@ -4,7 +4,7 @@ import secrets
 import time
 from collections.abc import Callable
 from random import Random
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from textual import on
 from textual.app import ComposeResult
@@ -39,6 +39,9 @@ class ModelScreen(Screen[None]):
     ModelScreen.small > * { display: none; }
     ModelScreen.small > #too-small { display: block; }
     """
+
+    CONTEXTS: ClassVar[tuple[str, ...]]
+    "of the keymap: what F1 explains"
 
     def __init__(self, backend: Backend, settings: Settings, look: Look, seed: int | None) -> None:
         super().__init__()

@@ -50,6 +50,7 @@ class ReplayScreen(Screen[None]):
     ReplayScreen.small > #too-small { display: block; }
     """
     BINDINGS: ClassVar[list[Any]] = [*keymap.bindings("chat"), *keymap.bindings("replay")]
+    CONTEXTS = ("app", "chat", "replay", "canvas", "alternatives")
     AUTO_FOCUS = "CanvasView"
 
     def __init__(

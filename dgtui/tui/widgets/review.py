@@ -127,7 +127,7 @@ def progress(work: Work, seconds: float) -> str:
         return "starting"
     candidate = search.best(run.log)
     frames = run.log.frames(candidate=candidate)
-    state = "stopping" if work.stopping else f"trying {search.lengths} lengths" if search.lengths > 1 else "writing"
+    state = "stopping" if work.stopping else f"trying {search.lengths} lengths" if search.probing else "writing"
     parts = [_counted(sum(map(len, search.gaps(candidate))), "token")]
     if frames:
         parts += [f"step {frames[-1].step}/{frames[-1].max_steps}", f"mean entropy {frames[-1].mean_entropy:.2f}"]
