@@ -17,8 +17,9 @@ from dgtui.document.source import Source, read
 from dgtui.document.undo import Edit
 from dgtui.errors import ModelNotFound
 from dgtui.tui.proposals import Offer
+from dgtui.tui.screens.ask import Ask
 from dgtui.tui.screens.edit import EditApp, EditOpening, EditScreen
-from dgtui.tui.screens.edit_ask import Ask, Differences
+from dgtui.tui.screens.edit_ask import Differences
 from dgtui.tui.screens.edit_file import OpenFile
 from dgtui.tui.theme_file import theme_folders
 

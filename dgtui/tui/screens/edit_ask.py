@@ -1,14 +1,14 @@
-"""What the edit screen asks: a question with several answers, a line to be typed, and two texts to compare."""
+"""What the edit screen asks: a line to be typed, and two texts to compare."""
 
 import difflib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, ClassVar, Final
 
 from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.containers import Vertical, VerticalScroll
+from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.message import Message
 from textual.screen import ModalScreen
@@ -18,42 +18,6 @@ from dgtui.text import sanitize
 
 MOST_LINES: Final = 2000
 """Of a comparison; the rest is left out, and that is said."""
-
-
-class Ask(ModalScreen[str | None]):
-    """Dismissed with the key of the answer, or None for Esc. Enter alone does nothing.
-
-    Args:
-        question: Any text.
-        answers: Key and what it does, in a few words.
-        no: What Esc does.
-    """
-
-    DEFAULT_CSS = """
-    Ask { align: center middle; }
-    Ask > Vertical { width: auto; max-width: 90%; height: auto; border: round $warning; background: $surface;
-        padding: 0 1; }
-    Ask Static { width: auto; max-width: 100%; height: auto; }
-    """
-    BINDINGS: ClassVar[list[Any]] = [Binding("escape", "dismiss(None)", "back", show=False)]
-
-    def __init__(self, question: str, answers: Sequence[tuple[str, str]], no: str) -> None:
-        super().__init__()
-        self._question, self._answers, self._no = question, answers, no
-
-    def compose(self) -> ComposeResult:
-        with Vertical():
-            yield Static(Content(sanitize(self._question, tabs="expand")))
-            lines = [
-                Content.assemble("\n", (f"{key:>3}", "bold $text-warning"), f"  {text}") for key, text in self._answers
-            ]
-            yield Static(
-                Content("").join(lines) + Content.assemble("\n", ("esc", "bold $text-accent"), f"  {self._no}")
-            )
-
-    def on_mount(self) -> None:
-        for key, _ in self._answers:
-            self._bindings.bind(key, f"dismiss('{key}')", show=False)
 
 
 class Line(Input):

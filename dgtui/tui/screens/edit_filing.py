@@ -10,7 +10,8 @@ from pathlib import Path
 from dgtui.document.buffer import Buffer
 from dgtui.document.journal import Recovery
 from dgtui.document.save import Conflict
-from dgtui.tui.screens.edit_ask import Ask, Differences, Line
+from dgtui.tui.screens.ask import Ask
+from dgtui.tui.screens.edit_ask import Differences, Line
 from dgtui.tui.screens.edit_file import OpenFile
 from dgtui.tui.screens.edit_runs import ProposingScreen
 

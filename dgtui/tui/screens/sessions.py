@@ -19,7 +19,7 @@ from textual.widgets.option_list import Option
 from dgtui.errors import DgtuiError
 from dgtui.text import cell_width, sanitize, truncate
 from dgtui.tui import keymap
-from dgtui.tui.screens.confirm import Confirm
+from dgtui.tui.screens.ask import Ask
 from dgtui.tui.widgets.page import MUTED
 
 if TYPE_CHECKING:
@@ -210,8 +210,8 @@ class Sessions(ModalScreen[str | None]):
         if marked is None:
             return
 
-        def answered(yes: bool | None) -> None:
-            if yes:
+        def answered(answer: str | None) -> None:
+            if answer:
                 try:
                     self._store.delete(marked.id)
                 except DgtuiError as error:
@@ -219,7 +219,8 @@ class Sessions(ModalScreen[str | None]):
                 self._list_anew()
 
         title = truncate(sanitize(marked.title or "untitled", newlines=False), 50)
-        self.app.push_screen(Confirm(f"Delete “{title}” and its {_turns(marked.turns)} for good?"), answered)
+        question = f"Delete “{title}” and its {_turns(marked.turns)} for good?"
+        self.app.push_screen(Ask(question, [("y", "delete")], "keep"), answered)
 
     def action_close(self) -> None:
         """Out of a box, out of a search, out of the list."""

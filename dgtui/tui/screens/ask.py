@@ -1,0 +1,49 @@
+"""A question before something that cannot be undone."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Vertical
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+from dgtui.text import sanitize
+
+
+class Ask(ModalScreen[str | None]):
+    """Dismissed with the key of the answer, or None for Esc. Enter alone does nothing.
+
+    Args:
+        question: Any text.
+        answers: Key and what it does, in a few words.
+        no: What Esc does.
+    """
+
+    DEFAULT_CSS = """
+    Ask { align: center middle; }
+    Ask > Vertical { width: auto; max-width: 90%; height: auto; border: round $warning; background: $surface;
+        padding: 0 1; }
+    Ask Static { width: auto; max-width: 100%; height: auto; }
+    """
+    BINDINGS: ClassVar[list[Any]] = [Binding("escape", "dismiss(None)", "back", show=False)]
+
+    def __init__(self, question: str, answers: Sequence[tuple[str, str]], no: str) -> None:
+        super().__init__()
+        self._question, self._answers, self._no = question, answers, no
+
+    def compose(self) -> ComposeResult:
+        with Vertical():
+            yield Static(Content(sanitize(self._question, tabs="expand")))
+            lines = [
+                Content.assemble("\n", (f"{key:>3}", "bold $text-warning"), f"  {text}") for key, text in self._answers
+            ]
+            yield Static(
+                Content("").join(lines) + Content.assemble("\n", ("esc", "bold $text-accent"), f"  {self._no}")
+            )
+
+    def on_mount(self) -> None:
+        for key, _ in self._answers:
+            self._bindings.bind(key, f"dismiss('{key}')", show=False)
