@@ -6,7 +6,9 @@ PYTHONPATH=. python scripts/export_screenshots.py
 import asyncio
 import os
 import re
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 os.environ["TEXTUAL_COLOR_SYSTEM"] = "truecolor"  # read when textual is imported
@@ -15,21 +17,40 @@ from textual.pilot import Pilot
 
 from dgtui.cli.backend import WorkerBackend
 from dgtui.config import Settings
+from dgtui.diffusion.job import Job
 from dgtui.session.store import Store
-from dgtui.tui.app import DgtuiApp
+from dgtui.tui.app import BaseApp, DgtuiApp
+from dgtui.tui.backend import RunHandle
 from dgtui.tui.screens.chat import ChatScreen, Opening
+from dgtui.tui.screens.edit import EditApp, EditOpening
+from dgtui.tui.screens.edit_file import OpenFile
 from dgtui.tui.theme_file import theme_folders
 
 OUT = Path(__file__).resolve().parent.parent / "screenshots"
 ASK = "Tell me a short story about Mira the fox and Ben."
 SEED = 7
+STEPS = 36
+"after which the canvas is half resolved"
+TALE = """# Mira and Tom
+
+*Written while the kettle boiled.*
+
+Mira was a brave fox who lived by the river and had a blue kite. One night the
+wind came in and carried off the kite. Then Tom the otter came along, and
+together they found the kite. "I lost a kite," Mira said later, "but look what
+I found."
+
+- [ ] draw the kite
+- [x] ask `dgtui` for another ending
+"""
+SPAN = "Then Tom the otter came along, and\ntogether they found the kite."
 
 
 class Camera:
     """The running app, driven by its keys."""
 
-    def __init__(self, app: DgtuiApp, pilot: Pilot[None]) -> None:
-        self.app, self.pilot = app, pilot
+    def __init__(self, app: BaseApp, backend: WorkerBackend, pilot: Pilot[None]) -> None:
+        self.app, self.backend, self.pilot = app, backend, pilot
 
     @property
     def chat(self) -> ChatScreen:
@@ -54,69 +75,56 @@ class Camera:
         svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
         (OUT / f"{name}.svg").write_text(re.sub(r"[ \t]+\n", "\n", svg), encoding="utf-8")
 
-    async def say(self, text: str, hold: bool = False) -> None:
-        """Sends a message; `hold` pauses its run before the first step."""
-        panel = self.chat.panel
-        submit = panel.backend.submit
+    @contextmanager
+    def held(self) -> Iterator[list[RunHandle]]:
+        """Runs that are submitted meanwhile are paused before their first step, and listed."""
+        submit, runs = self.backend.submit, []
 
-        def held(job: object, sink: object) -> object:
-            run = submit(job, sink)  # type: ignore[arg-type]
-            run.control.pause()
-            return run
+        def held(job: Job, sink: Callable[[RunHandle, int], None]) -> RunHandle:
+            runs.append(submit(job, sink))
+            runs[-1].control.pause()
+            return runs[-1]
 
-        panel.backend.submit = held if hold else submit  # type: ignore[method-assign,assignment]
-        self.chat.send(text)
-        panel.backend.submit = submit  # type: ignore[method-assign]
-        await self.pilot.pause()
+        self.backend.submit = held  # type: ignore[method-assign,assignment]
+        yield runs
+        self.backend.submit = submit  # type: ignore[method-assign]
 
-    async def steps(self, count: int) -> None:
+    async def steps(self, run: RunHandle, count: int) -> None:
         """Lets a held run take steps."""
-        version = self.chat.panel.version
-        assert version is not None
         for _ in range(count):
-            before = len(version.frames())
-            if not version.running:
-                break
-            version.run.control.step()
-            await self.until(lambda before=before: len(version.frames()) > before or not version.running)
+            before = len(run.log)
+            run.control.step()
+            await self.until(lambda before=before: len(run.log) > before or run.ended.done())
 
 
-async def photograph() -> None:
-    backend = WorkerBackend(Settings())
+async def photograph_chat(backend: WorkerBackend) -> None:
     app = DgtuiApp(backend, Store(None), Settings(), Opening("embedded", seed=SEED), theme_folders=theme_folders())
     async with app.run_test(size=(100, 30)) as pilot:
-        camera = Camera(app, pilot)
+        camera = Camera(app, backend, pilot)
         await camera.until(lambda: backend.facts is not None)
         panel = camera.chat.panel
 
-        await camera.say("Turn this sentence into JSON: Olga bought 12 green kites.")
+        camera.chat.send("Turn this sentence into JSON: Olga bought 12 green kites.")
         await camera.until(lambda: panel.version and not panel.running)
-        await camera.say(ASK, hold=True)
+        with camera.held() as runs:
+            camera.chat.send(ASK)
         await camera.press()
-        await camera.steps(36)
+        await camera.steps(runs[0], STEPS)
         await camera.shoot("canvas")
         for theme in sorted(app._themes):
             app.theme = theme
             await camera.shoot(f"theme-{theme}")
         app.theme = "midnight"
-        panel.version.run.control.resume()
+        runs[0].control.resume()
         await camera.until(lambda: not panel.running)
 
         words = panel.canvas.cursor
         panel.canvas.select(words + 14, words + 30)
-        submit = backend.submit
-
-        def held(job: object, sink: object) -> object:
-            run = submit(job, sink)  # type: ignore[arg-type]
-            run.control.pause()
-            return run
-
-        backend.submit = held  # type: ignore[method-assign,assignment]
-        await camera.press("r")
-        backend.submit = submit  # type: ignore[method-assign]
-        await camera.steps(2)
+        with camera.held() as runs:
+            await camera.press("r")
+        await camera.steps(runs[0], 2)
         await camera.shoot("re-diffuse")
-        panel.version.run.control.resume()
+        runs[0].control.resume()
         await camera.until(lambda: not panel.running)
 
         panel.canvas.select(20, 21)
@@ -125,12 +133,38 @@ async def photograph() -> None:
         await pilot.press("escape")
         await camera.press("u", "left_curly_bracket", "right_square_bracket", "right_square_bracket")
         await camera.shoot("timeline")
-    backend.close()
+
+
+async def photograph_edit(backend: WorkerBackend, folder: Path) -> None:
+    path = folder / "tale.md"
+    path.write_text(TALE, encoding="utf-8")
+    app = EditApp(
+        backend, OpenFile(path), Settings(), EditOpening("embedded", seed=SEED), theme_folders=theme_folders()
+    )
+    async with app.run_test(size=(100, 24)) as pilot:
+        camera = Camera(app, backend, pilot)
+        await camera.until(lambda: backend.facts is not None)
+        start = TALE.index(SPAN)
+        app.edit.editor.select(start, start + len(SPAN))
+        with camera.held() as runs:
+            await pilot.press("ctrl+r")
+            await camera.until(lambda: runs)
+            runs[0].control.resume()  # tries the lengths
+            await camera.until(lambda: len(runs) > 1)
+        await camera.steps(runs[1], 3)
+        await camera.shoot("edit")
+        runs[1].control.resume()
+        await camera.until(lambda: app.edit.place_of_proposal())
+        await camera.shoot("review")
 
 
 def main() -> None:
     OUT.mkdir(exist_ok=True)
-    asyncio.run(photograph())
+    with tempfile.TemporaryDirectory() as name, closing(WorkerBackend(Settings())) as backend:
+        os.environ["XDG_STATE_HOME"] = name
+        os.chdir(name)
+        asyncio.run(photograph_chat(backend))
+        asyncio.run(photograph_edit(backend, Path()))
 
 
 if __name__ == "__main__":

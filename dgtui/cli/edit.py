@@ -1,7 +1,6 @@
 """`dgtui edit`: a file on the screen, and the model to rewrite spans of it."""
 
 import gc
-import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated
@@ -9,8 +8,7 @@ from typing import Annotated
 import typer
 
 from dgtui.cli import options, runs
-from dgtui.cli.chat import need_terminal, own_terminal
-from dgtui.errors import NotATerminal
+from dgtui.cli.screen import load_settings, need_terminal, show
 
 
 @options.with_settings
@@ -28,15 +26,8 @@ def command(
 ) -> int:
     """Edit a file; select a span and let the model write it anew, every other byte kept."""
     runs.check_record(record)
-    try:
-        need_terminal()
-    except NotATerminal as refused:
-        raise NotATerminal(refused.message, hint="use `dgtui infill` in scripts and pipes") from None
-
-    from dgtui import config
-    from dgtui.tui import keymap
-
-    settings, problems = config.load(flags=flags | {"screen.theme": theme}, binding_ids=keymap.ids())
+    need_terminal("use `dgtui infill` in scripts and pipes")
+    settings, problems = load_settings(flags | {"screen.theme": theme})
 
     from dgtui.tui.screens.edit_file import OpenFile
 
@@ -47,9 +38,8 @@ def command(
     from dgtui.tui.theme_file import theme_folders
 
     opening = EditOpening(settings.model.name, instruction or None, seed, record)
-    said = [str(problem) for problem in problems]
-    with own_terminal(), closing(WorkerBackend(settings)) as backend:
-        sys.setswitchinterval(0.0005)  # the default, 5 ms, costs the model thread more than the drawing does
-        app = EditApp(backend, opened, settings, opening, theme_folders=theme_folders(), problems=said)
-        app.run(mouse=settings.screen.mouse)
-    return app.return_code or 0
+    with closing(WorkerBackend(settings)) as backend:
+        return show(
+            lambda: EditApp(backend, opened, settings, opening, theme_folders=theme_folders(), problems=problems),
+            settings,
+        )

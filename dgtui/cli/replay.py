@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from dgtui.cli.chat import need_terminal, own_terminal
+from dgtui.cli.screen import load_settings, need_terminal, show
 from dgtui.cli.terminal import note
-from dgtui.errors import NotATerminal, UsageError
+from dgtui.errors import UsageError
 
 if TYPE_CHECKING:
     from dgtui.tui.film.course import Course
@@ -86,25 +86,17 @@ def _check(
 
 
 def _show(course: "Course", recording: Path, theme: str | None, first: int) -> int:
-    try:
-        need_terminal()
-    except NotATerminal as refused:
-        raise NotATerminal(refused.message, hint="--export FILE.html writes a page instead") from None
+    need_terminal("--export FILE.html writes a page instead")
+    settings, problems = load_settings({"screen.theme": theme})
+    from dgtui.tui.screens.replay import ReplayApp
+    from dgtui.tui.theme_file import theme_folders
 
-    from dgtui import config
-    from dgtui.tui import keymap
-
-    settings, problems = config.load(flags={"screen.theme": theme}, binding_ids=keymap.ids())
-    with own_terminal():
-        from dgtui.tui.screens.replay import ReplayApp
-        from dgtui.tui.theme_file import theme_folders
-
-        app = ReplayApp(
-            course, settings, recording.name, theme_folders=theme_folders(), first=first,
-            problems=[str(p) for p in problems],
-        )  # fmt: skip
-        app.run(mouse=settings.screen.mouse)
-    return app.return_code or 0
+    return show(
+        lambda: ReplayApp(
+            course, settings, recording.name, theme_folders=theme_folders(), first=first, problems=problems
+        ),
+        settings,
+    )
 
 
 def _theme(name: str | None) -> "Theme":

@@ -1,0 +1,64 @@
+"""What the commands with a screen share: a terminal that can show one, the settings, and the run of the app."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from dgtui import paths
+from dgtui.cli.terminal import is_terminal
+from dgtui.errors import NotATerminal
+
+if TYPE_CHECKING:
+    from dgtui.config import Settings
+    from dgtui.tui.app import BaseApp
+
+
+def need_terminal(hint: str) -> None:
+    """Raises `NotATerminal` where a screen could not be drawn or typed at. To be called before Textual is imported."""
+    if not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):
+        raise NotATerminal("this needs a terminal to draw on and to type at", hint=hint)
+    if os.environ.get("TERM", "dumb") in ("dumb", ""):
+        raise NotATerminal("this terminal can show lines only (TERM is dumb or not set)", hint=hint)
+    os.environ.setdefault("ESCDELAY", "25")  # milliseconds until a lone Esc counts; Textual reads it when imported
+
+
+def load_settings(flags: Mapping[str, object]) -> tuple["Settings", list[str]]:
+    """The settings, and what is wrong with them, to be said on the screen."""
+    from dgtui import config
+    from dgtui.tui import keymap
+
+    settings, problems = config.load(flags=flags, binding_ids=keymap.ids())
+    return settings, [str(problem) for problem in problems]
+
+
+def show(make: "Callable[[], BaseApp]", settings: "Settings") -> int:
+    """Runs an app until the person leaves it; the exit code."""
+    with _own_terminal():
+        sys.setswitchinterval(0.0005)  # the default, 5 ms, costs the model thread more than the drawing does
+        app = make()
+        app.run(mouse=settings.screen.mouse)
+    return app.return_code or 0
+
+
+@contextmanager
+def _own_terminal() -> Iterator[None]:
+    """Lets the screen draw on a descriptor of its own while descriptor 2 leads to a log file.
+
+    What C code writes to standard error (drivers, tokenizers) must not tear the screen.
+    """
+    log = paths.state_dir() / "dgtui.log"
+    screen, before = os.fdopen(os.dup(1), "w", encoding="utf-8"), os.dup(2)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+    kept = sys.__stderr__
+    sys.__stderr__ = screen  # type: ignore[misc]  # what Textual draws on
+    try:
+        yield
+    finally:
+        sys.__stderr__ = kept  # type: ignore[misc]
+        screen.close()
+        os.dup2(before, 2)
+        os.close(before)
