@@ -24,6 +24,11 @@ EXIT_CODES: Mapping[int, str] = MappingProxyType(
 """Every exit code of the program and what it means. The classes below name the code they lead to."""
 
 
+def reason(error: BaseException) -> str:
+    """Why the system refused something, in its own words."""
+    return (isinstance(error, OSError) and error.strerror) or str(error)
+
+
 class DgtuiError(Exception):
     """Base of all typed errors.
 

@@ -5,6 +5,7 @@ passage is pinned on its canvas, so that only the passage is its own to write. T
 read marks: it is told the instruction alone, and sees the document on the canvas.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 READY: Final = {
@@ -29,6 +30,17 @@ Below is a document. One passage of it stands between {open} and {close}.
 Answer with the document, word for word, with only that passage rewritten and without the marks. Add nothing else.
 
 {document}"""
+
+
+def message(instruction: str, parts: Sequence[str], *, embedded: bool) -> str:
+    """What a model is told.
+
+    Args:
+        instruction: Words, or the name of one of `READY`.
+        parts: Of the text, as `infill.Infill` takes them: held, to be written, held, …
+        embedded: It is the embedded model.
+    """
+    return instruction if embedded else request(instruction, parts[0], "".join(parts[1:-1]), parts[-1])
 
 
 def request(instruction: str, before: str, passage: str, after: str) -> str:

@@ -94,3 +94,11 @@ def shipped_dir(name: str) -> Path:
     if (checkout / "pyproject.toml").is_file() and (checkout / name).is_dir():
         return checkout / name
     raise RunFailed(f"the installation has no folder {name}", hint="install dgtui again")
+
+
+def typed_path(text: str) -> Path:
+    """A path as a person types it; `~` of a person whom the system does not know stays as it is."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)

@@ -25,7 +25,7 @@ def command(
     flags: dict[str, object],
 ) -> int:
     """Edit a file; select a span and let the model write it anew, every other byte kept."""
-    runs.check_record(record)
+    runs.check_record(record, file)
     need_terminal("use `dgtui infill` in scripts and pipes")
     settings, problems = load_settings(flags | {"screen.theme": theme})
 

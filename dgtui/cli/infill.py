@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -59,12 +60,14 @@ def command(
     places = [_span(given) for given in span or []] + ([_at(at)] if at else [])
     if not places:
         raise UsageError("there is nothing to write", hint="say where: --span 3:1-3:20, or --at 3:1")
-    runs.check_record(record)
+    runs.check_record(record, Path(file))
 
     from dgtui.document import source
     from dgtui.document.buffer import Buffer
 
     read = source.of_bytes(_standard_input(), encoding) if file == "-" else source.read(Path(file), encoding)
+    if in_place and not os.access(file, os.W_OK):
+        raise RunFailed(f"{file} is read-only", hint="leave --in-place out, and send the output to another file")
     buffer = Buffer(read)
     spans = _bytes(buffer, places)
 
@@ -74,7 +77,7 @@ def command(
     try:
         loaded = options.load(worker, settings)
         drawn = options.new_seed() if seed is None else seed
-        task = _Task(worker, loaded, settings, buffer, instruction, tokens, candidates, record, drawn)
+        task = _Task(worker, loaded, settings, buffer, instruction or None, tokens, candidates, record, drawn)
         with working("infilling") as say:
             written = task.write(spans, say)
     except KeyboardInterrupt:
@@ -122,11 +125,17 @@ class _Task:
             with self.buffer.group():
                 for (start, end, anchor), text, at in zip(left[:count], best.texts, range(count), strict=True):
                     old = self.buffer.text(anchor.start, anchor.end)
-                    self.buffer.replace(anchor.start, anchor.end, self.buffer.encode(text, anchor.start))
-                    others = [{"text": p.texts[at], "score": round(p.score, 4), "tokens": p.tokens} for p in proposals]
-                    report.append(
-                        {"start_byte": start, "end_byte": end, "old": old, "new": text, "alternatives": others}
-                    )
+                    ending = self.buffer.ending_at(anchor.start).decode()
+                    others = [
+                        {"text": p.texts[at].replace("\n", ending), "score": round(p.score, 4), "tokens": p.tokens}
+                        for p in proposals
+                    ]
+                    new = self.buffer.encode(text, anchor.start)
+                    self.buffer.replace(anchor.start, anchor.end, new)
+                    report.append({
+                        "start_byte": start, "end_byte": end, "old": old, "new": new.decode(self.buffer.encoding),
+                        "alternatives": others,
+                    })  # fmt: skip
             del left[:count]
         return report
 
@@ -159,13 +168,11 @@ class _Task:
     def _prompt(self, parts: Sequence[str]) -> list[int] | None:
         if self.instruction is None:
             return None
-        from dgtui.instructions import request
+        from dgtui.instructions import message
         from dgtui.message import Message
 
-        text = self.instruction
-        if self.loaded.checkpoint.source != "embedded":
-            text = request(text, "".join(parts[:1]), "".join(parts[1:-1]), parts[-1])
-        return self.loaded.tokenizer.chat([Message("user", text)])
+        told = message(self.instruction, parts, embedded=self.loaded.checkpoint.source == "embedded")
+        return self.loaded.tokenizer.chat([Message("user", told)])
 
     def _run(self, infill: "Infill", anchors: "Sequence[Anchor]") -> "tuple[Proposal, list[Proposal]]":
         """The best proposal that the file's encoding can hold, and all of them."""
@@ -229,9 +236,11 @@ def _bytes(buffer: "Buffer", places: Sequence[tuple[int, int, int, int]]) -> lis
 
 
 def _standard_input() -> bytes:
+    from dgtui.document.source import LIMIT
+
     if sys.stdin is None:
         raise UsageError("standard input is closed", hint="name a file")
-    return sys.stdin.buffer.read()
+    return sys.stdin.buffer.read(LIMIT + 1)
 
 
 def _save(read: "Source", buffer: "Buffer") -> None:

@@ -1,5 +1,6 @@
 """What commands need around a run: the model's shape before it, a recording after it."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,10 +33,14 @@ def shape(loaded: "LoadedModel", settings: "Settings") -> "Shape":
     )
 
 
-def check_record(path: Path | None) -> None:
-    """Raises `UsageError` for a recording that has nowhere to go, before anything is computed."""
-    if path is not None and not path.absolute().parent.is_dir():
+def check_record(path: Path | None, file: Path | None = None) -> None:
+    """Raises `UsageError` for a recording that has nowhere to go, or would go over `file`, before anything is done."""
+    if path is None:
+        return
+    if not path.absolute().parent.is_dir():
         raise UsageError(f"there is no folder {path.parent} to record to")
+    if file is not None and os.path.realpath(path) == os.path.realpath(file):
+        raise UsageError(f"{path} is the file itself", hint="give the recording another name")
 
 
 def record(path: Path, run: "Run", loaded: "LoadedModel") -> None:

@@ -207,6 +207,10 @@ class Buffer:
         self._anchors.add(anchor)
         return anchor
 
+    def came_by(self, version: int) -> bool:
+        """Whether the text had that version on its way here: not one that was undone, and then written over."""
+        return version in (0, self.version) or self._history.came_by(version)
+
     @property
     def changed(self) -> bool:
         """Whether the text is another one than that which was read, or saved last."""
@@ -222,14 +226,15 @@ class Buffer:
         return self._edits[count:]
 
     def _apply(self, changes: Sequence[Change]) -> tuple[int, int] | None:
-        for edit, version in ((change.edit, change.version) for change in changes):
+        for change in changes:
+            edit = change.edit
             view = memoryview(self.data)
             self.data = b"".join((view[: edit.start], edit.new, view[edit.end :]))
             self._lines.splice(edit.start, edit.end, edit.new)
             for anchor in self._anchors:
-                anchor.follow(edit, version)
+                anchor.follow(edit, change.version)
             self._edits.append(edit)
-            self.version = version
+            self.version = change.version
         return reach(change.edit for change in changes)
 
     def _check_span(self, start: int, end: int) -> None:

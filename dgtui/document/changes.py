@@ -5,11 +5,10 @@ and never touch each other, so that any of them, accepted in any order, give the
 """
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from itertools import accumulate
-from typing import Final, Literal
+from typing import Final
 
 _ALONE: Final = r"\u2e80-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"  # Chinese, Japanese: no blanks
 _SIGNS: Final = r"\x00-/:-@\[-^`{-\xbf\u2000-\u2bff"
@@ -21,14 +20,6 @@ _PAIRS: Final = 40_000_000
 """Old words times new words in a run of lines beyond which it is one hunk: lining them up would take too long."""
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A run of text that is in both, in the old one, or in the new one."""
-
-    kind: Literal["same", "old", "new"]
-    text: str
-
-
 @dataclass(frozen=True, slots=True, order=True)
 class Hunk:
     """A run that changed: `old`, from `start` to `end` in the old text, became `new`. Either may be empty."""
@@ -37,17 +28,6 @@ class Hunk:
     end: int
     old: str
     new: str
-
-
-def word_diff(old: str, new: str) -> list[Piece]:
-    """The way from the old text to the new one: what goes, then what comes, between what stays."""
-    pieces: list[Piece] = []
-    at = 0
-    for hunk in [*hunks(old, new), Hunk(len(old), len(old), "", "")]:
-        parts = Piece("same", old[at : hunk.start]), Piece("old", hunk.old), Piece("new", hunk.new)
-        pieces += (piece for piece in parts if piece.text)
-        at = hunk.end
-    return pieces
 
 
 def hunks(old: str, new: str) -> list[Hunk]:
@@ -76,16 +56,6 @@ def _words(old: str, new: str, offset: int) -> list[Hunk]:
 
 def _runs(matcher: SequenceMatcher[str]) -> list[tuple[int, int, int, int]]:
     return [(i, j, k, m) for kind, i, j, k, m in matcher.get_opcodes() if kind != "equal"]
-
-
-def apply(old: str, hunks: Iterable[Hunk]) -> str:
-    """The old text with these hunks of it accepted."""
-    pieces: list[str] = []
-    at = 0
-    for hunk in sorted(hunks):
-        pieces += old[at : hunk.start], hunk.new
-        at = hunk.end
-    return "".join(pieces) + old[at:]
 
 
 def _is_blank(word: str) -> bool:

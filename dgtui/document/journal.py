@@ -25,7 +25,7 @@ from typing import Final, Literal
 
 from dgtui.document.source import Source
 from dgtui.document.undo import Edit
-from dgtui.errors import RunFailed
+from dgtui.errors import RunFailed, reason
 from dgtui.paths import private_dir, state_dir
 
 SYNC_SECONDS: Final = 5.0
@@ -171,7 +171,7 @@ class Journal:
         self._file = _folder() / f"{_key(self._path)}-{secrets.token_hex(4)}.journal"
         self._descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with suppress(OSError):  # a file system without locks
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)  # at most a moment: somebody looks whether it is locked
         header = {"path": str(self._path.resolve()), "pid": os.getpid()}
         self._pending.insert(0, Edit(0, b"", json.dumps(header).encode()))
 
@@ -180,13 +180,13 @@ class Journal:
         with self._lock:
             if self._descriptor is None:
                 return
-            descriptor = os.dup(self._descriptor)
+            descriptor, file = os.dup(self._descriptor), self._file
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        if self._file is not None:
-            with opened(self._file.parent, os.O_RDONLY | os.O_DIRECTORY) as folder:
+        if file is not None:
+            with opened(file.parent, os.O_RDONLY | os.O_DIRECTORY) as folder:
                 sync_names(folder)
 
     def _sync_in_background(self) -> None:
@@ -319,5 +319,6 @@ def _explained(path: Path, what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL in the name
-        reason = (isinstance(error, OSError) and error.strerror) or str(error)
-        raise RunFailed(f"{path} cannot be {what}: {reason}", hint="see to the folder of journals, and save") from error
+        raise RunFailed(
+            f"{path} cannot be {what}: {reason(error)}", hint="see to the folder of journals, and save"
+        ) from error

@@ -20,9 +20,9 @@ from typing import Final
 from dgtui.document.journal import Journal, content, opened, sync_names, write_at
 from dgtui.document.source import Identity, Source
 from dgtui.document.undo import Edit
-from dgtui.errors import RunFailed
+from dgtui.errors import RunFailed, reason
 
-_IN_PLACE: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY})
+_IN_PLACE: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.ENOTSUP})
 """What keeps a file from being replaced by a new one (no right to the folder, to give the new one its owner or its
 attributes, a mount point), but need not keep it from being written to."""
 
@@ -72,12 +72,6 @@ def save(data: bytes, path: Path, expected: Source | None, *, force: bool = Fals
         return _overwrite(data, path, target, found)
 
 
-def clashes(path: Path, expected: Source | None) -> bool:
-    """Whether `save` would raise `Conflict` for anything but what the file holds. Raises `RunFailed` if unreadable."""
-    with _explained(path):
-        return _differs(_look(_resolved(path)), expected)
-
-
 @dataclass(frozen=True, slots=True)
 class _Found:
     """A file on disk."""
@@ -122,7 +116,7 @@ def _look(target: Path) -> _Found | None:
 
 
 def _replace(data: bytes, path: Path, target: Path, found: _Found | None) -> Identity:
-    """Every step stays in the folder that is opened first, even if it is moved or another takes its name."""
+    """What is written stays in the folder that is opened first, even if it is moved or another takes its name."""
     with opened(target.parent, os.O_RDONLY | os.O_DIRECTORY) as folder:
         name = f".dgtui-{secrets.token_hex(8)}"
         mode = 0o666 if found is None else 0o600  # the former less the umask
@@ -209,7 +203,6 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL in the name
-        reason = (isinstance(error, OSError) and error.strerror) or str(error)
         full = isinstance(error, OSError) and error.errno in _ROOM
         hint = "make room and save again" if full else "save under another name"
-        raise RunFailed(f"{path} could not be saved: {reason}", hint=hint) from error
+        raise RunFailed(f"{path} could not be saved: {reason(error)}", hint=hint) from error

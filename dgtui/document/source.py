@@ -6,14 +6,13 @@ binary, what does not decode, and what would not come back as the bytes that wer
 """
 
 import codecs
-import hashlib
 import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from dgtui.errors import DocumentRefused, RunFailed
+from dgtui.errors import DocumentRefused, RunFailed, reason
 
 LIMIT: Final = 64 * 2**20
 """The largest file that is read, in bytes."""
@@ -50,11 +49,6 @@ class Source:
     identity: Identity | None
     """The file when it began to be read; None: there is no file yet."""
 
-    @property
-    def digest(self) -> str:
-        """The SHA-256 of the data, in hexadecimal."""
-        return hashlib.sha256(self.data).hexdigest()
-
 
 def read(path: Path, encoding: str | None = None) -> Source:
     """Reads a file.
@@ -76,8 +70,7 @@ def read(path: Path, encoding: str | None = None) -> Source:
     except IsADirectoryError as error:
         raise DocumentRefused(f"{path} is a folder", hint="name a file in it") from error
     except (OSError, ValueError) as error:  # the latter: a NUL in the name
-        reason = (isinstance(error, OSError) and error.strerror) or str(error)
-        raise RunFailed(f"{path} cannot be read: {reason}") from error
+        raise RunFailed(f"{path} cannot be read: {reason(error)}") from error
     return _checked(path, data, encoding, Identity.of(status))
 
 

@@ -103,6 +103,10 @@ class History:
         self._done.append(self._undone.pop())
         return [forth for forth, _ in self._done[-1]]
 
+    def came_by(self, version: int) -> bool:
+        """Whether a step that is done, or a part of one, led to that version."""
+        return any(forth.version == version for step in reversed(self._done) for forth, _ in step)
+
     def _push(self, step: list[tuple[Change, Change]]) -> None:
         self._done.append(step)
         self._undone.clear()

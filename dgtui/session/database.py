@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from dgtui.errors import DgtuiError, InputRefused, RunFailed
+from dgtui.errors import DgtuiError, InputRefused, RunFailed, reason
 from dgtui.paths import private_dir
 from dgtui.session.migrations import APPLICATION_ID, STEPS, Step, migrate, version_of
 from dgtui.session.records import Malformed
@@ -164,8 +164,7 @@ def _made(path: Path) -> Path:
             os.fchmod(descriptor, 0o600)  # whatever the umask
             os.close(descriptor)
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL in the name
-        reason = (isinstance(error, OSError) and error.strerror) or str(error)
-        raise RunFailed(f"{path} cannot be made: {reason}", hint=_WITHOUT) from error
+        raise RunFailed(f"{path} cannot be made: {reason(error)}", hint=_WITHOUT) from error
     return path
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from dgtui.errors import RunFailed
+from dgtui.errors import RunFailed, reason
 from dgtui.session.records import Conversation, Stored, Turn, storable
 
 if TYPE_CHECKING:
@@ -102,8 +102,9 @@ def write(path: Path, text: str, *, overwrite: bool = False) -> None:
     except FileExistsError as error:
         raise FileExists(f"{path} is there already", hint="choose another name, or overwrite it") from error
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL in the name
-        reason = (isinstance(error, OSError) and error.strerror) or str(error)
-        raise RunFailed(f"{path} could not be written: {reason}", hint="choose another folder or name") from error
+        raise RunFailed(
+            f"{path} could not be written: {reason(error)}", hint="choose another folder or name"
+        ) from error
     finally:
         for leftover in made:
             leftover.unlink(missing_ok=True)

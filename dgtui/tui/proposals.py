@@ -17,7 +17,7 @@ from dgtui.document.buffer import Anchor, Buffer
 from dgtui.document.changes import hunks
 from dgtui.errors import InputRefused, RunFailed
 from dgtui.infill import Infill, Shape, Tokens
-from dgtui.instructions import request
+from dgtui.instructions import message
 from dgtui.message import Message
 from dgtui.tui.backend import Backend, Facts, RunHandle
 
@@ -76,7 +76,7 @@ class Passage:
     def spans(self) -> tuple[Span, ...] | None:
         """Where the spans are now; None: an edit has cut into one of them."""
         for version, anchors in reversed(self._placed):
-            if version <= self.buffer.version and all(anchor.alive for anchor in anchors):
+            if self.buffer.came_by(version) and all(anchor.alive for anchor in anchors):
                 return tuple((anchor.start, anchor.end) for anchor in anchors)
         return None
 
@@ -224,9 +224,8 @@ def shape(facts: Facts) -> Shape:
 
 
 def _prompt(backend: Backend, facts: Facts, instruction: str, parts: Sequence[str]) -> list[int]:
-    if facts.name != EMBEDDED:
-        instruction = request(instruction, parts[0], "".join(parts[1:-1]), parts[-1])
-    return backend.chat([Message("user", instruction)], False)
+    told = message(instruction, parts, embedded=facts.name == EMBEDDED)
+    return backend.chat([Message("user", told)], False)
 
 
 @dataclass(slots=True, eq=False)

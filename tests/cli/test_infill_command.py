@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dgtui.diffusion.stepper import ReferenceStepper
+from dgtui.infill import Infill, Proposal
 from dgtui.model import devices
 
 TALE = (
@@ -56,6 +57,26 @@ def test_json_says_what_was_written_where_and_what_else_there_was(dgtui: Command
     assert {"text", "score", "tokens"} == set(span["alternatives"][0])
     assert done.json["seed"] == 5 and done.json["steps"] > 0
     assert done.json["unchanged"] == (span["old"] == span["new"])
+
+
+def test_json_has_the_line_breaks_of_the_file(dgtui: Command, tale: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = "kite.\r\nThen Tom"
+    monkeypatch.setattr(Infill, "job", lambda self: None)
+    proposal = Proposal((old.replace("\r\n", "\n"),), 1.0, 5, 8)
+    monkeypatch.setattr(Infill, "proposals", [proposal], raising=False)
+    monkeypatch.setattr(Infill, "__init__", lambda self, *arguments, **options: None)
+    at = TALE.split(b"\r\n")[0].index(b"kite.", 90) + 1
+    done = dgtui("infill", tale, "--span", f"1:{at}-2:9", "--json", *QUICK)
+    assert done.code == 0, done.err
+    (span,) = done.json["spans"]
+    assert span["old"] == span["new"] == span["alternatives"][0]["text"] == old
+    assert done.json["unchanged"] and "no change" in done.err
+
+
+def test_a_recording_does_not_take_the_place_of_the_file(dgtui: Command, tale: Path) -> None:
+    done = dgtui("infill", tale, "--at", "1:1", "--record", tale, *QUICK)
+    assert done.code == 2 and "the file itself" in done.err
+    assert tale.read_bytes() == b"\xef\xbb\xbf" + TALE
 
 
 def test_several_spans_are_written_in_one_go(dgtui: Command, tale: Path) -> None:

@@ -379,6 +379,31 @@ async def test_a_file_that_changed_on_disk_is_never_overwritten_silently(
             assert seen.data == b"x"
 
 
+async def test_a_reload_during_a_review_ends_it(tmp_path: Path) -> None:
+    async with edit(tmp_path) as seen:
+        await seen.press("x")
+        seen.path.write_bytes(b"other")
+        await seen.offer("the hare", "the fox")
+        await seen.press("ctrl+s", "r")
+        assert not seen.screen.proposing and seen.data == b"other"
+        await seen.press("enter")
+        assert seen.data == b"other\n"
+        await seen.press("ctrl+z", "ctrl+z")
+        assert seen.data == f"x{TEXT}".encode()
+
+
+async def test_staying_keeps_what_is_being_written(tmp_path: Path) -> None:
+    async with edit(tmp_path, seconds=0.1) as seen:
+        await seen.press("x")
+        await seen.select(FOX)
+        await seen.press("ctrl+r")
+        await seen.press("ctrl+q")
+        await seen.until(lambda: isinstance(seen.app.screen, Ask), "a question")
+        await seen.press("escape")
+        assert seen.screen._work is not None and not seen.screen._work.stopping
+        await seen.reviewed()
+
+
 async def test_saving_under_another_name_asks_before_it_overwrites(tmp_path: Path) -> None:
     (tmp_path / "there").write_bytes(b"other")
     async with edit(tmp_path) as seen:

@@ -140,6 +140,21 @@ def test_what_the_encoding_cannot_write_is_refused_and_nothing_changes() -> None
     assert buffer.undo() is None
 
 
+def test_a_passage_is_where_it_was_after_an_accept_that_was_undone_and_an_edit_elsewhere() -> None:
+    buffer = buffer_of("aaaa bbbb cc dddd")
+    passage = Passage(buffer, [(5, 12)])
+    passage.add([offer("bbbb")])
+    Review(passage).accept_all()
+    assert passage.spans == ((5, 9),)
+    buffer.undo()
+    assert passage.spans == ((5, 12),)
+    buffer.redo()
+    assert passage.spans == ((5, 9),)
+    buffer.undo()
+    buffer.replace(0, 0, b"x")
+    assert passage.spans == ((6, 13),)
+
+
 def test_line_breaks_that_stay_keep_their_own_bytes() -> None:
     buffer = buffer_of("one\r\ntwo fox\nthree\r\nfour\r\n")
     start, end = 0, len(buffer.data)

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dgtui.errors import UsageError
+from dgtui.paths import typed_path
 from dgtui.tui.commands import Slash
 from dgtui.tui.drafts import Refused
 
@@ -96,7 +96,7 @@ def _record(screen: "ChatScreen", name: str) -> None:
     version = screen.panel.version
     if version is None:
         raise Refused("there is no run to record yet")
-    path = Path(name).expanduser() if name else None
+    path = typed_path(name) if name else None
     if path is None:
         screen.panel.action_record()
     elif path.exists():
@@ -114,7 +114,7 @@ def _export(screen: "ChatScreen", name: str) -> None:
         raise Refused("there is nothing to export yet")
     if not name:
         raise UsageError("/export takes a file", hint="for instance /export notes.md or /export notes.json")
-    path = Path(name).expanduser()
+    path = typed_path(name)
     conversation, turns = screen.store.get(screen.chat.id), screen.store.turns(screen.chat.id)
     if path.suffix == ".json":
         import json

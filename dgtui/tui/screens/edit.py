@@ -17,6 +17,7 @@ from textual.widgets import Footer, Input, Static
 from dgtui.config import Settings
 from dgtui.document.buffer import Anchor
 from dgtui.instructions import READY
+from dgtui.paths import typed_path
 from dgtui.text import cell_width, sanitize, truncate
 from dgtui.tui import keymap
 from dgtui.tui.app import BaseApp
@@ -210,7 +211,9 @@ class EditScreen(FilingScreen):
             self._instruction = value
             self.instruct(value)
         elif purpose == "save as" and value:
-            self.save_as(Path(value).expanduser())
+            # What is shown may lack what a terminal must not be sent
+            same = value == sanitize(str(self.file.path), newlines=False, tabs="replace").strip()
+            self.save_as(self.file.path if same else typed_path(value))
 
     @on(Line.Backwards)
     def _backwards(self) -> None:

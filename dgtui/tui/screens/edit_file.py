@@ -4,6 +4,8 @@ Knows no screen. Everything that reads or writes the file raises a `DgtuiError`;
 settle. What was typed is in the journal as soon as `record` is called, and gone from it once it is saved.
 """
 
+import os
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from dgtui.document.buffer import Buffer
 from dgtui.document.journal import Journal, Recovery
 from dgtui.document.save import save
 from dgtui.document.source import Source
-from dgtui.errors import RunFailed
+from dgtui.errors import DocumentRefused, RunFailed
 
 
 class OpenFile:
@@ -23,13 +25,20 @@ class OpenFile:
         encoding: A name that Python knows; None: UTF-8.
 
     Raises:
-        DocumentRefused: It is no text file.
+        DocumentRefused: It is no text file. What a program that died while it saved has left of it is then a copy.
         RunFailed: It cannot be read.
     """
 
     def __init__(self, path: Path, encoding: str | None = None) -> None:
         self.path = path
-        self.source = _read(path, encoding)
+        try:
+            self.source = _read(path, encoding)
+        except DocumentRefused as refused:
+            found = journal.find(path)
+            if found is None or not found.text or found.state == "in use":
+                raise
+            hint = f"what dgtui had of it is saved as {_copy(path, found)}"
+            raise DocumentRefused(refused.message, hint=hint) from refused
         self.buffer = Buffer(self.source)
         self._journal = Journal(path, self.source.data)
         self._recorded = 0
@@ -57,17 +66,17 @@ class OpenFile:
 
     def save_as(self, path: Path, *, force: bool = False) -> None:
         """Saves the text under another name, which is the file's from then on. Raises as `save` does."""
-        before = self._journal
-        self._write(path, None if path.resolve() != self.path.resolve() else self.source, force)
+        same = os.path.realpath(path) == os.path.realpath(self.path)
+        self._write(path, self.source if same else None, force)
         if path != self.path:
             self.path = path
             self.source = replace(self.source, path=path)
-            before.close()
             self._journal = Journal(path, self.buffer.data)
 
     def _write(self, path: Path, expected: Source | None, force: bool) -> None:
-        self.record()
-        self._journal.flush()
+        with suppress(RunFailed):  # a journal that cannot be written: saving is the better protection
+            self.record()
+            self._journal.flush()
         identity = save(self.buffer.data, path, expected, force=force)
         self.source = replace(self.source, data=self.buffer.data, identity=identity)
         self.buffer.saved()
@@ -75,45 +84,44 @@ class OpenFile:
 
     def disk(self) -> str:
         """The text that is on disk now. Raises as reading it does."""
-        return _text(_read(self.path, self.source.encoding).data, self.source.encoding)
+        return plain(_read(self.path, self.source.encoding).data, self.source.encoding)
 
     def text(self) -> str:
         """The text as it is now."""
-        return _text(self.buffer.data, self.source.encoding)
+        return plain(self.buffer.data, self.source.encoding)
 
     def reload(self) -> None:
         """Takes the file as it is on disk now; undo brings the text before back. Raises as reading it does."""
-        self.source = _read(self.path, self.source.encoding)
-        self._replace(self.source.data)
+        fresh = _read(self.path, self.source.encoding)
+        self._replace(fresh.data)
+        self.source = fresh
         self.record()
         self.buffer.saved()
         self._journal.saved(self.buffer.data)
 
     def left_behind(self) -> Recovery | None:
         """What a program that died has left of this file, if it is worth a question. Raises `RunFailed`."""
-        found = journal.find(self.path)
-        if found is not None and found.state == "whole" and found.text == self.source.data:
-            found.discard()
-            return None
-        return found
+        while (found := journal.find(self.path)) and found.state == "whole" and found.text == self.source.data:
+            found.discard()  # it was saved
+        mine = found is not None and found.state == "in use" and found.owner == os.getpid()
+        return None if mine else found
 
     def recover(self, recovery: Recovery) -> None:
         """Makes the edits of a journal again, as one undo step. Raises `RunFailed` where they do not apply any more."""
         data = recovery.data(self.source)
         if data is None:
             raise RunFailed(f"{self.path} is another file by now", hint="save what was recovered as a copy")
-        self._replace(data)
+        try:
+            self._replace(data)
+        except DocumentRefused as refused:
+            raise RunFailed(refused.message, hint="open it with the --encoding that it was edited in") from refused
         self.record()
         self._journal.flush()
         recovery.discard()
 
     def copy(self, recovery: Recovery) -> Path:
         """Saves what was recovered beside the file, under a name that is free; which one. Raises `RunFailed`."""
-        names = (f"{self.path.name}.recovered{'' if n == 1 else n}" for n in range(1, 1000))
-        path = next(path for name in names if not (path := self.path.with_name(name)).exists())
-        save(recovery.text, path, None)
-        recovery.discard()
-        return path
+        return _copy(self.path, recovery)
 
     def close(self) -> None:
         """Nothing is to be recovered: the text is saved, or not wanted. Raises `RunFailed`."""
@@ -146,13 +154,30 @@ def _same(one: bytes, other: bytes, start: int) -> int:
     return low
 
 
+def _copy(path: Path, recovery: Recovery) -> Path:
+    """Saves what was recovered beside a file, for its owner alone: the file may have been."""
+    names = (f"{path.name}.recovered{'' if n == 1 else n}" for n in range(1, 1000))
+    copy = next(copy for name in names if not os.path.lexists(copy := path.with_name(name)))
+    try:
+        os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise RunFailed(f"{copy} could not be saved: {error.strerror}", hint="make room, and open it again") from error
+    save(recovery.text, copy, None, force=True)
+    recovery.discard()
+    return copy
+
+
 def _read(path: Path, encoding: str | None) -> Source:
-    if path.exists():
+    try:
         return source.read(path, encoding)
+    except RunFailed as error:
+        if not isinstance(error.__cause__, FileNotFoundError):
+            raise
     if not path.absolute().parent.is_dir():
         raise RunFailed(f"there is no folder {path.parent}", hint="make it first")
     return source.of_bytes(b"", encoding, path)
 
 
-def _text(data: bytes, encoding: str) -> str:
-    return data.decode(encoding).removeprefix("\ufeff").replace("\r\n", "\n")
+def plain(data: bytes, encoding: str) -> str:
+    """A file's text to be looked at: without its mark, with LF for line breaks."""
+    return data.decode(encoding, "replace").removeprefix("\ufeff").replace("\r\n", "\n")

@@ -12,7 +12,7 @@ from dgtui.document.journal import Recovery
 from dgtui.document.save import Conflict
 from dgtui.tui.screens.ask import Ask
 from dgtui.tui.screens.edit_ask import Differences, Line
-from dgtui.tui.screens.edit_file import OpenFile
+from dgtui.tui.screens.edit_file import OpenFile, plain
 from dgtui.tui.screens.edit_runs import ProposingScreen
 
 
@@ -66,6 +66,8 @@ class FilingScreen(ProposingScreen):
                 self._compare(self.file.disk, f"on disk (-) and here (+): {self.file.path}",
                               lambda: self._settle(conflict, then))  # fmt: skip
             elif key == "r" and self.guarded(self.file.reload):
+                if self.proposing:  # the passage is gone
+                    self.close_proposal()
                 self.edited()
             elif key == "a":
                 self.action_save_as()
@@ -104,8 +106,6 @@ class FilingScreen(ProposingScreen):
 
     def leave(self) -> None:
         """Ends the program; a changed file asks."""
-        if self._work is not None:
-            self._work.stop()
         if not self.buffer.changed:
             self._end()
             return
@@ -121,6 +121,8 @@ class FilingScreen(ProposingScreen):
             self.app.push_screen(Ask(f"{self.file.path} has changes.", answers, "stay"), answered)
 
     def _end(self) -> None:
+        if self._work is not None:
+            self._work.stop()
         self.guarded(self.file.close)
         self.app.exit()
 
@@ -164,9 +166,7 @@ class FilingScreen(ProposingScreen):
                 self.guarded(found.discard)
             elif key == "l":
                 encoding = self.file.source.encoding
-                text = found.text.decode(encoding, "replace").removeprefix("\ufeff").replace("\r\n", "\n")
-                self.app.push_screen(
-                    Differences(self.file.text(), text, "the file (-), recovered (+)"), lambda _: self._ask_about(found)
-                )
+                shown = Differences(self.file.text(), plain(found.text, encoding), "the file (-), recovered (+)")
+                self.app.push_screen(shown, lambda _: self._ask_about(found))
 
         self.app.push_screen(Ask(question, answers, "later: the next open asks again"), answered)
