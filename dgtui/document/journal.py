@@ -103,7 +103,8 @@ class Journal:
         self._begin(data)
 
     def _begin(self, data: bytes) -> None:
-        self._file: Path | None = None
+        self.file: Path | None = None
+        "none before the first edit"
         self._descriptor: int | None = None
         self._size = self._checksum = 0
         self._pending = [Edit(0, b"", data)]
@@ -143,8 +144,8 @@ class Journal:
         """Removes the journal: the buffer is saved, or its edits are not wanted. Raises `RunFailed` if that fails."""
         with _explained(self._path, "cleared of its journal"), suppress(FileNotFoundError):
             try:
-                if self._file is not None:
-                    self._file.unlink()
+                if self.file is not None:
+                    self.file.unlink()
             finally:
                 self.leave()
 
@@ -168,8 +169,8 @@ class Journal:
         self._size, self._checksum, self._pending = self._size + len(data), checksum, []
 
     def _create(self) -> None:
-        self._file = _folder() / f"{_key(self._path)}-{secrets.token_hex(4)}.journal"
-        self._descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        self.file = _folder() / f"{_key(self._path)}-{secrets.token_hex(4)}.journal"
+        self._descriptor = os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with suppress(OSError):  # a file system without locks
             fcntl.flock(self._descriptor, fcntl.LOCK_EX)  # at most a moment: somebody looks whether it is locked
         header = {"path": str(self._path.resolve()), "pid": os.getpid()}
@@ -180,7 +181,7 @@ class Journal:
         with self._lock:
             if self._descriptor is None:
                 return
-            descriptor, file = os.dup(self._descriptor), self._file
+            descriptor, file = os.dup(self._descriptor), self.file
         try:
             os.fsync(descriptor)
         finally:
@@ -196,14 +197,19 @@ class Journal:
             self._failure = error
 
 
-def find(path: Path) -> Recovery | None:
+def find(path: Path, besides: Path | None = None) -> Recovery | None:
     """The journal that matters most of those left for the file: the newest that can be read, else one in use.
+
+    Args:
+        path: The file.
+        besides: A journal that does not count.
 
     Raises:
         RunFailed: There is no looking for it.
     """
     with _explained(path, "looked up in the journals"):
-        found = [recovery for file in _folder().glob(f"{_key(path)}-*.journal") if (recovery := _read(file, path))]
+        files = (file for file in _folder().glob(f"{_key(path)}-*.journal") if file != besides)
+        found = [recovery for file in files if (recovery := _read(file, path))]
     return min(found, key=lambda one: (_ORDER.index(one.state), -one.when.timestamp()), default=None)
 
 

@@ -101,10 +101,10 @@ class OpenFile:
 
     def left_behind(self) -> Recovery | None:
         """What a program that died has left of this file, if it is worth a question. Raises `RunFailed`."""
-        while (found := journal.find(self.path)) and found.state == "whole" and found.text == self.source.data:
+        mine = self._journal.file
+        while (found := journal.find(self.path, mine)) and found.state == "whole" and found.text == self.source.data:
             found.discard()  # it was saved
-        mine = found is not None and found.state == "in use" and found.owner == os.getpid()
-        return None if mine else found
+        return found
 
     def recover(self, recovery: Recovery) -> None:
         """Makes the edits of a journal again, as one undo step. Raises `RunFailed` where they do not apply any more."""
