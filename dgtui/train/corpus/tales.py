@@ -2,12 +2,12 @@
 
 `make` draws a prompt and a tale that obeys it. `parse` reads a tale back into its variables and is exact: it accepts
 every tale the grammar can write and nothing else, so that a model's tale can be judged. In a template `{name}` is a
-variable and `(a|b)` a free choice. The lexicon is small on purpose: four million parameters have to learn all of it.
+variable. Grammar and lexicon are small on purpose: four million parameters have to learn all of it.
 """
 
 import random
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 
 from dgtui.train.corpus import names
@@ -47,58 +47,38 @@ PLACES = {
 }
 PLOTS = ("lost", "broken", "lonely")
 
-OPENINGS = (
-    "{hero} was a {trait} {kind} who lived {near} and had a {colour} {thing}.",
-    "Once there was a {trait} {kind} named {hero}, who lived {near} and had a {colour} {thing}.",
-)
-
-PROBLEMS = {
+# One template a sentence and plot: sentences of other lengths in its place would shift all that follows, and a model
+# that writes everything at once would have to agree with itself on the shift first.
+OPENING = "Once there was a {trait} {kind} named {hero}, who lived {near} and had a {colour} {thing}."
+STORIES = {
     "lost": (
-        "One night the wind came in and carried off the {thing}.",
         "But one day {hero} looked under the bed, and the {thing} was gone.",
-    ),
-    "broken": (
-        "One day the {thing} broke, and nobody knew how to mend it.",
-        "But the {thing} was broken, and {hero} was sad to look at it.",
-    ),
-    "lonely": (
-        "But there was nobody to show it to.",
-        "In the evening {hero} sat beside the {thing} and wished for a friend.",
-    ),
-}
-
-MEETINGS = {
-    "lost": (
         "Then {friend} the {friend_kind} came along, and together they found the {thing}.",
-        '"I will help you," said {friend} the {friend_kind}, and soon they saw the {thing} shining.',
-    ),
-    "broken": (
-        "Then {friend} the {friend_kind} came along, and by morning the {thing} was better than new.",
-        '"I will help you," said {friend} the {friend_kind}, and soon the {thing} was as good as new.',
-    ),
-    "lonely": (
-        "Then {friend} the {friend_kind} came to live next door, and {hero} held out the {thing}.",
-        '"Would you like to hold my {thing}?" said {hero} to {friend} the {friend_kind}.',
-    ),
-}
-
-_EVER_AFTER = (
-    "Since that day {hero} and {friend} have had tea together every Sunday.",
-    "That night the two of them sat {near} and counted the stars.",
-)
-ENDINGS = {
-    "lost": (
-        *_EVER_AFTER,
         '"I lost a {thing}," {hero} said later, "but look what I found."',
     ),
     "broken": (
-        *_EVER_AFTER,
-        '"Now it has a story," said {friend}, and that was true.',
+        "But the {thing} was broken, and {hero} was sad to look at it.",
+        '"I will help you," said {friend} the {friend_kind}, and soon the {thing} was as good as new.',
+        "Since that day {hero} and {friend} have had tea together every Sunday.",
     ),
     "lonely": (
-        *_EVER_AFTER,
+        "In the evening {hero} sat beside the {thing} and wished for a friend.",
+        "Then {friend} the {friend_kind} came to live next door, and {hero} held out the {thing}.",
         "Now the {thing} belongs to both of them, and so does every evening.",
     ),
+}
+
+# What a tale is drawn from where its prompt leaves it open: what everything hangs on is drawn from few.
+FREE = {
+    "hero": _words("Mira Otto Emil Clara Greta Jonas Lucy Tom"),
+    "friend": _words("Ben Anna Kip Rosa Noah Selma Olaf Vera"),
+    "kind": _words("badger fox hare mouse otter owl"),
+    "friend_kind": _words("badger fox hare mouse otter owl"),
+    "trait": _words("brave careful curious quiet young"),
+    "thing": _words("bell drum kite lantern map"),
+    "colour": _words("blue green red yellow"),
+    "place": ("the bridge", "the lake", "the river", "the sea"),
+    "plot": PLOTS,
 }
 
 FRAMES = (
@@ -184,39 +164,31 @@ _FIELDS: dict[str, tuple[str, dict[str, str]]] = {
     "plot": ("plot", {"lost": "lost", "broken": "broken"}),
 }
 _WRITTEN = {field: {value: form for form, value in forms.items()} for field, (_, forms) in _FIELDS.items()}
-_MARK = re.compile(r"\{(\w+)\}|\(([^)]*)\)")
+_MARK = re.compile(r"\{(\w+)\}")
 
 
-def _write(template: str, bound: Mapping[str, str], rng: random.Random) -> str:
-    def replace(mark: re.Match[str]) -> str:
-        field, choices = str(mark[1] or ""), str(mark[2] or "")
-        if not field:
-            return rng.choice(choices.split("|"))
+def _write(template: str, bound: Mapping[str, str]) -> str:
+    def form(mark: re.Match[str]) -> str:
+        field = mark[1]
         return bound[field] if field in _NAMED else _WRITTEN[field][bound[_FIELDS[field][0]]]
 
-    return _MARK.sub(replace, template)
+    return _MARK.sub(form, template)
 
 
 class _Pattern:
     """A template as a regular expression that yields the variables it found, or None where two places disagree."""
 
-    def __init__(self, template: str, end: str) -> None:
-        self._fields: list[str] = []
+    def __init__(self, template: str) -> None:
+        self._fields = _MARK.findall(template)
         source, at = "", 0
         for mark in _MARK.finditer(template):
-            source += re.escape(template[at : mark.start()])
-            field, choices = mark.groups()
-            if field is None:
-                source += "(?:" + "|".join(map(re.escape, choices.split("|"))) + ")"
-            else:
-                self._fields.append(field)
-                forms = "[A-Z][a-z]+" if field in _NAMED else "|".join(map(re.escape, _FIELDS[field][1]))
-                source += f"({forms})"
+            forms = "[A-Z][a-z]+" if mark[1] in _NAMED else "|".join(map(re.escape, _FIELDS[mark[1]][1]))
+            source += f"{re.escape(template[at : mark.start()])}({forms})"
             at = mark.end()
-        self._regex = re.compile(source + re.escape(template[at:]) + end)
+        self._regex = re.compile(source + re.escape(template[at:]))
 
-    def match(self, text: str, at: int, bound: Mapping[str, str]) -> tuple[int, dict[str, str]] | None:
-        found = self._regex.match(text, at)
+    def match(self, text: str, bound: Mapping[str, str]) -> dict[str, str] | None:
+        found = self._regex.fullmatch(text)
         if found is None:
             return None
         merged = dict(bound)
@@ -224,17 +196,21 @@ class _Pattern:
             variable, value = (field, form) if field in _NAMED else (_FIELDS[field][0], _FIELDS[field][1][form])
             if merged.setdefault(variable, value) != value:
                 return None
-        return found.end(), merged
+        return merged
+
+
+def _tale(plot: str) -> str:
+    return " ".join((OPENING, *STORIES[plot]))
 
 
 @cache
-def _sentences(templates: tuple[str, ...]) -> tuple[_Pattern, ...]:
-    return tuple(_Pattern(template, r"(?: (?=\S)|\Z)") for template in templates)
+def _tales() -> dict[str, _Pattern]:
+    return {plot: _Pattern(_tale(plot)) for plot in PLOTS}
 
 
 @cache
 def _subjects() -> tuple[_Pattern, ...]:
-    return tuple(_Pattern(subject, r"\Z") for subject in SUBJECTS)
+    return tuple(map(_Pattern, SUBJECTS))
 
 
 @cache
@@ -242,26 +218,8 @@ def _frames() -> tuple[tuple[str, str], ...]:
     return tuple((before, after) for before, _, after in (frame.partition("{subject}") for frame in FRAMES))
 
 
-def _slots(plot: str) -> tuple[tuple[str, ...], ...]:
-    """The sentences of a tale in their order, each with its templates."""
-    return OPENINGS, PROBLEMS[plot], MEETINGS[plot], ENDINGS[plot]
-
-
 def _agrees(bound: Mapping[str, str]) -> bool:
     return bound["hero"] != bound["friend"] and bound["kind"] != bound["friend_kind"]
-
-
-def _readings(
-    text: str, at: int, slots: tuple[tuple[str, ...], ...], bound: Mapping[str, str]
-) -> Iterator[dict[str, str]]:
-    if not slots:
-        if at == len(text) and _agrees(bound):
-            yield dict(bound)
-        return
-    for pattern in _sentences(slots[0]):
-        step = pattern.match(text, at, bound)
-        if step is not None:
-            yield from _readings(text, step[0], slots[1:], step[1])
 
 
 def parse(text: str, given: Mapping[str, str] | None = None) -> dict[str, str] | None:
@@ -270,14 +228,10 @@ def parse(text: str, given: Mapping[str, str] | None = None) -> dict[str, str] |
 
     With `given`, only a tale in which those variables have those values counts.
     """
-    for plot in PLOTS:
-        start = {"plot": plot}
-        if given is not None:
-            if given.get("plot", plot) != plot:
-                continue
-            start.update(given)
-        for reading in _readings(text, 0, _slots(plot), start):
-            return reading
+    for plot, pattern in _tales().items():
+        found = pattern.match(text, {"plot": plot, **(given or {})})
+        if found is not None and found["plot"] == plot and _agrees(found):
+            return found
     return None
 
 
@@ -294,29 +248,20 @@ def read_prompt(prompt: str) -> dict[str, str] | None:
         if prompt.startswith(before) and prompt.endswith(after):
             subject = prompt[len(before) : len(prompt) - len(after)]
             for pattern in _subjects():
-                found = pattern.match(subject, 0, {})
+                found = pattern.match(subject, {})
                 if found is not None:
-                    return found[1]
+                    return found
     return None
 
 
 def write(given: Mapping[str, str], rng: random.Random) -> str:
     """A tale with these variables fixed and the others drawn."""
     bound = dict(given)
-    for variable, values, other in (
-        ("hero", NAMES, "friend"),
-        ("friend", NAMES, "hero"),
-        ("kind", KINDS, "friend_kind"),
-        ("friend_kind", KINDS, "kind"),
-        ("trait", TRAITS, ""),
-        ("thing", THINGS, ""),
-        ("colour", COLOURS, ""),
-        ("place", tuple(PLACES), ""),
-        ("plot", PLOTS, ""),
-    ):
+    others = {"hero": "friend", "friend": "hero", "kind": "friend_kind", "friend_kind": "kind"}
+    for variable, values in FREE.items():
         if variable not in bound:
-            bound[variable] = rng.choice([value for value in values if value != bound.get(other)])
-    return " ".join(_write(rng.choice(templates), bound, rng) for templates in _slots(bound["plot"]))
+            bound[variable] = rng.choice([value for value in values if value != bound.get(others.get(variable, ""))])
+    return _write(_tale(bound["plot"]), bound)
 
 
 def make(rng: random.Random) -> Example:
@@ -330,11 +275,11 @@ def make(rng: random.Random) -> Example:
     bound["kind"], bound["friend_kind"] = rng.sample(KINDS, 2)
     bound |= {"thing": rng.choice(THINGS), "colour": rng.choice(COLOURS), "place": rng.choice(tuple(PLACES))}
     template = rng.choices(list(SUBJECTS), list(SUBJECTS.values()))[0]
-    subject = _write(template, bound, rng)
-    found = _Pattern(template, r"\Z").match(subject, 0, {})
+    subject = _write(template, bound)
+    found = _Pattern(template).match(subject, {})
     if found is None:
         raise AssertionError(f"the subject {subject!r} does not read as it was written")
-    return Example(NAME, rng.choice(FRAMES).replace("{subject}", subject), write(found[1], rng))
+    return Example(NAME, rng.choice(FRAMES).replace("{subject}", subject), write(found, rng))
 
 
 def check(example: Example, reply: str) -> bool:
