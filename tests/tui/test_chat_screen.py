@@ -347,6 +347,13 @@ async def test_a_terminal_that_is_too_small_is_told_so_and_nothing_is_lost() -> 
         await seen.pilot.pause()
         assert not seen.screen.has_class("small")
         assert seen.screen.prompt.text == "tell me"
+        seen.screen.prompt.focus()
+        for size in ((40, 10), (80, 24)):
+            await seen.pilot.resize_terminal(*size)
+            await seen.pilot.pause()
+        await seen.pilot.pause()
+        await seen.pilot.press("x")
+        assert "x" in seen.screen.prompt.text
 
 
 async def test_brackets_and_escapes_are_shown_and_drive_nothing() -> None:

@@ -547,3 +547,90 @@ async def test_it_fits_small_terminals_and_asks_those_that_are_too_small(tmp_pat
             assert "file.md" in shown and "fox sat" in shown
             await seen.offer(FOX, " hare ran")
             assert "change 1 of" in seen.shown()
+
+
+# Where things meet: a model that arrives, a terminal that changes, a line that is open
+
+
+async def test_a_reload_to_a_shorter_file_during_a_review_leaves_the_cursor_in_it(tmp_path: Path) -> None:
+    async with edit(tmp_path) as seen:
+        await seen.press("x")
+        await seen.select("last")
+        await seen.offer("last", "first")
+        seen.path.write_bytes(b"other")
+        await seen.press("ctrl+s", "r")
+        assert seen.data == b"other" and not seen.screen.proposing and seen.screen.editor.has_focus
+
+
+async def test_keys_work_again_after_the_terminal_was_too_small(tmp_path: Path) -> None:
+    async with edit(tmp_path) as seen:
+        await seen.pilot.resize_terminal(40, 10)
+        await seen.pilot.resize_terminal(100, 30)
+        await seen.pilot.pause()
+        await seen.pilot.pause()
+        await seen.press("x")
+        assert seen.data.startswith(b"x")
+
+
+async def test_a_question_that_waits_for_the_model_takes_no_keys_from_a_line(tmp_path: Path) -> None:
+    async with edit(tmp_path, load_seconds=1.5) as seen:
+        await seen.select(FOX)
+        await seen.press("ctrl+r", "ctrl+f", "z")
+        await seen.until(lambda: seen.backend.facts is not None, "a model")
+        await seen.pilot.pause(0.1)
+        await seen.press("A", "z")
+        assert seen.screen.line.value == "zAz" and not seen.screen.proposing
+        assert seen.data == TEXT.encode()
+        await seen.press("escape")
+        await seen.reviewed()
+
+
+async def test_esc_withdraws_a_question_that_waits(tmp_path: Path) -> None:
+    async with edit(tmp_path, load_seconds=1.5) as seen:
+        await seen.select(FOX)
+        await seen.press("ctrl+r")
+        await seen.press("escape")
+        assert "withdrawn" in seen.notices()
+        await seen.until(lambda: seen.backend.facts is not None, "a model")
+        await seen.pilot.pause(0.1)
+        assert not seen.screen.proposing and not seen.backend.runs
+
+
+async def test_a_question_to_a_model_that_cannot_be_loaded_says_why(tmp_path: Path) -> None:
+    async with edit(tmp_path, error=ModelNotFound("no such model", hint="name another")) as seen:
+        await seen.until(lambda: "no such model" in seen.shown(), "why")
+        await seen.select(FOX)
+        await seen.press("ctrl+r")
+        assert "there is no model: no such model" in seen.notices()
+
+
+async def test_a_passage_that_resolves_is_in_sight(tmp_path: Path) -> None:
+    text = "".join(f"line {n:03}\n" for n in range(200))
+    async with edit(tmp_path, text, seconds=0.1, size=(80, 24)) as seen:
+        editor = seen.screen.editor
+        await seen.select(f"line {editor.size.height - 1:03}")
+        await seen.press("ctrl+r")
+        await seen.pilot.pause(0.05)
+        row = editor._rows.find(editor.cursor)[0] - editor.scroll_offset.y
+        assert 0 <= row < editor.size.height
+        await seen.press("escape")
+        await seen.reviewed()
+
+
+@pytest.mark.parametrize("size", [(80, 20), (62, 24)])
+async def test_the_cursor_stays_in_sight_when_the_terminal_shrinks(tmp_path: Path, size: tuple[int, int]) -> None:
+    text = "".join("word " * 30 + f"end{n:02}\n" for n in range(60))
+    async with edit(tmp_path, text, size=(120, 24)) as seen:
+        editor = seen.screen.editor
+        editor.cursor = seen.span("end59")[0]
+        await seen.pilot.pause()
+        await seen.pilot.resize_terminal(*size)
+        await seen.pilot.pause(0.1)
+        row = editor._rows.find(editor.cursor)[0] - editor.scroll_offset.y
+        assert 0 <= row < editor.size.height
+
+
+async def test_a_line_break_that_comes_or_goes_is_seen(tmp_path: Path) -> None:
+    async with edit(tmp_path, "two\nthree") as seen:
+        await seen.offer("two\nthree", "twothree")
+        assert "⏎" in seen.shown()

@@ -492,3 +492,25 @@ def test_a_text_is_found_in_any_encoding(encoding: str) -> None:
     assert found(buffer, "ABC", (0, 0), False) == (second, second + 3)
     assert found(buffer, "abc", (second, second + 3), True) == (first, first + 3)
     assert found(buffer, "\n", (0, 0), True) is None
+
+
+@pytest.mark.parametrize("sign", ["\u3000", "\u00a0", "\u2009", "\u200c", "\u200d", "中", "e\u0301"])
+async def test_characters_of_all_scripts_can_be_typed(sign: str) -> None:
+    app = Screen(b"")
+    async with app.run_test() as pilot:
+        for character in sign:
+            app.editor.post_message(events.Key("a", character))
+        await pilot.pause()
+        assert app.data == sign.encode()
+
+
+async def test_words_with_signs_that_combine_are_passed_and_selected_whole() -> None:
+    app = Screen("a #\ufe0f\u20e3 b end".encode())
+    async with app.run_test() as pilot:
+        places = []
+        for _ in range(4):
+            await pilot.press("ctrl+right")
+            places.append(app.editor.cursor)
+        assert places == sorted(set(places))
+        start, end = app.editor._caret.word(len(b"a #"))
+        assert app.data[start:end].decode().startswith("#\ufe0f\u20e3")

@@ -129,6 +129,11 @@ class EditScreen(FilingScreen):
         selection = self.editor.selection
         return joined([*self._marked(), *([selection] if selection else [])])
 
+    def propose(self, spans: Iterable[Span], instruction: str | None) -> None:
+        """Asks the model for spans; a line that is open closes."""
+        self.line.close()
+        super().propose(spans, instruction)
+
     def action_mark(self) -> None:
         """Marks the selection, or unmarks what is at the cursor."""
         editor = self.editor
@@ -182,13 +187,16 @@ class EditScreen(FilingScreen):
 
     def action_cancel(self) -> None:
         """One step back: out of the line, out of a run, out of a review, and then the marks go."""
-        if self.line.has_class("open"):
+        if self.is_asking:
             self._close_line()
         elif self._work is not None:
             self._work.stop()
             self.redraw()
         elif self._review is not None:
             self.close_proposal()
+        elif self._waiting is not None:
+            self._waiting = None
+            self.say("the question to the model is withdrawn")
         elif self._marks:
             self._marks = []
             self._show_marks()
@@ -199,6 +207,7 @@ class EditScreen(FilingScreen):
     def _close_line(self) -> None:
         self.line.close()
         (self.bar if self.proposing else self.editor).focus()
+        self.ask_what_waits()
 
     @on(Input.Submitted)
     def _entered(self, event: Input.Submitted) -> None:

@@ -31,6 +31,11 @@ class FilingScreen(ProposingScreen):
         """Where an instruction, a text to find or a name is typed."""
         return self.query_one(Line)
 
+    @property
+    def is_asking(self) -> bool:
+        """The line is open."""
+        return self.line.has_class("open")
+
     def action_save(self, then: Callable[[], None] | None = None) -> None:
         """Saves the file; a conflict is asked about."""
 
@@ -66,9 +71,9 @@ class FilingScreen(ProposingScreen):
                 self._compare(self.file.disk, f"on disk (-) and here (+): {self.file.path}",
                               lambda: self._settle(conflict, then))  # fmt: skip
             elif key == "r" and self.guarded(self.file.reload):
+                self.edited()
                 if self.proposing:  # the passage is gone
                     self.close_proposal()
-                self.edited()
             elif key == "a":
                 self.action_save_as()
             elif key == "o":

@@ -48,6 +48,11 @@ class ProposingScreen(ModelScreen):
         """The text."""
         raise NotImplementedError
 
+    @property
+    def is_asking(self) -> bool:
+        """The person is typing an answer to the screen."""
+        raise NotImplementedError
+
     def edited(self) -> None:
         """The buffer was changed: the text view has to know."""
         raise NotImplementedError
@@ -65,6 +70,10 @@ class ProposingScreen(ModelScreen):
     def set_look(self, look: Look) -> None:
         """How tokens and changes are drawn from now on."""
         self._look = self.editor.look = look
+        self.redraw()
+
+    def on_resize(self) -> None:
+        super().on_resize()
         self.redraw()
 
     @property
@@ -90,9 +99,12 @@ class ProposingScreen(ModelScreen):
         if self._work is not None:
             self.say("a proposal is being written: esc stops it", "warning")
             return
+        if self.load_error:
+            self.say(f"there is no model: {self.load_error}", "warning")
+            return
         if self.backend.facts is None:
             self._waiting = passage, instruction
-            self.say("there is no model yet: the passage is written as soon as it is loaded")
+            self.say("there is no model yet: the passage is written as soon as it is loaded; esc withdraws it")
             return
 
         def begin() -> None:
@@ -105,14 +117,20 @@ class ProposingScreen(ModelScreen):
             self.bar.add_class("open")
             self.bar.focus()
             self._next()
+            if passage.spans:
+                self.call_after_refresh(self.editor.reveal, passage.spans[0][0])  # the bar may have gone over it
 
-        if not self.guarded(begin):
+        if not self.guarded(begin) and self.proposing:
             self._back_to(passage)
 
     def model_is_there(self, facts: Facts) -> None:
         """Asks what waited for a model."""
-        waiting, self._waiting = self._waiting, None
-        if waiting is not None and not self.proposing:
+        self.ask_what_waits()
+
+    def ask_what_waits(self) -> None:
+        """Asks what waited for a model, if there is one now and the person is not typing something else."""
+        if self._waiting is not None and self.backend.facts is not None and not (self.proposing or self.is_asking):
+            waiting, self._waiting = self._waiting, None
             self.ask(*waiting)
 
     def _next(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Final
 from textual import on
 from textual.app import ComposeResult
 from textual.screen import Screen
+from textual.widget import Widget
 from textual.widgets import Static
 
 from dgtui.config import Settings
@@ -46,7 +47,10 @@ class ModelScreen(Screen[None]):
     def __init__(self, backend: Backend, settings: Settings, look: Look, seed: int | None) -> None:
         super().__init__()
         self.backend, self.settings, self._look = backend, settings, look
+        self.load_error = ""
+        "why there is no model, if loading one has failed"
         self._random = Random(seed) if seed is not None else None
+        self._had_focus: Widget | None = None
 
     def compose_too_small(self) -> ComposeResult:
         """What is shown in place of all else; to be the last part of a screen."""
@@ -63,7 +67,12 @@ class ModelScreen(Screen[None]):
         raise NotImplementedError
 
     def on_resize(self) -> None:
-        self.set_class(self.size.width < NARROWEST[0] or self.size.height < NARROWEST[1], "small")
+        small = self.size.width < NARROWEST[0] or self.size.height < NARROWEST[1]
+        if small and not self.has_class("small"):
+            self._had_focus = self.focused  # what is hidden loses it
+        self.set_class(small, "small")
+        if not small and self.focused is None and self._had_focus is not None:
+            self.call_after_refresh(self.set_focus, self._had_focus)
         self.draw_top()
 
     def new_seed(self) -> int:
@@ -85,6 +94,7 @@ class ModelScreen(Screen[None]):
 
     def load(self, name: str | None) -> None:
         """Loads a model; the present one is unloaded first. The person can type meanwhile."""
+        self.load_error = ""
         self.query_one(Loading).start(name or self.settings.model.name or "the default model")
         said = ("", 0.0)
 
@@ -111,7 +121,8 @@ class ModelScreen(Screen[None]):
         loading, error = self.query_one(Loading), message.error
         if error is not None:
             hint = error.hint if isinstance(error, DgtuiError) else ""
-            loading.fail(error.message if isinstance(error, DgtuiError) else explain(error), hint)
+            self.load_error = error.message if isinstance(error, DgtuiError) else explain(error)
+            loading.fail(self.load_error, hint)
             return
         assert message.facts is not None
         loading.finish()

@@ -51,8 +51,9 @@ class Editor(EditorView, can_focus=True):
 
     def check_consume_key(self, key: str, character: str | None) -> bool:
         """Characters are typed, and run no command."""
-        typed = character is not None and character.isprintable() and not key.startswith("alt+")
-        return typed and not self.read_only
+        if character is None or self.read_only or key.startswith("alt+"):
+            return False
+        return character >= " " and not "\x7f" <= character <= "\x9f"  # blanks and joiners of all scripts, too
 
     async def on_key(self, event: events.Key) -> None:
         """Types a character, or runs a command of the editor.

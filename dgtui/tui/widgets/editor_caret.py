@@ -91,7 +91,10 @@ class EditorCaret:
             start -= 1
         while end < len(text) and _kind(text[end]) == kind:
             end += 1
-        return self._buffer.offset(line, start), self._buffer.offset(line, end)
+        cells = self.rows.cells(text)
+        if end < len(text) and cells.snap(end) != end:
+            end = cells.after(end)
+        return self._buffer.offset(line, cells.snap(start)), self._buffer.offset(line, end)
 
     def _move_rows(self, count: int, select: bool) -> None:
         row, cell = self.rows.find(self.cursor)
@@ -125,11 +128,12 @@ class EditorCaret:
             while column and _kind(text[column - 1]) == kind:
                 column -= 1
         else:
-            kind = _kind(text[column])
+            cells, kind = self.rows.cells(text), _kind(text[column])
+            column = cells.after(column)
             while column < len(text) and _kind(text[column]) == kind:
-                column += 1
+                column = cells.after(column)
             while column < len(text) and text[column].isspace():
-                column += 1
+                column = cells.after(column)
         return self._buffer.offset(line, self.rows.cells(text).snap(column))
 
     def _landed(self, offset: int) -> int:

@@ -100,6 +100,7 @@ class EditorView(ScrollView, inherit_bindings=False):
         self._buffer, self._path = buffer, path
         self._wraps = len(buffer.data) <= WRAP
         self._rows = Rows(buffer, None)
+        self._height = 0
         self._caret = EditorCaret(buffer, self._rows)
         self._marks: tuple[Anchor, ...] = ()
         self._told: tuple[int, tuple[int, int] | None] = (self.cursor, None)
@@ -271,8 +272,10 @@ class EditorView(ScrollView, inherit_bindings=False):
 
     def on_resize(self) -> None:
         """The rows are as long as there is room; the cursor stays in sight."""
+        seen = 0 <= self._rows.find(self.cursor)[0] - self.scroll_offset.y < self._height  # as they were
+        self._height = self.scrollable_content_region.height
         self._show()
-        if 0 <= self._rows.find(self.cursor)[0] - self.scroll_offset.y < self.size.height:
+        if seen:
             self.reveal(self.cursor)
 
     def on_focus(self) -> None:

@@ -117,6 +117,7 @@ def _styles(look: Look) -> tuple[Style, Style]:
 
 
 def _shown(text: str) -> str:
+    text = text if text.strip() else text.replace("\n", "⏎\n")  # or nothing of it would be seen
     return sanitize(text.replace("\t", _TAB))
 
 
