@@ -70,14 +70,14 @@ STORIES = {
 
 # What a tale is drawn from where its prompt leaves it open: what everything hangs on is drawn from few.
 FREE = {
-    "hero": _words("Mira Otto Emil Clara"),
-    "friend": _words("Ben Anna Kip Rosa"),
-    "kind": _words("badger fox hare owl"),
-    "friend_kind": _words("badger fox hare owl"),
-    "trait": _words("brave careful curious young"),
-    "thing": _words("bell kite map"),
-    "colour": _words("blue red yellow"),
-    "place": ("the bridge", "the river", "the sea"),
+    "hero": _words("Mira Otto Emil Clara Greta Jonas Lucy Tom"),
+    "friend": _words("Ben Anna Kip Rosa Noah Selma Olaf Vera"),
+    "kind": _words("badger fox hare mouse otter owl"),
+    "friend_kind": _words("badger fox hare mouse otter owl"),
+    "trait": _words("brave careful curious quiet young"),
+    "thing": _words("bell drum kite lantern map"),
+    "colour": _words("blue green red yellow"),
+    "place": ("the bridge", "the lake", "the river", "the sea"),
     "plot": PLOTS,
 }
 
