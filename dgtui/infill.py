@@ -263,14 +263,17 @@ class Infill:
 
     def _propose(self, log: RunLog) -> None:
         found: dict[tuple[str, ...], Proposal] = {}
-        for candidate, gaps in enumerate(self._gaps):
-            ids: list[int] = log.blocks(candidate)[-1].ids.tolist()
-            texts = self._texts([ids[gap.start : gap.stop] for gap in gaps])
-            score = self._score(log, candidate)
-            if texts is not None and (texts not in found or found[texts].score < score):
-                tokens = sum(map(len, gaps)) + len(self.written)
-                found[texts] = Proposal(texts, score, tokens, len(log.frames(candidate=candidate)))
-        if not found:
+        for whole_words in (True, False):
+            for candidate, gaps in enumerate(self._gaps):
+                ids: list[int] = log.blocks(candidate)[-1].ids.tolist()
+                texts = self._texts([ids[gap.start : gap.stop] for gap in gaps], whole_words)
+                score = self._score(log, candidate)
+                if texts is not None and (texts not in found or found[texts].score < score):
+                    tokens = sum(map(len, gaps)) + len(self.written)
+                    found[texts] = Proposal(texts, score, tokens, len(log.frames(candidate=candidate)))
+            if found:
+                break
+        else:
             raise RunFailed("what the model wrote is no text", hint="let it go on longer, or try another seed")
         self.proposals = sorted(found.values(), key=lambda p: -p.score)[: self._candidates]
 
@@ -279,8 +282,9 @@ class Infill:
         frame: Frame = log.frames(candidate=candidate)[-1]
         return float(np.mean([frame.top_probs[place, 0] for gap in self._gaps[candidate] for place in gap]))
 
-    def _texts(self, gaps: Iterable[Sequence[int]]) -> tuple[str, ...] | None:
-        """Each gap's ids as text, up to a stop id; None where they are not UTF-8, or lack a blank that was lent."""
+    def _texts(self, gaps: Iterable[Sequence[int]], whole_words: bool = False) -> tuple[str, ...] | None:
+        """Each gap's ids as text, up to a stop id; None where they are not UTF-8, or lack a blank that was lent though
+        they are to be whole words: without it they go on with the word before."""
         found = []
         for gap, (lead, tail) in zip(gaps, self.lent, strict=True):
             ids = [*self.written, *gap]
@@ -290,9 +294,9 @@ class Infill:
                 text = data.decode()
             except UnicodeDecodeError:
                 return None
-            if text and not text.startswith(lead):
+            if whole_words and text and not text.startswith(lead):
                 return None
-            found.append(text[len(lead) :] + tail)
+            found.append(text.removeprefix(lead) + tail)
         return tuple(found)
 
 
