@@ -29,7 +29,7 @@ from dgtui.tui.theme_file import theme_folders
 OUT = Path(__file__).resolve().parent.parent / "screenshots"
 ASK = "Tell me a short story about Mira the fox and Ben."
 SEED = 7
-STEPS = 8
+STEPS = 4
 "after which the canvas is half resolved"
 TALE = """# Mira and Tom
 
