@@ -37,6 +37,9 @@ RIGHT_LEAST: Final = 32
 PROBE_STEPS: Final = 4
 """Denoising steps in which lengths are tried."""
 
+PROBE_TEMPERATURE: Final = 0.8
+"""The temperature meanwhile: in the cold every length looks sure of itself."""
+
 TRIED: Final = 11
 """Lengths that are tried at once."""
 
@@ -225,7 +228,8 @@ class Infill:
         starts, gaps = zip(*(window.start(lengths, shape) for lengths in self._tries), strict=True)
         self._gaps = list(gaps)
         if self.probing:
-            job = replace(job, settings=replace(self._settings, steps=PROBE_STEPS, stability=-1))
+            warm = replace(self._settings, t_min=PROBE_TEMPERATURE, t_max=PROBE_TEMPERATURE)
+            job = replace(job, settings=replace(warm, steps=PROBE_STEPS, stability=-1))
         return replace(job, candidates=len(starts), starts=tuple(starts))
 
     @property
