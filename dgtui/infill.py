@@ -8,11 +8,13 @@ is lent to the part behind it, for that is how tokens are made: " word" is one, 
 `Infill` hands out one job at a time (`job`) and takes its log back (`take`, or `stop` for a run that was cut short):
 
     1. lengths are tried, all in one batch and for a few denoising steps, where none is given;
-    2. the best of them are carried to the end and become the proposals, best first.
+    2. those under which the whole text reads most likely are carried to the end and become the proposals, likeliest
+       first.
 
 A part that is longer than a canvas is written block by block, its end together with what follows it.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
@@ -82,6 +84,8 @@ class Proposal:
     texts: tuple[str, ...]
     score: float
     "mean probability of the tokens that were written, as the model saw them at the end"
+    likelihood: float
+    "nats, of text and what follows it, read from left to right: what ranks them; -inf where that is not known"
     tokens: int
     steps: int
 
@@ -158,6 +162,8 @@ class Infill:
         self._tries: list[tuple[int, ...]] = []
         "lengths of the gaps, one for each candidate of the next job; none: it writes a whole canvas"
         self._gaps: list[tuple[range, ...]] = []
+        self._follows = 0
+        "places behind the last gap that every candidate has"
         self._plan()
 
     @property
@@ -227,10 +233,12 @@ class Infill:
             return replace(job, start=Start(ids, frozenset(range(len(inside)))))
         starts, gaps = zip(*(window.start(lengths, shape) for lengths in self._tries), strict=True)
         self._gaps = list(gaps)
+        follows = len(window.fixed[-1]) + 1 if window.ends else shape.canvas_length
+        self._follows = min(follows, *(shape.canvas_length - gap[-1].stop for gap in gaps))
         if self.probing:
             warm = replace(self._settings, t_min=PROBE_TEMPERATURE, t_max=PROBE_TEMPERATURE)
             job = replace(job, settings=replace(warm, steps=PROBE_STEPS, stability=-1))
-        return replace(job, candidates=len(starts), starts=tuple(starts))
+        return replace(job, candidates=len(starts), starts=tuple(starts), likelihood=True)
 
     @property
     def probing(self) -> bool:
@@ -248,8 +256,8 @@ class Infill:
             self.written += tuple(log.blocks()[-1].ids[gap.start :].tolist())
             self._plan()
         elif self.probing:
-            scores = [self._score(log, candidate) for candidate in range(len(self._tries))]
-            order = sorted(range(len(scores)), key=lambda at: (-scores[at], sum(self._tries[at])))
+            likely = [self._likelihood(log, candidate) for candidate in range(len(self._tries))]
+            order = sorted(range(len(likely)), key=lambda at: (-likely[at], sum(self._tries[at])))
             self._tries = [self._tries[at] for at in order[: self._candidates]]
         else:
             self._propose(log)
@@ -263,7 +271,7 @@ class Infill:
         if log.blocks():
             self._propose(log)
         elif self.written and (texts := self._texts([()])) is not None:
-            self.proposals = [Proposal(texts, 0.0, len(self.written), 0)]
+            self.proposals = [Proposal(texts, 0.0, -math.inf, len(self.written), 0)]
 
     def _propose(self, log: RunLog) -> None:
         found: dict[tuple[str, ...], Proposal] = {}
@@ -271,20 +279,35 @@ class Infill:
             for candidate, gaps in enumerate(self._gaps):
                 ids: list[int] = log.blocks(candidate)[-1].ids.tolist()
                 texts = self._texts([ids[gap.start : gap.stop] for gap in gaps], whole_words)
-                score = self._score(log, candidate)
-                if texts is not None and (texts not in found or found[texts].score < score):
+                score, likely = self._score(log, candidate), self._likelihood(log, candidate)
+                if texts is not None and (texts not in found or found[texts].likelihood < likely):
                     tokens = sum(map(len, gaps)) + len(self.written)
-                    found[texts] = Proposal(texts, score, tokens, len(log.frames(candidate=candidate)))
+                    found[texts] = Proposal(texts, score, likely, tokens, len(log.frames(candidate=candidate)))
             if found:
                 break
         else:
             raise RunFailed("what the model wrote is no text", hint="let it go on longer, or try another seed")
-        self.proposals = sorted(found.values(), key=lambda p: -p.score)[: self._candidates]
+        self.proposals = sorted(found.values(), key=lambda p: (-p.likelihood, -p.score))[: self._candidates]
 
     def _score(self, log: RunLog, candidate: int) -> float:
         """Mean probability of the best id over the gaps of a candidate, in its newest frame."""
         frame: Frame = log.frames(candidate=candidate)[-1]
         return float(np.mean([frame.top_probs[place, 0] for gap in self._gaps[candidate] for place in gap]))
+
+    def _likelihood(self, log: RunLog, candidate: int) -> float:
+        """How likely a candidate's gaps and what follows them are, in nats; -inf where the log does not say.
+
+        Diffusion alone is sure of nearly any length it has settled in: what is wrong reads so only from left to right.
+        A gap counts as if it had the mean length of all that are tried, or short ones would always win.
+        """
+        log_probs = log.blocks(candidate)[-1].log_probs
+        if log_probs is None:
+            return -math.inf
+        gaps = self._gaps[candidate]
+        inside = [place for gap in gaps for place in gap]
+        behind = set(range(gaps[0].start, gaps[-1].stop + self._follows)).difference(inside)
+        length = np.mean([sum(tried) for tried in self._tries])
+        return float(log_probs[inside].mean() * length + log_probs[list(behind)].sum())
 
     def _texts(self, gaps: Iterable[Sequence[int]], whole_words: bool = False) -> tuple[str, ...] | None:
         """Each gap's ids as text, up to a stop id; None where they are not UTF-8, or lack a blank that was lent though

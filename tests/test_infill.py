@@ -1,10 +1,16 @@
 """Spans of a text as jobs: what is held is pinned, what comes back is text for the spans and nothing else."""
 
+import math
+from dataclasses import replace
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dgtui.diffusion.events import BlockFinished
 from dgtui.diffusion.job import Job, SamplerSettings
+from dgtui.diffusion.log import RunLog
 from dgtui.errors import InputRefused
 from dgtui.infill import CARRIED, PROBE_STEPS, TRIED, Infill, Shape, _lend
 from dgtui.model import catalog
@@ -71,7 +77,52 @@ def test_lengths_are_tried_in_one_batch_and_the_best_are_carried_to_the_end(
     assert len(set(lengths)) == TRIED
     assert {CANVAS - len(start.pinned) for start in carried.starts} <= set(lengths)
     assert 1 <= len(infill.proposals) <= CARRIED
+    assert infill.proposals == sorted(infill.proposals, key=lambda p: -p.likelihood)
+    assert all(-math.inf < p.likelihood < 0 for p in infill.proposals)
+
+
+def _read(log: RunLog, gaps: list[range], likeliest: int) -> RunLog:
+    """The log, but every id in a gap has -2 nats, whatever its length, and each of the four behind it -1, but the first
+    of those has 0 where the candidate is the likeliest."""
+    events = []
+    for event in log:
+        if isinstance(event, BlockFinished):
+            gap = gaps[event.candidate]
+            log_probs = np.zeros(CANVAS, np.float32)
+            log_probs[gap.start : gap.stop] = -2
+            log_probs[gap.stop : gap.stop + 4] = -1
+            log_probs[gap.stop] += event.candidate == likeliest
+            event = replace(event, log_probs=log_probs)
+        events.append(event)
+    return RunLog(log.job, events)
+
+
+@pytest.mark.parametrize("likeliest", [0, 4, TRIED - 1])
+def test_lengths_are_ranked_by_how_the_whole_text_reads(likeliest: int, worker: Worker, loaded: LoadedModel) -> None:
+    infill = _infill(loaded, "Mira was a brave", " fox", " who lived.")
+    job = infill.job()
+    assert job is not None and job.likelihood
+    run = worker.submit(job)
+    run.wait()
+    gaps = [infill.gaps(candidate)[0] for candidate in range(job.candidates)]
+    infill.take(_read(run.log, gaps, likeliest))
+    carried = infill.job()
+    assert carried is not None
+    lengths = [CANVAS - len(start.pinned) for start in carried.starts]
+    assert lengths[0] == len(gaps[likeliest])
+    others = sorted(len(gap) for gap in gaps if gap is not gaps[likeliest])
+    assert lengths[1:] == others[: CARRIED - 1], "equally likely: shorter ones first"
+
+
+def test_what_was_stopped_is_ranked_by_how_sure_the_model_was(worker: Worker, loaded: LoadedModel) -> None:
+    infill = _infill(loaded, "Mira was a brave", " fox", " who lived.", length=5)
+    job = infill.job()
+    assert job is not None
+    run = worker.submit(job, lambda run, upto: run.control.cancel() if run.log.frames() else None)
+    run.wait()
+    infill.stop(run.log)
     assert infill.proposals == sorted(infill.proposals, key=lambda p: -p.score)
+    assert {p.likelihood for p in infill.proposals} == {-math.inf}
 
 
 def test_a_length_that_is_given_is_not_searched(worker: Worker, loaded: LoadedModel) -> None:

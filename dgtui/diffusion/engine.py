@@ -188,11 +188,14 @@ class _Run:
                 stepper.seed(0, reseeds[taken])
 
         self.steps.append(taken)
-        for i in range(job.candidates):
-            ids = self.last[i].ids if i in self.last else canvases[i]
-            if i in self.last or i in whole:
-                self.written[i].append(tuple(ids.tolist()))
-                yield BlockFinished(job.id, i, block, ids, done_at.get(i, taken), i not in running, self.seconds())
+        ends = {i: self.last[i].ids if i in self.last else canvases[i] for i in sorted(whole | self.last.keys())}
+        likely = (
+            dict(zip(ends, stepper.log_probs([*ends.values()]), strict=True)) if job.likelihood and complete else {}
+        )
+        for i, ids in ends.items():
+            self.written[i].append(tuple(ids.tolist()))
+            steps, settled = done_at.get(i, taken), i not in running
+            yield BlockFinished(job.id, i, block, ids, steps, settled, self.seconds(), likely.get(i))
         return complete
 
     def _amend(self, amendment: Amendment, block: int, taken: int, running: set[int]) -> Iterator[Event]:

@@ -124,6 +124,9 @@ class BlockFinished:
     settled: bool
     "stable and confident, rather than out of steps or cancelled"
     seconds: float
+    log_probs: Floats | None = None
+    """(C,) nats, of each id after all that is left of it; 0 for the first. None: the job did not ask for its
+    likelihood, or was cancelled."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

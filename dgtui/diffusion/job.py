@@ -107,6 +107,8 @@ class Job:
     "in place of `start`: one a candidate, all of one strength, for they share the schedule"
     suppressed: frozenset[int] = frozenset()
     "ids that are written at no free position, as `suppress_tokens` in transformers"
+    likelihood: bool = False
+    "finished canvases are read from left to right, and say how likely that is: see `BlockFinished.log_probs`"
 
     def __post_init__(self) -> None:
         for wrong, message in (

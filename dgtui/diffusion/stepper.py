@@ -41,6 +41,10 @@ class Denoiser(Protocol):
     def commit(self, ids: Sequence[int]) -> None:
         """Appends a finished canvas to the prefix."""
 
+    def log_probs(self, canvas_ids: torch.Tensor) -> torch.Tensor:
+        """(B, C) ids → (B, C) log-probabilities in nats, in fp32: of each id after the prefix and what is left of it
+        on the canvas, as the encoder predicts it; 0 for the first. The prefix stays as it is."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CandidateStep:
@@ -98,6 +102,9 @@ class Stepper(Protocol):
     def commit(self, ids: Ids) -> None:
         """Appends the finished canvas to the prefix."""
 
+    def log_probs(self, canvases: Sequence[Ids]) -> list[Floats]:
+        """Of each id (C,) of each canvas, read from left to right; see `Denoiser.log_probs`."""
+
 
 def derived_seed(seed: int, candidate: int) -> int:
     """The seed of candidate i: the run's own for the first, a hash of (seed, i) for the others."""
@@ -126,6 +133,11 @@ class ReferenceStepper:
     def commit(self, ids: Ids) -> None:
         """Appends the finished canvas to the prefix."""
         self.denoiser.commit(ids.tolist())
+
+    def log_probs(self, canvases: Sequence[Ids]) -> list[Floats]:
+        """Of each id (C,) of each canvas, read from left to right."""
+        ids = torch.tensor(np.stack(canvases), dtype=torch.long, device=self.denoiser.device)
+        return [_frozen(row, np.float32) for row in self.denoiser.log_probs(ids).cpu().numpy()]
 
     def seed(self, candidate: int, seed: int) -> None:
         """Starts a candidate's random stream."""

@@ -42,18 +42,37 @@ class TransformersDenoiser:
         self.prefix.append(ids)
 
     @torch.inference_mode()
+    def log_probs(self, canvas_ids: torch.Tensor) -> torch.Tensor:
+        """(B, C) ids → (B, C) log-probabilities in nats: of each id after the prefix and what is left of it on the
+        canvas; 0 for the first. The prefix stays as it is."""
+        states = self._read(canvas_ids, self.prefix.branch(len(canvas_ids)), len(self.prefix.ids))
+        found = torch.zeros(canvas_ids.shape, device=self.device)
+        for row, ids in enumerate(canvas_ids):  # one at a time: logits of a large vocabulary take much memory
+            logits = self.model.lm_head(states[row, :-1]).float()
+            if cap := self.model.final_logit_softcapping:
+                logits = (logits / cap).tanh() * cap
+            found[row, 1:] = logits.log_softmax(-1).gather(-1, ids[1:, None]).squeeze(-1)
+        return found
+
+    @torch.inference_mode()
     def _encode(self, ids: Sequence[int], cache: DynamicCache, start: int) -> None:
-        encoder = self.model.model.encoder
-        input_ids = torch.tensor([list(ids)], device=self.device)
-        positions = torch.arange(start, start + len(ids), dtype=torch.int32, device=self.device).unsqueeze(0)
+        self._read(torch.tensor([list(ids)], device=self.device), cache, start)
+
+    def _read(self, ids: torch.Tensor, cache: DynamicCache, start: int) -> torch.Tensor:
+        """Reads ids (B, N) into a cache that holds `start` ids already; the encoder's states (B, N, hidden)."""
+        encoder, (rows, count) = self.model.model.encoder, ids.shape
+        positions = torch.arange(start, start + count, dtype=torch.int32, device=self.device).unsqueeze(0)
         masks = encoder.create_masks_for_generate(
             config=self.model.config,
-            inputs_embeds=torch.empty((1, len(ids), 0), dtype=self.model.dtype, device=self.device),
-            attention_mask=torch.ones((1, start + len(ids)), dtype=torch.bool, device=self.device),
+            inputs_embeds=torch.empty((rows, count, 0), dtype=self.model.dtype, device=self.device),
+            attention_mask=torch.ones((rows, start + count), dtype=torch.bool, device=self.device),
             past_key_values=cache,
             position_ids=positions,
         )
-        encoder(input_ids=input_ids, attention_mask=masks, past_key_values=cache, position_ids=positions)
+        states: torch.Tensor = encoder(
+            input_ids=ids, attention_mask=masks, past_key_values=cache, position_ids=positions
+        ).last_hidden_state
+        return states
 
     @torch.inference_mode()
     def logits(self, canvas_ids: torch.Tensor, self_conditioning: torch.Tensor | None) -> torch.Tensor:

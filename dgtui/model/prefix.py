@@ -104,8 +104,10 @@ class Prefix:
 
     def expanded(self, rows: int) -> DynamicCache:
         """The cache as seen by a batch of `rows` canvases; no copy is made."""
-        if rows == 1:
-            return self.cache
+        return self.cache if rows == 1 else self.branch(rows)
+
+    def branch(self, rows: int) -> DynamicCache:
+        """The cache of a batch of `rows`, which may be added to: the prefix stays as it is."""
         layers = [copy.copy(layer) for layer in self._layers()]
         for layer in layers:
             layer.keys = layer.keys.expand(rows, -1, -1, -1)

@@ -97,6 +97,7 @@ def pack(log: RunLog) -> tuple[dict[str, Array], dict[str, Any]]:
         "frames.top_probs": _stacked([e.top_probs for e in frames], (length, top_k), np.float32),
         "amended": _stacked(changes, (6,), np.int32),
         "blocks.ids": _stacked([e.ids for e in blocks], (length,), np.int32),
+        "blocks.log_probs": _stacked([e.log_probs for e in blocks if e.log_probs is not None], (length,), np.float32),
     }
     for name, rows, dtype in (
         ("started.rng", [as_bytes(state) for e in started for state in e.rng], np.uint8),
@@ -110,7 +111,7 @@ def pack(log: RunLog) -> tuple[dict[str, Array], dict[str, Any]]:
         "canvas_length": length,
         "top_k": top_k,
         "started": [[e.block, e.max_steps, e.remaining, e.seconds] for e in started],
-        "blocks": [[e.candidate, e.block, e.steps, e.settled, e.seconds] for e in blocks],
+        "blocks": [[e.candidate, e.block, e.steps, e.settled, e.seconds, e.log_probs is not None] for e in blocks],
         "finished": [[e.reason.value, list(e.steps), e.seconds] for e in ends],
     }
 
@@ -138,6 +139,7 @@ def _job_facts(job: Job) -> dict[str, Any]:
         "seed": job.seed,
         "max_tokens": job.max_tokens,
         "candidates": job.candidates,
+        "likelihood": job.likelihood,
         "settings": asdict(job.settings),
         "starts": [[s.strength, s.noised, s.ids is not None] for s in (job.start, *job.starts)],
         "fork": fork

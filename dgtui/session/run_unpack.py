@@ -142,7 +142,7 @@ def unpack(arrays: Contents, facts: Any) -> RunLog:
         _started(arrays, _rows(started, 4, counts[0]), job, length),
         _frames(arrays, counts[1], job, length, top_k),
         _amended(arrays, counts[2], job, length),
-        _blocks(arrays, _rows(blocks, 5, counts[3]), job, length),
+        _blocks(arrays, _rows(blocks, 6, counts[3]), job, length),
         _finished(arrays, _rows(finished, 3, counts[4]), job),
     )
     log = RunLog(job, (next(kinds[kind]) for kind in order.tolist()))
@@ -164,8 +164,8 @@ def _check_course(log: RunLog) -> None:
 
 
 def _job(arrays: Contents, facts: Any) -> Job:
-    job_id, seed, max_tokens, candidates, settings, starts, fork = fields(
-        facts, "id", "seed", "max_tokens", "candidates", "settings", "starts", "fork"
+    job_id, seed, max_tokens, candidates, likelihood, settings, starts, fork = fields(
+        facts, "id", "seed", "max_tokens", "candidates", "likelihood", "settings", "starts", "fork"
     )
     known = asdict(SamplerSettings())
     values: dict[str, Any] = {
@@ -180,6 +180,7 @@ def _job(arrays: Contents, facts: Any) -> Job:
         max_tokens=whole(max_tokens, 1, _LONG),
         settings=SamplerSettings(**values),
         candidates=whole(candidates, 1),
+        likelihood=truth(likelihood),
         start=start,
         starts=tuple(own),
         suppressed=frozenset(arrays.take_ids("job.suppressed")),
@@ -283,7 +284,9 @@ def _amended(arrays: Contents, n: int, job: Job, length: int) -> Iterator[Event]
 
 def _blocks(arrays: Contents, facts: list[list[Any]], job: Job, length: int) -> Iterator[Event]:
     ids = arrays.take("blocks.ids", np.int32, len(facts), length, most=_INT)
-    for i, (candidate, block, steps, settled, seconds) in enumerate(facts):
+    known = sum(truth(known) for *_, known in facts)
+    log_probs = iter(arrays.take("blocks.log_probs", np.float32, known, length))
+    for i, (candidate, block, steps, settled, seconds, known) in enumerate(facts):
         yield BlockFinished(
             job=job.id,
             candidate=whole(candidate, 0, job.candidates - 1),
@@ -292,6 +295,7 @@ def _blocks(arrays: Contents, facts: list[list[Any]], job: Job, length: int) -> 
             steps=whole(steps),
             settled=truth(settled),
             seconds=real(seconds),
+            log_probs=next(log_probs) if known else None,
         )
 
 

@@ -42,6 +42,10 @@ class NumericDenoiser:
         self.prefix += ids
         self.commits += 1
 
+    def log_probs(self, canvas_ids: torch.Tensor) -> torch.Tensor:
+        """An id is the less likely the further it is from the one before it."""
+        return -torch.nn.functional.pad(canvas_ids.diff(dim=-1).abs().float(), (1, 0))
+
     def logits(self, canvas_ids: torch.Tensor, self_conditioning: torch.Tensor | None) -> torch.Tensor:
         self.forwards.append(len(canvas_ids))
         self.seen.append(canvas_ids.clone())

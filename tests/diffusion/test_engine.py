@@ -236,6 +236,26 @@ def test_cancel_between_steps_ends_before_the_next_and_keeps_the_draft() -> None
     assert len(finished(log).token_ids[0]) == 2 * CANVAS
 
 
+def test_finished_canvases_say_how_likely_they_are_where_the_job_asks_for_it() -> None:
+    wanted = job(candidates=3)
+    assert all(block.log_probs is None for candidate in range(3) for block in run(wanted).blocks(candidate))
+    log = run(replace(wanted, likelihood=True))
+    for candidate in range(3):
+        (block,) = log.blocks(candidate)
+        assert block.log_probs is not None
+        assert (block.log_probs.dtype, block.log_probs.flags.writeable) == (np.float32, False)
+        assert block.log_probs.tolist() == [0, *(-abs(np.diff(block.ids))).tolist()]
+
+
+def test_a_run_that_is_stopped_takes_no_time_to_say_how_likely_it_is() -> None:
+    control, wanted = Control(), replace(job(), likelihood=True)
+    log = RunLog(wanted)
+    for event in engine.run(stepper(), wanted, control):
+        log.append(event)
+        control.cancel()
+    assert [block.log_probs for block in log.blocks()] == [None] * len(log.blocks())
+
+
 @pytest.mark.parametrize("candidates", [1, 3])
 @pytest.mark.parametrize("last", [Frame, BlockFinished])
 def test_a_cancel_that_finds_the_reply_complete_comes_too_late(last: type, candidates: int) -> None:

@@ -213,6 +213,24 @@ def test_a_batch_over_one_prefix_is_each_canvas_over_it(
     check(warm, ids[: length + 5])
 
 
+@pytest.mark.parametrize("length", [1, WINDOW - 1, 60])
+def test_canvases_are_read_from_left_to_right_and_the_prefix_stays(
+    length: int, warm: TransformersDenoiser, ids: list[int]
+) -> None:
+    warm.encode(ids[:length])
+    found = warm.log_probs(CANVASES)
+    check(warm, ids[:length])
+    encoder, cap = warm.model.model.encoder, warm.model.final_logit_softcapping
+    for row, canvas in zip(found, CANVASES, strict=True):  # all of it read at once, one id predicting the next
+        whole = torch.tensor([[*ids[:length], *canvas.tolist()]])
+        with torch.inference_mode():
+            states = encoder(input_ids=whole, past_key_values=DynamicCache(config=warm.model.config.text_config))
+            logits = warm.model.lm_head(states.last_hidden_state[0, length:-1])
+        expected = ((logits / cap).tanh() * cap).log_softmax(-1)[range(CANVAS - 1), canvas[1:]]
+        torch.testing.assert_close(row[1:], expected, rtol=0, atol=TOLERANCE)
+        assert row[0] == 0 and row[1:].max() < 0
+
+
 def test_a_batch_copies_no_keys(warm: TransformersDenoiser, ids: list[int]) -> None:
     warm.encode(ids[:50])
     for own, seen in zip(warm.prefix.cache.layers, warm.prefix.expanded(4).layers, strict=True):

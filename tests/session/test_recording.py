@@ -72,7 +72,8 @@ def scripted(seed: int = 0, blocks: int = 2, steps: int = 3, candidates: int = 1
             log.append(Amended(job.id, job.candidates - 1, block, step, step % LENGTH, Action.PIN, 7))
             log.append(Amended(job.id, 0, block, step, 0, Action.UNPIN, 48))
         for candidate in range(job.candidates):
-            log.append(BlockFinished(job.id, candidate, block, ids(), steps, block == 0, rng.random()))
+            likely = rng.random(LENGTH, dtype=np.float32) if job.likelihood else None
+            log.append(BlockFinished(job.id, candidate, block, ids(), steps, block == 0, rng.random(), likely))
     ends = tuple(ids(4 + i) for i in range(job.candidates))
     log.append(Finished(job.id, StopReason.EOS, ends, (steps,) * blocks, rng.random()))
     return log
@@ -180,7 +181,9 @@ def test_candidates_come_back(tmp_path: Path, candidates: int) -> None:
 )
 @many
 def test_candidates_with_starts_of_their_own_come_back(tmp_path: Path, starts: list[Start]) -> None:
-    job = Job("run", (2, 5), 3, candidates=len(starts), starts=tuple(starts), suppressed=frozenset({0, 7}))
+    job = Job(
+        "run", (2, 5), 3, candidates=len(starts), starts=tuple(starts), suppressed=frozenset({0, 7}), likelihood=True
+    )
     log = scripted(blocks=1, job=job)
     read = load(write(tmp_path / "run", log)).log
     assert_same_run(read, log)

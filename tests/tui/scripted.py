@@ -52,6 +52,9 @@ class ScriptedDenoiser:
     def commit(self, ids: Sequence[int]) -> None:
         self.prefix += ids
 
+    def log_probs(self, canvas_ids: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(canvas_ids.shape)
+
     def logits(self, canvas_ids: torch.Tensor, self_conditioning: torch.Tensor | None) -> torch.Tensor:
         time.sleep(self.seconds)  # lets other threads run, as a GPU would
         if self_conditioning is None:
