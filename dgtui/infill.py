@@ -7,7 +7,8 @@ is lent to the part behind it, for that is how tokens are made: " word" is one, 
 
 `Infill` hands out one job at a time (`job`) and takes its log back (`take`, or `stop` for a run that was cut short):
 
-    1. lengths are tried, all in one batch and for a few denoising steps, where none is given;
+    1. lengths are tried, all in one batch and for a few denoising steps, where none is given; and again around the best
+       of them where no text was there to guess from;
     2. those under which the whole text reads most likely are carried to the end and become the proposals, likeliest
        first.
 
@@ -23,7 +24,7 @@ import numpy as np
 
 from dgtui.diffusion.events import Frame
 from dgtui.diffusion.job import Job, SamplerSettings, Start
-from dgtui.diffusion.lengths import candidate_lengths
+from dgtui.diffusion.lengths import candidate_lengths, likelihood
 from dgtui.diffusion.log import RunLog
 from dgtui.errors import InputRefused, RunFailed
 
@@ -158,6 +159,8 @@ class Infill:
         self._ends = len(after) == len(parts[-1])
         self._open_end = len(parts) == 3 and not after.strip()
         self._old = [len(tokens.encode(part)) if part.strip() else 0 for part in parts[1::2]]
+        self._open = not all(self._old)
+        "nothing says how long a gap should be: lengths around the best of the first try are tried, too"
         self._length = length
         self._tries: list[tuple[int, ...]] = []
         "lengths of the gaps, one for each candidate of the next job; none: it writes a whole canvas"
@@ -258,7 +261,11 @@ class Infill:
         elif self.probing:
             likely = [self._likelihood(log, candidate) for candidate in range(len(self._tries))]
             order = sorted(range(len(likely)), key=lambda at: (-likely[at], sum(self._tries[at])))
-            self._tries = [self._tries[at] for at in order[: self._candidates]]
+            if self._open:  # what was tried lies far apart
+                self._old, self._open = [*self._tries[order[0]]], False
+                self._plan()
+            else:
+                self._tries = [self._tries[at] for at in order[: self._candidates]]
         else:
             self._propose(log)
 
@@ -295,19 +302,12 @@ class Infill:
         return float(np.mean([frame.top_probs[place, 0] for gap in self._gaps[candidate] for place in gap]))
 
     def _likelihood(self, log: RunLog, candidate: int) -> float:
-        """How likely a candidate's gaps and what follows them are, in nats; -inf where the log does not say.
-
-        Diffusion alone is sure of nearly any length it has settled in: what is wrong reads so only from left to right.
-        A gap counts as if it had the mean length of all that are tried, or short ones would always win.
-        """
+        """Nats of a candidate's gaps and what follows them; -inf where the log does not say."""
         log_probs = log.blocks(candidate)[-1].log_probs
         if log_probs is None:
             return -math.inf
-        gaps = self._gaps[candidate]
-        inside = [place for gap in gaps for place in gap]
-        behind = set(range(gaps[0].start, gaps[-1].stop + self._follows)).difference(inside)
-        length = np.mean([sum(tried) for tried in self._tries])
-        return float(log_probs[inside].mean() * length + log_probs[list(behind)].sum())
+        length = sum(map(sum, self._tries)) / len(self._tries)
+        return likelihood(log_probs, self._gaps[candidate], self._follows, length)
 
     def _texts(self, gaps: Iterable[Sequence[int]], whole_words: bool = False) -> tuple[str, ...] | None:
         """Each gap's ids as text, up to a stop id; None where they are not UTF-8, or lack a blank that was lent though

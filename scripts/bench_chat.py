@@ -69,7 +69,7 @@ def headless(folder: Path, environment: dict[str, str]) -> float:
 
 def never_settle() -> list[str]:
     """Options that make every run take all of its steps."""
-    return ["--steps", str(STEPS), "--confidence", "1e-30"]
+    return ["--steps", str(STEPS), "--stability", str(STEPS)]
 
 
 def screen(folder: Path, environment: dict[str, str]) -> tuple[float, dict[str, list[float]]]:

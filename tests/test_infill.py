@@ -125,6 +125,17 @@ def test_what_was_stopped_is_ranked_by_how_sure_the_model_was(worker: Worker, lo
     assert {p.likelihood for p in infill.proposals} == {-math.inf}
 
 
+def test_where_nothing_was_before_lengths_are_tried_twice(worker: Worker, loaded: LoadedModel) -> None:
+    infill = _infill(loaded, "Mira was a brave", "", " who lived by the river.")
+    apart, around, carried = (run.job for run in _run(worker, infill))
+    spread, near, last = (
+        sorted({CANVAS - len(start.pinned) for start in job.starts}) for job in (apart, around, carried)
+    )
+    assert len(spread) == len(near) == TRIED and max(spread) > TRIED
+    assert near == [*range(near[0], near[0] + TRIED)] and set(near) & set(spread)
+    assert set(last) <= set(near)
+
+
 def test_a_length_that_is_given_is_not_searched(worker: Worker, loaded: LoadedModel) -> None:
     infill = _infill(loaded, "Mira was a brave", "", " who lived by the river.", length=5, candidates=4)
     (run,) = _run(worker, infill)

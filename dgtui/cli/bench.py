@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from dgtui.model.loader import LoadedModel
 
 PROMPT = "Write a short tale about Mia and Otto."
-NEVER = 1e-12
-"a mean entropy, in nats, that no canvas with anything open falls below"
 
 
 def command(
@@ -64,8 +62,8 @@ def measure(loaded: "LoadedModel", *, pairs: int, steps: int, seed: int) -> dict
     from dgtui.model.denoiser import TransformersDenoiser
 
     ids = tuple(loaded.tokenizer.chat([Message("user", PROMPT)]))
-    # Neither side may stop early: what is timed is a step, and both have to take the same number
-    fixed = dataclasses.replace(loaded.settings, steps=steps, stability=1, confidence=NEVER)
+    # Neither side may stop early, for what is timed is a step: no draft can have been stable for so long before the end
+    fixed = dataclasses.replace(loaded.settings, steps=steps, stability=steps)
     model: Any = loaded.model
     canvas: int = model.config.canvas_length
 
@@ -93,7 +91,7 @@ def measure(loaded: "LoadedModel", *, pairs: int, steps: int, seed: int) -> dict
         out = model.generate(
             torch.tensor([ids], device=loaded.device),
             max_new_tokens=canvas, max_denoising_steps=steps, t_min=fixed.t_min, t_max=fixed.t_max,
-            stability_threshold=1, confidence_threshold=NEVER,
+            stability_threshold=steps, confidence_threshold=fixed.confidence,
         )  # fmt: skip
         new = out.sequences[0, len(ids) :].tolist()
         end = next((i for i, t in enumerate(new) if t in loaded.stop_ids or t == loaded.pad_id), len(new))

@@ -2,7 +2,8 @@
 
     1. `gap_room` is the longest gap that fits, `candidate_lengths` are the lengths to try.
     2. `gap_starts` lays out one canvas a length: the `starts` of a job.
-    3. `rank` puts the candidates of that job's log in order, by how sure the model is of the gap after two steps.
+    3. `rank` puts the candidates of that job's log in order: by how likely the whole text is, read from left to right,
+       and before that is known by how sure the model is of the gap after two steps.
 
 A gap shifts what is right of it, and uses up or extends the fill behind the end of the reply.
 """
@@ -14,7 +15,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from dgtui.diffusion.events import BlockFinished, BlockStarted, Frame, Ids
+from dgtui.diffusion.events import BlockFinished, BlockStarted, Floats, Frame, Ids
 from dgtui.diffusion.job import BadJob, Start
 from dgtui.diffusion.log import RunLog
 
@@ -43,7 +44,7 @@ class Ranked:
     length: int
     "of its gap"
     score: float
-    "of its length: the mean of all candidates of that length"
+    "its `likelihood`; as long as that is not known of all, the mean `confidence` of the candidates of its length"
     ids: Ids
     "(C,) its result, or as yet its newest draft"
 
@@ -154,6 +155,36 @@ def confidence(frame: Frame, places: Sequence[int]) -> float:
     return float(frame.top_probs[list(places), 0].mean())
 
 
+def likelihood(log_probs: Floats, gaps: Sequence[range], behind: int, length: float) -> float:
+    """Nats of the ids in the gaps, of what is between them and of as many places behind them.
+
+    The denoiser is sure of nearly any length that it has settled in; a text of the wrong length reads wrong from left
+    to right. All gaps together count as if they had `length` places: in a plain sum, short ones would always win.
+
+    Args:
+        log_probs: (C,) of a `BlockFinished`.
+        gaps: Their places, in order.
+        behind: The same for all that are compared, or else what is pushed off a canvas would count for it.
+        length: The same for all that are compared, such as their mean.
+    """
+    inside = [place for gap in gaps for place in gap]
+    held = sorted({*range(gaps[0].start, gaps[-1].stop + behind)}.difference(inside))
+    return float(log_probs[inside].mean() * length + log_probs[held].sum())
+
+
+def _likelihoods(blocks: Sequence[BlockFinished], gaps: Sequence[range]) -> list[float]:
+    """Of each finished candidate, up to what fills the end of its canvas; empty where one of them was not read."""
+    import numpy as np
+
+    read = [block.log_probs for block in blocks if block.log_probs is not None]
+    if not read or len(read) < len(gaps):
+        return []
+    length = sum(map(len, gaps)) / len(gaps)
+    ends = (max(np.flatnonzero(block.ids != block.ids[-1]), default=-1) + 1 for block in blocks)
+    behind = max(0, min(int(end) - gap.stop for end, gap in zip(ends, gaps, strict=True)))
+    return [likelihood(row, [gap], behind, length) for row, gap in zip(read, gaps, strict=True)]
+
+
 def _open_run(pinned: npt.NDArray[np.bool_], first: int) -> range:
     """The places from `first` to the next pinned one."""
     import numpy as np
@@ -165,8 +196,8 @@ def _open_run(pinned: npt.NDArray[np.bool_], first: int) -> range:
 def rank(log: RunLog, at: int | None = None) -> list[Ranked]:
     """The candidates of a length search that have taken a step, best first.
 
-    Candidates of one length are several draws of it: they share the mean of their confidences, and stand in the order
-    of their own.
+    By confidence, candidates of one length are several draws of it: they share the mean, and stand in the order of
+    their own.
 
     Args:
         log: Of a run with `gap_starts`, finished or not; its first block counts.
@@ -175,17 +206,20 @@ def rank(log: RunLog, at: int | None = None) -> list[Ranked]:
     started = next((e for e in log if isinstance(e, BlockStarted)), None)
     if started is None:
         return []
-    finished = {e.candidate: e.ids for e in log if isinstance(e, BlockFinished) and e.block == started.block}
-    found: list[tuple[int, int, float, Ids]] = []
+    blocks = {e.candidate: e for e in log if isinstance(e, BlockFinished) and e.block == started.block}
+    found: list[tuple[int, range, float, Ids]] = []
     for candidate, pinned in enumerate(started.pinned):
         frames = log.frames(started.block, candidate)
         gap = _open_run(pinned, int(pinned.argmin()) if at is None else at)
         if frames and gap:
             own = confidence(frames[:STEPS][-1], gap)
-            found.append((candidate, len(gap), own, finished.get(candidate, frames[-1].ids)))
+            ids = blocks[candidate].ids if candidate in blocks else frames[-1].ids
+            found.append((candidate, gap, own, ids))
     draws: dict[int, list[float]] = {}
-    for _, length, own, _ in found:
-        draws.setdefault(length, []).append(own)
-    scores = {length: sum(draws[length]) / len(draws[length]) for length in draws}
-    found.sort(key=lambda f: (-scores[f[1]], f[1], -f[2], f[0]))
-    return [Ranked(candidate, length, scores[length], ids) for candidate, length, _, ids in found]
+    for _, gap, own, _ in found:
+        draws.setdefault(len(gap), []).append(own)
+    scores = [sum(draws[len(gap)]) / len(draws[len(gap)]) for _, gap, _, _ in found]
+    if all(candidate in blocks for candidate, *_ in found):
+        scores = _likelihoods([blocks[c] for c, *_ in found], [gap for _, gap, *_ in found]) or scores
+    ranked = sorted(zip(scores, found, strict=True), key=lambda f: (-f[0], len(f[1][1]), -f[1][2], f[1][0]))
+    return [Ranked(candidate, len(gap), score, ids) for score, (candidate, gap, _, ids) in ranked]

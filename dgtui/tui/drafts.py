@@ -260,7 +260,7 @@ class Draft:
         room = gap_room(ids, at, 0, fill, stops)
         lengths = (length,) if length else candidate_lengths(None, min(room, LONGEST_GAP), GAP_CANDIDATES)
         starts = gap_starts(ids, at, 0, lengths, fill, stops)
-        return replace(self._from(block, seed), candidates=len(starts), starts=starts)
+        return replace(self._from(block, seed), candidates=len(starts), starts=starts, likelihood=len(starts) > 1)
 
     def fork(self, block: int, step: int, seed: int) -> Job:
         """Goes on from a step of the current version's run under a new seed."""

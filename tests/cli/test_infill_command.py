@@ -62,7 +62,7 @@ def test_json_says_what_was_written_where_and_what_else_there_was(dgtui: Command
 def test_json_has_the_line_breaks_of_the_file(dgtui: Command, tale: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = "kite.\r\nThen Tom"
     monkeypatch.setattr(Infill, "job", lambda self: None)
-    proposal = Proposal((old.replace("\r\n", "\n"),), 1.0, 5, 8)
+    proposal = Proposal((old.replace("\r\n", "\n"),), 1.0, -3.0, 5, 8)
     monkeypatch.setattr(Infill, "proposals", [proposal], raising=False)
     monkeypatch.setattr(Infill, "__init__", lambda self, *arguments, **options: None)
     at = TALE.split(b"\r\n")[0].index(b"kite.", 90) + 1

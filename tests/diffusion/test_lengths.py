@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 from fakes import CANVAS, SETTINGS, VOCAB, NumericDenoiser, job, stepper
 from hypothesis import assume, given, settings
@@ -16,7 +17,16 @@ from hypothesis import strategies as st
 from dgtui.diffusion import engine
 from dgtui.diffusion.events import BlockFinished, BlockStarted, Event, Flag, Frame, Ids
 from dgtui.diffusion.job import BadJob, Job, SamplerSettings, Start
-from dgtui.diffusion.lengths import NoRoom, Ranked, candidate_lengths, confidence, gap_room, gap_starts, rank
+from dgtui.diffusion.lengths import (
+    NoRoom,
+    Ranked,
+    _likelihoods,
+    candidate_lengths,
+    confidence,
+    gap_room,
+    gap_starts,
+    rank,
+)
 from dgtui.diffusion.log import RunLog
 
 FILL, END = 1, 2
@@ -206,6 +216,30 @@ def test_the_surest_gap_after_two_steps_is_first() -> None:
         free = second.flags & Flag.PINNED == 0
         assert r.score == pytest.approx(second.top_probs[free, 0].mean())
         assert r.ids is log.blocks(r.candidate)[0].ids
+
+
+def test_the_gap_that_reads_likeliest_is_first_where_the_job_asks_for_it() -> None:
+    lengths = (2, 5, 1, 3, 2)
+    wanted = replace(search(lengths)[0], likelihood=True)
+    ranked = rank(RunLog(wanted, engine.run(stepper(), wanted)))
+    assert sorted(r.candidate for r in ranked) == [*range(len(lengths))]
+    assert all(a.score >= b.score for a, b in pairwise(ranked))
+    for r in ranked:  # in `fakes` the distance of an id from the one before; behind the gap are two
+        steps = [float(abs(b - a)) for a, b in pairwise(r.ids[1 : 2 + r.length + 2].tolist())]
+        inside, behind = steps[: r.length], steps[r.length :]
+        assert r.score == pytest.approx(-sum(inside) / r.length * sum(lengths) / len(lengths) - sum(behind))
+
+
+def test_what_fills_the_end_of_a_canvas_does_not_count() -> None:
+    ids = np.array([3, 4, 5, 6, 7, END, *[FILL] * 6], np.int32)
+    log_probs = np.full(CANVAS, -1, np.float32)
+    log_probs[6:] = -100
+
+    def block(candidate: int) -> BlockFinished:
+        return BlockFinished("a job", candidate, 0, ids, 1, True, 0.0, log_probs)
+
+    assert _likelihoods([block(0), block(1)], [range(2, 3), range(2, 4)]) == [-1.5 - 2, -1.5 - 2]
+    assert _likelihoods([block(0), replace(block(1), log_probs=None)], [range(2, 3), range(2, 4)]) == []
 
 
 def test_draws_of_a_length_are_compared_by_their_mean() -> None:
