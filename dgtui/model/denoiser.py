@@ -4,14 +4,20 @@ Masks and positions are made exactly as transformers' `generate` makes them, so 
 CPU the logits are the same to the bit.
 """
 
+import inspect
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import torch
 from transformers.cache_utils import DynamicCache
 from transformers.models.diffusion_gemma.modeling_diffusion_gemma import DiffusionGemmaForBlockDiffusion
 
 from dgtui.model.prefix import Prefix
+
+CACHE: Final = (
+    "cache" if "cache" in inspect.signature(DiffusionGemmaForBlockDiffusion.forward).parameters else "past_key_values"
+)
+"""What transformers calls the argument that takes the KV cache: the second name until 5.23, the first one since."""
 
 _NO_PADDING = {"full_attention": None, "sliding_attention": None}
 
@@ -66,11 +72,11 @@ class TransformersDenoiser:
             config=self.model.config,
             inputs_embeds=torch.empty((rows, count, 0), dtype=self.model.dtype, device=self.device),
             attention_mask=torch.ones((rows, start + count), dtype=torch.bool, device=self.device),
-            past_key_values=cache,
             position_ids=positions,
+            **{CACHE: cache},
         )
         states: torch.Tensor = encoder(
-            input_ids=ids, attention_mask=masks, past_key_values=cache, position_ids=positions
+            input_ids=ids, attention_mask=masks, position_ids=positions, **{CACHE: cache}
         ).last_hidden_state
         return states
 
@@ -83,10 +89,10 @@ class TransformersDenoiser:
             self_conditioning = self_conditioning.to(self._conditioning_dtype)
         output = self.model(
             decoder_input_ids=canvas_ids,
-            past_key_values=self.prefix.expanded(len(canvas_ids)),
             self_conditioning_logits=self_conditioning,
             decoder_attention_mask=_NO_PADDING,
             decoder_position_ids=positions.unsqueeze(0),
+            **{CACHE: self.prefix.expanded(len(canvas_ids))},
         )
         logits: torch.Tensor = output.logits
         return logits

@@ -15,6 +15,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import DiffusionGemmaForBlockDiffusion, DynamicCache
 
+from dgtui.model.denoiser import CACHE
 from dgtui.train.items import Batch
 
 FULL_NOISE_SHARE = 0.2
@@ -71,11 +72,12 @@ def losses(model: DiffusionGemmaForBlockDiffusion, batch: Batch, rng: torch.Gene
 
     lengths = batch.prefix_mask.sum(-1, keepdim=True)
     encoder_positions = (batch.prefix_mask.cumsum(-1) - 1).clamp_min(0)
+    prefix = DynamicCache(config=text)
     encoded = model.model.encoder(
         input_ids=batch.prefix,
         attention_mask=batch.prefix_mask,
         position_ids=encoder_positions,
-        past_key_values=DynamicCache(config=text),
+        **{CACHE: prefix},
     )
     decoder_mask = torch.nn.functional.pad(batch.prefix_mask, (0, length), value=True)
     decoder_positions = lengths + torch.arange(length)
@@ -83,11 +85,11 @@ def losses(model: DiffusionGemmaForBlockDiffusion, batch: Batch, rng: torch.Gene
     def decode(rows_: int, cache: DynamicCache, conditioning: torch.Tensor | None, mask: torch.Tensor | None):  # type: ignore[no-untyped-def]
         return model(
             decoder_input_ids=canvas[:rows_],
-            past_key_values=cache,
             decoder_attention_mask=decoder_mask[:rows_],
             decoder_position_ids=decoder_positions[:rows_],
             self_conditioning_logits=conditioning,
             self_conditioning_mask=mask,
+            **{CACHE: cache},
         ).logits
 
     half = rows // 2
@@ -96,7 +98,7 @@ def losses(model: DiffusionGemmaForBlockDiffusion, batch: Batch, rng: torch.Gene
     conditioned = torch.arange(rows) < half
     if half:
         with torch.no_grad():
-            first = decode(half, _first_rows(encoded.past_key_values, half), None, None)
+            first = decode(half, _first_rows(prefix, half), None, None)
             first = first / (T_MIN + (T_MAX - T_MIN) * level[:half, None, None])
             pinned = batch.infill[:half, None] & ~batch.free[:half]
             certain = torch.full_like(first, -30.0).scatter_(-1, batch.canvas[:half, :, None], 30.0)
@@ -105,7 +107,7 @@ def losses(model: DiffusionGemmaForBlockDiffusion, batch: Batch, rng: torch.Gene
             conditioning[:half] = first
             canvas = noisy.clone()
             canvas[:half] = _with_own(first, noisy[:half], replaced[:half], rng)
-    logits = decode(rows, encoded.past_key_values, conditioning, conditioned if half else None)
+    logits = decode(rows, prefix, conditioning, conditioned if half else None)
 
     weight = batch.weight * torch.where(batch.infill[:, None] & ~batch.free, 0.05, 1.0)
     each = cross_entropy(logits.flatten(0, 1), batch.canvas.flatten(), reduction="none").view(rows, length)

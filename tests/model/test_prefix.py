@@ -8,7 +8,7 @@ from checkpoints import VOCAB, tiny_config, tiny_model
 from transformers import DiffusionGemmaForBlockDiffusion
 from transformers.cache_utils import DynamicCache
 
-from dgtui.model.denoiser import TransformersDenoiser
+from dgtui.model.denoiser import CACHE, TransformersDenoiser
 from dgtui.model.prefix import Prefix, common_length
 
 WINDOW = 32
@@ -224,7 +224,7 @@ def test_canvases_are_read_from_left_to_right_and_the_prefix_stays(
     for row, canvas in zip(found, CANVASES, strict=True):  # all of it read at once, one id predicting the next
         whole = torch.tensor([[*ids[:length], *canvas.tolist()]])
         with torch.inference_mode():
-            states = encoder(input_ids=whole, past_key_values=DynamicCache(config=warm.model.config.text_config))
+            states = encoder(input_ids=whole, **{CACHE: DynamicCache(config=warm.model.config.text_config)})
             logits = warm.model.lm_head(states.last_hidden_state[0, length:-1])
         expected = ((logits / cap).tanh() * cap).log_softmax(-1)[range(CANVAS - 1), canvas[1:]]
         torch.testing.assert_close(row[1:], expected, rtol=0, atol=TOLERANCE)
