@@ -207,10 +207,7 @@ class ReferenceStepper:
         temperature = schedule.temperature(self._remaining, settings.steps, settings.t_min, settings.t_max)
         self._remaining -= 1
         pinned, held = canvas.pinned[rows], canvas.held[rows]
-        if self._conditioning is not None:  # a pin set since the last step must not be contradicted by it
-            sampler.hold(self._conditioning, held, pinned)
-
-        scaled = self.denoiser.logits(canvas.ids[rows], self._conditioning).div_(temperature)
+        scaled = self.denoiser.logits(canvas.ids[rows], self._take_conditioning(held, pinned)).div_(temperature)
         scaled.index_fill_(-1, self._suppressed, -torch.inf)
         sampler.hold(scaled, held, pinned)
         probs, entropy = sampler.distribution(scaled)
@@ -236,6 +233,13 @@ class ReferenceStepper:
         self._conditioning = scaled[~done] if done.any() else scaled
         self._running = rows[~done]
         return _Step(rows, temperature, probs, entropy, draft, pinned, accepted, changed, mean_entropy, done)
+
+    def _take_conditioning(self, held: torch.Tensor, pinned: torch.Tensor) -> torch.Tensor | None:
+        """The last step's scaled logits. They are the denoiser's alone, which may free them: they are large."""
+        conditioning, self._conditioning = self._conditioning, None
+        if conditioning is not None:  # a pin set since must not be contradicted by it
+            sampler.hold(conditioning, held, pinned)
+        return conditioning
 
     def _report(self, step: "_Step") -> list[CandidateStep]:
         """A step reduced on the device and copied to the host in one small piece."""

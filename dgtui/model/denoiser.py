@@ -19,6 +19,9 @@ CACHE: Final = (
 )
 """What transformers calls the argument that takes the KV cache: the second name until 5.23, the first one since."""
 
+PIECE: Final = 1024
+"""Most ids that the encoder reads at a time: attention scores of a long prompt would take gigabytes."""
+
 _NO_PADDING = {"full_attention": None, "sliding_attention": None}
 
 
@@ -54,15 +57,20 @@ class TransformersDenoiser:
         states = self._read(canvas_ids, self.prefix.branch(len(canvas_ids)), len(self.prefix.ids))
         found = torch.zeros(canvas_ids.shape, device=self.device)
         for row, ids in enumerate(canvas_ids):  # one at a time: logits of a large vocabulary take much memory
-            logits = self.model.lm_head(states[row, :-1]).float()
-            if cap := self.model.final_logit_softcapping:
-                logits = (logits / cap).tanh() * cap
+            logits = self._head(states[row, :-1])
             found[row, 1:] = logits.log_softmax(-1).gather(-1, ids[1:, None]).squeeze(-1)
         return found
 
+    def _head(self, states: torch.Tensor) -> torch.Tensor:
+        """(…, hidden) → (…, V) logits in fp32: what the model's own forward does, in one copy instead of three."""
+        logits: torch.Tensor = self.model.lm_head(states).float()
+        cap = self.model.final_logit_softcapping
+        return logits.div_(cap).tanh_().mul_(cap) if cap else logits
+
     @torch.inference_mode()
     def _encode(self, ids: Sequence[int], cache: DynamicCache, start: int) -> None:
-        self._read(torch.tensor([list(ids)], device=self.device), cache, start)
+        for at in range(0, len(ids), PIECE):
+            self._read(torch.tensor([list(ids[at : at + PIECE])], device=self.device), cache, start + at)
 
     def _read(self, ids: torch.Tensor, cache: DynamicCache, start: int) -> torch.Tensor:
         """Reads ids (B, N) into a cache that holds `start` ids already; the encoder's states (B, N, hidden)."""
@@ -87,12 +95,12 @@ class TransformersDenoiser:
         positions = torch.arange(start, start + self.canvas_length, dtype=torch.int32, device=self.device)
         if self_conditioning is not None:
             self_conditioning = self_conditioning.to(self._conditioning_dtype)
-        output = self.model(
+        states: torch.Tensor = self.model.model(
             decoder_input_ids=canvas_ids,
             self_conditioning_logits=self_conditioning,
             decoder_attention_mask=_NO_PADDING,
             decoder_position_ids=positions.unsqueeze(0),
             **{CACHE: self.prefix.expanded(len(canvas_ids))},
-        )
-        logits: torch.Tensor = output.logits
-        return logits
+        ).last_hidden_state
+        del self_conditioning  # as large as the logits
+        return self._head(states)
