@@ -104,7 +104,7 @@ def _run(
 ) -> int:  # fmt: skip
     from dgtui.diffusion.job import BadJob, Job
 
-    shape = runs.shape(loaded, settings)
+    shape = runs.shape(loaded)
     room = shape.max_context - shape.canvas_length
     if len(ids) > room:
         raise PromptTooLong(

@@ -12,15 +12,13 @@ import torch
 from transformers.cache_utils import DynamicCache
 from transformers.models.diffusion_gemma.modeling_diffusion_gemma import DiffusionGemmaForBlockDiffusion
 
+from dgtui.model.plan import PIECE, SNAPSHOTS
 from dgtui.model.prefix import Prefix
 
 CACHE: Final = (
     "cache" if "cache" in inspect.signature(DiffusionGemmaForBlockDiffusion.forward).parameters else "past_key_values"
 )
 """What transformers calls the argument that takes the KV cache: the second name until 5.23, the first one since."""
-
-PIECE: Final = 1024
-"""Most ids that the encoder reads at a time: attention scores of a long prompt would take gigabytes."""
 
 _NO_PADDING = {"full_attention": None, "sliding_attention": None}
 
@@ -29,7 +27,11 @@ class TransformersDenoiser:
     """A loaded `DiffusionGemmaForBlockDiffusion` as a denoiser; see `dgtui.diffusion.stepper.Denoiser`."""
 
     def __init__(
-        self, model: DiffusionGemmaForBlockDiffusion, stop_ids: frozenset[int], max_context: int | None = None
+        self,
+        model: DiffusionGemmaForBlockDiffusion,
+        stop_ids: frozenset[int],
+        max_context: int | None = None,
+        snapshots: int = SNAPSHOTS[0],
     ) -> None:
         config: Any = model.config
         text = config.text_config
@@ -39,7 +41,7 @@ class TransformersDenoiser:
         self.device: torch.device = model.device
         self.stop_ids = stop_ids
         self.max_context: int = min(max_context or text.max_position_embeddings, text.max_position_embeddings)
-        self.prefix = Prefix(self._encode, lambda: DynamicCache(config=text))
+        self.prefix = Prefix(self._encode, lambda: DynamicCache(config=text), snapshots)
         self._conditioning_dtype = model.model.decoder.embed_tokens.weight.dtype
 
     def encode(self, ids: Sequence[int]) -> None:

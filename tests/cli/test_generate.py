@@ -23,6 +23,7 @@ from dgtui.message import Message
 from dgtui.model.catalog import resolve
 from dgtui.model.denoiser import TransformersDenoiser
 from dgtui.model.loader import LoadedModel, load
+from dgtui.model.parts import Wishes
 from dgtui.session import recording
 from dgtui.worker import Run
 
@@ -33,7 +34,7 @@ LONG = ("--steps", "100000", "--confidence", "1e-9", "--max-tokens", "900")
 
 @pytest.fixture(scope="module")
 def loaded(tiny: Path) -> LoadedModel:
-    return load(resolve(str(tiny)), device="cpu")
+    return load(resolve(str(tiny)), Wishes(device="cpu"))
 
 
 @pytest.fixture
