@@ -1,5 +1,5 @@
-"""Weights drawn at random, in the geometry of a config.json: what loading, memory and speed can be measured on where the
-real ones are not at hand. What such a model writes means nothing."""
+"""Weights drawn at random, in the geometry of a config.json: loading, memory and speed can be measured on them where
+the real ones are not at hand. What such a model writes means nothing."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
