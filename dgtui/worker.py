@@ -163,15 +163,29 @@ class Worker:
             task()
 
     def _run(self, run: Run, sink: Sink | None) -> Finished:
+        import torch
+
         from dgtui.diffusion import engine
         from dgtui.diffusion.stepper import ReferenceStepper
 
         if not isinstance(self._stepper, ReferenceStepper):
             raise RunFailed("no model is loaded")
-        for event in engine.run(self._stepper, run.job, run.control):
-            upto = run.log.append(event)
-            if sink:
-                sink(run, upto)
+        exhausted = False
+        try:
+            for event in engine.run(self._stepper, run.job, run.control):
+                upto = run.log.append(event)
+                if sink:
+                    sink(run, upto)
+        except (torch.OutOfMemoryError, MemoryError):
+            exhausted = True  # what was raised holds on to all that was computed: it has to be gone first
+        if exhausted:
+            self._stepper.release()
+            tokens = len(run.job.prompt_ids) + (1 + len(run.log.blocks())) * self._stepper.canvas_length
+            raise OutOfMemory(
+                f"the memory ran out at {tokens:,} tokens of prompt and reply",
+                hint=f"shorten the conversation, or load the model with --context {tokens // 2} or with less on the "
+                "device: --gpu-memory, --no-vision",
+            )
         finished = run.log.finished
         assert finished is not None, "the engine ends every run with Finished"
         return finished
@@ -192,5 +206,5 @@ def _explained(error: BaseException) -> BaseException:
     if isinstance(error, BadJob):
         return InvalidSettings(str(error))
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return OutOfMemory("the memory ran out while generating", hint="shorten the prompt, or set a smaller --context")
+        return OutOfMemory("the memory ran out", hint="close what else uses memory, or take a smaller model")
     return error

@@ -13,6 +13,7 @@ from dgtui.errors import DgtuiError, OutOfMemory
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from dgtui.config import Settings
     from dgtui.model.catalog import Checkpoint
 
 app = typer.Typer(help="Checkpoints: which are here, what they are, fetching and deleting them.", no_args_is_help=True)
@@ -22,6 +23,7 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object instead of a
 
 app.command("list")(model_store.list_models)
 app.command("pull")(model_store.pull)
+app.command("quantize")(model_store.quantize)
 app.command("remove")(model_store.remove)
 
 
@@ -66,7 +68,7 @@ def describe(checkpoint: "Checkpoint", settings: "Settings") -> dict[str, Any]:
     """All that `info` tells, as plain data. Raises what `catalog.check` raises."""
     from dgtui.model import catalog
     from dgtui.model.generation import read_generation
-    from dgtui.model.parts import count_parts
+    from dgtui.model.parts import count_parts, parameters_of
     from dgtui.model.shards import fingerprint
 
     path = checkpoint.path
@@ -76,6 +78,8 @@ def describe(checkpoint: "Checkpoint", settings: "Settings") -> dict[str, Any]:
     generation = read_generation(path, config, described.vocab_size)
     text = config["text_config"]
     sampler = generation.settings
+    tensors = [(name, tensor.elements) for shard in shards for name, tensor in shard.tensors.items()]
+    parameters = [(name, parameters_of(name, elements)) for name, elements in tensors]
     return {
         "name": checkpoint.name,
         "path": str(path),
@@ -85,7 +89,7 @@ def describe(checkpoint: "Checkpoint", settings: "Settings") -> dict[str, Any]:
         "files": len(shards),
         "dtype": described.dtype,
         "parameters": described.parameters,
-        "parts": count_parts((name, tensor.elements) for shard in shards for name, tensor in shard.tensors.items()),
+        "parts": count_parts(parameters),
         "layers": described.layers,
         "hidden_size": described.hidden_size,
         "experts": described.experts,

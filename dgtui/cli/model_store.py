@@ -1,4 +1,4 @@
-"""`dgtui model list`, `pull` and `remove`: what is on this machine, fetching more, deleting it.
+"""`dgtui model list`, `pull`, `quantize` and `remove`: what is on this machine, fetching, packing and deleting it.
 
 `pull` is the only command that opens a connection.
 """
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 import typer
 
 from dgtui.cli import options
-from dgtui.cli.terminal import columns, is_terminal, note, put, redrawable, size, working
+from dgtui.cli.terminal import columns, is_terminal, loading, note, put, redrawable, size, working
 from dgtui.errors import CorruptCheckpoint, DgtuiError, Interrupted, ModelNotFound, UsageError, WrongArchitecture
 
 if TYPE_CHECKING:
@@ -95,6 +95,28 @@ def pull(
     known = catalog.resolve(name).path == folder
     note(f"to use it: dgtui chat --model {name if known else folder}, or any other command with this --model")
     put(f"{folder}\n")
+    return 0
+
+
+def quantize(
+    source: Annotated[str, typer.Argument(metavar="SRC", help="A name from `dgtui model list`, or a folder.")],
+    target: Annotated[Path, typer.Argument(metavar="DST", help="The folder to be made.")],
+    double: Annotated[bool, typer.Option("--double-quant", help="Keep the scales in 8 bit too: 8% less.")] = False,
+    vision: Annotated[bool, typer.Option("--keep-vision/--no-vision", help="Keep the vision tower.")] = True,
+    device: options.Device = None,
+) -> int:
+    """Write a checkpoint in 4 bit (NF4) to a folder, tensor by tensor."""
+    from dgtui.model import catalog
+
+    checkpoint = catalog.resolve(source)
+    wanted = options.merged({"model.device": device}).model.device
+    with loading(checkpoint.name, "quantizing") as progress:
+        from dgtui.model import quantized
+
+        quantized.quantize(checkpoint, target, double=double, vision=vision, device=wanted, progress=progress)
+    before, after = catalog.disk_size(checkpoint.path), catalog.disk_size(target)
+    note(f"{size(before)} became {size(after)}; to use it: dgtui chat --model {target}")
+    put(f"{target}\n")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -100,14 +101,15 @@ def working(what: str) -> Iterator[Callable[[str], None]]:
 
 
 @contextmanager
-def loading(name: str) -> Iterator["Callable[[Progress], None]"]:
-    """Says that a model is being loaded, and how far it is, until the block ends."""
-    with working(f"loading {name}") as say:
+def loading(name: str, what: str = "loading") -> Iterator["Callable[[Progress], None]"]:
+    """Says that a model is being loaded, how far it is and for how long, until the block ends."""
+    began = time.monotonic()
+    with working(f"{what} {name}") as say:
 
         def report(progress: "Progress") -> None:
             part = ""
             if progress.total_bytes:
                 part = f" {progress.done_bytes / 1e9:.2f} of {progress.total_bytes / 1e9:.2f} GB"
-            say(f"loading {name}: {progress.stage}{part}")
+            say(f"{name}: {progress.stage}{part}, {time.monotonic() - began:.0f} s")
 
         yield report

@@ -41,6 +41,9 @@ class Denoiser(Protocol):
     def commit(self, ids: Sequence[int]) -> None:
         """Appends a finished canvas to the prefix."""
 
+    def release(self) -> None:
+        """Gives back what memory it can; the prefix is empty then."""
+
     def log_probs(self, canvas_ids: torch.Tensor) -> torch.Tensor:
         """(B, C) ids → (B, C) log-probabilities in nats, in fp32: of each id after the prefix and what is left of it
         on the canvas, as the encoder predicts it; 0 for the first. The prefix stays as it is."""
@@ -125,6 +128,7 @@ class ReferenceStepper:
         self.canvas_length, self.vocab_size = denoiser.canvas_length, denoiser.vocab_size
         self.stop_ids, self.max_context = denoiser.stop_ids, denoiser.max_context
         self._rng: dict[int, torch.Generator] = {}
+        self._conditioning: torch.Tensor | None = None
 
     def encode(self, ids: Sequence[int]) -> None:
         """Makes `ids` the prefix."""
@@ -133,6 +137,11 @@ class ReferenceStepper:
     def commit(self, ids: Ids) -> None:
         """Appends the finished canvas to the prefix."""
         self.denoiser.commit(ids.tolist())
+
+    def release(self) -> None:
+        """Gives back what memory it can: the prefix, and what is left of a block that failed."""
+        self._conditioning = None
+        self.denoiser.release()
 
     def log_probs(self, canvases: Sequence[Ids]) -> list[Floats]:
         """Of each id (C,) of each canvas, read from left to right."""
@@ -167,7 +176,7 @@ class ReferenceStepper:
         self._running = (~pinned).any(-1).nonzero().squeeze(-1)
         self._draft = ids.clone()
         self._first = True
-        self._conditioning: torch.Tensor | None = None
+        self._conditioning = None
         return [_frozen(row, np.int32) for row in ids.cpu().numpy()]
 
     def _lay_out(self, candidate: int, start: Start) -> tuple[torch.Tensor, torch.Tensor]:

@@ -24,6 +24,7 @@ from dgtui.errors import (
     UnsafeCheckpoint,
     WrongArchitecture,
 )
+from dgtui.model.parts import is_packed, parameters_of
 from dgtui.model.shards import INDEX, SINGLE, Shard, read_json, read_shards, shard_names, shown
 from dgtui.paths import cache_dir, embedded_dir
 
@@ -36,7 +37,7 @@ MODEL_TYPE: Final = "diffusion_gemma"
 HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 """A name on the hub: owner/name."""
 _PICKLES: Final = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
-_DTYPES: Final = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "U8": "uint8"}
+_DTYPES: Final = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "U8": "uint8", "NF4": "NF4"}
 _SILENT: Final = {"canvas_length": 256, "vocab_size": 262_144, "num_hidden_layers": 30, "hidden_size": 2304}
 # transformers' defaults: what a config.json that does not say means.
 
@@ -102,7 +103,7 @@ def resolve(name: str | None) -> Checkpoint:
     if name and _exists(path):
         return Checkpoint(name, path, "folder")
     if HUB_ID.fullmatch(name):
-        snapshot = _snapshot(name)
+        snapshot = _snapshot(name) or next((copy.path for copy in copies() if copy.name == name), None)
         if snapshot is not None:
             return Checkpoint(name, snapshot, "hub")
     elif os.sep in name:
@@ -224,10 +225,10 @@ def describe(checkpoint: Checkpoint) -> Description:
     """Read what a checkpoint is. Raises what `check` raises."""
     shards = check(checkpoint.path)
     config = read_config(checkpoint.path)
-    tensors = [tensor for shard in shards for tensor in shard.tensors.values()]
     dtypes: Counter[str] = Counter()
-    for tensor in tensors:
-        dtypes[tensor.dtype] += tensor.elements
+    for shard in shards:
+        for name, tensor in shard.tensors.items():
+            dtypes["NF4" if is_packed(name) else tensor.dtype] += parameters_of(name, tensor.elements)
     (dtype, _), *_ = dtypes.most_common(1) or [("F32", 0)]
     values = _SILENT | config["text_config"] | {"canvas_length": config.get("canvas_length", 256)}
 
@@ -239,7 +240,7 @@ def describe(checkpoint: Checkpoint) -> Description:
 
     return Description(
         size=sum(shard.size for shard in shards),
-        parameters=sum(tensor.elements for tensor in tensors),
+        parameters=dtypes.total(),
         dtype=_DTYPES.get(dtype, dtype.lower()),
         canvas_length=whole("canvas_length"),
         vocab_size=whole("vocab_size"),

@@ -52,6 +52,12 @@ class TransformersDenoiser:
         """Appends a finished canvas to the prefix."""
         self.prefix.append(ids)
 
+    def release(self) -> None:
+        """Gives back the memory of the prefix, which is empty then, and what the GPU's allocator holds unused."""
+        self.prefix.forget()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
     @torch.inference_mode()
     def log_probs(self, canvas_ids: torch.Tensor) -> torch.Tensor:
         """(B, C) ids → (B, C) log-probabilities in nats: of each id after the prefix and what is left of it on the

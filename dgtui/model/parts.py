@@ -63,6 +63,18 @@ def experts_layer(name: str) -> int | None:
     return int(found[1]) if found else None
 
 
+def is_packed(name: str) -> bool:
+    """Whether a tensor on disk is one of those that a weight in NF4 consists of."""
+    return name.rpartition(".")[2] in ("packed", "absmax", "absmax_scale", "absmax_offset")
+
+
+def parameters_of(name: str, elements: int) -> int:
+    """The model's numbers that a tensor on disk with so many elements holds: two a byte in NF4, none in scales."""
+    if not is_packed(name):
+        return elements
+    return 2 * elements if name.endswith(".packed") else 0
+
+
 def nf4_bytes(elements: int, double: bool) -> int:
     """Bytes of a weight in NF4, its scales included."""
     blocks = elements // BLOCK

@@ -14,7 +14,7 @@ import torch
 from dgtui.errors import OutOfMemory
 from dgtui.model import devices
 from dgtui.model.devices import gigabytes
-from dgtui.model.parts import Packing, count_parts, experts_layer, is_quantized, nf4_bytes, part_of
+from dgtui.model.parts import Packing, count_parts, experts_layer, is_packed, is_quantized, nf4_bytes, part_of
 from dgtui.model.shards import ITEM_SIZE, TensorEntry
 
 CONTEXT: Final = 8192
@@ -26,8 +26,8 @@ PIECE: Final = 1024
 
 _LOGITS: Final = 3
 # Tensors of canvas × vocabulary in fp32 that a step holds at once: scaled logits, probabilities, and their logarithms.
-_STATES: Final = 10
-# Tensors of tokens × hidden that a layer holds at once, beside what its experts give.
+_STATES: Final = 8
+# Tensors of tokens × width that a layer holds at once, beside what its experts give.
 _GPU_RESERVE: Final = 500_000_000
 # Bytes of a GPU that its driver, kernels and gaps between tensors take.
 
@@ -100,15 +100,18 @@ def estimate(
             streamed[layer] += _size(name, entry, packing, dtype)
         else:
             here.append((name, _size(name, entry, packing, dtype)))
-    computed = max(
-        _LOGITS * 4 * config.canvas_length * text.vocab_size + _layer_bytes(text, config.canvas_length, context, dtype),
-        _layer_bytes(text, min(PIECE, context), context, dtype),
-    )
+    layers = _widths(text, tensors)
+    canvas, piece = config.canvas_length, min(PIECE, context)
+    step = _LOGITS * 4 * canvas * text.vocab_size + _layer_bytes(text, layers, canvas, context, dtype)
+    computed = max(step, _layer_bytes(text, layers, piece, context, dtype, masked=True))
     if packing.nf4:  # one matrix at a time is unpacked
         experts = 2 * text.moe_intermediate_size if text.num_experts else 0
         computed += dtype.itemsize * text.hidden_size * max(text.intermediate_size, experts)
     computed += max(streamed.values(), default=0)
-    prefix = _prefix_bytes(text, tensors, context, snapshots, dtype)
+    prefix = sum(
+        2 * layer.keys * dtype.itemsize * (layer.seen(context) * snapshots if layer.window else context)
+        for layer in layers
+    )
     return Estimate(count_parts(here), streamed.total(), prefix, computed)
 
 
@@ -217,26 +220,54 @@ def _size(name: str, entry: TensorEntry, packing: Packing, dtype: torch.dtype) -
     """Bytes of a tensor once it is loaded."""
     if packing.nf4 and is_quantized(name, entry.shape):
         return nf4_bytes(entry.elements, packing.double)
-    if "F" in entry.dtype and name.rpartition(".")[2] not in ("absmax", "absmax_scale", "absmax_offset"):
+    if "F" in entry.dtype and not is_packed(name):
         return entry.elements * dtype.itemsize
     return entry.elements * ITEM_SIZE[entry.dtype]
 
 
-def _layer_bytes(text: Any, tokens: int, context: int, dtype: torch.dtype) -> int:
-    """What a layer computes at once for so many tokens: states, what the experts give, and the mask of the context."""
-    states: int = tokens * text.hidden_size * ((text.top_k_experts or 0) + _STATES) * dtype.itemsize
-    return states + tokens * context * (1 + dtype.itemsize)
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """The attention of a layer: numbers of a token's queries, and of its keys, in all heads together."""
+
+    queries: int
+    keys: int
+    window: int
+    """Tokens back that it sees; 0 for all."""
+
+    def seen(self, context: int) -> int:
+        """Tokens of a prefix that are kept."""
+        return min(context, self.window - 1) if self.window else context
 
 
-def _prefix_bytes(
-    text: Any, tensors: Mapping[str, TensorEntry], context: int, snapshots: int, dtype: torch.dtype
-) -> int:
-    """Keys and values: of the context in full layers, of a window in sliding ones, for each boundary."""
-    total = 0
-    for layer, kind in enumerate(text.layer_types):
-        name = f"model.decoder.layers.{layer}.self_attn.k_proj.weight"
+def _widths(text: Any, tensors: Mapping[str, TensorEntry]) -> list[_Layer]:
+    """Read off the weights: what config.json calls these numbers differs between versions of transformers."""
+
+    hidden: int = text.hidden_size
+
+    def out(layer: int, which: str) -> int:
+        name = f"model.decoder.layers.{layer}.self_attn.{which}_proj.weight"
         packed = tensors.get(f"{name}.packed")
-        keys = 2 * packed.elements if packed else tensors[name].elements if name in tensors else 0
-        tokens = min(context, text.sliding_window - 1) * snapshots if kind == "sliding_attention" else context
-        total += 2 * tokens * keys // text.hidden_size * dtype.itemsize
-    return total
+        elements = 2 * packed.elements if packed else tensors[name].elements if name in tensors else 0
+        return elements // hidden
+
+    return [
+        _Layer(out(at, "q"), out(at, "k"), text.sliding_window if kind == "sliding_attention" else 0)
+        for at, kind in enumerate(text.layer_types)
+    ]
+
+
+def _layer_bytes(
+    text: Any, layers: list[_Layer], tokens: int, context: int, dtype: torch.dtype, masked: bool = False
+) -> int:
+    """What the largest layer computes at once for so many tokens: states, what the experts give, keys and values of the
+    context once more, and, where some of it is masked, the mask, and keys and values for every head."""
+    experts = tokens * text.hidden_size * (text.top_k_experts or 0)
+
+    def attention(layer: _Layer) -> int:
+        seen = layer.seen(context) + tokens
+        heads = layer.queries if masked and layer.queries > layer.keys else 0
+        return tokens * _STATES * max(text.hidden_size, layer.queries) + 2 * seen * (layer.keys + heads)
+
+    numbers: int = experts + max(map(attention, layers))
+    mask = tokens * context * (1 + dtype.itemsize) if masked else 0  # as bits, and as numbers
+    return numbers * dtype.itemsize + mask

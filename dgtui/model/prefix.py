@@ -47,9 +47,10 @@ class Prefix:
         self._encode, self._new_cache, self._most = encode, new_cache, snapshots
         self.encoded = 0
         "ids read since this prefix was made, for meters and tests"
-        self._forget()
+        self.forget()
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Makes the prefix empty, and gives its memory back."""
         self.ids: list[int] = []
         self.cache = self._new_cache()
         self._snapshots: list[_Snapshot] = []
@@ -68,7 +69,7 @@ class Prefix:
         try:
             self._encode(ids, self.cache, len(self.ids))
         except BaseException:  # layers may have grown unevenly: nothing of this cache can be trusted
-            self._forget()
+            self.forget()
             raise
         self.ids.extend(ids)
         self.encoded += len(ids)
@@ -89,7 +90,7 @@ class Prefix:
         if len(self.ids) >= window:  # something fell out of the window
             snapshot = max((s for s in self._snapshots if s.length <= length), key=lambda s: s.length, default=None)
             if snapshot is None:
-                self._forget()
+                self.forget()
                 return
             length = snapshot.length
             for layer, (keys, values) in zip(self._sliding(), snapshot.sliding, strict=True):
@@ -101,7 +102,7 @@ class Prefix:
         del self.ids[length:]
         self._snapshots = [s for s in self._snapshots if s.length <= length]
         if not self.ids:
-            self._forget()
+            self.forget()
 
     def expanded(self, rows: int) -> DynamicCache:
         """The cache as seen by a batch of `rows` canvases; no copy is made."""

@@ -171,6 +171,8 @@ class Folder:
                     if path.is_file() and not any(path.match(left) for left in _NOT_COPIED):
                         shutil.copyfile(path, self._partial / path.name)
             self._write("config.json", self._config)
+            for path in self._partial.glob("*.safetensors"):  # written for their owner alone
+                shutil.copymode(self._partial / "config.json", path)
             files = sorted(path for path in self._partial.iterdir() if path.name not in (SUMS, GENERATION))
             lines = [f"{digest(path)}  {path.name}\n" for path in files]
             (self._partial / SUMS).write_text("".join(lines))

@@ -11,7 +11,7 @@ from dgtui.model.shards import TensorEntry
 from dgtui.model.weights import Report, lay_out, places, tell
 
 _STD: Final = 0.02
-_PIECE: Final = 32_000_000
+_PIECE: Final = 8_000_000
 # Numbers that are drawn at a time, at most, or one row.
 
 

@@ -30,7 +30,7 @@ DTYPES: Final = {
 }  # fmt: skip
 """PyTorch's types, by the format's names."""
 
-_PIECE: Final = 64_000_000
+_PIECE: Final = 16_000_000
 # Bytes that are read at a time, at most, or one row.
 
 
@@ -147,10 +147,10 @@ def lay_out(config: "DiffusionGemmaConfig", packing: Packing, dtype: torch.dtype
     finally:
         torch.set_default_dtype(before)
     if packing.nf4:
-        _pack(model, packing.double)
+        pack_layers(model, packing.double)
     if not packing.vision:
         model.model.encoder.vision_tower = model.model.encoder.embed_vision = None
-    _share(model)
+    share_layers(model)
     whole: DiffusionGemmaForBlockDiffusion = model.eval().requires_grad_(False)
     return whole
 
@@ -164,7 +164,7 @@ def _compute_buffers(model: Any) -> None:
     model.initialize_weights()  # what is on the meta device stays as it is
 
 
-def _pack(model: Any, double: bool) -> None:
+def pack_layers(model: Any, double: bool) -> None:
     from dgtui.model.nf4 import IMPLEMENTATION, Nf4Experts, Nf4Linear, Nf4Weight
 
     def packed(name: str, weight: torch.Tensor) -> "Nf4Weight":
@@ -185,7 +185,7 @@ def _pack(model: Any, double: bool) -> None:
     model.set_experts_implementation(IMPLEMENTATION)
 
 
-def _share(model: Any) -> None:
+def share_layers(model: Any) -> None:
     """Makes the encoder's layers those of the decoder: all but what only one of them has."""
     encoder, decoder = model.model.encoder.language_model, model.model.decoder
     encoder.embed_tokens, encoder.norm = decoder.embed_tokens, decoder.norm
@@ -283,7 +283,7 @@ def fill(
         model.set_experts_implementation("eager")  # grouped matmul is slower there
     if packing.nf4:
         _use_bitsandbytes(model, device)
-    _share(model)
+    share_layers(model)
 
 
 def whole(source: Source, name: str, device: torch.device, dtype: torch.dtype) -> torch.Tensor:

@@ -1,0 +1,55 @@
+"""NF4 folders for transformers itself: import this, and `from_pretrained(FOLDER)` loads what dgtui has quantized.
+
+    import dgtui.model.hf_quantizer
+    model = DiffusionGemmaForBlockDiffusion.from_pretrained("nf4-folder")
+
+dgtui does not load this way: it packs while loading, keeps to a memory plan, and checks sums (see `loader`).
+"""
+
+from typing import Any
+
+from transformers.quantizers.auto import register_quantization_config, register_quantizer
+from transformers.quantizers.base import HfQuantizer
+from transformers.utils.quantization_config import QuantizationConfigMixin
+
+from dgtui.model.quantized import METHOD, stored_packing
+from dgtui.model.weights import pack_layers, share_layers
+
+
+@register_quantization_config(METHOD)
+class Nf4Config(QuantizationConfigMixin):
+    """The `quantization_config` of an NF4 folder."""
+
+    def __init__(self, **about: Any) -> None:
+        self.quant_method = METHOD  # type: ignore[assignment]
+        for key, value in about.items():
+            if key != "quant_method":
+                setattr(self, key, value)
+
+
+@register_quantizer(METHOD)
+class Nf4Quantizer(HfQuantizer):
+    """Lays the model out for packed weights before they are read. Refuses a version that is not known."""
+
+    requires_calibration = True  # it reads what is packed, and packs nothing
+
+    def _process_model_before_weight_loading(self, model: Any, **kwargs: Any) -> None:
+        about = {"quant_method": METHOD, **self.quantization_config.to_dict()}
+        packing = stored_packing({"quantization_config": about})
+        assert packing is not None
+        pack_layers(model, packing.double)
+        if not packing.vision:
+            model.model.encoder.vision_tower = model.model.encoder.embed_vision = None
+
+    def _process_model_after_weight_loading(self, model: Any, **kwargs: Any) -> Any:
+        share_layers(model)
+        return model
+
+    @property
+    def is_trainable(self) -> bool:
+        """Gradients pass through packed weights to their inputs."""
+        return True
+
+    def is_serializable(self) -> bool:
+        """`model.save_pretrained` writes the same tensors again."""
+        return True
