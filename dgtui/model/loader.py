@@ -16,6 +16,7 @@ from dgtui.errors import CorruptCheckpoint, ModelUnloadable, OutOfMemory, Vocabu
 from dgtui.model import devices
 from dgtui.model.catalog import Checkpoint, check, read_config
 from dgtui.model.generation import for_generate, read_generation
+from dgtui.model.images import ImageReader
 from dgtui.model.shards import fingerprint, shown
 from dgtui.model.tokenizer import ModelTokenizer
 from dgtui.model.weights import Progress, Report, loaded_size, read, tell, verify_shared
@@ -51,6 +52,8 @@ class LoadedModel:
     fingerprint: str
     """Tells checkpoints apart: see `shards.fingerprint`."""
     load_seconds: float
+    images: ImageReader | None = None
+    """None: it does not see; `images.seeing` says why."""
 
 
 def load(
@@ -128,6 +131,7 @@ def load(
         pad_id=generation.pad_id,
         fingerprint=fingerprint(checkpoint.path, shards),
         load_seconds=time.perf_counter() - began,
+        images=ImageReader.load(checkpoint.path, geometry.vision_config),
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from dgtui.diffusion import engine
+from dgtui.diffusion.image import Image
 from dgtui.diffusion.job import Job, SamplerSettings
 from dgtui.diffusion.stepper import ReferenceStepper
 from dgtui.message import Message
@@ -46,7 +47,7 @@ class ScriptedDenoiser:
         words = [[IDS[word] for word in place.split("|")] for place in TALE]
         self._choices = [*words, [TURN_END], *[[EOS]] * (CANVAS - len(words) - 1)]
 
-    def encode(self, ids: Sequence[int]) -> None:
+    def encode(self, ids: Sequence[int], images: Sequence[Image] = ()) -> None:
         self.prefix = list(ids)
 
     def commit(self, ids: Sequence[int]) -> None:
