@@ -52,8 +52,14 @@ class TransformersDenoiser:
         """Makes `ids` the prefix, reusing what it has in common with the present one.
 
         The places of an image are a run of the checkpoint's image id, as long as the image; runs behind that of the
-        last image (a reply may hold such ids) are ids like others. Raises `BadJob` where there are no such places.
+        last image (a reply may hold such ids) are ids like others. Raises `BadJob` where there are no such places, or
+        for an image that was made for another vision tower.
         """
+        vision: Any = self.model.config.vision_config
+        for number, image in enumerate(images, 1):
+            fits = image.patches.shape[1] == 3 * vision.patch_size**2
+            if not fits or image.positions.max() >= vision.position_embedding_size:
+                raise BadJob(f"image {number} was made for another model")
         places = _placed(ids, images, self._image_token)
         self._images = {image.digest: image for image in images}
         self.prefix.become(places)
