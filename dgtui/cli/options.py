@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import replace
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -31,6 +32,9 @@ Context = Annotated[
     typer.Option(metavar="TOKENS", help="Most tokens of prompt and reply together.", rich_help_panel=_LOADING),
 ]
 Seed = Annotated[int | None, typer.Option(metavar="N", min=0, help="The same seed and settings give the same tokens.")]
+Image = Annotated[
+    list[Path] | None, typer.Option("--image", metavar="FILE", help="Show the model an image; may be given again.")
+]
 Steps = Annotated[
     int | None,
     typer.Option(metavar="N", help="Most denoising steps a block (the schedule too).", rich_help_panel=_SAMPLER),

@@ -7,10 +7,12 @@ a scripted model behind them.
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from dgtui.diffusion.control import Control
 from dgtui.diffusion.events import Finished
+from dgtui.diffusion.image import Image
 from dgtui.diffusion.job import Job, SamplerSettings
 from dgtui.diffusion.log import RunLog
 from dgtui.message import Message
@@ -79,6 +81,13 @@ class Backend(Protocol):
 
     def chat(self, messages: Sequence[Message], think: bool) -> list[int]:
         """The prompt of a conversation."""
+
+    def see(self, path: Path) -> tuple[str, Image]:
+        """An image file's digest, as conversations keep it, and what the model is given of it.
+
+        Takes some tenths of a second for a large one. Raises `ImageRefused`, or `ModelBlind` for a model that does not
+        see.
+        """
 
     def encode(self, text: str) -> list[int]:
         """Plain text to ids."""

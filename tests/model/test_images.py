@@ -14,7 +14,7 @@ import pytest
 import torch
 from checkpoints import PROCESSOR, generation_config, tiny_checkpoint
 from PIL import Image as Pillow
-from transformers import Gemma4Processor, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 from transformers.models.diffusion_gemma.generation_diffusion_gemma import EntropyBoundSamplerConfig
 from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
 
@@ -56,6 +56,11 @@ def loaded(folder: Path) -> LoadedModel:
 @pytest.fixture(scope="module")
 def processor(folder: Path) -> Any:
     """transformers' own, made without the parts for sound and video, which would need other packages."""
+
+    try:
+        from transformers import Gemma4Processor
+    except ImportError as error:  # some versions import torchvision with it
+        pytest.skip(str(error))
 
     class WithoutThose(Gemma4Processor):
         def check_argument_for_proper_class(self, name: str, argument: Any) -> None: ...
@@ -131,10 +136,10 @@ def test_several_images_stand_in_their_order(loaded: LoadedModel, processor: Any
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_run_with_an_image_is_generate_token_for_token(
-    seed: int, loaded: LoadedModel, processor: Any, see: Callable[..., Image]
+    seed: int, loaded: LoadedModel, see: Callable[..., Image]
 ) -> None:
-    canvas = loaded.model.config.canvas_length
-    inputs = theirs(processor, [IMAGE, text("What is this?")], [painting(1)])
+    canvas, image = loaded.model.config.canvas_length, see(1)
+    ids = loaded.tokenizer.chat([Message("user", "What is this?", images=(image,))])
     config = generation_config(
         max_new_tokens=2 * canvas,
         max_denoising_steps=SETTINGS.steps,
@@ -145,9 +150,14 @@ def test_a_run_with_an_image_is_generate_token_for_token(
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        out = loaded.model.generate(**inputs, generation_config=config)
-    ids = inputs["input_ids"][0].tolist()
-    job = Job("see", tuple(ids), seed, 2 * canvas, SETTINGS, images=(see(1),))
+        out = loaded.model.generate(
+            torch.tensor([ids]),
+            pixel_values=torch.tensor(image.patches[None]),
+            image_position_ids=torch.tensor(image.positions[None], dtype=torch.long),
+            mm_token_type_ids=(torch.tensor([ids]) == loaded.model.config.image_token_id).long(),
+            generation_config=config,
+        )
+    job = Job("see", tuple(ids), seed, 2 * canvas, SETTINGS, images=(image,))
     *_, last = engine.run(ReferenceStepper(cold(loaded)), job)
     assert isinstance(last, Finished)
     assert last.token_ids[0].tolist() == out.sequences[0, len(ids) :].tolist()
