@@ -98,11 +98,14 @@ class WorkerBackend:
         """The prompt of a conversation."""
         return self._loaded.tokenizer.chat(messages, think=think)
 
-    def see(self, path: Path) -> "tuple[str, Image]":
+    def see(self, path: Path, digest: str = "") -> "tuple[str, Image]":
         """An image file's digest, and what the model is given of it."""
-        (picture,) = runs.pictures([path])
-        (image,) = runs.seen([picture], self._loaded)
-        return picture.digest, image
+        from dgtui.model.images import open_picture, seeing
+
+        loaded = self._loaded
+        reader = seeing(loaded.images, loaded.checkpoint)
+        picture = open_picture(path, digest)
+        return picture.digest, reader.read(picture)
 
     def encode(self, text: str) -> list[int]:
         """Plain text to ids."""

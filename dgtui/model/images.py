@@ -47,14 +47,22 @@ class Picture:
     """RGB, upright; what was transparent lies on white."""
 
 
-def open_picture(path: Path) -> Picture:
+def open_picture(path: Path, digest: str = "") -> Picture:
     """Reads an image file, all of it.
 
+    Args:
+        path: The file.
+        digest: What its digest has to be; empty: anything.
+
     Raises:
-        ImageRefused: It cannot be read, is no image of `FORMATS`, is damaged, animated or too large.
+        ImageRefused: It cannot be read, is no image of `FORMATS`, is damaged, animated or too large, or is not the file
+            that it was.
     """
     name = shown(path)
     data = _bytes_of(path, name)
+    own = hashlib.sha256(data).hexdigest()
+    if digest not in ("", own):
+        raise ImageRefused(f"{name} has changed since it was sent")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what Pillow has to say of odd files is for the programmer
@@ -75,7 +83,7 @@ def open_picture(path: Path) -> Picture:
         raise _too_large(name, "more pixels than the memory is good for") from None
     except Exception as error:  # decoders of damaged files raise whatever they come upon
         raise ImageRefused(f"{name} is damaged: {shown(error)}") from error
-    return Picture(name, hashlib.sha256(data).hexdigest(), pixels)
+    return Picture(name, own, pixels)
 
 
 def _bytes_of(path: Path, name: str) -> bytes:

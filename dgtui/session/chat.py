@@ -70,6 +70,10 @@ class Chat:
         if self.id is not None:
             self.store.set_system(self.id, system)
 
+    def images(self) -> list[Attachment]:
+        """The images of all turns."""
+        return [image for turn in self.turns for image in turn.images]
+
     def messages(self, see: "Callable[[Attachment], Image | None]" = lambda _: None) -> list[Message]:
         """What the model is told: the system prompt and the turns; an empty reply is left out.
 

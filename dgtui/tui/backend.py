@@ -67,7 +67,7 @@ class RunHandle(Protocol):
 
 
 class Backend(Protocol):
-    """What the screens ask of the model. Calls return at once; futures and sinks answer on other threads."""
+    """What the screens ask of the model. Calls but `see` return at once; futures and sinks answer on other threads."""
 
     @property
     def facts(self) -> Facts | None:
@@ -82,11 +82,11 @@ class Backend(Protocol):
     def chat(self, messages: Sequence[Message], think: bool) -> list[int]:
         """The prompt of a conversation."""
 
-    def see(self, path: Path) -> tuple[str, Image]:
+    def see(self, path: Path, digest: str = "") -> tuple[str, Image]:
         """An image file's digest, as conversations keep it, and what the model is given of it.
 
-        Takes some tenths of a second for a large one. Raises `ImageRefused`, or `ModelBlind` for a model that does not
-        see.
+        Takes a second for a large one, and may be called on any thread. Raises `ImageRefused`, also where a digest is
+        given and the file's is another; or `ModelBlind` for a model that does not see.
         """
 
     def encode(self, text: str) -> list[int]:

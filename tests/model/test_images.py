@@ -331,6 +331,15 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
         open_picture(tmp_path / "large.png")
 
 
+def test_a_file_that_is_another_than_it_was_is_refused(file: Callable[..., Path]) -> None:
+    path = file(1)
+    digest = open_picture(path).digest
+    assert open_picture(path, digest).digest == digest
+    painting(2).save(path)
+    with pytest.raises(ImageRefused, match="has changed"):
+        open_picture(path, digest)
+
+
 def test_a_photograph_is_upright_and_what_is_transparent_is_white(tmp_path: Path) -> None:
     lying = painting(1)
     exif = lying.getexif()

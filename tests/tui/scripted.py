@@ -82,6 +82,7 @@ class ScriptedBackend:
         self.runs: list[Run] = []
         self.loads: list[str | None] = []
         self.sees = True
+        self.looking_seconds = 0.0
         self._load_seconds, self._error = load_seconds, error
         self._tasks: queue.SimpleQueue[Any] = queue.SimpleQueue()
         threading.Thread(target=self._serve, daemon=True).start()
@@ -137,7 +138,7 @@ class ScriptedBackend:
             ids += [*(message.token_ids or self.encode(message.content)), TURN_END]
         return ids
 
-    def see(self, path: Path) -> tuple[str, Image]:
+    def see(self, path: Path, digest: str = "") -> tuple[str, Image]:
         """Any text file is an image of as many tokens as it has characters."""
         if not self.sees:
             raise ModelBlind("the scripted model does not see", hint="take one that does")
@@ -145,6 +146,9 @@ class ScriptedBackend:
             text = path.read_text()
         except OSError:
             raise ImageRefused(f"{path.name} is gone") from None
+        if digest not in ("", text):
+            raise ImageRefused(f"{path.name} has changed since it was sent")
+        time.sleep(self.looking_seconds)
         patches = np.full((len(text), 1), sum(map(ord, text)), dtype=np.float32)
         return text, Image(patches, np.zeros((len(text), 2), dtype=np.int32), len(text))
 

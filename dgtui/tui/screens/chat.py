@@ -136,21 +136,23 @@ class ChatScreen(ModelScreen):
     def model_is_there(self, facts: Facts) -> None:
         """Sends what waited for it."""
         self.chat.model = facts.name
-        waiting, self._waiting = self._waiting, None
-        problems = self.attached.model_changed()
-        for problem in problems:
-            self.say(explain(problem), "warning")
-        self._look_at_images()
-        if waiting is not None and problems:  # it was to go with an image
-            self.prompt.load_text(waiting)
-        elif waiting is not None:
-            self.send(waiting)
+        self.attached.model_changed(self.chat.images())
+        if not self.attached.reading:
+            self._send_what_waited()
 
-    def _look_at_images(self) -> None:
-        """Says early which images of the conversation the model cannot be shown."""
-        for turn in self.chat.turns if self.backend.facts else ():
-            for image in turn.images:
-                self.attached.see(image)
+    @on(Attached.Read)
+    def _images_read(self, message: Attached.Read) -> None:
+        for problem in message.problems:
+            self.say(explain(problem), "warning")
+        if message.problems and self._waiting is not None:  # it was to go with that image
+            self.prompt.load_text(self._waiting)
+            self._waiting = None
+        self._send_what_waited()
+
+    def _send_what_waited(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            self.send(waiting)
 
     def draw_top(self) -> None:
         facts = self.backend.facts
@@ -185,8 +187,7 @@ class ChatScreen(ModelScreen):
             self.chat = Chat.open(self.store, found.id, self.chat.model, found.system)
             self.transcript.set_turns([_entry(turn) for turn in self.chat.turns])
             self.prompt.past = [turn.text for turn in self.chat.turns if turn.role == "user"]
-            self.attached.forget_lost()
-            self._look_at_images()
+            self.attached.conversation(self.chat.images())
             self.panel.draft = None
             self.panel.close()
             self.draw_top()
@@ -197,7 +198,7 @@ class ChatScreen(ModelScreen):
         """Begins a conversation."""
         self.chat = Chat(self.store, self.chat.model, self.opening.system)
         self.transcript.set_turns([])
-        self.attached.forget_lost()
+        self.attached.conversation(())
         self.panel.draft = None
         self.panel.close()
         self.draw_top()
@@ -218,6 +219,9 @@ class ChatScreen(ModelScreen):
             elif self.backend.facts is None:
                 self._waiting = text
                 self.say("this is sent as soon as the model is loaded")
+            elif self.attached.reading:
+                self._waiting = text
+                self.say("this is sent as soon as the images are read")
             elif self.panel.running:
                 raise Refused("a reply is being written", hint="esc stops it, then send again")
             else:
