@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from threading import Lock
 from typing import Any, Final
 
 import numpy as np
@@ -31,6 +32,7 @@ MOST_BYTES: Final = 2**26
 MOST_PIXELS: Final = 2**26
 """Of an image: 67 million. A model sees less than a million of them."""
 
+_WARNINGS: Final = Lock()  # what becomes of warnings is one setting for all threads
 _CONFIGS: Final = ("processor_config.json", "preprocessor_config.json")
 _KINDS: Final = {"Gemma4ImageProcessor", "Gemma4ImageProcessorFast", "Gemma4ImageProcessorPil"}
 
@@ -64,7 +66,7 @@ def open_picture(path: Path, digest: str = "") -> Picture:
     if digest not in ("", own):
         raise ImageRefused(f"{name} has changed since it was sent")
     try:
-        with warnings.catch_warnings():
+        with _WARNINGS, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what Pillow has to say of odd files is for the programmer
             warnings.simplefilter("error", Pillow.DecompressionBombWarning)
             with Pillow.open(BytesIO(data), formats=FORMATS) as file:

@@ -318,6 +318,14 @@ def test_still_images_are_read(kind: str, tmp_path: Path) -> None:
     assert open_picture(path).pixels.size == (60, 40)
 
 
+def test_a_photograph_with_a_second_view_in_it_is_a_still_image(tmp_path: Path) -> None:
+    """Cameras call it JPEG, Pillow MPO."""
+    (tmp_path / "camera.jpg").write_bytes(encoded("MPO", save_all=True, append_images=FRAMES))
+    with Pillow.open(tmp_path / "camera.jpg") as first:
+        assert first.format == "MPO"
+        np.testing.assert_array_equal(np.asarray(open_picture(tmp_path / "camera.jpg").pixels), np.asarray(first))
+
+
 def test_what_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     for name, words in {"none.png": "cannot be read: No such", "pipe.png": "not a file", ".": "not a file"}.items():
