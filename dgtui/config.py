@@ -54,6 +54,8 @@ class ModelSettings:
     """Tokens of prompt and reply together. None: what the checkpoint allows and memory holds."""
     gpu_memory: int | None = field(default=None, metadata={"rule": SIZE})
     """Bytes of GPU memory to use at most. None: what is free."""
+    vision: bool | None = field(default=None, metadata={"rule": SWITCH})
+    """Keep the vision tower, for images. None: where it fits."""
     keep_quantized: bool = field(default=True, metadata={"rule": SWITCH})
     """Keep the packed copy of a checkpoint's first load in the cache folder."""
 

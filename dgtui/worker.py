@@ -24,6 +24,7 @@ from dgtui.errors import DgtuiError, InvalidSettings, OutOfMemory, RunFailed
 if TYPE_CHECKING:
     from dgtui.model.catalog import Checkpoint
     from dgtui.model.loader import LoadedModel
+    from dgtui.model.parts import Wishes
     from dgtui.model.weights import Progress
 
 STEPPER = "reference"
@@ -77,15 +78,10 @@ class Worker:
     def load(
         self,
         checkpoint: "Checkpoint | Callable[[], Checkpoint]",
-        *,
-        device: str = "auto",
-        context: int | None = None,
+        wishes: "Wishes | None" = None,
         progress: "Callable[[Progress], None] | None" = None,
     ) -> "Future[LoadedModel]":
-        """Loads a checkpoint, or what a function finds on the model thread, after unloading the present one.
-
-        `context`: most tokens of prefix and canvas together.
-        """
+        """Loads a checkpoint, or what a function finds on the model thread, after unloading the present one."""
         future: Future[LoadedModel] = Future()
 
         def task() -> None:
@@ -97,8 +93,10 @@ class Worker:
                 from dgtui.model.denoiser import TransformersDenoiser
                 from dgtui.model.loader import load
 
-                model = load(found, device=device, progress=progress)
-                self._stepper = ReferenceStepper(TransformersDenoiser(model.model, model.stop_ids, context))
+                model = load(found, wishes, progress)
+                plan = model.plan
+                denoiser = TransformersDenoiser(model.model, model.stop_ids, plan.context, plan.snapshots)
+                self._stepper = ReferenceStepper(denoiser)
                 self._loaded = model
             finally:
                 gc.freeze()

@@ -15,6 +15,7 @@ from dgtui.errors import InputRefused
 from dgtui.infill import CARRIED, PROBE_STEPS, TRIED, Infill, Shape, _lend
 from dgtui.model import catalog
 from dgtui.model.loader import LoadedModel
+from dgtui.model.parts import Wishes
 from dgtui.worker import Run, Worker
 
 TALE = (
@@ -28,7 +29,7 @@ CANVAS = 256
 @pytest.fixture(scope="module")
 def worker() -> Worker:
     worker = Worker()
-    worker.load(catalog.resolve("embedded"), device="cpu").result()
+    worker.load(catalog.resolve("embedded"), Wishes(device="cpu")).result()
     return worker
 
 

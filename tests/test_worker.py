@@ -12,6 +12,7 @@ from dgtui.diffusion.events import Frame, StopReason
 from dgtui.diffusion.job import Job, SamplerSettings
 from dgtui.errors import InvalidSettings, ModelNotFound, RunFailed
 from dgtui.model.catalog import Checkpoint, resolve
+from dgtui.model.parts import Wishes
 from dgtui.worker import Run, Worker
 
 ENDLESS = SamplerSettings(steps=100_000, stability=-1)
@@ -32,7 +33,7 @@ def worker() -> Iterator[Worker]:
 
 @pytest.fixture
 def ready(worker: Worker, tiny: Checkpoint) -> Worker:
-    worker.load(tiny, device="cpu").result(timeout=60)
+    worker.load(tiny, Wishes(device="cpu")).result(timeout=60)
     return worker
 
 
@@ -103,14 +104,14 @@ def test_a_load_that_fails_is_raised_and_the_worker_stays_usable(
     with pytest.raises(ModelNotFound, match="there is no folder"):
         worker.load(missing).result(timeout=60)
     assert worker.loaded is None
-    assert worker.load(tiny, device="cpu").result(timeout=60) is worker.loaded
+    assert worker.load(tiny, Wishes(device="cpu")).result(timeout=60) is worker.loaded
     assert worker.submit(job("a")).wait().token_ids
 
 
 def test_a_job_without_a_model_fails_and_says_so(worker: Worker, tiny: Checkpoint) -> None:
     with pytest.raises(RunFailed, match="no model is loaded"):
         worker.submit(job("a")).wait()
-    worker.load(tiny, device="cpu").result(timeout=60)
+    worker.load(tiny, Wishes(device="cpu")).result(timeout=60)
     worker.unload().result(timeout=10)
     with pytest.raises(RunFailed, match="no model is loaded"):
         worker.submit(job("b")).wait()
@@ -146,7 +147,7 @@ def test_a_run_after_a_broken_one_is_what_it_would_have_been(ready: Worker) -> N
 def test_everything_runs_on_one_thread(ready: Worker, tiny: Checkpoint) -> None:
     sink = Sink()
     ready.submit(job("a"), sink).wait()
-    ready.load(tiny, device="cpu").result(timeout=60)
+    ready.load(tiny, Wishes(device="cpu")).result(timeout=60)
     ready.submit(job("b"), sink).wait()
     [thread] = [thread for thread in threading.enumerate() if thread.ident in sink.threads]
     assert len(sink.threads) == 1
@@ -156,7 +157,7 @@ def test_everything_runs_on_one_thread(ready: Worker, tiny: Checkpoint) -> None:
 def test_close_cancels_what_runs_and_what_waits_and_ends_the_thread(tiny: Checkpoint) -> None:
     before = {thread.ident for thread in threading.enumerate()}
     worker, sink = Worker(), Sink()
-    worker.load(tiny, device="cpu").result(timeout=60)
+    worker.load(tiny, Wishes(device="cpu")).result(timeout=60)
     running, waiting = worker.submit(job("a", ENDLESS), sink), worker.submit(job("b", ENDLESS), sink)
     assert sink.begun.wait(30)
     began = time.perf_counter()
@@ -172,7 +173,7 @@ def test_close_cancels_what_runs_and_what_waits_and_ends_the_thread(tiny: Checkp
 
 def test_a_held_job_does_not_hold_up_close(tiny: Checkpoint) -> None:
     worker = Worker()
-    worker.load(tiny, device="cpu").result(timeout=60)
+    worker.load(tiny, Wishes(device="cpu")).result(timeout=60)
     run = worker.submit(job("a", ENDLESS))
     run.control.pause()
     worker.close(timeout=5)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dgtui.cli import runs
-from dgtui.cli.options import sampler_settings
+from dgtui.cli.options import sampler_settings, wishes
 from dgtui.config import Settings
 from dgtui.diffusion.job import Job
 from dgtui.errors import RunFailed
@@ -37,8 +37,10 @@ class WorkerBackend:
         def find() -> "Checkpoint":
             progress(Stage("starting PyTorch", 0, 0))
             from dgtui.model import catalog
+            from dgtui.model.offline import go_offline
 
             checkpoint = catalog.resolve(name or self._settings.model.name)
+            go_offline()
             import transformers.models.diffusion_gemma.modeling_diffusion_gemma  # noqa: F401
 
             return checkpoint
@@ -59,12 +61,11 @@ class WorkerBackend:
             else:
                 facts.set_result(self.facts)
 
-        own = self._settings.model
-        self._worker.load(find, device=own.device, context=own.context, progress=report).add_done_callback(loaded)
+        self._worker.load(find, wishes(self._settings), report).add_done_callback(loaded)
         return facts
 
     def _facts(self, loaded: "LoadedModel") -> Facts:
-        shape, tokenizer = runs.shape(loaded, self._settings), loaded.tokenizer
+        shape, tokenizer = runs.shape(loaded), loaded.tokenizer
         return Facts(
             name=loaded.checkpoint.name,
             device=str(loaded.device),
@@ -81,6 +82,7 @@ class WorkerBackend:
             stepper=STEPPER,
             versions=versions(),
             load_seconds=loaded.load_seconds,
+            notes=loaded.notes,
         )
 
     @property

@@ -37,7 +37,7 @@ def command(
     need_terminal("use `dgtui generate` in scripts and pipes")
     runs.pictures(image)
     settings, problems = load_settings(
-        flags | {"screen.theme": theme, "history.enabled": False if no_history else None}
+        options.to_see(flags, image) | {"screen.theme": theme, "history.enabled": False if no_history else None}
     )
     gc.disable()  # imports make no garbage; `Worker.load`, which makes the last of them, enables it again
     with ThreadPoolExecutor(1) as beside:  # opening a file waits for the disk

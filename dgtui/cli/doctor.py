@@ -196,21 +196,17 @@ def _model(settings: "Settings") -> Check:
     from dgtui.model import catalog
 
     try:
-        found = describe(catalog.resolve(settings.model.name), settings.model.device)
+        found = describe(catalog.resolve(settings.model.name), settings)
     except DgtuiError as error:
         hint = error.hint or "dgtui model list shows what there is"
         return Check("model", "fail", error.message, hint)
     shown, memory = f"{found['name']}, {number(found['parameters'])} parameters", found["memory"]
     if found["tokenizer"]["problem"]:
         return Check("model", "fail", f"{shown}: {found['tokenizer']['problem']}", "fetch the checkpoint again")
-    needed = f"{size(memory['weights_bytes'] + memory['scratch_bytes'])} on {memory['device']}"
     if not memory["fits"]:
-        free = size(memory["available_bytes"])
-        return Check(
-            "model", "fail", f"{shown}: needs {needed}, and {free} is available",
-            "close what else uses memory, or take the built-in model: --model embedded",
-        )  # fmt: skip
-    return Check("model", "ok", f"{shown}, needs {needed}")
+        return Check("model", "fail", f"{shown}: {memory['problem']}", memory["advice"])
+    held = f", {memory['reason']}" if memory["reason"] else ""
+    return Check("model", "ok", f"{shown}, needs {size(memory['total_bytes'])} on {memory['device']}{held}")
 
 
 def _folders() -> Iterator[Check]:

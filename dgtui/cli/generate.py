@@ -45,7 +45,7 @@ def command(
 
     In a pipe, standard output holds the text and nothing else.
     """
-    settings = options.merged(flags)
+    settings = options.merged(options.to_see(flags, image))
     if sys.stdout is None:
         raise RunFailed("standard output is closed", hint="there is nowhere to write the text to")
     ids = _ids(token_ids) if token_ids is not None else None
@@ -110,7 +110,7 @@ def _run(
 ) -> int:  # fmt: skip
     from dgtui.diffusion.job import BadJob, Job
 
-    shape = runs.shape(loaded, settings)
+    shape = runs.shape(loaded)
     room = shape.max_context - shape.canvas_length
     if len(ids) > room:
         raise PromptTooLong(

@@ -1,9 +1,8 @@
 """`dgtui model`: which checkpoints are on this machine, and what one of them is. Reads headers and JSON, no weights."""
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,23 +15,10 @@ if TYPE_CHECKING:
 
     from dgtui.config import Settings
     from dgtui.model.catalog import Checkpoint
-    from dgtui.model.shards import Shard
 
 app = typer.Typer(help="Checkpoints: which are here, and what they are.", no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")]
-
-_PARTS: Final = (
-    ("vision", ("vision_tower", "embed_vision")),
-    ("self-conditioning", ("self_conditioning",)),
-    ("embedding", ("embed_tokens",)),
-    ("experts", ("experts",)),
-    ("router", ("router",)),
-    ("attention", ("self_attn",)),
-    ("dense MLP", ("mlp",)),
-)
-"""A part of the model, and the names that are on the path of its tensors; the first that fits takes a tensor."""
-_REST: Final = "norms and scales"
 
 
 @app.command("list")
@@ -75,12 +61,23 @@ def info(
     as_json: Json = False,
     model: options.Model = None,
     device: options.Device = None,
+    gpu_memory: options.GpuMemory = None,
+    context: options.Context = None,
+    vision: options.Vision = None,
 ) -> int:
-    """Say what a checkpoint is: parts, geometry, defaults, and the memory it needs here."""
-    settings = options.merged({"model.name": name or model, "model.device": device})
+    """Say what a checkpoint is: parts, geometry, defaults, and how it would be held here."""
+    settings = options.merged(
+        {
+            "model.name": name or model,
+            "model.device": device,
+            "model.gpu_memory": gpu_memory,
+            "model.context": context,
+            "model.vision": vision,
+        }
+    )
     from dgtui.model import catalog
 
-    found = describe(catalog.resolve(settings.model.name), settings.model.device)
+    found = describe(catalog.resolve(settings.model.name), settings)
     put(json.dumps(found, indent=2) + "\n" if as_json else "\n".join(_text(found)) + "\n")
     return 0
 
@@ -93,21 +90,11 @@ def number(count: int) -> str:
     return f"{count / 1000:.0f} k"
 
 
-def count_parts(shards: "Iterable[Shard]") -> dict[str, int]:
-    """Parameters of each part of the model, by the names of its tensors; together they are all there are."""
-    counts: Counter[str] = Counter({part: 0 for part, _ in _PARTS} | {_REST: 0})
-    for shard in shards:
-        for key, tensor in shard.tensors.items():
-            on_path = set(key.split("."))
-            part = next((part for part, names in _PARTS if on_path.intersection(names)), _REST)
-            counts[part] += tensor.elements
-    return dict(counts)
-
-
-def describe(checkpoint: "Checkpoint", device: str) -> dict[str, Any]:
+def describe(checkpoint: "Checkpoint", settings: "Settings") -> dict[str, Any]:
     """All that `info` tells, as plain data. Raises what `catalog.check` raises."""
     from dgtui.model import catalog
     from dgtui.model.generation import read_generation
+    from dgtui.model.parts import count_parts
     from dgtui.model.shards import fingerprint
 
     path = checkpoint.path
@@ -126,7 +113,7 @@ def describe(checkpoint: "Checkpoint", device: str) -> dict[str, Any]:
         "files": len(shards),
         "dtype": described.dtype,
         "parameters": described.parameters,
-        "parts": count_parts(shards),
+        "parts": count_parts((name, tensor.elements) for shard in shards for name, tensor in shard.tensors.items()),
         "layers": described.layers,
         "hidden_size": described.hidden_size,
         "experts": described.experts,
@@ -146,7 +133,7 @@ def describe(checkpoint: "Checkpoint", device: str) -> dict[str, Any]:
         },
         "stop_ids": sorted(generation.stop_ids),
         "tokenizer": _tokenizer(path),
-        "memory": _memory(shards, described.canvas_length, described.vocab_size, device),
+        "memory": _memory(checkpoint, settings),
     }
 
 
@@ -191,29 +178,56 @@ def _tokenizer(path: "Path") -> dict[str, Any]:
     return {"entries": tokenizer.vocab_size, "chat_template": True, "problem": None}  # it is not read without one
 
 
-def _memory(shards: "list[Shard]", canvas_length: int, vocab_size: int, wanted: str) -> dict[str, Any]:
-    """What a load takes and what there is: weights as they are kept on the device, and one step's scratch."""
-    from dgtui.model import devices
-    from dgtui.model.weights import loaded_size
+def _memory(checkpoint: "Checkpoint", settings: "Settings") -> dict[str, Any]:
+    """How a load would hold it here, and what that takes; or why it cannot."""
+    from dgtui.model.loader import plan_for
 
-    device = devices.choose_device(wanted)
-    dtype = devices.choose_dtype(device)
-    weights, scratch = loaded_size(shards, dtype), devices.scratch(canvas_length, vocab_size)
-    available = devices.available(device)
     try:
-        devices.require(weights + scratch, device)
-    except OutOfMemory:
-        fits = False
-    else:
-        fits = True
+        plan = plan_for(checkpoint, options.wishes(settings))
+    except OutOfMemory as error:
+        return {"fits": False, "problem": error.message, "advice": error.hint}
+    taken, packing = plan.estimate, plan.packing
     return {
-        "device": str(device),
-        "dtype": str(dtype).removeprefix("torch."),
-        "weights_bytes": weights,
-        "scratch_bytes": scratch,
-        "available_bytes": available,
-        "fits": fits,
+        "fits": True,
+        "device": str(plan.device),
+        "dtype": str(plan.dtype).removeprefix("torch."),
+        "available_bytes": plan.available,
+        "total_bytes": taken.total,
+        "weights_bytes": dict(taken.weights),
+        "prefix_bytes": taken.prefix,
+        "computed_bytes": taken.computed,
+        "beside_bytes": taken.streamed,
+        "context": plan.context,
+        "nf4": packing.nf4,
+        "double_quant": packing.double,
+        "vision": packing.vision,
+        "streamed_layers": packing.streamed,
+        "reason": plan.reason,
     }
+
+
+def _plan_lines(memory: Mapping[str, Any]) -> list[tuple[str, str]]:
+    if not memory["fits"]:
+        return [("memory", memory["problem"]), ("", memory["advice"])]
+    weights = sum(memory["weights_bytes"].values())
+    lines = [
+        (
+            "memory",
+            f"{size(memory['total_bytes'])} of {size(memory['available_bytes'])} free on {memory['device']}: it fits",
+        ),
+        ("", f"{size(weights)} of weights ({'NF4, else ' if memory['nf4'] else ''}{memory['dtype']}):"),
+    ]
+    lines += [("", f"  {part} {size(count)}") for part, count in memory["weights_bytes"].items() if count]
+    lines += [
+        ("", f"{size(memory['prefix_bytes'])} for {memory['context']:,} tokens of context"),
+        ("", f"{size(memory['computed_bytes'])} for what a step computes"),
+    ]
+    if memory["beside_bytes"]:
+        layers = f"the experts of the last {memory['streamed_layers']} layers"
+        lines.append(("", f"{size(memory['beside_bytes'])} in the machine's memory: {layers}"))
+    if memory["reason"]:
+        lines.append(("", memory["reason"]))
+    return lines
 
 
 def _text(found: Mapping[str, Any]) -> list[str]:
@@ -222,7 +236,6 @@ def _text(found: Mapping[str, Any]) -> list[str]:
     heads = f", {found['attention_heads']} heads" if found["attention_heads"] else ""
     window = f", sliding window {found['sliding_window']:,}" if found["sliding_window"] else ""
     files = "1 file" if found["files"] == 1 else f"{found['files']} files"
-    needed = memory["weights_bytes"] + memory["scratch_bytes"]
     lines = [
         ("name", found["name"]),
         ("where", found["path"]),
@@ -251,11 +264,6 @@ def _text(found: Mapping[str, Any]) -> list[str]:
             f"{sampler['entropy_bound']}; ends early when stable for {sampler['stability']}, mean entropy below "
             f"{sampler['confidence']}",
         ),
-        (
-            "memory",
-            f"{size(needed)} on {memory['device']} ({size(memory['weights_bytes'])} of weights in {memory['dtype']}, "
-            f"{size(memory['scratch_bytes'])} for a step); {size(memory['available_bytes'])} available: "
-            + ("it fits" if memory["fits"] else "too little"),
-        ),
+        *_plan_lines(memory),
     ]
     return columns(lines)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dgtui.config import Settings
     from dgtui.diffusion.job import SamplerSettings
     from dgtui.model.loader import LoadedModel
+    from dgtui.model.parts import Wishes
     from dgtui.worker import Worker
 
 _SAMPLER, _LOADING = "Sampler", "Model"
@@ -30,6 +31,20 @@ Device = Annotated[
 Context = Annotated[
     int | None,
     typer.Option(metavar="TOKENS", help="Most tokens of prompt and reply together.", rich_help_panel=_LOADING),
+]
+GpuMemory = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="Most memory of the device to take: 12GB.", rich_help_panel=_LOADING),
+]
+Vision = Annotated[
+    bool | None,
+    typer.Option("--vision/--no-vision", help="Keep the vision tower, or leave it out.", rich_help_panel=_LOADING),
+]
+Keep = Annotated[
+    bool | None,
+    typer.Option(
+        "--keep/--no-keep", help="Keep the 4-bit copy of a checkpoint's first load.", rich_help_panel=_LOADING
+    ),
 ]
 Seed = Annotated[int | None, typer.Option(metavar="N", min=0, help="The same seed and settings give the same tokens.")]
 Image = Annotated[
@@ -58,6 +73,9 @@ _SHARED: Final[dict[str, tuple[str, Any]]] = {
     "model": ("model.name", Model),
     "device": ("model.device", Device),
     "context": ("model.context", Context),
+    "gpu_memory": ("model.gpu_memory", GpuMemory),
+    "vision": ("model.vision", Vision),
+    "keep": ("model.keep_quantized", Keep),
     "steps": ("sampler.max_steps", Steps),
     "t_min": ("sampler.t_min", TMin),
     "t_max": ("sampler.t_max", TMax),
@@ -87,6 +105,11 @@ def with_settings(command: Callable[..., int]) -> Callable[..., int]:
     taking.__annotations__ = {p.name: p.annotation for p in [*kept, *added]} | {"return": int}
     del taking.__wrapped__
     return taking
+
+
+def to_see(flags: dict[str, object], images: list[Path] | None) -> dict[str, object]:
+    """The options of a command that was given images: the vision tower is needed, unless they say another thing."""
+    return flags | {"model.vision": True} if images and flags["model.vision"] is None else flags
 
 
 def merged(flags: dict[str, object]) -> "Settings":
@@ -120,13 +143,28 @@ def sampler_settings(settings: "Settings", checkpoint: "SamplerSettings") -> "Sa
     return replace(checkpoint, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
 
 
+def wishes(settings: "Settings") -> "Wishes":
+    """How the person wants a model to be held."""
+    from dgtui import paths
+    from dgtui.model.parts import Wishes
+
+    own = settings.model
+    return Wishes(
+        device=own.device,
+        context=own.context,
+        vision=own.vision,
+        memory=own.gpu_memory,
+        cache=paths.cache_dir() if own.keep_quantized else None,
+    )
+
+
 def load(worker: "Worker", settings: "Settings") -> "LoadedModel":
     """Loads the model the person asked for, or the default; on a terminal with a line that says what is going on."""
     from dgtui.model import catalog
 
     checkpoint = catalog.resolve(settings.model.name)
     with loading(checkpoint.name) as progress:
-        future = worker.load(
-            checkpoint, device=settings.model.device, context=settings.model.context, progress=progress
-        )
-        return future.result()
+        loaded = worker.load(checkpoint, wishes(settings), progress=progress).result()
+    for said in loaded.notes:
+        note(f"{loaded.checkpoint.name}: {said}")
+    return loaded

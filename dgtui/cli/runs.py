@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from dgtui.errors import UsageError
 
 if TYPE_CHECKING:
-    from dgtui.config import Settings
     from dgtui.diffusion.image import Image
     from dgtui.infill import Shape
     from dgtui.model.images import Picture
@@ -16,18 +15,17 @@ if TYPE_CHECKING:
     from dgtui.worker import Run
 
 
-def shape(loaded: "LoadedModel", settings: "Settings") -> "Shape":
-    """Sizes and ids of a model, its context as the person limits it."""
+def shape(loaded: "LoadedModel") -> "Shape":
+    """Sizes and ids of a model."""
     from dgtui.infill import Shape
 
     config: Any = loaded.model.config
-    most: int = config.text_config.max_position_embeddings
     tokenizer = loaded.tokenizer
     end = tokenizer.turn_end_id if tokenizer.turn_end_id in loaded.stop_ids else tokenizer.eos_id
     end = min(loaded.stop_ids) if end is None else end
     return Shape(
         canvas_length=config.canvas_length,
-        max_context=min(settings.model.context or most, most),
+        max_context=loaded.plan.context,
         bos_id=tokenizer.bos_id,
         turn_end_id=end,
         fill_id=end if tokenizer.eos_id is None else tokenizer.eos_id,

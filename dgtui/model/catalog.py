@@ -18,6 +18,7 @@ from dgtui.errors import (
     DgtuiError,
     ModelNotFound,
     ModelUnloadable,
+    OutOfMemory,
     UnsafeCheckpoint,
     WrongArchitecture,
 )
@@ -241,18 +242,27 @@ def _default() -> Checkpoint:
     if snapshot is not None:
         real = Checkpoint(REAL, snapshot, "hub")
         try:
-            if _fits_gpu(describe(real).parameters * 2):
+            if _fits_gpu(real):
                 return real
         except DgtuiError:  # half fetched, say; naming it tells why
             return Checkpoint(EMBEDDED, embedded_dir(), "embedded")
     return Checkpoint(EMBEDDED, embedded_dir(), "embedded")
 
 
-def _fits_gpu(weights: int) -> bool:
-    """Whether so many bytes of weights, and a tenth for what is computed with them, fit what is free on the GPU."""
+def _fits_gpu(checkpoint: Checkpoint) -> bool:
+    """Whether there is a GPU, and a way of holding the checkpoint on it. Raises what `loader.plan_for` raises."""
     import torch
 
-    return torch.cuda.is_available() and torch.cuda.mem_get_info()[0] >= weights * 11 // 10
+    if not torch.cuda.is_available():
+        return False
+    from dgtui.model.loader import plan_for
+    from dgtui.model.parts import Wishes
+
+    try:
+        plan_for(checkpoint, Wishes(device="cuda"))
+    except OutOfMemory:
+        return False
+    return True
 
 
 def _exists(path: Path) -> bool:

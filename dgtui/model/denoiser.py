@@ -14,16 +14,13 @@ from transformers.models.diffusion_gemma.modeling_diffusion_gemma import Diffusi
 
 from dgtui.diffusion.image import Image
 from dgtui.diffusion.job import BadJob
+from dgtui.model.plan import PIECE, SNAPSHOTS
 from dgtui.model.prefix import Place, Prefix
 
 CACHE: Final = (
     "cache" if "cache" in inspect.signature(DiffusionGemmaForBlockDiffusion.forward).parameters else "past_key_values"
 )
 """What transformers calls the argument that takes the KV cache: the second name until 5.23, the first one since."""
-
-PIECE: Final = 1024
-"""Most ids that the encoder reads at a time, unless one image has more: attention scores of a long prompt would take
-gigabytes."""
 
 _NO_PADDING = {"full_attention": None, "sliding_attention": None}
 
@@ -32,7 +29,11 @@ class TransformersDenoiser:
     """A loaded `DiffusionGemmaForBlockDiffusion` as a denoiser; see `dgtui.diffusion.stepper.Denoiser`."""
 
     def __init__(
-        self, model: DiffusionGemmaForBlockDiffusion, stop_ids: frozenset[int], max_context: int | None = None
+        self,
+        model: DiffusionGemmaForBlockDiffusion,
+        stop_ids: frozenset[int],
+        max_context: int | None = None,
+        snapshots: int = SNAPSHOTS[0],
     ) -> None:
         config: Any = model.config
         text = config.text_config
@@ -42,7 +43,7 @@ class TransformersDenoiser:
         self.device: torch.device = model.device
         self.stop_ids = stop_ids
         self.max_context: int = min(max_context or text.max_position_embeddings, text.max_position_embeddings)
-        self.prefix = Prefix(self._encode, lambda: DynamicCache(config=text))
+        self.prefix = Prefix(self._encode, lambda: DynamicCache(config=text), snapshots)
         self._image_token: int = config.image_token_id
         self._images: dict[str, Image] = {}
         "by digest, those of the prefix"

@@ -1,15 +1,8 @@
-"""Where a model runs, in which type, and whether it fits there: asked before a weight is read."""
+"""Where a model runs, in which type, and how much room there is: asked before a weight is read."""
 
-from typing import Final
-
-import psutil
 import torch
 
-from dgtui.errors import ModelUnloadable, OutOfMemory
-
-_COPIES: Final = 6
-# Tensors of canvas × vocabulary in fp32 that a step holds at once: logits, their scaling, the last step's for
-# self-conditioning, their softmax, probabilities, entropy terms.
+from dgtui.errors import ModelUnloadable
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -51,24 +44,9 @@ def available(device: torch.device) -> int:
     """Bytes that can be taken on a device; Apple's GPU shares the machine's."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
+    import psutil
+
     return int(psutil.virtual_memory().available)
-
-
-def scratch(canvas_length: int, vocab_size: int) -> int:
-    """Bytes that one denoising step takes beside the weights, mostly its logits. The prefix comes on top."""
-    return _COPIES * 4 * canvas_length * vocab_size
-
-
-def require(needed: int, device: torch.device) -> None:
-    """Raise `OutOfMemory` if `needed` bytes are not free on the device."""
-    free = available(device)
-    if needed <= free:
-        return
-    place = "the GPU" if device.type == "cuda" else "this machine"
-    hint = "close what else uses memory, or take a smaller model: --model embedded"
-    if device.type == "cuda":
-        hint += "; --device cpu uses the machine's memory instead"
-    raise OutOfMemory(f"the model needs {gigabytes(needed)}, and {place} has {gigabytes(free)} free", hint=hint)
 
 
 def gigabytes(size: int) -> str:

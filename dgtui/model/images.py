@@ -178,7 +178,8 @@ def seeing(reader: ImageReader | None, checkpoint: Checkpoint) -> ImageReader:
         raise ModelBlind("the embedded model does not see", hint=f"one that does: --model {REAL}")
     if any((checkpoint.path / file).exists() for file in _CONFIGS):
         raise ModelBlind(
-            f"{name} does not see: its vision tower was not loaded, or its image processor is of an unknown kind"
+            f"{name} does not see: its vision tower was not loaded, or its image processor is of an unknown kind",
+            hint="load it with --vision",
         )
     raise ModelBlind(f"{name} does not see: it has no {_CONFIGS[0]}", hint="fetch the checkpoint again, all of it")
 

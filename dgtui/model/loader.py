@@ -1,37 +1,41 @@
 """A checkpoint into memory: everything cheap is checked before the first weight is read, and nothing is ever fetched.
 
-What comes back is whole: every weight was in the checkpoint, none is left on the meta device, encoder and decoder share
-one copy, and the tokenizer is the model's.
+How it is held is planned first (`plan`): in full where that fits, else in 4 bit, packed on the way (`weights`) or
+before (`quantized`). What comes back is whole: every weight was in the checkpoint, none is left on the meta device,
+encoder and decoder share one copy, and the tokenizer is the model's.
 """
 
-import os
+import shutil
 import time
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
 from dgtui.diffusion.job import SamplerSettings
 from dgtui.errors import CorruptCheckpoint, ModelUnloadable, OutOfMemory, VocabularyMismatch
-from dgtui.model import devices
+from dgtui.model import devices, foreign, quantized
 from dgtui.model.catalog import Checkpoint, check, read_config
+from dgtui.model.devices import gigabytes
 from dgtui.model.generation import for_generate, read_generation
+from dgtui.model.geometry import read_geometry
 from dgtui.model.images import ImageReader
-from dgtui.model.shards import fingerprint, shown
+from dgtui.model.offline import go_offline
+from dgtui.model.parts import Packing, Wishes
+from dgtui.model.plan import Plan, choose
+from dgtui.model.shards import Shard, fingerprint, shown
 from dgtui.model.tokenizer import ModelTokenizer
-from dgtui.model.weights import Progress, Report, loaded_size, read, tell, verify_shared
+from dgtui.model.weights import Files, Progress, Report, fill, lay_out
 
-__all__ = ["LoadedModel", "Progress", "load"]
+__all__ = ["LoadedModel", "Progress", "Wishes", "load", "plan_for"]
 
 if TYPE_CHECKING:
     from transformers.models.diffusion_gemma.modeling_diffusion_gemma import DiffusionGemmaForBlockDiffusion
 
-_ARCHITECTURE: Final = {
-    "model_type", "architectures", "transformers_version", "dtype", "text_config", "vision_config", "canvas_length",
-    "boi_token_id", "eoi_token_id", "image_token_id", "initializer_range", "tie_word_embeddings",
-}  # fmt: skip
-# The keys of config.json that say what the model is. Others are left out, as some tell transformers where to find code,
-# kernels or other weights.
+_DISK_RESERVE: Final = 1_000_000_000
+# Bytes that stay free on the disk where packed copies are kept.
 
 
 @dataclass(eq=False, slots=True)
@@ -42,81 +46,67 @@ class LoadedModel:
     model: "DiffusionGemmaForBlockDiffusion"
     """For inference: `eval()`, without gradients."""
     tokenizer: ModelTokenizer
-    device: torch.device
-    dtype: torch.dtype
     settings: SamplerSettings
     """The checkpoint's own sampler settings."""
     stop_ids: frozenset[int]
     """Ids that end a reply."""
     pad_id: int
     fingerprint: str
-    """Tells checkpoints apart: see `shards.fingerprint`."""
+    """Tells checkpoints, and ways of packing them, apart: see `shards.fingerprint`."""
+    plan: Plan
+    """How it is held."""
+    notes: tuple[str, ...]
+    """What a person should know, a sentence each: why it is held so, and what was kept."""
     load_seconds: float
     images: ImageReader | None = None
     """None: it does not see; `images.seeing` says why."""
 
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+        return self.plan.device
 
-def load(
-    checkpoint: Checkpoint,
-    *,
-    device: str = "auto",
-    dtype: torch.dtype | None = None,
-    progress: Report | None = None,
-) -> LoadedModel:
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of what is not packed."""
+        return self.plan.dtype
+
+
+def load(checkpoint: Checkpoint, wishes: Wishes | None = None, progress: Report | None = None) -> LoadedModel:
     """Load a checkpoint for inference.
 
     Args:
         checkpoint: From `catalog.resolve`.
-        device: "auto", "cpu", "mps", "cuda", "cuda:N".
-        dtype: Of the weights; None for what suits the device.
-        progress: Told how far it is, one call at a time, from several threads. What it raises ends the load.
+        wishes: How it is to be held.
+        progress: Told how far it is, one call at a time, perhaps from other threads. What it raises ends the load.
 
     Raises:
         ModelNotFound, ModelUnloadable: What `catalog.check` raises, or a device that is not there.
-        CorruptCheckpoint: Weights are missing, or of another shape than config.json says. Names some.
+        CorruptCheckpoint: Weights are missing, changed, or of another shape than config.json says. Names some.
         VocabularyMismatch: Tokenizer and weights are not of one model.
         OutOfMemory: Before the first weight is read, where that can be known.
     """
     began = time.perf_counter()
-    shards = check(checkpoint.path)
-    config = read_config(checkpoint.path)
-    if config.get("quantization_config"):
-        raise ModelUnloadable(
-            f"{shown(checkpoint.name)} is quantized by another program", hint="take the checkpoint in bfloat16"
-        )
-    if config.get("tie_word_embeddings") is False:
-        raise ModelUnloadable(
-            f"{shown(checkpoint.name)} keeps separate weights for encoder and decoder",
-            hint="DiffusionGemma has one stack of weights for both: save it with tie_word_embeddings=True",
-        )
-    place = devices.choose_device(device)
-    kind = dtype or devices.choose_dtype(place)
-
-    os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"  # read when transformers is imported
-    from transformers.utils import logging
-
-    silence: Any = logging  # untyped
-    silence.set_verbosity_error()
-    silence.disable_progress_bar()
-    geometry = _geometry(config)
-    vocab_size: int = geometry.text_config.vocab_size
-
-    generation = read_generation(checkpoint.path, config, vocab_size)
+    wishes = wishes or Wishes()
+    found = _open(checkpoint)
+    vocab_size: int = found.geometry.text_config.vocab_size
+    generation = read_generation(checkpoint.path, found.config, vocab_size)
     tokenizer = ModelTokenizer.load(checkpoint.path)
     _check_vocabulary(tokenizer.vocab_size, vocab_size)
-    weights = loaded_size(shards, kind)
-    devices.require(weights + devices.scratch(geometry.canvas_length, vocab_size), place)
-
+    plan = _plan(found, wishes)
+    notes = [plan.reason] if plan.reason else []
     try:
-        model: Any = read(geometry, shards, place, kind, progress)
-        if place.type != "cpu":
-            tell(progress, f"moving to {place}", 0, weights)
-            model.to(place)
-            verify_shared(model)
-            tell(progress, f"moving to {place}", weights, weights)
+        if found.stored is not None:
+            quantized.verify(checkpoint.path, found.shards, progress)
+        if found.foreign:
+            model: Any = foreign.read(found.config, found.geometry, found.shards, plan, progress)
+        elif found.stored is not None or not plan.packing.nf4:
+            model = _read(found.geometry, found.shards, plan, progress)
+        else:
+            model = _pack(found, plan, wishes.cache, progress, notes)
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise OutOfMemory(
-            f"the memory ran out while loading {shown(checkpoint.name)}, which needs {devices.gigabytes(weights)}",
+            f"the memory ran out while loading {shown(checkpoint.name)}, which needs {gigabytes(plan.estimate.total)}",
             hint="close what else uses memory, or take a smaller model: --model embedded",
         ) from error
     model.generation_config = for_generate(generation)
@@ -124,15 +114,117 @@ def load(
         checkpoint=checkpoint,
         model=model,
         tokenizer=tokenizer,
-        device=place,
-        dtype=kind,
         settings=generation.settings,
         stop_ids=generation.stop_ids,
         pad_id=generation.pad_id,
-        fingerprint=fingerprint(checkpoint.path, shards),
+        fingerprint=found.mark + _suffix(plan, found),
+        plan=plan,
+        notes=tuple(notes),
         load_seconds=time.perf_counter() - began,
-        images=ImageReader.load(checkpoint.path, geometry.vision_config),
+        images=ImageReader.load(checkpoint.path, found.geometry.vision_config) if plan.packing.vision else None,
     )
+
+
+def plan_for(checkpoint: Checkpoint, wishes: Wishes) -> Plan:
+    """How a checkpoint would be held here. Raises what `load` raises before it reads weights."""
+    return _plan(_open(checkpoint), wishes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A checkpoint, of which no weight has been read."""
+
+    checkpoint: Checkpoint
+    shards: list[Shard]
+    config: dict[str, Any]
+    geometry: Any
+    stored: Packing | None
+    foreign: bool
+    mark: str
+
+
+def _open(checkpoint: Checkpoint) -> _Found:
+    shards, config = check(checkpoint.path), read_config(checkpoint.path)
+    if config.get("tie_word_embeddings") is False:
+        raise ModelUnloadable(
+            f"{shown(checkpoint.name)} keeps separate weights for encoder and decoder",
+            hint="DiffusionGemma has one stack of weights for both: save it with tie_word_embeddings=True",
+        )
+    stored = quantized.stored_packing(config)
+    others = stored is None and foreign.is_quantized(config, checkpoint.name)
+    go_offline()
+    from transformers.utils import logging
+
+    silence: Any = logging  # untyped
+    silence.set_verbosity_error()
+    silence.disable_progress_bar()
+    mark = fingerprint(checkpoint.path, shards)
+    return _Found(checkpoint, shards, config, read_geometry(config), stored, others, mark)
+
+
+def _plan(found: _Found, wishes: Wishes) -> Plan:
+    """The best way to hold a checkpoint; beside the GPU, if that is too small and nobody asked for it."""
+    tensors = {name: entry for shard in found.shards for name, entry in shard.tensors.items()}
+
+    def best(device: torch.device) -> Plan:
+        return choose(
+            found.geometry, tensors, device, wishes.dtype or devices.choose_dtype(device), stored=found.stored,
+            context=wishes.context, vision=wishes.vision, most=wishes.memory, fixed=found.foreign,
+        )  # fmt: skip
+
+    device = devices.choose_device(wishes.device)
+    try:
+        return best(device)
+    except OutOfMemory:
+        if wishes.device != "auto" or device.type == "cpu":
+            raise
+        return best(torch.device("cpu"))
+
+
+def _read(geometry: Any, shards: list[Shard], plan: Plan, progress: Report | None) -> Any:
+    model = lay_out(geometry, plan.packing, plan.dtype)
+    with Files(shards, progress) as source:
+        fill(model, source, plan.packing, plan.device)
+    return model
+
+
+def _pack(found: _Found, plan: Plan, cache: Path | None, progress: Report | None, notes: list[str]) -> Any:
+    """A checkpoint in full, packed while it is read; or the packed copy of it that was kept, if that is whole."""
+    name, packing = found.checkpoint.name, replace(plan.packing, vision=True, streamed=0)
+    kept = quantized.copy_of(name, found.mark, packing.double, cache) if cache else None
+    if kept is not None and kept.exists():
+        try:
+            shards = check(kept)
+            quantized.verify(kept, shards, progress)
+        except CorruptCheckpoint as error:
+            notes.append(f"the 4-bit copy in {shown(kept)} was damaged ({error.message}) and has been made again")
+            shutil.rmtree(kept)
+        else:
+            return _read(found.geometry, shards, plan, progress)
+    with ExitStack() as stack:
+        folder = None
+        if kept is not None:
+            needed, free = quantized.stored_size(found.shards, packing), quantized.room(kept)
+            if needed + _DISK_RESERVE <= free:
+                source_folder = found.checkpoint.path
+                folder = quantized.Folder(kept, source_folder, found.config, name, found.mark, packing)
+                stack.enter_context(folder)
+            else:
+                notes.append(f"no 4-bit copy is kept: it takes {gigabytes(needed)}, and {gigabytes(free)} are free")
+        source = stack.enter_context(Files(found.shards, progress, "quantizing"))
+        model = lay_out(found.geometry, plan.packing, plan.dtype)
+        fill(model, source, plan.packing, plan.device, folder)
+        if folder is not None:
+            folder.finish()
+            notes.append(f"a 4-bit copy is kept in {shown(kept)} and read the next time; --no-keep declines")
+    return model
+
+
+def _suffix(plan: Plan, found: _Found) -> str:
+    """Marks weights that were packed here: they give other numbers than the checkpoint's own."""
+    if found.stored is not None or not plan.packing.nf4:
+        return ""
+    return "-nf4-double" if plan.packing.double else "-nf4"
 
 
 def _check_vocabulary(entries: int, vocab_size: int) -> None:
@@ -147,20 +239,3 @@ def _check_vocabulary(entries: int, vocab_size: int) -> None:
             f"the tokenizer has {entries:,} entries and the model {vocab_size:,}",
             hint="tokenizer.json and config.json are of different models: fetch the checkpoint again",
         )
-
-
-def _geometry(config: dict[str, Any]) -> Any:
-    """The model's config object, of what config.json says about the architecture and nothing else."""
-    from transformers.models.diffusion_gemma.configuration_diffusion_gemma import DiffusionGemmaConfig
-
-    def plain(values: dict[str, Any]) -> dict[str, Any]:
-        return {
-            key: plain(value) if isinstance(value, dict) else value
-            for key, value in values.items()
-            if key != "auto_map"
-        }
-
-    try:
-        return DiffusionGemmaConfig.from_dict(plain({key: config[key] for key in _ARCHITECTURE & config.keys()}))
-    except Exception as error:  # transformers checks types and values, each with an error of its own
-        raise CorruptCheckpoint(f"config.json cannot be used: {shown(error)}", hint="fetch the file again") from error

@@ -45,7 +45,7 @@ class Prefix:
         self,
         encode: Callable[[Sequence[Place], DynamicCache, int], None],
         new_cache: Callable[[], DynamicCache],
-        snapshots: int = 8,
+        snapshots: int,
     ) -> None:
         self._encode, self._new_cache, self._most = encode, new_cache, snapshots
         self.encoded = 0
@@ -75,8 +75,9 @@ class Prefix:
             raise
         self.ids.extend(ids)
         self.encoded += len(ids)
-        # Cloned: what the layer holds is a view that would keep the tensors of the whole forward alive
-        sliding = [(layer.keys.clone(), layer.values.clone()) for layer in self._sliding()]
+        for layer in self._sliding():  # cut to the window they are views, which keep all that was cut off alive
+            layer.keys, layer.values = layer.keys.clone(), layer.values.clone()
+        sliding = [(layer.keys, layer.values) for layer in self._sliding()]  # a layer adds to copies of its tensors
         self._snapshots = [*self._snapshots, _Snapshot(len(self.ids), sliding)][-self._most :]
 
     def _layers(self) -> list[Any]:
@@ -95,7 +96,7 @@ class Prefix:
                 return
             length = snapshot.length
             for layer, (keys, values) in zip(self._sliding(), snapshot.sliding, strict=True):
-                layer.keys, layer.values, layer.cumulative_length = keys.clone(), values.clone(), length
+                layer.keys, layer.values, layer.cumulative_length = keys, values, length
         remove = len(self.ids) - length
         for layer in self._layers():
             if layer.get_seq_length() > length:

@@ -1,24 +1,37 @@
-"""Reads checked safetensors files into transformers' model class, and verifies what came of it.
+"""Tensors into the model, one at a time and in pieces: as they are, or packed into 4 bit on the way.
 
-The files are opened here and by name: transformers is handed their tensors, never the folder, so that nothing else in
-it (code, pickles, other weight files) can be looked up or run, and nothing can be fetched.
+The model is laid out without memory, encoder and decoder on the same modules from the start, so that there can be no
+second copy. Then each tensor goes from its file to where it stays; beside the model, no more than a piece of one is in
+memory. The files are opened here and by name: transformers never sees the folder, so that nothing else in it (code,
+pickles, other weight files) can be looked up or run, and nothing can be fetched.
 """
 
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
+from torch import nn
 
 from dgtui.errors import CorruptCheckpoint, ModelUnloadable
-from dgtui.model.shards import ITEM_SIZE, Shard, shown
+from dgtui.model.parts import Packing, experts_layer, is_quantized, part_of
+from dgtui.model.shards import Shard, TensorEntry, shown
 
 if TYPE_CHECKING:
     from transformers.models.diffusion_gemma.configuration_diffusion_gemma import DiffusionGemmaConfig
     from transformers.models.diffusion_gemma.modeling_diffusion_gemma import DiffusionGemmaForBlockDiffusion
+
+    from dgtui.model.nf4 import Nf4Weight
+
+DTYPES: Final = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "U8": torch.uint8,
+}  # fmt: skip
+"""PyTorch's types, by the format's names."""
+
+_PIECE: Final = 64_000_000
+# Bytes that are read at a time, at most, or one row.
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,123 +39,354 @@ class Progress:
     """How far a load is."""
 
     stage: str
-    """What is being done, for a person: "reading", "moving to cuda:0"."""
+    """What is being done, for a person: "reading", "quantizing", "checking"."""
     done_bytes: int
     total_bytes: int
 
 
 Report = Callable[[Progress], None]
-"""Is told how far a load is: one call at a time, from several threads. What it raises ends the load."""
+"""Is told how far a load is, one call at a time. What it raises ends the load."""
 
 
-def read(
-    config: "DiffusionGemmaConfig",
-    shards: Iterable[Shard],
-    device: torch.device,
-    dtype: torch.dtype,
-    progress: Report | None,
-) -> "DiffusionGemmaForBlockDiffusion":
-    """The model, whole and for inference, in the machine's memory.
+class Source(Protocol):
+    """Where tensors come from, by name."""
 
-    Args:
-        config: What the model is.
-        shards: Its files, from `shards.read_shards`.
-        device: Where the caller will move it.
-        dtype: Of the weights.
-        progress: Told of every tensor that was read.
+    @property
+    def tensors(self) -> Mapping[str, TensorEntry]:
+        """What there is."""
 
-    Raises:
-        CorruptCheckpoint: If a file cannot be read, or the files do not hold what `config` says.
-        ModelUnloadable: If encoder and decoder do not share their weights.
+    def pieces(self, name: str) -> Iterator[torch.Tensor]:
+        """A tensor, its first dimension cut into pieces; whole if it has none."""
+
+    def skip(self, name: str) -> None:
+        """Says that a tensor is not needed."""
+
+
+class Keep(Protocol):
+    """Takes what is being loaded, to keep it (see `quantized.Folder`)."""
+
+    def add(self, name: str, tensor: torch.Tensor) -> None:
+        """A tensor as the model holds it; on any device."""
+
+
+class Files:
+    """The tensors of a checkpoint's files, opened once. Raises `CorruptCheckpoint` if a file cannot be read."""
+
+    def __init__(self, shards: Iterable[Shard], progress: Report | None = None, stage: str = "reading") -> None:
+        self._shards = list(shards)
+        self._progress, self._stage = progress, stage
+        self._of = {name: shard for shard in self._shards for name in shard.tensors}
+        self.tensors = {name: shard.tensors[name] for name, shard in self._of.items()}
+        self.total = sum(entry.end - entry.start for entry in self.tensors.values())
+        self._done = 0
+        self._files = ExitStack()
+        self._open: dict[str, Any] = {}
+
+    def __enter__(self) -> Self:
+        for shard in self._shards:
+            with _readable(shard):
+                self._open[shard.path.name] = self._files.enter_context(
+                    safe_open(shard.path, framework="pt", device="cpu")
+                )
+        return self
+
+    def __exit__(self, *why: object) -> None:
+        self._files.close()
+
+    def pieces(self, name: str) -> Iterator[torch.Tensor]:
+        """See `Source`. What is yielded may be a view of the file: copy it, or be done with it before the next."""
+        shard, entry = self._of[name], self.tensors[name]
+        file = self._open[shard.path.name]
+        rows = entry.shape[0] if entry.shape else 1
+        size = entry.end - entry.start
+        step = max(1, rows * _PIECE // max(1, size))
+        if rows <= step:
+            with _readable(shard):
+                yield file.get_tensor(name)
+                self._count(size)
+            return
+        for start in range(0, rows, step):
+            with _readable(shard):
+                piece: torch.Tensor = file.get_slice(name)[start : start + step]
+                yield piece
+                self._count(size // rows * len(piece))
+
+    def skip(self, name: str) -> None:
+        """See `Source`."""
+        entry = self.tensors[name]
+        self._count(entry.end - entry.start)
+
+    def _count(self, size: int) -> None:
+        self._done += size
+        tell(self._progress, self._stage, self._done, self.total)
+
+
+@contextmanager
+def _readable(shard: Shard) -> Iterator[None]:
+    try:
+        yield
+    except (SafetensorError, OSError) as error:
+        raise CorruptCheckpoint(f"{shown(shard.path.name)} cannot be read: {shown(error)}") from error
+
+
+def lay_out(config: "DiffusionGemmaConfig", packing: Packing, dtype: torch.dtype) -> "DiffusionGemmaForBlockDiffusion":
+    """The model without its weights, which are on the meta device; what is computed from the config is there.
+
+    Encoder and decoder share all modules that have weights in common. Packed layers are `nf4` modules.
     """
     from transformers.models.diffusion_gemma.modeling_diffusion_gemma import DiffusionGemmaForBlockDiffusion
 
-    shards = list(shards)
-    with ExitStack() as files:
-        source = _Source(progress, sum(t.end - t.start for shard in shards for t in shard.tensors.values()))
-        tensors: dict[str, _Lazy] = {}
-        for shard in shards:
-            try:
-                file = files.enter_context(safe_open(shard.path, framework="pt", device="cpu"))
-                for name in shard.tensors:
-                    tensors[name] = _Lazy(source, shard, file.get_slice(name), dtype if device.type == "cpu" else None)
-            except (SafetensorError, OSError) as error:
-                raise _unreadable(shard, error) from error
-        try:
-            loaded: Any = DiffusionGemmaForBlockDiffusion.from_pretrained(
-                None,
-                config=config,
-                state_dict=tensors,
-                dtype=dtype,
-                attn_implementation="sdpa",
-                use_safetensors=True,
-                local_files_only=True,
-                trust_remote_code=False,
-                ignore_mismatched_sizes=True,  # they are in the info, and refused below by name
-                output_loading_info=True,
-            )
-        except Exception:
-            if source.failure is not None:  # the cause of whatever transformers made of it
-                raise source.failure from None
-            raise
-    if source.failure is not None:  # transformers notes what a reading thread raised, and goes on
-        raise source.failure
-    model, info = loaded
-    _verify_whole(model, info, {name: tensor.rank for name, tensor in tensors.items()})
-    verify_shared(model)
-    if device.type == "cpu":
-        model.set_experts_implementation("eager")  # grouped matmul is slower there
+    config._attn_implementation = "sdpa"
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.device("meta"):
+            model: Any = DiffusionGemmaForBlockDiffusion(config)
+        config.dtype = dtype
+        _compute_buffers(model)
+    finally:
+        torch.set_default_dtype(before)
+    if packing.nf4:
+        _pack(model, packing.double)
+    if not packing.vision:
+        model.model.encoder.vision_tower = model.model.encoder.embed_vision = None
+    _share(model)
     whole: DiffusionGemmaForBlockDiffusion = model.eval().requires_grad_(False)
     return whole
 
 
-class _Source:
-    """What the tensors of a load share: the count of bytes, and the first thing that went wrong."""
-
-    def __init__(self, progress: Report | None, total: int) -> None:
-        self.failure: BaseException | None = None
-        self._progress, self._total, self._done = progress, total, 0
-        self._lock = Lock()
-
-    def count(self, size: int) -> None:
-        with self._lock:
-            self._done += size
-            tell(self._progress, "reading", self._done, self._total)
+def _compute_buffers(model: Any) -> None:
+    """Buffers that no checkpoint holds (rotary frequencies, scales), as transformers computes them at a load."""
+    for module in model.modules():
+        for name in module._non_persistent_buffers_set:
+            if module._buffers[name] is not None:
+                module._buffers[name] = torch.empty_like(module._buffers[name], device="cpu")
+    model.initialize_weights()  # what is on the meta device stays as it is
 
 
-class _Lazy:
-    """A tensor that is read when transformers indexes it, in one of its threads."""
+def _pack(model: Any, double: bool) -> None:
+    from dgtui.model.nf4 import IMPLEMENTATION, Nf4Experts, Nf4Linear, Nf4Weight
 
-    def __init__(self, source: _Source, shard: Shard, view: Any, resident: torch.dtype | None) -> None:
-        self._source, self._shard, self._view, self._resident = source, shard, view, resident
-        self.rank = len(view.get_shape())
+    def packed(name: str, weight: torch.Tensor) -> "Nf4Weight":
+        return Nf4Weight(tuple(weight.shape), double, device="meta")
 
-    def get_shape(self) -> list[int]:
-        shape: list[int] = self._view.get_shape()
-        return shape
+    for at, layer in enumerate(model.model.decoder.layers):
+        start = f"model.decoder.layers.{at}"
+        experts = layer.experts
+        stacks = {name: getattr(experts, name) for name in ("gate_up_proj", "down_proj")}
+        if all(is_quantized(f"{start}.experts.{name}", tuple(stack.shape)) for name, stack in stacks.items()):
+            config = model.config.text_config
+            layer.experts = Nf4Experts(config, *(packed(name, stack) for name, stack in stacks.items()))
+        for group in ("self_attn", "mlp"):
+            for name, linear in list(getattr(layer, group).named_children()):
+                own = f"{start}.{group}.{name}.weight"
+                if isinstance(linear, nn.Linear) and is_quantized(own, tuple(linear.weight.shape)):
+                    setattr(getattr(layer, group), name, Nf4Linear(packed(own, linear.weight)))
+    model.set_experts_implementation(IMPLEMENTATION)
 
-    def get_dtype(self) -> str:
-        name: str = self._view.get_dtype()
-        return name
 
-    def __getitem__(self, index: Any) -> torch.Tensor:
-        source = self._source
-        if source.failure is not None:
-            raise source.failure
-        try:
-            tensor: torch.Tensor = self._view[index]
-            # What needs no conversion would stay a view of the mapped file: a file that is replaced while the program
-            # runs must not change, or end, a model that lives in it.
-            if tensor.dtype == self._resident:
-                tensor = tensor.clone()
-            source.count(tensor.nbytes)
-        except (SafetensorError, OSError) as error:
-            source.failure = _unreadable(self._shard, error)
-            raise source.failure from error
-        except BaseException as error:
-            source.failure = error
-            raise
-        return tensor
+def _share(model: Any) -> None:
+    """Makes the encoder's layers those of the decoder: all but what only one of them has."""
+    encoder, decoder = model.model.encoder.language_model, model.model.decoder
+    encoder.embed_tokens, encoder.norm = decoder.embed_tokens, decoder.norm
+    for own, shared in zip(encoder.layers, decoder.layers, strict=True):
+        for name, module in shared.named_children():
+            if name != "self_attn":
+                setattr(own, name, module)
+        for name, module in shared.self_attn.named_children():
+            setattr(own.self_attn, name, module)
+    model.lm_head.weight = decoder.embed_tokens.weight
+
+
+Place = tuple[nn.Module, str]
+"""A module, and the name of its parameter or buffer."""
+
+
+def places(model: "DiffusionGemmaForBlockDiffusion") -> dict[str, Place]:
+    """Where each tensor of a checkpoint goes, by its name there: each once, what is shared under the decoder's."""
+    found: dict[str, Place] = {}
+    seen: set[int] = set()
+    for prefix, root in (("model.decoder", model.model.decoder), ("model.encoder", model.model.encoder)):
+        for path, module in root.named_modules():
+            if id(module) in seen:
+                continue
+            seen.add(id(module))
+            persistent = {n: t for n, t in module._buffers.items() if n not in module._non_persistent_buffers_set}
+            for name, tensor in (module._parameters | persistent).items():
+                if tensor is not None:
+                    found[".".join(filter(None, (prefix, path, name)))] = (module, name)
+    return found
+
+
+def stream(
+    model: "DiffusionGemmaForBlockDiffusion",
+    source: Source,
+    packing: Packing,
+    device: torch.device,
+    keep: Keep | None = None,
+) -> Iterator[tuple[Place, torch.Tensor]]:
+    """The tensors of a model from `lay_out`, one after the other as the model holds them, with their places in it.
+
+    Args:
+        model: Laid out with the same packing.
+        source: The tensors: packed already, or to be packed on the way where the model wants it.
+        packing: How the model holds them.
+        device: Where it runs. Experts that are streamed stay in the machine's memory.
+        keep: Is given every tensor, unpacked ones in the source's own type, and a vision tower also where the model
+            leaves it out.
+
+    Raises:
+        CorruptCheckpoint: If the source does not hold what the model needs, in its shapes.
+        ModelUnloadable: If it holds weights for encoder and decoder apart.
+    """
+    wanted, weights = places(model), _packed_weights(model)
+    _check(source.tensors, wanted, weights, packing)
+    first_streamed = len(model.model.decoder.layers) - packing.streamed
+    for name, entry in source.tensors.items():
+        layer = experts_layer(name)
+        home = device if layer is None or layer < first_streamed else torch.device("cpu")
+        if name in weights:
+            for own, tensor in quantized(source, name, packing.double, home).named_buffers():
+                if keep:
+                    keep.add(f"{name}.{own}", tensor)
+                yield (weights[name], own), tensor
+            continue
+        vision = part_of(name) == "vision"
+        if name not in wanted and not (keep and vision):
+            source.skip(name)
+            continue
+        dtype = _get(*wanted[name]).dtype if name in wanted else DTYPES[entry.dtype]
+        tensor = whole(source, name, home, dtype)
+        if keep:
+            keep.add(name, tensor.to(DTYPES[entry.dtype]))
+        if name in wanted:
+            yield wanted[name], tensor
+
+
+def fill(
+    model: "DiffusionGemmaForBlockDiffusion",
+    source: Source,
+    packing: Packing,
+    device: torch.device,
+    keep: Keep | None = None,
+) -> None:
+    """Give a model from `lay_out` its weights, each on the device where it stays; see `stream`."""
+    for (module, own), tensor in stream(model, source, packing, device, keep):
+        if tensor.device != device and device.type == "cuda":
+            tensor = tensor.pin_memory()  # goes to the GPU without a copy in between
+        _put(module, own, tensor)
+    for module in model.modules():
+        for own in module._non_persistent_buffers_set:
+            if module._buffers[own] is not None:
+                _put(module, own, _get(module, own).to(device))
+    if not packing.nf4 and device.type == "cpu":
+        model.set_experts_implementation("eager")  # grouped matmul is slower there
+    if packing.nf4:
+        _use_bitsandbytes(model, device)
+    _share(model)
+
+
+def whole(source: Source, name: str, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """A tensor of a source, in memory of its own."""
+    shape = source.tensors[name].shape
+    found = torch.empty(shape, dtype=dtype, device=device)
+    at = 0
+    for piece in source.pieces(name):
+        if not shape:
+            return found.copy_(piece)
+        found[at : at + len(piece)].copy_(piece)
+        at += len(piece)
+    return found
+
+
+def quantized(source: Source, name: str, double: bool, device: torch.device) -> "Nf4Weight":
+    """A weight of a source in NF4; beside it, no more than a piece of it is in memory."""
+    from dgtui.model.nf4 import Quantizing
+
+    quantizing = Quantizing(source.tensors[name].shape, double, device)
+    for piece in source.pieces(name):
+        quantizing.add(piece)
+    return quantizing.close()
+
+
+def _packed_weights(model: nn.Module) -> "dict[str, Nf4Weight]":
+    """The packed weights, by the names that they have unpacked."""
+    from dgtui.model.nf4 import Nf4Weight
+
+    root: Any = model
+    return {
+        f"model.decoder.{path}": module
+        for path, module in root.model.decoder.named_modules()
+        if isinstance(module, Nf4Weight)
+    }
+
+
+def _get(module: nn.Module, name: str) -> torch.Tensor:
+    tensor: torch.Tensor = getattr(module, name)
+    return tensor
+
+
+def _put(module: nn.Module, name: str, tensor: torch.Tensor) -> None:
+    if name in module._buffers:
+        module._buffers[name] = tensor
+    else:
+        module._parameters[name] = nn.Parameter(tensor, requires_grad=False)
+
+
+def _check(
+    tensors: Mapping[str, TensorEntry],
+    wanted: Mapping[str, Place],
+    weights: "Mapping[str, Nf4Weight]",
+    packing: Packing,
+) -> None:
+    """Refuse tensors that are not those of the model, before one of them is read."""
+    shapes = {name: tuple(_get(*place).shape) for name, place in wanted.items()}
+    shapes |= {name: weight.shape for name, weight in weights.items() if name in tensors}
+    strange = sorted(f"{name} in {t.dtype}" for name, t in tensors.items() if name in shapes and t.dtype not in DTYPES)
+    if strange:
+        raise CorruptCheckpoint(f"weights are of a type that the model cannot have: {some(strange)}")
+    mismatched = [
+        f"{name} {list(entry.shape)} instead of {list(shapes[name])}"
+        for name, entry in sorted(tensors.items())
+        if name in shapes and entry.shape != shapes[name]
+    ]
+    if mismatched:
+        raise CorruptCheckpoint(f"the weights have other shapes than config.json says: {some(mismatched)}")
+    held = {name for name in wanted if name in tensors or name.rpartition(".")[0] in weights.keys() & tensors.keys()}
+    missing = sorted(wanted.keys() - held)
+    if missing:
+        raise CorruptCheckpoint(f"the checkpoint lacks {some(missing)}", hint="fetch the checkpoint again")
+    others = sorted(tensors.keys() - shapes.keys())
+    apart = [name for name in others if _decoders(name) in shapes]
+    if apart:
+        raise _not_shared(apart)
+    # Vectors that no module asks for are buffers that other versions saved. A matrix that is not used means that
+    # config.json describes another, say a shallower, model.
+    unused = [
+        name for name in others if len(tensors[name].shape) >= 2 and (packing.vision or part_of(name) != "vision")
+    ]
+    if unused:
+        raise CorruptCheckpoint(f"the checkpoint has weights that config.json has no place for: {some(unused)}")
+
+
+def _decoders(name: str) -> str:
+    """What a tensor of the encoder or the output layer is called in the decoder, which has it too."""
+    if name == "lm_head.weight":
+        return "model.decoder.embed_tokens.weight"
+    return name.replace("model.encoder.language_model.", "model.decoder.")
+
+
+def _use_bitsandbytes(model: Any, device: torch.device) -> None:
+    """Linear layers in NF4 become bitsandbytes' own, where it is installed and has kernels for the device."""
+    from dgtui.model.nf4 import Nf4Linear, linear4bit, native
+
+    if not native(device.type):
+        return
+    for layer in model.model.decoder.layers:
+        for group in (layer.self_attn, layer.mlp):
+            for name, linear in list(group.named_children()):
+                if isinstance(linear, Nf4Linear):
+                    setattr(group, name, linear4bit(linear.weight, model.dtype))
 
 
 def tell(progress: Report | None, stage: str, done: int, total: int) -> None:
@@ -151,34 +395,10 @@ def tell(progress: Report | None, stage: str, done: int, total: int) -> None:
         progress(Progress(stage, done, total))
 
 
-def loaded_size(shards: Iterable[Shard], dtype: torch.dtype) -> int:
-    """Bytes of the tensors once loaded: numbers with a fraction take the model's type, others stay."""
-    return sum(
-        tensor.elements * (dtype.itemsize if "F" in tensor.dtype else ITEM_SIZE[tensor.dtype])
-        for shard in shards
-        for tensor in shard.tensors.values()
-    )
-
-
-def _unreadable(shard: Shard, error: Exception) -> CorruptCheckpoint:
-    return CorruptCheckpoint(f"{shown(shard.path.name)} cannot be read: {shown(error)}")
-
-
-def _verify_whole(model: torch.nn.Module, info: dict[str, Any], ranks: dict[str, int]) -> None:
-    mismatched = sorted(
-        f"{name} {list(found)} instead of {list(right)}" for name, found, right in info["mismatched_keys"]
-    )
-    if mismatched:
-        raise CorruptCheckpoint(f"the weights have other shapes than config.json says: {_some(mismatched)}")
-    missing = sorted(map(str, info["missing_keys"]))
-    on_meta = [name for name, tensor in (*model.named_parameters(), *model.named_buffers()) if tensor.is_meta]
-    if missing or on_meta:
-        raise CorruptCheckpoint(f"the checkpoint lacks {_some(missing or on_meta)}", hint="fetch the checkpoint again")
-    # Vectors that no module asks for are buffers that other versions saved. A matrix that is not used means that
-    # config.json describes another, say a shallower, model.
-    unused = sorted(str(key) for key in info["unexpected_keys"] if ranks.get(str(key), 2) >= 2)
-    if unused:
-        raise CorruptCheckpoint(f"the checkpoint has weights that config.json has no place for: {_some(unused)}")
+def some(names: list[str]) -> str:
+    """The first three of many names."""
+    more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
+    return ", ".join(map(shown, names[:3])) + more
 
 
 def verify_shared(model: "DiffusionGemmaForBlockDiffusion") -> None:
@@ -191,12 +411,11 @@ def verify_shared(model: "DiffusionGemmaForBlockDiffusion") -> None:
     pairs.append(("lm_head.weight", model.lm_head.weight, decoder["embed_tokens.weight"]))
     separate = [name for name, one, other in pairs if one.data_ptr() != other.data_ptr()]
     if separate:
-        raise ModelUnloadable(
-            f"encoder and decoder do not share {_some(separate)}",
-            hint="such a checkpoint was saved untied; DiffusionGemma has one stack of weights for both",
-        )
+        raise _not_shared(separate)
 
 
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
-    return ", ".join(map(shown, names[:3])) + more
+def _not_shared(names: list[str]) -> ModelUnloadable:
+    return ModelUnloadable(
+        f"encoder and decoder do not share {some(names)}",
+        hint="such a checkpoint was saved untied; DiffusionGemma has one stack of weights for both",
+    )

@@ -226,6 +226,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=20)
     parser.add_argument("--rate", type=float, default=1.0, help="factor on the peak rates, for a run from good weights")
+    parser.add_argument("--packed", type=float, default=0.0, help="share of the steps with the weights in NF4")
     parser.add_argument("--start-from", type=Path, help="a folder with a model of the same shape to start from")
     args = parser.parse_args()
 
@@ -243,7 +244,7 @@ def main() -> None:
     else:
         model = DiffusionGemmaForBlockDiffusion(config(tokenizer))
     model.set_experts_implementation("eager")
-    peak = Settings(args.steps)
+    peak = Settings(args.steps, packed_share=args.packed)
     rates = replace(peak, matrix_rate=args.rate * peak.matrix_rate, vector_rate=args.rate * peak.vector_rate)
     trainer = Trainer(model, rates, checkpoint, args.seed)
     trainer.resume()

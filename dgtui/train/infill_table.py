@@ -81,9 +81,10 @@ class Writer:
         from dgtui.model import catalog
         from dgtui.model.denoiser import TransformersDenoiser
         from dgtui.model.loader import load
+        from dgtui.model.parts import Wishes
 
         torch.set_num_threads(1)
-        loaded = load(catalog.resolve(model or catalog.EMBEDDED), device="cpu")
+        loaded = load(catalog.resolve(model or catalog.EMBEDDED), Wishes(device="cpu"))
         self.tokenizer, self.settings = loaded.tokenizer, loaded.settings
         self._stepper = ReferenceStepper(TransformersDenoiser(loaded.model, loaded.stop_ids))
         config: Any = loaded.model.config

@@ -9,6 +9,7 @@ import random
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import DiffusionGemmaForBlockDiffusion
 
+from dgtui.model import nf4
+from dgtui.model.parts import is_quantized
 from dgtui.train.items import Batch
 from dgtui.train.muon import Muon
 from dgtui.train.objective import losses
@@ -37,6 +40,8 @@ class Settings:
     "steps of linear rise"
     decay_from: float = 0.3
     "the part of the run after which the rate falls linearly to zero"
+    packed_share: float = 0.0
+    "the part of the steps in which the model computes with its weights as NF4 holds them"
     save_every: int = 100
     "steps between checkpoints"
 
@@ -67,13 +72,15 @@ class Trainer:
         sums = torch.zeros(3)
         self.model.train()
         while self.step < self.settings.steps:
-            for batch in (micro := next(steps)):
-                result = losses(self.model, batch, self.rng)
-                total = (result.diffusion + ENCODER_WEIGHT * result.encoder) / len(micro)
-                total.backward()  # type: ignore[no-untyped-call]
-                now = torch.stack([result.diffusion.detach(), result.encoder.detach(), result.accuracy.nan_to_num()])
-                sums += now / len(micro)
-                seen += len(batch.canvas)
+            packed = torch.rand((), generator=self.rng) < self.settings.packed_share
+            with as_packed(self.model) if packed else nullcontext():
+                for batch in (micro := next(steps)):
+                    result = losses(self.model, batch, self.rng)
+                    total = (result.diffusion + ENCODER_WEIGHT * result.encoder) / len(micro)
+                    total.backward()  # type: ignore[no-untyped-call]
+                    now = [result.diffusion.detach(), result.encoder.detach(), result.accuracy.nan_to_num()]
+                    sums += torch.stack(now) / len(micro)
+                    seen += len(batch.canvas)
             factor = self.rate()
             for group in self.muon.param_groups:
                 group["lr"] = self.settings.matrix_rate * factor
@@ -123,3 +130,20 @@ class Trainer:
             self.adam.state[p] = {key: state[f"adam.{i}.{key}"] for key in ("step", "exp_avg", "exp_avg_sq")}
         self.rng.manual_seed(random.Random(self.step).getrandbits(40))
         return True
+
+
+@contextmanager
+def as_packed(model: DiffusionGemmaForBlockDiffusion) -> Iterator[None]:
+    """Until the block ends, weights have the values that NF4 has for them; gradients go to the weights themselves."""
+    weights = {
+        weight: weight.detach().clone()
+        for name, weight in model.model.decoder.named_parameters(prefix="model.decoder")
+        if is_quantized(name, tuple(weight.shape))
+    }
+    try:
+        for weight, own in weights.items():
+            weight.data.copy_(nf4.quantize(own).dequantize(own.dtype))
+        yield
+    finally:
+        for weight, own in weights.items():
+            weight.data.copy_(own)

@@ -51,6 +51,8 @@ class Facts:
     stepper: str
     versions: Mapping[str, str]
     load_seconds: float
+    notes: tuple[str, ...] = ()
+    "what a person should know of how it is held, a sentence each"
 
 
 class RunHandle(Protocol):

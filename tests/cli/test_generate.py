@@ -25,6 +25,7 @@ from dgtui.message import Message
 from dgtui.model.catalog import resolve
 from dgtui.model.denoiser import TransformersDenoiser
 from dgtui.model.loader import LoadedModel, load
+from dgtui.model.parts import Wishes
 from dgtui.session import recording
 from dgtui.worker import Run
 
@@ -35,7 +36,7 @@ LONG = ("--steps", "100000", "--confidence", "1e-9", "--max-tokens", "900")
 
 @pytest.fixture(scope="module")
 def loaded(tiny: Path) -> LoadedModel:
-    return load(resolve(str(tiny)), device="cpu")
+    return load(resolve(str(tiny)), Wishes(device="cpu"))
 
 
 @pytest.fixture
@@ -357,7 +358,7 @@ def test_images_go_to_the_model_and_into_the_recording(
     job = recording.load(record).log.job
     assert len(job.images) == 2
     assert dgtui(*args, *shown).json["token_ids"] == done.json["token_ids"]
-    model = load(resolve(str(seeing)), device="cpu")
+    model = load(resolve(str(seeing)), Wishes(device="cpu"))
     again = engine.run(ReferenceStepper(TransformersDenoiser(model.model, model.stop_ids)), job)
     assert next(e for e in again if isinstance(e, Finished)).token_ids[0].tolist() == done.json["token_ids"]
 
@@ -374,6 +375,16 @@ def test_a_model_that_does_not_see_refuses_images(dgtui: Any, tiny: Path, pictur
     assert done.code == 4 and "does not see: it has no processor_config.json" in done.err
     done = dgtui("generate", "hello", "--image", pictures[0], "--model", "embedded")
     assert done.code == 4 and "the embedded model does not see" in done.err
+
+
+def test_a_model_loaded_without_its_vision_tower_says_how_to_see(
+    dgtui: Any, seeing: Path, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    args = ("generate", "hello", "--image", pictures[0], "--model", seeing, "--steps", "2")
+    done = dgtui(*args, "--no-vision")
+    assert done.code == 4 and "load it with --vision" in done.err
+    monkeypatch.setenv("DGTUI_MODEL_VISION", "false")  # whoever gives an image wants it seen
+    assert dgtui(*args).code == 0
 
 
 @pytest.mark.parametrize("other", [("hello", "--raw"), ("--token-ids", "2 5")])

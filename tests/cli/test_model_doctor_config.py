@@ -135,8 +135,10 @@ def test_info_says_what_the_checkpoint_is(dgtui: Any, tiny: Path) -> None:
     }  # fmt: skip
     assert {key: found[key] for key in expected} == expected
     memory = found["memory"]
-    assert memory["weights_bytes"] == 4 * found["parameters"]
-    assert memory["fits"] and memory["available_bytes"] > memory["weights_bytes"] + memory["scratch_bytes"]
+    assert sum(memory["weights_bytes"].values()) == 4 * found["parameters"]
+    assert memory["total_bytes"] == 4 * found["parameters"] + memory["prefix_bytes"] + memory["computed_bytes"]
+    assert memory["fits"] and memory["available_bytes"] > memory["total_bytes"]
+    assert (memory["nf4"], memory["context"], memory["reason"]) == (False, 1024, "")
 
 
 def test_info_as_text_names_every_part(dgtui: Any, tiny: Path) -> None:

@@ -128,14 +128,14 @@ def test_nothing_asked_for_means_the_real_one_where_it_fits(
     fits: bool, source: str, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_in_cache(cache, catalog.REAL)
-    monkeypatch.setattr(catalog, "_fits_gpu", lambda weights: fits)
+    monkeypatch.setattr(catalog, "_fits_gpu", lambda checkpoint: fits)
     assert resolve(None).source == source
 
 
 def test_a_real_one_half_fetched_is_not_the_default(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     snapshot = put_in_cache(cache, catalog.REAL)
     os.truncate(snapshot / "model.safetensors", 1000)
-    monkeypatch.setattr(catalog, "_fits_gpu", lambda weights: True)
+    monkeypatch.setattr(catalog, "_fits_gpu", catalog.describe)  # which refuses, as a plan of it does
     assert resolve(None).source == "embedded"
 
 

@@ -3,8 +3,8 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -13,6 +13,7 @@ from checkpoints import VOCAB, tiny_checkpoint, tiny_config, tiny_model, tokeniz
 from dgtui.diffusion.job import SamplerSettings
 from dgtui.model.catalog import resolve
 from dgtui.model.loader import LoadedModel, Progress, load
+from dgtui.model.parts import Wishes
 
 WEIGHTS = "model.safetensors"
 
@@ -22,8 +23,10 @@ def folder(tmp_path: Path) -> Path:
     return tiny_checkpoint(tmp_path / "model")
 
 
-def load_folder(folder: Path, **options: Any) -> LoadedModel:
-    return load(resolve(str(folder)), device="cpu", **options)
+def load_folder(
+    folder: Path, dtype: torch.dtype | None = None, progress: Callable[[Progress], None] | None = None
+) -> LoadedModel:
+    return load(resolve(str(folder)), Wishes(device="cpu", dtype=dtype), progress)
 
 
 def logits(model: torch.nn.Module) -> torch.Tensor:
@@ -145,7 +148,7 @@ def test_loading_is_silent(folder: Path) -> None:
     edit(folder / "config.json", unknown_key=1)
     code = (
         "from dgtui.model.catalog import resolve; from dgtui.model.loader import load;"
-        f"load(resolve({str(folder)!r}), device='cpu')"
+        f"from dgtui.model.parts import Wishes; load(resolve({str(folder)!r}), Wishes(device='cpu'))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -249,7 +249,7 @@ def test_nothing_is_read_for_nothing() -> None:
     def never(ids: Sequence[int], cache: DynamicCache, start: int) -> None:
         raise AssertionError
 
-    prefix = Prefix(never, DynamicCache)
+    prefix = Prefix(never, DynamicCache, 8)
     prefix.become([])
     prefix.append([])
     assert (prefix.ids, prefix.encoded) == ([], 0)

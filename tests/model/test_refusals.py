@@ -22,6 +22,7 @@ from dgtui.errors import (
 from dgtui.model import devices, weights
 from dgtui.model.catalog import Checkpoint, resolve
 from dgtui.model.loader import LoadedModel, Progress, load
+from dgtui.model.parts import Wishes
 
 WEIGHTS = "model.safetensors"
 
@@ -32,7 +33,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def load_folder(folder: Path, progress: Callable[[Progress], None] | None = None) -> LoadedModel:
-    return load(resolve(str(folder)), device="cpu", progress=progress)
+    return load(resolve(str(folder)), Wishes(device="cpu"), progress)
 
 
 def edit(path: Path, **changes: object) -> None:
@@ -102,7 +103,7 @@ def test_leftover_buffers_are_no_reason_to_refuse(folder: Path) -> None:
 
 def test_a_missing_folder_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFound):
-        load(Checkpoint("gone", tmp_path / "gone", "folder"), device="cpu")
+        load(Checkpoint("gone", tmp_path / "gone", "folder"), Wishes(device="cpu"))
 
 
 @pytest.mark.parametrize("vocab", [VOCAB - 10, VOCAB + 129])
@@ -119,7 +120,7 @@ def test_a_vocabulary_padded_to_a_round_number_is_fine(tmp_path: Path) -> None:
 def test_too_little_memory_is_said_before_reading(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "available", lambda device: 123_000)
     monkeypatch.setattr(weights, "safe_open", None)  # not reached
-    with pytest.raises(OutOfMemory, match=r"needs 1 MB, and this machine has 0 MB free") as caught:
+    with pytest.raises(OutOfMemory, match=r"needs \d+ MB in 4 bit.*, and this machine has 0 MB free") as caught:
         load_folder(folder)
     assert caught.value.hint
 
@@ -144,9 +145,8 @@ def test_a_disk_that_fails_while_reading_names_the_shard(folder: Path) -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")
 def test_a_device_that_is_not_there_is_refused(folder: Path) -> None:
     with pytest.raises(ModelUnloadable, match="cuda was asked for"):
-        load(resolve(str(folder)), device="cuda")
+        load(resolve(str(folder)), Wishes(device="cuda"))
 
 
 def test_memory_is_counted_in_the_type_that_is_loaded() -> None:
     assert devices.gigabytes(51_600_000_000) == "51.6 GB"
-    assert devices.scratch(256, 262_144) == pytest.approx(1.6e9, rel=0.02)

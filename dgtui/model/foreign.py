@@ -1,0 +1,170 @@
+"""Checkpoints that another program quantized, as far as transformers itself runs them.
+
+Their tensors are handed to transformers one by one when it asks for them, never their folder; see `weights`. What it
+cannot run is refused by name.
+"""
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from importlib.util import find_spec
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from dgtui.errors import CorruptCheckpoint, ModelUnloadable
+from dgtui.model.plan import Plan
+from dgtui.model.shards import Shard, shown
+from dgtui.model.weights import Report, some, tell, verify_shared
+
+if TYPE_CHECKING:
+    from transformers.models.diffusion_gemma.modeling_diffusion_gemma import DiffusionGemmaForBlockDiffusion
+
+METHODS: Final[Mapping[str, tuple[str, ...]]] = {
+    "bitsandbytes": ("bitsandbytes", "accelerate"),
+    "compressed-tensors": ("compressed_tensors",),
+}
+"""`quant_method` → the packages that transformers needs to run it."""
+
+_BF16: Final = "take the checkpoint in bfloat16: dgtui packs it into 4 bit itself"
+
+
+def is_quantized(config: Mapping[str, Any], name: str) -> bool:
+    """Whether a checkpoint was quantized by another program, in a way that can be run here.
+
+    Raises:
+        ModelUnloadable: If it cannot: names the method, or the package that is missing.
+    """
+    about = config.get("quantization_config")
+    if not about:
+        return False
+    method = about.get("quant_method") if isinstance(about, dict) else None
+    if method == "modelopt" or "nvfp4" in str(about).lower():
+        raise ModelUnloadable(f"{shown(name)} is in NVFP4 already, which transformers cannot run", hint=_BF16)
+    if not isinstance(method, str) or method not in METHODS:
+        raise ModelUnloadable(f"{shown(name)} is quantized with {shown(method or 'something unnamed')}", hint=_BF16)
+    missing = [package for package in METHODS[method] if find_spec(package) is None]
+    if missing:
+        packages = " ".join(package.replace("_", "-") for package in missing)
+        raise ModelUnloadable(
+            f"{shown(name)} is quantized with {method}, which needs {packages}", hint=f"pip install {packages}"
+        )
+    return True
+
+
+def read(
+    config: Mapping[str, Any], geometry: Any, shards: list[Shard], plan: Plan, progress: Report | None
+) -> "DiffusionGemmaForBlockDiffusion":
+    """The model, whole and for inference.
+
+    Args:
+        config: Its config.json, whose `quantization_config` says how it is packed.
+        geometry: The `DiffusionGemmaConfig`.
+        shards: Its files, from `shards.read_shards`.
+        plan: Where it is to run.
+        progress: Told of every tensor that was read.
+
+    Raises:
+        CorruptCheckpoint: If a file cannot be read, or the files do not hold what the config says.
+        ModelUnloadable: If encoder and decoder do not share their weights.
+    """
+    from transformers.models.diffusion_gemma.modeling_diffusion_gemma import DiffusionGemmaForBlockDiffusion
+
+    geometry.quantization_config = config["quantization_config"]
+    with ExitStack() as files:
+        source = _Source(progress, sum(t.end - t.start for shard in shards for t in shard.tensors.values()))
+        tensors: dict[str, _Lazy] = {}
+        for shard in shards:
+            try:
+                file = files.enter_context(safe_open(shard.path, framework="pt", device="cpu"))
+                for name in shard.tensors:
+                    tensors[name] = _Lazy(source, shard, file.get_slice(name))
+            except (SafetensorError, OSError) as error:
+                raise _unreadable(shard, error) from error
+        try:
+            loaded: Any = DiffusionGemmaForBlockDiffusion.from_pretrained(
+                None,
+                config=geometry,
+                state_dict=tensors,
+                dtype=plan.dtype,
+                device_map={"": plan.device},
+                attn_implementation="sdpa",
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
+                ignore_mismatched_sizes=True,  # they are in the info, and refused below by name
+                output_loading_info=True,
+            )
+        except Exception:
+            if source.failure is not None:  # the cause of whatever transformers made of it
+                raise source.failure from None
+            raise
+    if source.failure is not None:  # transformers notes what a reading thread raised, and goes on
+        raise source.failure
+    model, info = loaded
+    _verify_whole(model, info)
+    verify_shared(model)
+    whole: DiffusionGemmaForBlockDiffusion = model.eval().requires_grad_(False)
+    return whole
+
+
+class _Source:
+    """What the tensors of a load share: the count of bytes, and the first thing that went wrong."""
+
+    def __init__(self, progress: Report | None, total: int) -> None:
+        self.failure: BaseException | None = None
+        self._progress, self._total, self._done = progress, total, 0
+        self._lock = Lock()
+
+    def count(self, size: int) -> None:
+        with self._lock:
+            self._done += size
+            tell(self._progress, "reading", self._done, self._total)
+
+
+class _Lazy:
+    """A tensor that is read when transformers indexes it, in one of its threads."""
+
+    def __init__(self, source: _Source, shard: Shard, view: Any) -> None:
+        self._source, self._shard, self._view = source, shard, view
+
+    def get_shape(self) -> list[int]:
+        shape: list[int] = self._view.get_shape()
+        return shape
+
+    def get_dtype(self) -> str:
+        name: str = self._view.get_dtype()
+        return name
+
+    def __getitem__(self, index: Any) -> torch.Tensor:
+        source = self._source
+        if source.failure is not None:
+            raise source.failure
+        try:
+            # Cloned: a file that is replaced while the program runs must not change, or end, a model that lives in it
+            tensor: torch.Tensor = self._view[index].clone()
+            source.count(tensor.nbytes)
+        except (SafetensorError, OSError) as error:
+            source.failure = _unreadable(self._shard, error)
+            raise source.failure from error
+        except BaseException as error:
+            source.failure = error
+            raise
+        return tensor
+
+
+def _unreadable(shard: Shard, error: Exception) -> CorruptCheckpoint:
+    return CorruptCheckpoint(f"{shown(shard.path.name)} cannot be read: {shown(error)}")
+
+
+def _verify_whole(model: torch.nn.Module, info: dict[str, Any]) -> None:
+    mismatched = sorted(
+        f"{name} {list(found)} instead of {list(right)}" for name, found, right in info["mismatched_keys"]
+    )
+    if mismatched:
+        raise CorruptCheckpoint(f"the weights have other shapes than config.json says: {some(mismatched)}")
+    missing = sorted(map(str, info["missing_keys"]))
+    on_meta = [name for name, tensor in (*model.named_parameters(), *model.named_buffers()) if tensor.is_meta]
+    if missing or on_meta:
+        raise CorruptCheckpoint(f"the checkpoint lacks {some(missing or on_meta)}", hint="fetch the checkpoint again")

@@ -1,0 +1,30 @@
+"""What a model is: transformers' config object, of what config.json says about the architecture and nothing else."""
+
+from typing import Any, Final
+
+from dgtui.errors import CorruptCheckpoint
+from dgtui.model.shards import shown
+
+_ARCHITECTURE: Final = {
+    "model_type", "architectures", "transformers_version", "dtype", "text_config", "vision_config", "canvas_length",
+    "boi_token_id", "eoi_token_id", "image_token_id", "initializer_range", "tie_word_embeddings",
+}  # fmt: skip
+# The keys of config.json that say what the model is. Others are left out, as some tell transformers where to find code,
+# kernels or other weights.
+
+
+def read_geometry(config: dict[str, Any]) -> Any:
+    """The `DiffusionGemmaConfig` of a config.json. Raises `CorruptCheckpoint` if it cannot be one."""
+    from transformers.models.diffusion_gemma.configuration_diffusion_gemma import DiffusionGemmaConfig
+
+    def plain(values: dict[str, Any]) -> dict[str, Any]:
+        return {
+            key: plain(value) if isinstance(value, dict) else value
+            for key, value in values.items()
+            if key != "auto_map"
+        }
+
+    try:
+        return DiffusionGemmaConfig.from_dict(plain({key: config[key] for key in _ARCHITECTURE & config.keys()}))
+    except Exception as error:  # transformers checks types and values, each with an error of its own
+        raise CorruptCheckpoint(f"config.json cannot be used: {shown(error)}", hint="fetch the file again") from error

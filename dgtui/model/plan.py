@@ -1,0 +1,243 @@
+"""How a model is held on this machine: what each way of packing it takes, and the best one that fits.
+
+Bytes are predicted from the headers of the files and the config, before anything is loaded. Sizes are decimal: 1 GB is
+10^9 bytes.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import torch
+
+from dgtui.errors import OutOfMemory
+from dgtui.model import devices
+from dgtui.model.devices import gigabytes
+from dgtui.model.parts import Packing, count_parts, experts_layer, is_quantized, nf4_bytes, part_of
+from dgtui.model.shards import ITEM_SIZE, TensorEntry
+
+CONTEXT: Final = 8192
+"""Tokens of prefix and canvas that are planned for where nobody says how many."""
+SNAPSHOTS: Final = (8, 2)
+"""Boundaries of a conversation that can be gone back to without reading it again; the second where memory is short."""
+PIECE: Final = 1024
+"""Most ids that the encoder reads at a time, but for an image that has more: what it computes on a long prompt at once
+would take gigabytes."""
+
+_LOGITS: Final = 3
+# Tensors of canvas × vocabulary in fp32 that a step holds at once: scaled logits, probabilities, and their logarithms.
+_STATES: Final = 10
+# Tensors of tokens × hidden that a layer holds at once, beside what its experts give.
+_GPU_RESERVE: Final = 500_000_000
+# Bytes of a GPU that its driver, kernels and gaps between tensors take.
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Bytes that a way of packing takes."""
+
+    weights: Mapping[str, int]
+    """On the device, by part."""
+    streamed: int
+    """Experts in the machine's memory, beside the device."""
+    prefix: int
+    """Keys and values of the context, and of the boundaries that can be gone back to."""
+    computed: int
+    """What a step, or reading a piece of a prompt, computes: the larger of the two."""
+
+    @property
+    def total(self) -> int:
+        """On the device."""
+        return sum(self.weights.values()) + self.prefix + self.computed
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be done, and why."""
+
+    device: torch.device
+    dtype: torch.dtype
+    packing: Packing
+    context: int
+    """Most tokens of prefix and canvas together."""
+    snapshots: int
+    estimate: Estimate
+    available: int
+    """Bytes that could be taken on the device."""
+    reason: str
+    """Why it is held so, a sentence; empty where there was nothing to decide."""
+    rejected: tuple[tuple[Packing, int], ...] = field(default=())
+    """What would have been better, and how many bytes it would have taken."""
+
+
+def estimate(
+    config: Any,
+    tensors: Mapping[str, TensorEntry],
+    packing: Packing,
+    dtype: torch.dtype,
+    context: int = CONTEXT,
+    snapshots: int = SNAPSHOTS[0],
+) -> Estimate:
+    """Predict what a model takes.
+
+    Args:
+        config: A `DiffusionGemmaConfig`.
+        tensors: What its files hold, unpacked or packed.
+        packing: How it is to be held.
+        dtype: Of what is not packed.
+        context: Tokens of prefix and canvas.
+        snapshots: Boundaries kept, the last one included.
+    """
+    text = config.text_config
+    first_streamed = text.num_hidden_layers - packing.streamed
+    here: list[tuple[str, int]] = []
+    streamed: Counter[int] = Counter()
+    for name, entry in tensors.items():
+        layer = experts_layer(name)
+        if part_of(name) == "vision" and not packing.vision:
+            continue
+        if layer is not None and layer >= first_streamed:
+            streamed[layer] += _size(name, entry, packing, dtype)
+        else:
+            here.append((name, _size(name, entry, packing, dtype)))
+    computed = max(
+        _LOGITS * 4 * config.canvas_length * text.vocab_size + _layer_bytes(text, config.canvas_length, context, dtype),
+        _layer_bytes(text, min(PIECE, context), context, dtype),
+    )
+    if packing.nf4:  # one matrix at a time is unpacked
+        experts = 2 * text.moe_intermediate_size if text.num_experts else 0
+        computed += dtype.itemsize * text.hidden_size * max(text.intermediate_size, experts)
+    computed += max(streamed.values(), default=0)
+    prefix = _prefix_bytes(text, tensors, context, snapshots, dtype)
+    return Estimate(count_parts(here), streamed.total(), prefix, computed)
+
+
+def choose(
+    config: Any,
+    tensors: Mapping[str, TensorEntry],
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    stored: Packing | None = None,
+    context: int | None = None,
+    vision: bool | None = None,
+    most: int | None = None,
+    fixed: bool = False,
+) -> Plan:
+    """The best way to hold a model that fits: in full, in 4 bit, and then with less and less of it on the GPU.
+
+    Args:
+        config: A `DiffusionGemmaConfig`.
+        tensors: What its files hold.
+        device: Where it is to run.
+        dtype: Of what is not packed.
+        stored: How the files are packed, if they are.
+        context: Most tokens of prefix and canvas; None for what fits, from `CONTEXT` on.
+        vision: Whether the vision tower is needed (True), left out (False), or kept where it fits (None).
+        most: Bytes of the device that may be taken, of those that are free.
+        fixed: The files are held as they are: another program has quantized them.
+
+    Raises:
+        OutOfMemory: If nothing fits. Says what the smallest way would take.
+    """
+    free = devices.available(device)
+    available = free if most is None else min(free, most)
+    if device.type == "cuda":
+        available -= _GPU_RESERVE
+    longest: int = config.text_config.max_position_embeddings
+    wanted = min(context or CONTEXT, longest)
+    seen = any(part_of(name) == "vision" for name in tensors)
+    layers: int = config.text_config.num_hidden_layers
+    rejected: list[tuple[Packing, int]] = []
+    ways = [Packing()] if fixed else _ways(stored, layers if device.type == "cuda" else 0, seen, vision)
+    for packing in ways:
+        for snapshots in SNAPSHOTS:
+            found = estimate(config, tensors, packing, dtype, wanted, snapshots)
+            if found.total > available:
+                continue
+            if found.streamed > devices.available(torch.device("cpu")):
+                continue
+            if context is None:  # more tokens, as far as the memory goes
+                a_token = estimate(config, tensors, packing, dtype, wanted + 1024, snapshots).total - found.total
+                more = (available - found.total) // max(1, a_token) * 1024
+                wanted = min(longest, wanted + more)
+                found = estimate(config, tensors, packing, dtype, wanted, snapshots)
+            reason = _reason(packing, rejected, available, device)
+            return Plan(device, dtype, packing, wanted, snapshots, found, available, reason, tuple(rejected))
+        rejected.append((packing, found.total))
+    packing, needed = rejected[-1]
+    place = "the GPU" if device.type == "cuda" else "this machine"
+    hint = "close what else uses memory, or take a smaller model: --model embedded"
+    if wanted > 2048:
+        hint += "; a smaller --context takes less"
+    if device.type == "cuda":
+        hint += "; --device cpu uses the machine's memory instead"
+    raise OutOfMemory(
+        f"the model needs {gigabytes(needed)}{_as(packing)}, and {place} has {gigabytes(available)} free", hint=hint
+    )
+
+
+def _ways(stored: Packing | None, layers: int, seen: bool, vision: bool | None) -> Iterator[Packing]:
+    """From the best to the smallest. `layers`: how many could be streamed; `seen`: there is a vision tower."""
+    keep = seen and vision is not False
+    ways = [Packing(nf4=True, double=stored.double)] if stored else [Packing(), Packing(nf4=True), Packing(True, True)]
+    ways = [replace(way, vision=keep) for way in ways]
+    yield from ways
+    smallest = ways[-1]
+    if keep and vision is None:
+        smallest = replace(smallest, vision=False)
+        yield smallest
+    for streamed in range(1, layers + 1):
+        yield replace(smallest, streamed=streamed)
+
+
+def _as(packing: Packing) -> str:
+    """ " in 4 bit", and what else is said of a way of packing; nothing for none."""
+    words = [
+        ("in 4 bit", packing.nf4),
+        ("with scales in 8 bit", packing.double),
+        ("without the vision tower", packing.nf4 and not packing.vision),
+        (f"with the experts of {packing.streamed} layers in the machine's memory", bool(packing.streamed)),
+    ]
+    said = ", ".join(word for word, true in words if true)
+    return f" {said}" if said else ""
+
+
+def _reason(packing: Packing, rejected: list[tuple[Packing, int]], available: int, device: torch.device) -> str:
+    if not rejected:
+        return ""
+    better, needed = rejected[-1] if not packing.streamed else next(r for r in reversed(rejected) if not r[0].streamed)
+    place = "the GPU" if device.type == "cuda" else "the memory"
+    before = _as(better).strip() or "in full precision"
+    free = f"{gigabytes(available)} of {place} are free"
+    return f"held{_as(packing)}: {before} it would take {gigabytes(needed)}, and {free}"
+
+
+def _size(name: str, entry: TensorEntry, packing: Packing, dtype: torch.dtype) -> int:
+    """Bytes of a tensor once it is loaded."""
+    if packing.nf4 and is_quantized(name, entry.shape):
+        return nf4_bytes(entry.elements, packing.double)
+    if "F" in entry.dtype and name.rpartition(".")[2] not in ("absmax", "absmax_scale", "absmax_offset"):
+        return entry.elements * dtype.itemsize
+    return entry.elements * ITEM_SIZE[entry.dtype]
+
+
+def _layer_bytes(text: Any, tokens: int, context: int, dtype: torch.dtype) -> int:
+    """What a layer computes at once for so many tokens: states, what the experts give, and the mask of the context."""
+    states: int = tokens * text.hidden_size * ((text.top_k_experts or 0) + _STATES) * dtype.itemsize
+    return states + tokens * context * (1 + dtype.itemsize)
+
+
+def _prefix_bytes(
+    text: Any, tensors: Mapping[str, TensorEntry], context: int, snapshots: int, dtype: torch.dtype
+) -> int:
+    """Keys and values: of the context in full layers, of a window in sliding ones, for each boundary."""
+    total = 0
+    for layer, kind in enumerate(text.layer_types):
+        name = f"model.decoder.layers.{layer}.self_attn.k_proj.weight"
+        packed = tensors.get(f"{name}.packed")
+        keys = 2 * packed.elements if packed else tensors[name].elements if name in tensors else 0
+        tokens = min(context, text.sliding_window - 1) * snapshots if kind == "sliding_attention" else context
+        total += 2 * tokens * keys // text.hidden_size * dtype.itemsize
+    return total

@@ -1,0 +1,60 @@
+"""Weights drawn at random, in the geometry of a config.json: loading, memory and speed can be measured on them where
+the real ones are not at hand. What such a model writes means nothing."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import torch
+
+from dgtui.model.parts import Packing
+from dgtui.model.shards import TensorEntry
+from dgtui.model.weights import Report, lay_out, places, tell
+
+_STD: Final = 0.02
+_PIECE: Final = 32_000_000
+# Numbers that are drawn at a time, at most, or one row.
+
+
+class RandomWeights:
+    """All tensors of a checkpoint in bfloat16 that nobody saved; see `weights.Source`.
+
+    Matrices are normal with a deviation of 0.02, vectors and scales are 1. The same seed gives the same numbers on the
+    same kind of device.
+    """
+
+    def __init__(self, geometry: Any, device: torch.device, seed: int = 0, progress: Report | None = None) -> None:
+        model = lay_out(geometry, Packing(), torch.bfloat16)
+        self._device, self._rng = device, torch.Generator(device).manual_seed(seed)
+        self._progress, self._done = progress, 0
+        self._tensors: dict[str, TensorEntry] = {}
+        at = 0
+        for name, (module, own) in places(model).items():
+            shape = tuple(getattr(module, own).shape)
+            size = 2 * torch.Size(shape).numel()
+            self._tensors[name] = TensorEntry("BF16", shape, at, at + size)
+            at += size
+        self.total = at
+
+    @property
+    def tensors(self) -> Mapping[str, TensorEntry]:
+        """What there is."""
+        return self._tensors
+
+    def pieces(self, name: str) -> Iterator[torch.Tensor]:
+        """A tensor, its first dimension cut into pieces; whole if it has none."""
+        entry = self._tensors[name]
+        options: Any = {"dtype": torch.bfloat16, "device": self._device}
+        if len(entry.shape) < 2:
+            yield torch.ones(entry.shape, **options)
+        else:
+            rows, row = entry.shape[0], entry.elements // entry.shape[0]
+            step = max(1, _PIECE // row)
+            for start in range(0, rows, step):
+                shape = (min(step, rows - start), *entry.shape[1:])
+                yield torch.empty(shape, **options).normal_(std=_STD, generator=self._rng)
+        self.skip(name)
+
+    def skip(self, name: str) -> None:
+        """Counts a tensor that is not needed."""
+        self._done += self._tensors[name].end - self._tensors[name].start
+        tell(self._progress, "drawing weights", self._done, self.total)
