@@ -68,6 +68,12 @@ class ModelNotFound(DgtuiError):
     exit_code = 3
 
 
+class ModelUnfetchable(DgtuiError):
+    """The checkpoint is not on this machine, and the hub does not give it: no connection, no access, no answer."""
+
+    exit_code = 3
+
+
 class ModelUnloadable(DgtuiError):
     """The checkpoint is there and cannot be used."""
 

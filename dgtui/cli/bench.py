@@ -9,7 +9,8 @@ import json
 import statistics
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -20,6 +21,7 @@ from dgtui.message import Message
 if TYPE_CHECKING:
     from dgtui.model.loader import LoadedModel
 
+Packing = Literal["full", "nf4", "nf4-double"]
 PROMPT = "Write a short tale about Mia and Otto."
 
 
@@ -30,8 +32,21 @@ def command(
     seed: options.Seed = None,
     model: options.Model = None,
     device: options.Device = None,
+    random_weights: Annotated[
+        Path | None,
+        typer.Option(metavar="CONFIG", help="Draw weights for a config.json, and measure memory and step time."),
+    ] = None,
+    packing: Annotated[Packing, typer.Option(help="How --random-weights are held.")] = "nf4",
+    context: Annotated[int, typer.Option(min=2, metavar="TOKENS", help="Context of --random-weights.")] = 8192,
+    vision: Annotated[bool, typer.Option(help="Keep the vision tower of --random-weights.")] = True,
 ) -> int:
     """Measure step time and tokens per second beside transformers' own generate."""
+    if random_weights is not None:
+        from dgtui.cli import bench_random
+
+        found = bench_random.measure(random_weights, packing, context, steps, vision, device or "auto", seed or 0)
+        put(json.dumps(found, indent=2) + "\n" if as_json else bench_random.table(found))
+        return 0
     settings = options.merged({"model.name": model, "model.device": device})
     from dgtui.worker import Worker
 

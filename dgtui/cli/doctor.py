@@ -239,7 +239,7 @@ def _hub_cache() -> Check:
     here = [checkpoint.name for checkpoint in catalog.listing() if checkpoint.source == "hub"]
     if catalog.REAL in here:
         return Check("hub cache", "ok", f"{cache}: {', '.join(here)}")
-    how = f"the published checkpoint is not in it (hf download {catalog.REAL})"
+    how = "the published checkpoint is not in it (dgtui model pull fetches it)"
     return Check("hub cache", "ok", f"{cache}: {how}")
 
 

@@ -1,4 +1,4 @@
-"""`dgtui model`: which checkpoints are on this machine, and what one of them is. Reads headers and JSON, no weights."""
+"""`dgtui model`: the group, and `info`: what a checkpoint is. Reads headers and JSON, no weights."""
 
 import json
 from collections.abc import Mapping
@@ -6,51 +6,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dgtui.cli import options
-from dgtui.cli.terminal import columns, note, put, size
+from dgtui.cli import model_store, options
+from dgtui.cli.terminal import columns, put, size
 from dgtui.errors import DgtuiError, OutOfMemory
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from dgtui.config import Settings
     from dgtui.model.catalog import Checkpoint
 
-app = typer.Typer(help="Checkpoints: which are here, and what they are.", no_args_is_help=True)
+app = typer.Typer(help="Checkpoints: which are here, what they are, fetching and deleting them.", no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")]
 
 
-@app.command("list")
-def list_models(as_json: Json = False) -> int:
-    """List the checkpoints on this machine."""
-    from dgtui.model import catalog
-
-    default = _default(options.merged({}))
-    found = catalog.listing()
-    if default is not None and default not in found:  # a folder that the settings name, say
-        found.append(default)
-    rows = [_entry(checkpoint, checkpoint == default) for checkpoint in found]
-    if as_json:
-        put(json.dumps({"models": rows}, indent=2) + "\n")
-        return 0
-    table = [("", "NAME", "PARAMETERS", "DTYPE", "SIZE", "WHERE")]
-    for row in rows:
-        mark = "!" if row["problem"] else "*" if row["default"] else ""
-        if row["problem"]:
-            table.append((mark, row["name"], "-", "-", "-", row["path"]))
-        else:
-            figures = (number(row["parameters"]), row["dtype"], size(row["size_bytes"]))
-            table.append((mark, row["name"], *figures, row["path"]))
-    put("\n".join(columns(table, right=(2, 4))) + "\n")
-    for row in rows:
-        if row["default"]:
-            note(f"* is what dgtui generate uses: {row['name']}")
-        if row["problem"]:
-            note(f"! {row['name']}: {row['problem']}")
-    if all(row["name"] != catalog.REAL for row in rows):
-        note(f"the published checkpoint (51.6 GB) is not here; to fetch it: hf download {catalog.REAL}")
-    return 0
+app.command("list")(model_store.list_models)
+app.command("pull")(model_store.pull)
+app.command("remove")(model_store.remove)
 
 
 @app.command("info")
@@ -135,37 +107,6 @@ def describe(checkpoint: "Checkpoint", settings: "Settings") -> dict[str, Any]:
         "tokenizer": _tokenizer(path),
         "memory": _memory(checkpoint, settings),
     }
-
-
-def _default(settings: "Settings") -> "Checkpoint | None":
-    """What `generate` would take; None, and why, where it would take nothing."""
-    from dgtui.model import catalog
-
-    try:
-        return catalog.resolve(settings.model.name)
-    except DgtuiError as error:
-        note(f"dgtui: {error.message}")
-        return None
-
-
-def _entry(checkpoint: "Checkpoint", default: bool) -> dict[str, Any]:
-    from dgtui.model import catalog
-
-    entry: dict[str, Any] = {
-        "name": checkpoint.name,
-        "path": str(checkpoint.path),
-        "source": checkpoint.source,
-        "default": default,
-        "parameters": None,
-        "dtype": None,
-        "size_bytes": None,
-        "problem": None,
-    }
-    try:
-        found = catalog.describe(checkpoint)
-    except DgtuiError as error:
-        return entry | {"problem": error.message}
-    return entry | {"parameters": found.parameters, "dtype": found.dtype, "size_bytes": found.size}
 
 
 def _tokenizer(path: "Path") -> dict[str, Any]:

@@ -9,6 +9,8 @@ import difflib
 import os
 import re
 from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -22,8 +24,8 @@ from dgtui.errors import (
     UnsafeCheckpoint,
     WrongArchitecture,
 )
-from dgtui.model.shards import Shard, has_safetensors, read_json, read_shards, shown
-from dgtui.paths import embedded_dir
+from dgtui.model.shards import INDEX, SINGLE, Shard, read_json, read_shards, shard_names, shown
+from dgtui.paths import cache_dir, embedded_dir
 
 EMBEDDED: Final = "embedded"
 """The name of the checkpoint that ships with the program."""
@@ -31,7 +33,8 @@ REAL: Final = "google/diffusiongemma-26B-A4B-it"
 """The published checkpoint."""
 MODEL_TYPE: Final = "diffusion_gemma"
 
-_HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+"""A name on the hub: owner/name."""
 _PICKLES: Final = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 _DTYPES: Final = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "U8": "uint8"}
 _SILENT: Final = {"canvas_length": 256, "vocab_size": 262_144, "num_hidden_layers": 30, "hidden_size": 2304}
@@ -46,6 +49,17 @@ class Checkpoint:
     """As a person would write it: "embedded", a hub id, a path."""
     path: Path
     source: Literal["embedded", "hub", "folder"]
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A folder with the NF4 copy of a checkpoint, kept by its first load."""
+
+    name: str
+    """As `dgtui model list` shows it and `dgtui model remove` takes it: "nf4/" and the name of the folder."""
+    path: Path
+    of: str | None
+    """The name of the checkpoint it was made from; None where the copy is not complete, or does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +101,7 @@ def resolve(name: str | None) -> Checkpoint:
             raise ModelNotFound(f"there is no folder {shown(name)}") from None
     if name and _exists(path):
         return Checkpoint(name, path, "folder")
-    if _HUB_ID.fullmatch(name):
+    if HUB_ID.fullmatch(name):
         snapshot = _snapshot(name)
         if snapshot is not None:
             return Checkpoint(name, snapshot, "hub")
@@ -139,47 +153,71 @@ def check(path: Path) -> list[Shard]:
     if not path.is_dir():
         raise ModelUnloadable(f"{shown(path)} is a file", hint=f"name a folder with config.json and {_WEIGHTS}")
     try:
-        names = sorted(entry.name for entry in path.iterdir())
+        names = sorted(entry.name for entry in path.iterdir() if entry.exists())
     except OSError as error:
         raise ModelUnloadable(f"{shown(path)} cannot be read: {error.strerror or error}") from error
-    weights = has_safetensors(path)
-    if not weights and any(name.lower().endswith(".gguf") for name in names):
-        raise ModelUnloadable(
-            f"{shown(path)} holds GGUF files, which are for llama.cpp",
-            hint=f"take the safetensors checkpoint, such as {REAL}",
-        )
-    read_config(path)
-    if not weights:
-        pickles = [name for name in names if name.lower().endswith(_PICKLES)]
-        if pickles:
-            raise UnsafeCheckpoint(
-                f"the weights in {shown(path)} are pickled ({shown(pickles[0])}): loading them could run any code",
-                hint="take a safetensors version of it, or make one where you trust the source: load it there with "
-                "transformers, then model.save_pretrained(FOLDER)",
-            )
-        raise CorruptCheckpoint(f"{shown(path)} holds no weights", hint=f"{_WEIGHTS} is missing: fetch it again")
+    check_names(names, shown(path), lambda: read_json(path / "config.json"))
     return read_shards(path)
 
 
 _WEIGHTS: Final = "model.safetensors (or its index and shards)"
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """The config.json of a DiffusionGemma. Raises `CorruptCheckpoint` or `WrongArchitecture`."""
-    if not _exists(path / "config.json"):
-        raise CorruptCheckpoint(
-            f"{shown(path)} holds no config.json", hint=f"a checkpoint is a folder with config.json and {_WEIGHTS}"
+def check_names(names: Collection[str], where: str, config: Callable[[], dict[str, Any]]) -> None:
+    """What the names of the files and the config.json among them tell: of a folder, or of what might be fetched.
+
+    Args:
+        names: All files at the top.
+        where: Whose files they are, fit to be shown.
+        config: Reads config.json; called only where it is there and matters.
+
+    Raises:
+        ModelUnloadable: Or the class of it that `check` names for the cause.
+    """
+    weights = SINGLE in names or INDEX in names
+    if not weights and any(name.lower().endswith(".gguf") for name in names):
+        raise ModelUnloadable(
+            f"{where} holds GGUF files, which are for llama.cpp",
+            hint=f"take the safetensors checkpoint, such as {REAL}",
         )
-    config = read_json(path / "config.json")
+    if "config.json" not in names:
+        raise _no_config(where)
+    check_config(config(), where)
+    if not weights:
+        pickles = sorted(name for name in names if name.lower().endswith(_PICKLES))
+        if pickles:
+            raise UnsafeCheckpoint(
+                f"the weights in {where} are pickled ({shown(pickles[0])}): loading them could run any code",
+                hint="take a safetensors version of it, or make one where you trust the source: load it there with "
+                "transformers, then model.save_pretrained(FOLDER)",
+            )
+        raise CorruptCheckpoint(f"{where} holds no weights", hint=f"{_WEIGHTS} is missing: fetch it again")
+
+
+def check_config(config: dict[str, Any], where: str) -> dict[str, Any]:
+    """The config of a DiffusionGemma, as it is. Raises `WrongArchitecture` or `CorruptCheckpoint`."""
     model_type = config.get("model_type")
     if model_type != MODEL_TYPE:
         what = f"a {shown(model_type)} model" if model_type else "a model that does not say its type"
         raise WrongArchitecture(
-            f"{shown(path)} holds {what}, not a DiffusionGemma", hint="dgtui model list shows what can be loaded"
+            f"{where} holds {what}, not a DiffusionGemma", hint="dgtui model list shows what can be loaded"
         )
     if not isinstance(config.get("text_config"), dict):
         raise CorruptCheckpoint("config.json has no text_config", hint="fetch the file again")
     return config
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The config.json of a DiffusionGemma. Raises `CorruptCheckpoint` or `WrongArchitecture`."""
+    if not _exists(path / "config.json"):
+        raise _no_config(shown(path))
+    return check_config(read_json(path / "config.json"), shown(path))
+
+
+def _no_config(where: str) -> CorruptCheckpoint:
+    return CorruptCheckpoint(
+        f"{where} holds no config.json", hint=f"a checkpoint is a folder with config.json and {_WEIGHTS}"
+    )
 
 
 def describe(checkpoint: Checkpoint) -> Description:
@@ -218,9 +256,70 @@ def hub_cache() -> Path:
     return Path(os.path.expandvars(folder)).expanduser()
 
 
+def hub_folder(name: str) -> Path:
+    """Where the hub cache keeps all versions of a hub id: `blobs`, and `snapshots` of links into them."""
+    return hub_cache() / f"models--{name.replace('/', '--')}"
+
+
+def copies() -> list[Copy]:
+    """The NF4 copies in dgtui's own cache, by name; also those that are not complete."""
+    try:
+        folders = sorted(entry for entry in copies_dir().iterdir() if entry.is_dir() and not entry.is_symlink())
+    except (OSError, DgtuiError):
+        return []
+    return [Copy(f"nf4/{folder.name}", folder, _copied_from(folder)) for folder in folders]
+
+
+def copies_dir() -> Path:
+    """The folder of the NF4 copies; it need not exist. Raises `RunFailed` if the cache folder cannot be made."""
+    return cache_dir() / "nf4"
+
+
+def _copied_from(folder: Path) -> str | None:
+    try:
+        quantization = read_json(folder / "config.json").get("quantization_config")
+    except CorruptCheckpoint:
+        return None
+    source = quantization.get("source") if isinstance(quantization, dict) else None
+    name = source.get("name") if isinstance(source, dict) else None
+    return name if isinstance(name, str) else None
+
+
+def disk_size(folder: Path) -> int:
+    """Bytes of the files in a folder and below; what several links lead to is counted once."""
+    found: dict[tuple[int, int], int] = {}
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            try:
+                status = Path(parent, name).stat()
+            except OSError:  # a link to nothing, or gone by now
+                continue
+            found[status.st_dev, status.st_ino] = status.st_size
+    return sum(found.values())
+
+
+def left_over(name: str) -> int:
+    """Bytes that broken downloads of a hub id left in the cache, for the next one to go on with."""
+    return sum(path.lstat().st_size for path in (hub_folder(name) / "blobs").glob("*.incomplete"))
+
+
+def unfinished(checkpoint: Checkpoint) -> bool:
+    """Whether files are missing that this checkpoint of the hub cache should have."""
+    return checkpoint.source == "hub" and any(not (checkpoint.path / name).is_file() for name in _needed(checkpoint))
+
+
+def _needed(checkpoint: Checkpoint) -> Iterator[str]:
+    yield "config.json"
+    if (checkpoint.path / SINGLE).is_file():
+        return
+    yield INDEX
+    with suppress(CorruptCheckpoint):
+        yield from shard_names(read_json(checkpoint.path / INDEX))
+
+
 def _snapshot(name: str) -> Path | None:
     """The folder of a hub id in the cache: the commit `main` pointed to, else the newest one there is."""
-    folder = hub_cache() / f"models--{name.replace('/', '--')}"
+    folder = hub_folder(name)
     try:
         commit = (folder / "refs" / "main").read_text("ascii").strip()
     except (OSError, ValueError):
@@ -278,5 +377,5 @@ def _advice(name: str) -> str:
     near = difflib.get_close_matches(name.lower(), by_case, n=3, cutoff=0.5)
     full = list(dict.fromkeys(next(known for known in names if known.endswith(by_case[match])) for match in near))
     start = f"did you mean {' or '.join(map(shown, full))}? " if full else ""
-    fetch = f"dgtui model pull {shown(name)} fetches it; " if _HUB_ID.fullmatch(name) else ""
+    fetch = f"dgtui model pull {shown(name)} fetches it; " if HUB_ID.fullmatch(name) else ""
     return f"{start}{fetch}dgtui model list shows what there is"

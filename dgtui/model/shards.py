@@ -59,11 +59,6 @@ class Shard:
     tensors: Mapping[str, TensorEntry]
 
 
-def has_safetensors(folder: Path) -> bool:
-    """Whether the folder claims weights under one of the names that are loaded."""
-    return (folder / SINGLE).is_file() or (folder / INDEX).is_file()
-
-
 def read_shards(folder: Path) -> list[Shard]:
     """The files of a checkpoint: `model.safetensors`, else what `model.safetensors.index.json` lists.
 
@@ -72,21 +67,33 @@ def read_shards(folder: Path) -> list[Shard]:
     """
     if (folder / SINGLE).is_file():
         return [read_shard(folder / SINGLE)]
-    weight_map = read_json(folder / INDEX).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise CorruptCheckpoint(f"{INDEX} lists no weights", hint=_AGAIN)
+    index = read_json(folder / INDEX)
     shards: dict[str, Shard] = {}
-    for name in sorted({str(name) for name in weight_map.values()}):
-        # An index is data from elsewhere: it may not lead to other places on this disk.
-        if Path(name).name != name or not name.endswith(".safetensors"):
-            raise CorruptCheckpoint(f"{INDEX} names a file that cannot be a shard: {shown(name)}")
+    for name in shard_names(index):
         if not (folder / name).is_file():
             raise CorruptCheckpoint(f"the shard {shown(name)} is missing, though {INDEX} lists it", hint=_AGAIN)
         shards[name] = read_shard(folder / name)
-    for tensor, name in weight_map.items():
+    for tensor, name in index["weight_map"].items():
         if tensor not in shards[str(name)].tensors:
             raise CorruptCheckpoint(f"the shard {shown(name)} lacks {shown(tensor)}, though {INDEX} places it there")
     return list(shards.values())
+
+
+def shard_names(index: Mapping[str, Any]) -> list[str]:
+    """The files that an index lists, sorted; each is a plain name.
+
+    Raises:
+        CorruptCheckpoint: If it lists none, or something that cannot be the name of a shard.
+    """
+    weight_map = index.get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CorruptCheckpoint(f"{INDEX} lists no weights", hint=_AGAIN)
+    names = sorted({str(name) for name in weight_map.values()})
+    for name in names:
+        # An index is data from elsewhere: it may not lead to other places on this disk.
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise CorruptCheckpoint(f"{INDEX} names a file that cannot be a shard: {shown(name)}")
+    return names
 
 
 def read_shard(path: Path) -> Shard:

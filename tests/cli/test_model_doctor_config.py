@@ -51,16 +51,16 @@ def test_the_list_shows_the_embedded_model_as_the_one_generate_uses(dgtui: Any, 
     head, line = done.out.decode().splitlines()
     assert head.split() == ["NAME", "PARAMETERS", "DTYPE", "SIZE", "WHERE"]
     assert line.split()[:2] == ["*", "embedded"]
-    assert "670 kB" in line and "166 k" in line
+    assert "685 kB" in line and "166 k" in line
 
 
 def test_the_list_says_how_to_get_the_published_checkpoint_unless_it_is_here(
     dgtui: Any, cache: Path, tiny: Path
 ) -> None:
-    assert f"hf download {catalog.REAL}" in dgtui("model", "list").err
+    assert f"dgtui model pull {catalog.REAL}" in dgtui("model", "list").err
     put_in_cache(cache, catalog.REAL, tiny)
     done = dgtui("model", "list")
-    assert "hf download" not in done.err
+    assert "model pull" not in done.err
     assert catalog.REAL in done.out.decode()
 
 
@@ -295,7 +295,8 @@ def test_help_of_every_command_works_and_imports_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", ALL_HELP], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
     found, heavy = json.loads(done.stdout)
-    assert found.keys() >= {"", "generate", "doctor", "bench", "model list", "model info", "config path"}
+    in_model = {f"model {name}" for name in ("list", "info", "pull", "remove")}
+    assert found.keys() >= {"", "generate", "doctor", "bench", "config path"} | in_model
     assert all(result == [0, True] for result in found.values()), found
     assert heavy == []
 

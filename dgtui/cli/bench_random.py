@@ -1,0 +1,207 @@
+"""`dgtui bench --random-weights CONFIG`: loading, memory and speed in the geometry of a config.json, weights at random.
+
+For machines where the real checkpoint is not at hand. Needs torch, transformers, safetensors, typer and rich, and
+nothing else. Reads a prompt of random ids that fills the context, writes one block, and says what was planned, and
+what was taken at the most.
+"""
+
+import itertools
+import json
+import statistics
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from dgtui.cli.terminal import note, redrawable, size
+from dgtui.errors import CorruptCheckpoint, UsageError, reason
+
+if TYPE_CHECKING:
+    import torch
+
+PACKINGS: Final = ("full", "nf4", "nf4-double")
+_LOOK: Final = 0.002
+# Seconds between two looks at the process's memory.
+
+
+class Peak:
+    """The most memory that was taken so far, and what is taken now: on the GPU as allocated, else anonymous pages."""
+
+    def __init__(self, device: "torch.device") -> None:
+        self._device, self._most = device, 0
+
+    def now(self) -> int:
+        """Bytes."""
+        if self._device.type == "cuda":
+            import torch
+
+            return int(torch.cuda.memory_allocated(self._device))
+        return anonymous()
+
+    @property
+    def most(self) -> int:
+        """Bytes."""
+        if self._device.type == "cuda":
+            import torch
+
+            return int(torch.cuda.max_memory_allocated(self._device))
+        return self._most
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Looks until the block ends. A GPU's allocator counts by itself."""
+        over = threading.Event()
+
+        def look() -> None:
+            while not over.wait(_LOOK):
+                self._most = max(self._most, anonymous())
+
+        watcher = threading.Thread(target=look, daemon=True)
+        if self._device.type != "cuda":
+            watcher.start()
+        yield
+        over.set()
+
+
+def anonymous() -> int:
+    """Bytes of this process's memory that are no file's (`RssAnon`): mapped weights do not count. 0 where unknown."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon:")), 0)
+
+
+def measure(path: Path, packing: str, context: int, steps: int, vision: bool, device: str, seed: int) -> dict[str, Any]:
+    """The figures. Bytes beside what the interpreter and its libraries take, seconds, milliseconds.
+
+    Args:
+        path: A config.json, or a folder that holds one.
+        packing: One of `PACKINGS`.
+        context: Tokens of prompt and canvas.
+        steps: Denoising steps of the block.
+        vision: Keep the vision tower.
+        device: As `--device`.
+        seed: Of weights, prompt and noise.
+    """
+    from dgtui.model.offline import go_offline
+
+    go_offline()
+    import torch
+
+    from dgtui.diffusion import engine
+    from dgtui.diffusion.events import Frame
+    from dgtui.diffusion.job import Job, SamplerSettings
+    from dgtui.diffusion.stepper import ReferenceStepper
+    from dgtui.model import devices, nf4
+    from dgtui.model.denoiser import TransformersDenoiser
+    from dgtui.model.geometry import read_geometry
+    from dgtui.model.parts import Packing
+    from dgtui.model.plan import estimate
+    from dgtui.model.random_weights import RandomWeights
+    from dgtui.model.weights import fill, lay_out
+
+    geometry, place = read_geometry(_config(path)), devices.choose_device(device)
+    dtype = devices.choose_dtype(place)
+    wanted = Packing(nf4=packing != "full", double=packing == "nf4-double", vision=vision)
+    canvas, vocab = geometry.canvas_length, geometry.text_config.vocab_size
+    if context <= canvas:
+        raise UsageError(f"--context {context} leaves no room for a prompt beside the canvas of {canvas} tokens")
+    source = RandomWeights(geometry, place, seed, _report)
+    planned = estimate(geometry, source.tensors, wanted, dtype, context, snapshots=1)
+    _warm_up(place)
+    peak = Peak(place)
+    before = peak.now()
+    with peak.watched():
+        began = time.perf_counter()
+        model = lay_out(geometry, wanted, dtype)
+        fill(model, source, wanted, place)
+        peak.now()
+        load_seconds, weights, load_peak = time.perf_counter() - began, peak.now() - before, peak.most - before
+        draw = torch.Generator().manual_seed(seed)
+        prompt = tuple(torch.randint(vocab, (context - canvas,), generator=draw).tolist())
+        settings = SamplerSettings(steps=steps, stability=-1)
+        stepper = ReferenceStepper(TransformersDenoiser(model, frozenset(), context, snapshots=1))
+        times = [time.perf_counter()]
+        for event in engine.run(stepper, Job("bench", prompt, seed, canvas, settings)):
+            if isinstance(event, Frame):
+                times.append(time.perf_counter())
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times[1:])]
+    most = peak.most - before
+    return {
+        "config": str(path),
+        "device": torch.cuda.get_device_name(place) if place.type == "cuda" else str(place),
+        "dtype": str(dtype).removeprefix("torch."),
+        "packing": packing,
+        "vision": vision,
+        "bitsandbytes": nf4.native(place.type),
+        "context": context,
+        "load_s": round(load_seconds, 3),
+        "first_step_s": round(times[1] - times[0], 3),
+        "step_ms": round(1000 * statistics.median(gaps), 3) if gaps else None,
+        "tokens_per_second_at_steps": round(canvas / (steps * statistics.median(gaps)), 1) if gaps else None,
+        "steps": steps,
+        "weights_bytes": weights,
+        "planned_weights_bytes": sum(planned.weights.values()),
+        "load_peak_bytes": load_peak,
+        "peak_bytes": most,
+        "planned_peak_bytes": planned.total,
+        "planned_over_measured": round(planned.total / most, 4) if most > 0 else None,
+    }
+
+
+def _config(path: Path) -> dict[str, Any]:
+    """A config.json, or that of a folder."""
+    file = path / "config.json" if path.is_dir() else path
+    try:
+        found = json.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {reason(error)}") from error
+    except ValueError as error:
+        raise CorruptCheckpoint(f"{file} is not JSON") from error
+    if not isinstance(found, dict) or not isinstance(found.get("text_config"), dict):
+        raise CorruptCheckpoint(f"{file} describes no DiffusionGemma: it has no text_config")
+    return found
+
+
+def _warm_up(place: "torch.device") -> None:
+    """What the libraries take at their first use is not the model's."""
+    import torch
+
+    from dgtui.model import nf4
+
+    nf4.native(place.type)
+    a = torch.randn(512, 512, device=place)
+    heads = a.view(1, 4, 128, 512)
+    torch.nn.functional.scaled_dot_product_attention(heads, heads, heads)
+    nf4.quantize(a).dequantize(a.dtype)
+    (a @ a).softmax(-1).sum().item()
+    if place.type == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats(place)
+
+
+_said = 0.0
+
+
+def _report(progress: Any) -> None:
+    """A line now and then, on a terminal."""
+    global _said
+    if redrawable() and time.monotonic() - _said > 2:
+        _said = time.monotonic()
+        note(f"{progress.stage}: {size(progress.done_bytes)} of {size(progress.total_bytes)}")
+
+
+def table(found: dict[str, Any]) -> str:
+    rows = [
+        ("weights", f"{size(found['weights_bytes'])}, {size(found['planned_weights_bytes'])} planned"),
+        ("at most", f"{size(found['peak_bytes'])}, {size(found['planned_peak_bytes'])} planned"),
+        ("at most while loading", size(found["load_peak_bytes"])),
+        ("loading (weights drawn and packed)", f"{found['load_s']:.1f} s"),
+        (f"prompt of {found['context']:,} tokens less the canvas, and a step", f"{found['first_step_s']:.2f} s"),
+        ("a denoising step", f"{found['step_ms']:.2f} ms" if found["step_ms"] else "-"),
+    ]
+    head = " · ".join([found["config"], found["device"], found["dtype"], found["packing"]])
+    return "\n".join([head, *(f"  {name:<56}{value:>32}" for name, value in rows)]) + "\n"

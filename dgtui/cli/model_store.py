@@ -1,0 +1,306 @@
+"""`dgtui model list`, `pull` and `remove`: what is on this machine, fetching more, deleting it.
+
+`pull` is the only command that opens a connection.
+"""
+
+import json
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from functools import partial
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+
+import typer
+
+from dgtui.cli import options
+from dgtui.cli.terminal import columns, is_terminal, note, put, redrawable, size, working
+from dgtui.errors import CorruptCheckpoint, DgtuiError, Interrupted, ModelNotFound, UsageError, WrongArchitecture
+
+if TYPE_CHECKING:
+    from dgtui.config import Settings
+    from dgtui.model.catalog import Checkpoint, Copy
+    from dgtui.model.hub import Plan
+
+T = TypeVar("T")
+
+_REDRAW: Final = 0.25
+"""Seconds between two looks at how far a download is."""
+_MEMORY: Final = 40
+"""How many of these looks a rate is taken over: ten seconds."""
+
+
+def list_models(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
+) -> int:
+    """List the checkpoints on this machine."""
+    from dgtui.cli.model import number
+    from dgtui.model import catalog
+
+    default = _default(options.merged({}))
+    found = catalog.listing()
+    if default is not None and default not in found:  # a folder that the settings name, say
+        found.append(default)
+    rows = [_entry(checkpoint, checkpoint == default) for checkpoint in found]
+    rows += [_copy_entry(copy) for copy in catalog.copies()]
+    if as_json:
+        put(json.dumps({"models": rows}, indent=2) + "\n")
+        return 0
+    table = [("", "NAME", "PARAMETERS", "DTYPE", "SIZE", "WHERE")]
+    for row in rows:
+        mark = "!" if row["problem"] else "*" if row["default"] else ""
+        parameters = "-" if row["parameters"] is None else number(row["parameters"])
+        table.append((mark, row["name"], parameters, row["dtype"] or "-", size(row["disk_bytes"]), row["path"]))
+    put("\n".join(columns(table, right=(2, 4))) + "\n")
+    for row in rows:
+        _explain(row)
+    if all(row["name"] != catalog.REAL for row in rows):
+        note(f"the published checkpoint (51.6 GB) is not here; to fetch it: dgtui model pull {catalog.REAL}")
+    return 0
+
+
+def pull(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", help="A hub id, owner/name.", show_default="the published checkpoint"),
+    ] = None,
+    revision: Annotated[str, typer.Option(metavar="REV", help="A branch, a tag or a commit.")] = "main",
+) -> int:
+    """Fetch a checkpoint from the hub into its cache, or what is missing of it."""
+    from dgtui.model import catalog
+
+    name = catalog.REAL if name is None else name
+    if name == catalog.EMBEDDED:
+        raise UsageError("the embedded model ships with the program: there is nothing to fetch")
+    with working(f"asking the hub for {name}"):
+        from dgtui.model import hub
+
+        plan = _aside(lambda: hub.look(name, revision))
+        hub.require_space(plan)
+    begun = plan.here()
+    if 0 < begun < plan.total:
+        note(f"{size(begun)} of {size(plan.total)} are here already")
+    try:
+        folder = _fetch(plan)
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"stopped; {size(plan.here())} of {size(plan.total)} are here and kept",
+            hint=f"{_command(plan)} goes on from there, dgtui model remove {name} gives it up",
+        ) from None
+    note(f"{name}: all of {size(plan.total)} {'were' if begun == plan.total else 'are'} here, and complete")
+    known = catalog.resolve(name).path == folder
+    note(f"to use it: dgtui chat --model {name if known else folder}, or any other command with this --model")
+    put(f"{folder}\n")
+    return 0
+
+
+def remove(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A name from `dgtui model list`.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    with_copies: Annotated[
+        bool | None,
+        typer.Option("--copies/--no-copies", help="Its NF4 copies too, or not.", show_default="asks; with --yes: not"),
+    ] = None,
+) -> int:
+    """Delete a checkpoint from the hub cache, or an NF4 copy. Asks first."""
+    from dgtui.model import catalog, removal
+
+    copies = catalog.copies()
+    alone = [copy for copy in copies if name in (copy.name, str(copy.path))]
+    own = alone or [copy for copy in copies if copy.of == name]
+    folder = None if alone else _hub_folder(name, or_copies=bool(own))
+    if not yes and not (is_terminal(sys.stdin) and redrawable()):
+        raise UsageError("what is deleted is gone, and there is nobody to ask", hint="say --yes if it is meant")
+    sure = True if yes else None
+    too = sure if folder is None else with_copies if with_copies is not None or not yes else False
+    gone = []
+    if folder is not None and _deleted(name, folder, sure, lambda: removal.remove_checkpoint(name)):
+        gone.append(name)
+    for copy in own if folder is None or gone else ():
+        if _deleted(copy.name, copy.path, too, partial(removal.remove_copy, copy)):
+            gone.append(copy.name)
+        else:
+            note(f"the NF4 copy of {copy.of or copy.name} stays; to delete it: dgtui model remove {copy.name}")
+    if not gone:
+        note("nothing was deleted")
+    return 0 if gone else 1
+
+
+def _deleted(name: str, folder: Path, sure: bool | None, delete: Callable[[], None]) -> bool:
+    """Whether it was deleted: as it was told to, or, where `sure` is None, as the person says."""
+    from dgtui.model import catalog
+    from dgtui.text import sanitize
+
+    taken = size(catalog.disk_size(folder))
+    if sure is None:
+        sure = typer.confirm(sanitize(f"Delete {name}, {taken} in {folder}?", newlines=False), err=True)
+    if sure:
+        delete()
+        put(f"deleted {sanitize(name, newlines=False)}: {taken}\n")
+    return sure
+
+
+def _default(settings: "Settings") -> "Checkpoint | None":
+    """What `generate` would take; None, and why, where it would take nothing."""
+    from dgtui.model import catalog
+
+    try:
+        return catalog.resolve(settings.model.name)
+    except DgtuiError as error:
+        note(f"dgtui: {error.message}")
+        return None
+
+
+def _entry(checkpoint: "Checkpoint", default: bool) -> dict[str, Any]:
+    from dgtui.model import catalog
+
+    in_hub = checkpoint.source == "hub"
+    entry: dict[str, Any] = {
+        "name": checkpoint.name,
+        "path": str(checkpoint.path),
+        "source": checkpoint.source,
+        "of": None,
+        "default": default,
+        "parameters": None,
+        "dtype": None,
+        "size_bytes": None,
+        "disk_bytes": catalog.disk_size(catalog.hub_folder(checkpoint.name) if in_hub else checkpoint.path),
+        "left_over_bytes": catalog.left_over(checkpoint.name) if in_hub else 0,
+        "unfinished": catalog.unfinished(checkpoint),
+        "problem": None,
+    }
+    try:
+        found = catalog.describe(checkpoint)
+    except DgtuiError as error:
+        return entry | {"problem": error.message}
+    return entry | {"parameters": found.parameters, "dtype": found.dtype, "size_bytes": found.size}
+
+
+def _copy_entry(copy: "Copy") -> dict[str, Any]:
+    from dgtui.model import catalog
+
+    return {
+        "name": copy.name,
+        "path": str(copy.path),
+        "source": "nf4",
+        "of": copy.of,
+        "default": False,
+        "parameters": None,
+        "dtype": "nf4",
+        "size_bytes": None,
+        "disk_bytes": catalog.disk_size(copy.path),
+        "left_over_bytes": 0,
+        "unfinished": copy.of is None,
+        "problem": "the copy is not complete" if copy.of is None else None,
+    }
+
+
+def _explain(row: dict[str, Any]) -> None:
+    """What the table has no place for, and what to do about it."""
+    name = row["name"]
+    if row["default"]:
+        note(f"* is what dgtui generate uses: {name}")
+    if row["source"] == "nf4":
+        whose = f"the NF4 copy of {row['of']}" if row["of"] else row["problem"]
+        note(f"{'' if row['of'] else '! '}{name}: {whose}; dgtui model remove {name} deletes it")
+    elif row["problem"] and row["source"] == "hub":
+        what = "the download is not finished" if row["unfinished"] else row["problem"]
+        note(f"! {name}: {what}; dgtui model pull {name} goes on with it, dgtui model remove {name} deletes it")
+    elif row["problem"]:
+        note(f"! {name}: {row['problem']}")
+    elif row["left_over_bytes"]:
+        part = size(row["left_over_bytes"])
+        note(
+            f"{name}: {part} are of an unfinished download of another version; dgtui model pull {name} goes on with it"
+        )
+
+
+def _fetch(plan: "Plan") -> Path:
+    """Fetches, and on a terminal tells how far it is: the main thread looks at the files while another one writes."""
+    from dgtui.model import hub
+
+    stage = ["starting"]
+    seen = deque([(time.monotonic(), plan.here())], maxlen=_MEMORY)
+    with working(f"fetching {plan.name}") as say:
+
+        def tell() -> None:
+            seen.append((time.monotonic(), plan.here()))
+            say(_progress(stage[0], seen[0], seen[-1], plan.total))
+
+        return _aside(lambda: hub.fetch(plan, lambda text: stage.__setitem__(0, text)), tell if redrawable() else None)
+
+
+def _progress(stage: str, old: tuple[float, int], new: tuple[float, int], total: int) -> str:
+    """One line: "fetching model.safetensors: 12.31 of 51.60 GB, 85 MB/s, 8 min left"."""
+    done = f"{new[1] / 1e9:.2f} of {total / 1e9:.2f} GB" if total >= 1e9 else f"{size(new[1])} of {size(total)}"
+    line = f"{stage}: {done}"
+    rate = (new[1] - old[1]) / max(1e-9, new[0] - old[0])
+    if rate < 1e3 or not stage.startswith("fetching"):
+        return line
+    left = (total - new[1]) / rate
+    unit = f"{left / 3600:.1f} h" if left >= 3600 else f"{left / 60:.0f} min" if left >= 90 else f"{left:.0f} s"
+    return f"{line}, {size(int(rate))}/s, {unit} left"
+
+
+def _aside(work: Callable[[], T], meanwhile: Callable[[], None] | None = None) -> T:
+    """The result of `work`, done on a thread that ends with the program.
+
+    So Ctrl+C ends it at once, even where the system is waiting for a name server and hears nothing.
+    """
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # raised again where the result is asked for
+            future.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    while not wait([future], timeout=_REDRAW).done:
+        if meanwhile is not None:
+            meanwhile()
+    return future.result()
+
+
+def _command(plan: "Plan") -> str:
+    return f"dgtui model pull {plan.name}" + ("" if plan.revision == "main" else f" --revision {plan.revision}")
+
+
+def _hub_folder(name: str, *, or_copies: bool) -> Path | None:
+    """The folder of a checkpoint in the hub cache; None where only copies of it are here. Refuses everything else."""
+    from dgtui.model import catalog
+    from dgtui.model.shards import shown
+
+    if name == catalog.EMBEDDED:
+        raise UsageError("the embedded model ships with the program and stays")
+    if catalog.HUB_ID.fullmatch(name):
+        folder = catalog.hub_folder(name)
+        if folder.exists() or folder.is_symlink():
+            _refuse_others(name)
+            return folder
+    if or_copies:
+        return None
+    if os.path.lexists(name):
+        raise UsageError(
+            f"{shown(name)} is a folder of yours: only what is in the caches is deleted",
+            hint="dgtui model list shows it, by name",
+        )
+    raise ModelNotFound(f"there is no model {shown(name)} to delete", hint="dgtui model list shows what there is")
+
+
+def _refuse_others(name: str) -> None:
+    """Other programs' models are theirs; what does not say what it is, after a broken download, may go."""
+    from dgtui.model import catalog
+
+    try:
+        catalog.read_config(catalog.resolve(name).path)
+    except WrongArchitecture as error:
+        raise UsageError(
+            f"{name} is no DiffusionGemma, and not for dgtui to delete", hint=f"hf cache rm model/{name}"
+        ) from error
+    except (CorruptCheckpoint, ModelNotFound):
+        return

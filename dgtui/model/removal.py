@@ -1,0 +1,69 @@
+"""Deleting a checkpoint of the hub cache, or an NF4 copy: the one place that takes weights from a disk.
+
+Only folders directly in these two caches are deleted, and none that is a link: what it leads to may be anything. Links
+inside are deleted, not followed.
+"""
+
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from dgtui.errors import ModelNotFound, RunFailed, reason
+from dgtui.model import catalog
+from dgtui.model.shards import shown
+
+
+def remove_copy(copy: catalog.Copy) -> None:
+    """Delete an NF4 copy. Raises `RunFailed` if it is a link, or cannot be deleted."""
+    _refuse_links(copy.path.parent, copy.path)
+    if copy.path.parent != catalog.copies_dir():
+        raise RunFailed(f"{shown(copy.path)} is not in dgtui's cache")
+    _delete(copy.path)
+
+
+def remove_checkpoint(name: str) -> None:
+    """Delete all versions of a hub id from the hub cache, and what broken downloads left of it.
+
+    Through huggingface_hub, which knows what of the blobs other checkpoints share; but a folder that it makes nothing
+    of, after a download that broke early, say, goes as it is.
+
+    Raises:
+        ModelNotFound: If it is not there.
+        RunFailed: If its folder is a link, or cannot be deleted.
+    """
+    folder = catalog.hub_folder(name)
+    _refuse_links(folder)
+    if not folder.is_dir():
+        raise ModelNotFound(f"{shown(name)} is not in the hub cache", hint="dgtui model list shows what there is")
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.utils import logging
+
+    logging.set_verbosity(logging.ERROR)
+    whole = folder.parent.resolve() / folder.name
+    found = scan_cache_dir(folder.parent)
+    for repo in found.repos:
+        if repo.repo_path == whole:
+            # Alone: copies of a repository have the same commits, and which of them would be meant is not said.
+            alone = replace(found, repos=frozenset({repo}))
+            strategy = alone.delete_revisions(*(revision.commit_hash for revision in repo.revisions))
+            if strategy.repos == {whole} and not strategy.blobs:
+                strategy.execute()
+    if folder.exists():
+        _delete(folder)
+
+
+def _refuse_links(*folders: Path) -> None:
+    for folder in folders:
+        if folder.is_symlink():
+            raise RunFailed(
+                f"{shown(folder)} is a link, and what it leads to is not deleted", hint="delete the two by hand"
+            )
+
+
+def _delete(folder: Path) -> None:
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        raise RunFailed(f"{shown(error.filename or folder)} cannot be deleted: {reason(error)}") from error
