@@ -114,6 +114,14 @@ class DocumentRefused(InputRefused):
     """The file is binary, undecodable or too large, or a span lies outside of it."""
 
 
+class ImageRefused(InputRefused):
+    """The file is no image, damaged, animated or too large, or the model has no way to be told of it."""
+
+
+class ModelBlind(InputRefused):
+    """An image was given to a model that does not see."""
+
+
 class RecordingRefused(InputRefused):
     """The file is not a recording, or one of a version this program does not read."""
 

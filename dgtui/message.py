@@ -1,7 +1,10 @@
 """A turn of a conversation as text: what sessions keep and tokenizers render. Plain data that both sides may import."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from dgtui.diffusion.image import Image
 
 Role = Literal["system", "user", "model"]
 
@@ -15,3 +18,5 @@ class Message:
     content: str
     token_ids: tuple[int, ...] = ()
     """The ids that `content` was written as, so that a prompt holds them and not some other way to encode it."""
+    images: tuple["Image", ...] = ()
+    """What is shown to the model before `content`."""

@@ -6,6 +6,7 @@ model has opinions: its distributions are far from uniform, and a wrong weight s
 """
 
 import functools
+import json
 from pathlib import Path
 
 import torch
@@ -33,6 +34,41 @@ SENTENCES = (
 )
 VOCAB = 320
 """Entries of the tokenizer, and of the model where nothing else is asked for: specials, 256 bytes, some merges."""
+
+
+PROCESSOR = {
+    "processor_class": "Gemma4Processor",
+    "image_processor": {
+        "image_processor_type": "Gemma4ImageProcessor",
+        "patch_size": 16,
+        "max_soft_tokens": 70,
+        "pooling_kernel_size": 3,
+        "do_convert_rgb": True,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": False,
+        "do_resize": True,
+        "resample": 3,
+    },
+}
+"""Of the published checkpoint, but for the tokens of an image: 280 there."""
+
+SEEING_TEMPLATE = """\
+{{- bos_token -}}
+{%- for message in messages -%}
+    {{- '<|turn>' + ('model' if message['role'] == 'assistant' else message['role']) + '\\n' -}}
+    {%- if message['content'] is string -%}
+        {{- message['content'] | trim -}}
+    {%- else -%}
+        {%- for part in message['content'] -%}
+            {{- '\\n\\n<|image|>\\n\\n' if part['type'] == 'image' else part['text'] | trim -}}
+        {%- endfor -%}
+    {%- endif -%}
+    {{- '<turn|>\\n' -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- '<|turn>model\\n' -}}{%- endif -%}
+"""
+"""With parts of a message, as Gemma 4's has them."""
 
 
 @functools.cache
@@ -142,6 +178,7 @@ def tiny_checkpoint(
     dtype: torch.dtype = torch.float32,
     max_shard_size: str = "1GB",
     with_tokenizer: bool = True,
+    sees: bool = False,
 ) -> Path:
     """Write a checkpoint to `folder` and return it.
 
@@ -158,6 +195,7 @@ def tiny_checkpoint(
         dtype: Of the weights on disk.
         max_shard_size: "20KB" makes several shards and an index.
         with_tokenizer: Also write tokenizer and chat template.
+        sees: Also write the config of an image processor, and a chat template that has places for images.
     """
     folder.mkdir(parents=True, exist_ok=True)
     config = tiny_config(
@@ -173,4 +211,7 @@ def tiny_checkpoint(
     generation_config().save_pretrained(folder)
     if with_tokenizer:
         tokenizers.save(tokenizer(), folder)
+    if sees:
+        (folder / "processor_config.json").write_text(json.dumps(PROCESSOR))
+        (folder / "chat_template.jinja").write_text(SEEING_TEMPLATE)
     return folder

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-HEAVY = {"numpy", "textual", "torch", "transformers"}
+HEAVY = {"PIL", "numpy", "textual", "torch", "transformers"}
 
 
 def heavy_modules_after(code: str) -> set[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dgtui.cli import runs
@@ -15,6 +16,7 @@ from dgtui.tui.backend import Facts, Stage
 from dgtui.worker import STEPPER, Run, Worker, versions
 
 if TYPE_CHECKING:
+    from dgtui.diffusion.image import Image
     from dgtui.model.catalog import Checkpoint
     from dgtui.model.loader import LoadedModel
     from dgtui.model.weights import Progress
@@ -97,6 +99,15 @@ class WorkerBackend:
     def chat(self, messages: Sequence[Message], think: bool) -> list[int]:
         """The prompt of a conversation."""
         return self._loaded.tokenizer.chat(messages, think=think)
+
+    def see(self, path: Path, digest: str = "") -> "tuple[str, Image]":
+        """An image file's digest, and what the model is given of it."""
+        from dgtui.model.images import open_picture, seeing
+
+        loaded = self._loaded
+        reader = seeing(loaded.images, loaded.checkpoint)
+        picture = open_picture(path, digest)
+        return picture.digest, reader.read(picture)
 
     def encode(self, text: str) -> list[int]:
         """Plain text to ids."""

@@ -23,6 +23,7 @@ def command(
     session: Annotated[str | None, typer.Option(metavar="ID", help="Go on with a stored conversation.")] = None,
     system: Annotated[str, typer.Option(metavar="TEXT", help="The system prompt.")] = "",
     no_history: Annotated[bool, typer.Option("--no-history", help="Store nothing.")] = False,
+    image: options.Image = None,
     record: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the last run to a recording.")] = None,
     theme: Annotated[str | None, typer.Option(metavar="NAME", help="One of `dgtui themes`.")] = None,
     seed: options.Seed = None,
@@ -34,8 +35,9 @@ def command(
         raise UsageError("--continue and --session exclude each other", hint="give one of them")
     runs.check_record(record)
     need_terminal("use `dgtui generate` in scripts and pipes")
+    runs.pictures(image)
     settings, problems = load_settings(
-        flags | {"screen.theme": theme, "history.enabled": False if no_history else None}
+        options.to_see(flags, image) | {"screen.theme": theme, "history.enabled": False if no_history else None}
     )
     gc.disable()  # imports make no garbage; `Worker.load`, which makes the last of them, enables it again
     with ThreadPoolExecutor(1) as beside:  # opening a file waits for the disk
@@ -47,7 +49,9 @@ def command(
     with closing(opened.result()) as store:
         chosen = store.get(session) if session else store.latest() if go_on else None
         conversation = chosen.id if chosen else None
-        opening = Opening(settings.model.name, conversation, system, seed, bool(settings.sampler.think), record)
+        opening = Opening(
+            settings.model.name, conversation, system, seed, bool(settings.sampler.think), record, tuple(image or ())
+        )
         with closing(WorkerBackend(settings)) as backend:
             return show(
                 lambda: DgtuiApp(backend, store, settings, opening, theme_folders=theme_folders(), problems=problems),

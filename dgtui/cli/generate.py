@@ -16,6 +16,7 @@ from dgtui.text import decode_utf8, sanitize
 
 if TYPE_CHECKING:
     from dgtui.diffusion.events import Finished, Frame
+    from dgtui.diffusion.image import Image
     from dgtui.model.loader import LoadedModel
     from dgtui.worker import Run
 
@@ -34,6 +35,7 @@ def command(
     token_ids: Annotated[
         str | None, typer.Option(metavar='"2 5 9"', help="The prompt as token ids instead of text.")
     ] = None,
+    image: options.Image = None,
     record: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the run to a recording.")] = None,
     seed: options.Seed = None,
     *,
@@ -43,28 +45,32 @@ def command(
 
     In a pipe, standard output holds the text and nothing else.
     """
-    settings = options.merged(flags)
+    settings = options.merged(options.to_see(flags, image))
     if sys.stdout is None:
         raise RunFailed("standard output is closed", hint="there is nowhere to write the text to")
     ids = _ids(token_ids) if token_ids is not None else None
     if ids is not None and (prompt is not None or raw):
         raise UsageError("--token-ids takes the place of a prompt and of --raw", hint="give one of them")
+    if image and (ids is not None or raw):
+        raise UsageError("--image goes with a prompt in the chat template", hint="leave out --token-ids and --raw")
     text = "" if ids is not None else _text(prompt)
     runs.check_record(record)
+    pictures = runs.pictures(image)
 
     from dgtui.worker import Worker
 
     worker = Worker()
     try:
         loaded = options.load(worker, settings)
+        images = runs.seen(pictures, loaded)
         if ids is None:
             tokenizer = loaded.tokenizer
-            message = [Message("user", text)]
+            message = [Message("user", text, images=images)]
             if raw:
                 ids = [*([tokenizer.bos_id] if tokenizer.bos_id is not None else []), *tokenizer.encode(text)]
             else:
                 ids = tokenizer.chat(message, think=bool(settings.sampler.think))
-        return _run(worker, loaded, settings, ids, seed, max_tokens, as_json, frames, record)
+        return _run(worker, loaded, settings, ids, images, seed, max_tokens, as_json, frames, record)
     finally:
         worker.close()
 
@@ -99,8 +105,8 @@ def _text(prompt: str | None) -> str:
 
 
 def _run(
-    worker: Any, loaded: "LoadedModel", settings: Any, ids: list[int], seed: int | None, max_tokens: int,
-    as_json: bool, frames: bool, record: Path | None,
+    worker: Any, loaded: "LoadedModel", settings: Any, ids: list[int], images: "tuple[Image, ...]", seed: int | None,
+    max_tokens: int, as_json: bool, frames: bool, record: Path | None,
 ) -> int:  # fmt: skip
     from dgtui.diffusion.job import BadJob, Job
 
@@ -118,6 +124,7 @@ def _run(
             seed=options.new_seed() if seed is None else seed,
             max_tokens=max_tokens,
             settings=options.sampler_settings(settings, loaded.settings),
+            images=images,
         )
     except BadJob as error:
         raise UsageError(str(error)) from None

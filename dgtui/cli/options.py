@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import replace
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -46,6 +47,9 @@ Keep = Annotated[
     ),
 ]
 Seed = Annotated[int | None, typer.Option(metavar="N", min=0, help="The same seed and settings give the same tokens.")]
+Image = Annotated[
+    list[Path] | None, typer.Option("--image", metavar="FILE", help="Show the model an image; may be given again.")
+]
 Steps = Annotated[
     int | None,
     typer.Option(metavar="N", help="Most denoising steps a block (the schedule too).", rich_help_panel=_SAMPLER),
@@ -101,6 +105,11 @@ def with_settings(command: Callable[..., int]) -> Callable[..., int]:
     taking.__annotations__ = {p.name: p.annotation for p in [*kept, *added]} | {"return": int}
     del taking.__wrapped__
     return taking
+
+
+def to_see(flags: dict[str, object], images: list[Path] | None) -> dict[str, object]:
+    """The options of a command that was given images: the vision tower is needed, unless they say another thing."""
+    return flags | {"model.vision": True} if images and flags["model.vision"] is None else flags
 
 
 def merged(flags: dict[str, object]) -> "Settings":

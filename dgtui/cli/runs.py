@@ -1,13 +1,16 @@
 """What commands need around a run: the model's shape before it, a recording after it."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dgtui.errors import UsageError
 
 if TYPE_CHECKING:
+    from dgtui.diffusion.image import Image
     from dgtui.infill import Shape
+    from dgtui.model.images import Picture
     from dgtui.model.loader import LoadedModel
     from dgtui.worker import Run
 
@@ -39,6 +42,25 @@ def check_record(path: Path | None, file: Path | None = None) -> None:
         raise UsageError(f"there is no folder {path.parent} to record to")
     if file is not None and os.path.realpath(path) == os.path.realpath(file):
         raise UsageError(f"{path} is the file itself", hint="give the recording another name")
+
+
+def pictures(paths: Sequence[Path] | None) -> "list[Picture]":
+    """The image files that were named, before anything that takes long. Raises `ImageRefused`."""
+    if not paths:
+        return []
+    from dgtui.model.images import open_picture
+
+    return [open_picture(path) for path in paths]
+
+
+def seen(pictures: "Sequence[Picture]", loaded: "LoadedModel") -> "tuple[Image, ...]":
+    """What the model is given of them. Raises `ImageRefused`, or `ModelBlind` for a model that does not see."""
+    if not pictures:
+        return ()
+    from dgtui.model.images import seeing
+
+    reader = seeing(loaded.images, loaded.checkpoint)
+    return tuple(reader.read(picture) for picture in pictures)
 
 
 def record(path: Path, run: "Run", loaded: "LoadedModel") -> None:

@@ -113,7 +113,7 @@ class _Run:
         job, stepper = self.job, self.stepper
         for i in range(job.candidates):
             stepper.seed(i, derived_seed(job.seed, i))
-        stepper.encode([*job.prompt_ids, *(i for block in job.blocks for i in block)])
+        stepper.encode([*job.prompt_ids, *(i for block in job.blocks for i in block)], job.images)
         block = len(job.blocks)
         while True:
             complete = yield from self._block(block)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from dgtui.diffusion.events import Action
+from dgtui.diffusion.image import Image
 
 
 class BadJob(ValueError):
@@ -109,6 +110,8 @@ class Job:
     "ids that are written at no free position, as `suppress_tokens` in transformers"
     likelihood: bool = False
     "finished canvases are read from left to right, and say how likely that is: see `BlockFinished.log_probs`"
+    images: tuple[Image, ...] = ()
+    "those that the prompt has places for, in order"
 
     def __post_init__(self) -> None:
         for wrong, message in (
@@ -126,6 +129,10 @@ class Job:
                 "the strengths of the starts differ: it must be one, for the candidates share the schedule",
             ),
             (bool(self.starts) and self.start != Start(), "start and starts are both given: it must be one of them"),
+            (
+                sum(image.tokens for image in self.images) > len(self.prompt_ids),
+                f"a prompt of {len(self.prompt_ids)} tokens has no room for its images",
+            ),
         ):
             if wrong:
                 raise BadJob(message)

@@ -16,6 +16,7 @@ import torch
 from dgtui.diffusion import sampler, schedule
 from dgtui.diffusion.canvas import Canvas
 from dgtui.diffusion.events import Action, Flag, Floats, Ids
+from dgtui.diffusion.image import Image
 from dgtui.diffusion.job import Amendment, SamplerSettings, Start
 from dgtui.diffusion.stopping import StableAndConfident
 
@@ -32,8 +33,11 @@ class Denoiser(Protocol):
     max_context: int
     "most ids of prefix and canvas together"
 
-    def encode(self, ids: Sequence[int]) -> None:
-        """Makes `ids` the prefix, reusing what it has in common with the present one."""
+    def encode(self, ids: Sequence[int], images: Sequence[Image] = ()) -> None:
+        """Makes `ids` the prefix, reusing what it has in common with the present one.
+
+        Raises `BadJob` if the ids do not have places for exactly these images, in this order.
+        """
 
     def logits(self, canvas_ids: torch.Tensor, self_conditioning: torch.Tensor | None) -> torch.Tensor:
         """(B, C) ids and the last step's scaled logits (B, C, V), or None at first → logits (B, C, V) in fp32."""
@@ -74,8 +78,8 @@ class Stepper(Protocol):
     stop_ids: frozenset[int]
     max_context: int
 
-    def encode(self, ids: Sequence[int]) -> None:
-        """Makes `ids` the prefix."""
+    def encode(self, ids: Sequence[int], images: Sequence[Image] = ()) -> None:
+        """Makes `ids` the prefix, `images` at their places in it; see `Denoiser.encode`."""
 
     def seed(self, candidate: int, seed: int) -> None:
         """Starts a candidate's random stream."""
@@ -130,9 +134,9 @@ class ReferenceStepper:
         self._rng: dict[int, torch.Generator] = {}
         self._conditioning: torch.Tensor | None = None
 
-    def encode(self, ids: Sequence[int]) -> None:
+    def encode(self, ids: Sequence[int], images: Sequence[Image] = ()) -> None:
         """Makes `ids` the prefix."""
-        self.denoiser.encode(ids)
+        self.denoiser.encode(ids, images)
 
     def commit(self, ids: Ids) -> None:
         """Appends the finished canvas to the prefix."""

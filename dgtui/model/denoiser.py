@@ -5,15 +5,17 @@ CPU the logits are the same to the bit.
 """
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import torch
 from transformers.cache_utils import DynamicCache
 from transformers.models.diffusion_gemma.modeling_diffusion_gemma import DiffusionGemmaForBlockDiffusion
 
+from dgtui.diffusion.image import Image
+from dgtui.diffusion.job import BadJob
 from dgtui.model.plan import PIECE, SNAPSHOTS
-from dgtui.model.prefix import Prefix
+from dgtui.model.prefix import Place, Prefix
 
 CACHE: Final = (
     "cache" if "cache" in inspect.signature(DiffusionGemmaForBlockDiffusion.forward).parameters else "past_key_values"
@@ -42,11 +44,26 @@ class TransformersDenoiser:
         self.stop_ids = stop_ids
         self.max_context: int = min(max_context or text.max_position_embeddings, text.max_position_embeddings)
         self.prefix = Prefix(self._encode, lambda: DynamicCache(config=text), snapshots)
+        self._image_token: int = config.image_token_id
+        self._images: dict[str, Image] = {}
+        "by digest, those of the prefix"
         self._conditioning_dtype = model.model.decoder.embed_tokens.weight.dtype
 
-    def encode(self, ids: Sequence[int]) -> None:
-        """Makes `ids` the prefix, reusing what it has in common with the present one."""
-        self.prefix.become(ids)
+    def encode(self, ids: Sequence[int], images: Sequence[Image] = ()) -> None:
+        """Makes `ids` the prefix, reusing what it has in common with the present one.
+
+        The places of an image are a run of the checkpoint's image id, as long as the image; runs behind that of the
+        last image (a reply may hold such ids) are ids like others. Raises `BadJob` where there are no such places, or
+        for an image that was made for another vision tower.
+        """
+        vision: Any = self.model.config.vision_config
+        for number, image in enumerate(images, 1):
+            fits = image.patches.shape[1] == 3 * vision.patch_size**2
+            if not fits or image.positions.max() >= vision.position_embedding_size:
+                raise BadJob(f"image {number} was made for another model")
+        places = _placed(ids, images, self._image_token)
+        self._images = {image.digest: image for image in images}
+        self.prefix.become(places)
 
     def commit(self, ids: Sequence[int]) -> None:
         """Appends a finished canvas to the prefix."""
@@ -76,25 +93,52 @@ class TransformersDenoiser:
         return logits.div_(cap).tanh_().mul_(cap) if cap else logits
 
     @torch.inference_mode()
-    def _encode(self, ids: Sequence[int], cache: DynamicCache, start: int) -> None:
-        for at in range(0, len(ids), PIECE):
-            self._read(torch.tensor([list(ids[at : at + PIECE])], device=self.device), cache, start + at)
+    def _encode(self, places: Sequence[Place], cache: DynamicCache, start: int) -> None:
+        for at, piece in _pieces(places):
+            ids = [self._image_token if isinstance(place, str) else place for place in piece]
+            self._read(torch.tensor([ids], device=self.device), cache, start + at, _runs(piece))
 
-    def _read(self, ids: torch.Tensor, cache: DynamicCache, start: int) -> torch.Tensor:
-        """Reads ids (B, N) into a cache that holds `start` ids already; the encoder's states (B, N, hidden)."""
+    def _read(
+        self, ids: torch.Tensor, cache: DynamicCache, start: int, images: Sequence[tuple[int, str]] = ()
+    ) -> torch.Tensor:
+        """Reads ids (B, N) into a cache that holds `start` ids already; the encoder's states (B, N, hidden).
+
+        `images` are the first places and the digests of those that are read, into a batch of one.
+        """
         encoder, (rows, count) = self.model.model.encoder, ids.shape
+        given: dict[str, torch.Tensor] = {"input_ids": ids}
+        kinds = None
+        if images:
+            embeddings = encoder.get_input_embeddings()(ids)
+            kinds = torch.zeros((rows, start + count), dtype=torch.long, device=self.device)
+            for at, digest in images:
+                end = at + self._images[digest].tokens
+                embeddings[0, at:end] = self._look(self._images[digest]).to(embeddings.dtype)
+                kinds[0, start + at : start + end] = 1
+            given = {"inputs_embeds": embeddings}
         positions = torch.arange(start, start + count, dtype=torch.int32, device=self.device).unsqueeze(0)
         masks = encoder.create_masks_for_generate(
             config=self.model.config,
             inputs_embeds=torch.empty((rows, count, 0), dtype=self.model.dtype, device=self.device),
             attention_mask=torch.ones((rows, start + count), dtype=torch.bool, device=self.device),
             position_ids=positions,
+            mm_token_type_ids=kinds,
             **{CACHE: cache},
         )
         states: torch.Tensor = encoder(
-            input_ids=ids, attention_mask=masks, position_ids=positions, **{CACHE: cache}
+            attention_mask=masks, position_ids=positions, **given, **{CACHE: cache}
         ).last_hidden_state
         return states
+
+    def _look(self, image: Image) -> torch.Tensor:
+        """(tokens, hidden) what the vision tower sees of an image."""
+        patches, positions = (
+            torch.tensor(array[None], device=self.device) for array in (image.patches, image.positions)
+        )
+        seen: torch.Tensor = self.model.model.encoder.get_image_features(
+            patches, positions.long(), return_dict=True
+        ).pooler_output
+        return seen
 
     @torch.inference_mode()
     def logits(self, canvas_ids: torch.Tensor, self_conditioning: torch.Tensor | None) -> torch.Tensor:
@@ -112,3 +156,38 @@ class TransformersDenoiser:
         ).last_hidden_state
         del self_conditioning  # as large as the logits
         return self._head(states)
+
+
+def _placed(ids: Sequence[int], images: Sequence[Image], image_token: int) -> list[Place]:
+    """The ids, with an image's digest in each of its places."""
+    places: list[Place] = list(ids)
+    at = 0
+    for number, image in enumerate(images, 1):
+        at = next((i for i in range(at, len(ids)) if ids[i] == image_token), len(ids))
+        end = next((i for i in range(at, len(ids)) if ids[i] != image_token), len(ids))
+        if end - at != image.tokens:
+            raise BadJob(f"image {number} takes {image.tokens} places of the prompt, and {end - at} are marked for it")
+        places[at:end] = [image.digest] * image.tokens
+        at = end
+    return places
+
+
+def _runs(places: Sequence[Place]) -> list[tuple[int, str]]:
+    """First place and digest of each image."""
+    return [(at, p) for at, p in enumerate(places) if isinstance(p, str) and (at == 0 or places[at - 1] != p)]
+
+
+def _pieces(places: Sequence[Place]) -> Iterator[tuple[int, Sequence[Place]]]:
+    """Pieces in order, each with its first place: of `PIECE` places at most, and never a part of an image.
+
+    All places of an image see each other, also those behind them.
+    """
+    at = 0
+    while at < len(places):
+        end = min(at + PIECE, len(places))
+        while at < end < len(places) and isinstance(places[end], str) and places[end] == places[end - 1]:
+            end -= 1
+        if end == at:  # the image alone is longer
+            end = next((i for i in range(at, len(places)) if places[i] != places[at]), len(places))
+        yield at, places[at:end]
+        at = end

@@ -21,6 +21,7 @@ from dgtui.model.catalog import Checkpoint, check, read_config
 from dgtui.model.devices import gigabytes
 from dgtui.model.generation import for_generate, read_generation
 from dgtui.model.geometry import read_geometry
+from dgtui.model.images import ImageReader
 from dgtui.model.offline import go_offline
 from dgtui.model.parts import Packing, Wishes
 from dgtui.model.plan import Plan, choose
@@ -57,6 +58,8 @@ class LoadedModel:
     notes: tuple[str, ...]
     """What a person should know, a sentence each: why it is held so, and what was kept."""
     load_seconds: float
+    images: ImageReader | None = None
+    """None: it does not see; `images.seeing` says why."""
 
     @property
     def device(self) -> torch.device:
@@ -118,6 +121,7 @@ def load(checkpoint: Checkpoint, wishes: Wishes | None = None, progress: Report 
         plan=plan,
         notes=tuple(notes),
         load_seconds=time.perf_counter() - began,
+        images=ImageReader.load(checkpoint.path, found.geometry.vision_config) if plan.packing.vision else None,
     )
 
 

@@ -22,7 +22,8 @@ CONTEXT: Final = 8192
 SNAPSHOTS: Final = (8, 2)
 """Boundaries of a conversation that can be gone back to without reading it again; the second where memory is short."""
 PIECE: Final = 1024
-"""Most ids that the encoder reads at a time: what it computes on a long prompt at once would take gigabytes."""
+"""Most ids that the encoder reads at a time, but for an image that has more: what it computes on a long prompt at once
+would take gigabytes."""
 
 _LOGITS: Final = 3
 # Tensors of canvas × vocabulary in fp32 that a step holds at once: scaled logits, probabilities, and their logarithms.
@@ -261,13 +262,15 @@ def _layer_bytes(
 ) -> int:
     """What the largest layer computes at once for so many tokens: states, what the experts give, keys and values of the
     context once more, and, where some of it is masked, the mask, and keys and values for every head."""
-    experts = tokens * text.hidden_size * (text.top_k_experts or 0)
+
+    hidden: int = text.hidden_size
 
     def attention(layer: _Layer) -> int:
         seen = layer.seen(context) + tokens
         heads = layer.queries if masked and layer.queries > layer.keys else 0
-        return tokens * _STATES * max(text.hidden_size, layer.queries) + 2 * seen * (layer.keys + heads)
+        return tokens * _STATES * max(hidden, layer.queries) + 2 * seen * (layer.keys + heads)
 
-    numbers: int = experts + max(map(attention, layers))
+    experts: int = tokens * hidden * (text.top_k_experts or 0)
+    numbers = experts + max(map(attention, layers))
     mask = tokens * context * (1 + dtype.itemsize) if masked else 0  # as bits, and as numbers
     return numbers * dtype.itemsize + mask

@@ -15,9 +15,12 @@ from transformers.cache_utils import DynamicCache
 
 KeysValues = list[tuple[torch.Tensor, torch.Tensor]]
 
+Place = int | str
+"""What stands at a place of a prefix: a token id, or the digest of the image that a part of is there."""
 
-def common_length(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many ids two sequences share from the start."""
+
+def common_length(a: Sequence[Place], b: Sequence[Place]) -> int:
+    """How many places two sequences share from the start."""
     for i, (x, y) in enumerate(zip(a, b, strict=False)):
         if x != y:
             return i
@@ -32,7 +35,7 @@ class _Snapshot:
 
 
 class Prefix:
-    """The encoder's cache for one sequence of ids.
+    """The encoder's cache for one sequence of token ids and of images among them.
 
     `encode(ids, cache, start)` is called to read ids into a cache that holds `start` ids already; `new_cache` makes an
     empty one. At most `snapshots` boundaries are kept, the most recent ones.
@@ -40,7 +43,7 @@ class Prefix:
 
     def __init__(
         self,
-        encode: Callable[[Sequence[int], DynamicCache, int], None],
+        encode: Callable[[Sequence[Place], DynamicCache, int], None],
         new_cache: Callable[[], DynamicCache],
         snapshots: int,
     ) -> None:
@@ -51,18 +54,18 @@ class Prefix:
 
     def forget(self) -> None:
         """Makes the prefix empty, and gives its memory back."""
-        self.ids: list[int] = []
+        self.ids: list[Place] = []
         self.cache = self._new_cache()
         self._snapshots: list[_Snapshot] = []
 
-    def become(self, ids: Sequence[int]) -> None:
+    def become(self, ids: Sequence[Place]) -> None:
         """Makes the prefix exactly `ids`, encoding only what it does not hold yet."""
         shared = common_length(self.ids, ids)
         if shared < len(self.ids):
             self._roll_back(shared)
         self.append(ids[len(self.ids) :])
 
-    def append(self, ids: Sequence[int]) -> None:
+    def append(self, ids: Sequence[Place]) -> None:
         """Encodes more ids and keeps the boundary behind them."""
         if not ids:
             return

@@ -35,6 +35,13 @@ def _tojson(
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
+def _content(message: Message) -> str | list[dict[str, str]]:
+    """A text; with images, the parts that transformers' processors take."""
+    if not message.images:
+        return message.content
+    return [*({"type": "image"} for _ in message.images), {"type": "text", "text": message.content}]
+
+
 class ChatTemplate:
     """A compiled template.
 
@@ -70,7 +77,7 @@ class ChatTemplate:
             UnsafeCheckpoint: The template tried what the sandbox forbids.
         """
         # "assistant" is what callers of every template say; Gemma's turn it into "model" themselves.
-        turns = [{"role": "assistant" if m.role == "model" else m.role, "content": m.content} for m in messages]
+        turns = [{"role": "assistant" if m.role == "model" else m.role, "content": _content(m)} for m in messages]
         try:
             return self._template.render(
                 messages=turns,

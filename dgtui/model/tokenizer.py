@@ -12,7 +12,7 @@ from typing import Final
 
 from tokenizers import Tokenizer
 
-from dgtui.errors import CorruptCheckpoint, EmptyPrompt
+from dgtui.errors import CorruptCheckpoint, EmptyPrompt, ImageRefused
 from dgtui.message import Message, Role
 from dgtui.model.template import ChatTemplate
 from dgtui.model.vocabulary import Vocabulary
@@ -45,6 +45,9 @@ class ModelTokenizer(Vocabulary):
         self.eos_id = self._id_of(tokens.get("eos_token"))
         self.pad_id = self._id_of(tokens.get("pad_token"))
         self.turn_end_id = self._id_of("<turn|>")
+        self._image_token = tokens.get("image_token", "<|image|>")
+        around = [tokens.get("boi_token", "<|image>"), self._image_token, tokens.get("eoi_token", "<image|>")]
+        self._image = [self._id_of(token) for token in around]
         self._channel = (self._id_of("<|channel>"), self._id_of("<channel|>"))
 
     @classmethod
@@ -88,8 +91,12 @@ class ModelTokenizer(Vocabulary):
         model's own turns too: a thought has to be folded away (`split_thought`) before a reply is put here. Where a
         message has `token_ids`, those stand in the prompt: what was generated is found again in the KV prefix.
 
+        An image stands where the template puts it: the beginning of an image, the image's id as often as it has tokens,
+        and its end, as transformers' `Gemma4Processor` has it. No other place of such a prompt holds the image's id.
+
         Raises:
             EmptyPrompt: No messages.
+            ImageRefused: Vocabulary or template have no place for an image.
             InputRefused: The template does not take such a conversation.
         """
         if not messages:
@@ -103,10 +110,15 @@ class ModelTokenizer(Vocabulary):
         taken = {*contents, *self._template.source}
         free = (c for c in map(chr, range(0xF0000, 0xFFFFE)) if c not in taken)
         marks = {control: next(free) for control in self._controls if control in contents}
-        written = {next(free): m.token_ids for m in messages if m.token_ids}
+        images = [image for m in messages for image in m.images]
+        meant = {self._image[1]} if images else set()
+        written = {next(free): tuple(i for i in m.token_ids if i not in meant) for m in messages if m.token_ids}
         names = iter(written)
         rendered = self._template.render(
-            [Message(m.role, next(names) if m.token_ids else _swap(m.content, marks)) for m in messages]
+            [
+                Message(m.role, next(names) if m.token_ids else _swap(m.content, marks), images=m.images)
+                for m in messages
+            ]
             if marks or written
             else messages,
             think,
@@ -114,12 +126,22 @@ class ModelTokenizer(Vocabulary):
         fixed = {control: (self._controls[control],) for control in self._controls if control in rendered} | written
         back = {mark: control for control, mark in marks.items()}
         ids: list[int] = []
-        for part in re.split(f"({'|'.join(map(re.escape, fixed))})" if fixed else "(?!)", rendered):
-            if part in fixed:
+        parts = re.split(f"({'|'.join(map(re.escape, fixed))})" if fixed else "(?!)", rendered)
+        if images and (None in self._image or parts.count(self._image_token) != len(images)):
+            raise ImageRefused("this model's chat template has no place for images", hint="take another model")
+        shown = iter(images)
+        for part in parts:
+            if images and part == self._image_token:
+                ids += self._expanded(next(shown).tokens)
+            elif part in fixed:
                 ids += fixed[part]
             elif part:
                 ids += self.encode(_swap(part, back))
         return ids
+
+    def _expanded(self, tokens: int) -> list[int]:
+        begin, image, end = (i for i in self._image if i is not None)
+        return [begin, *[image] * tokens, end]
 
     def split_thought(self, ids: Iterable[int]) -> Thought:
         r"""Folds `<|channel>thought\n…<channel|>` apart, by ids. Takes finished replies and drafts alike.

@@ -6,11 +6,14 @@ edited is superseded in the store, never deleted.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from dgtui.errors import PromptTooLong
 from dgtui.message import Message
-from dgtui.session.store import Stored, Turn
+from dgtui.session.store import Attachment, Stored, Turn
+
+if TYPE_CHECKING:
+    from dgtui.diffusion.image import Image
 
 
 class Keeper(Protocol):
@@ -67,11 +70,23 @@ class Chat:
         if self.id is not None:
             self.store.set_system(self.id, system)
 
-    def messages(self) -> list[Message]:
-        """What the model is told: the system prompt and the turns; an empty reply is left out."""
+    def images(self) -> list[Attachment]:
+        """The images of all turns."""
+        return [image for turn in self.turns for image in turn.images]
+
+    def messages(self, see: "Callable[[Attachment], Image | None]" = lambda _: None) -> list[Message]:
+        """What the model is told: the system prompt and the turns; an empty reply is left out.
+
+        `see` makes of an image what the model is given, or None for one that it cannot be given.
+        """
         system = [Message("system", self.system)] if self.system.strip() else []
         return system + [
-            Message(turn.role, turn.text, turn.token_ids if turn.role == "model" else ())
+            Message(
+                turn.role,
+                turn.text,
+                turn.token_ids if turn.role == "model" else (),
+                tuple(image for attached in turn.images if (image := see(attached)) is not None),
+            )
             for turn in self.turns
             if turn.text.strip() or turn.role == "user"
         ]
@@ -97,3 +112,9 @@ def prompt(
     raise PromptTooLong(
         f"the message has {len(ids):,} tokens and {max(room, 0):,} fit", hint="shorten it, or start anew with /new"
     )
+
+
+def images_left(messages: Sequence[Message], dropped: int) -> "tuple[Image, ...]":
+    """The images of a prompt from which the first `dropped` turns were left out, in order."""
+    turns = [m for m in messages if m.role != "system"]
+    return tuple(image for message in turns[dropped:] for image in message.images)

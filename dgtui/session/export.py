@@ -62,7 +62,7 @@ def to_json(conversation: Conversation, turns: Sequence[Stored]) -> dict[str, An
                 "stop_reason": stored.turn.stop_reason,
                 "seconds": stored.turn.seconds,
                 "finished": stored.turn.finished,
-                "images": list(stored.turn.images),
+                "images": [image.path for image in stored.turn.images],
                 "created": stored.created.isoformat(),
             }
             for stored in turns
@@ -116,7 +116,7 @@ def write(path: Path, text: str, *, overwrite: bool = False) -> None:
 def _turn(turn: Turn) -> Iterator[str]:
     yield f"## {_SPEAKERS[turn.role]}"
     for image in turn.images:
-        yield f"Image: {_inline(image)}"
+        yield f"Image: {_inline(image.path)}"
     if turn.thought.strip():
         yield "<details>\n<summary>Thought</summary>"
         yield _block(turn.thought)

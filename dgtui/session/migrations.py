@@ -96,7 +96,10 @@ _FIRST: Final = (
     """,
 )
 
-STEPS: Final[Sequence[Step]] = (_FIRST,)
+# Digests of the files that `images` names, in the same order.
+_IMAGES: Final = ("ALTER TABLE turns ADD COLUMN image_digests TEXT NOT NULL DEFAULT '[]'",)
+
+STEPS: Final[Sequence[Step]] = (_FIRST, _IMAGES)
 """The way from an empty file to the shape that this program reads and writes."""
 
 

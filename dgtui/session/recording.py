@@ -25,7 +25,8 @@ from dgtui.session.run_pack import Array, as_bytes, occurring_ids, pack, ragged
 from dgtui.session.run_unpack import Contents, Malformed, fields, text, unpack
 
 FORMAT: Final = "dgtui.recording"
-VERSION: Final = 1
+VERSION: Final = 2
+"""The newest that is read. Version 2 adds the images of a prompt; a run without any is written as version 1."""
 MOST_BYTES: Final = 2**30
 """A larger file is neither written nor read: 50,000 frames of 256 places take as much."""
 MOST_HEADER_BYTES: Final = 2**22
@@ -94,7 +95,12 @@ def save(
     facts_json = json.dumps({"run": facts, **made_by}, ensure_ascii=True, default=_plain)
     data = safetensors.numpy.save(
         arrays,
-        {"format": FORMAT, "version": str(VERSION), "json": facts_json, "sha256": _digest(arrays, facts_json)},
+        {
+            "format": FORMAT,
+            "version": "2" if log.job.images else "1",
+            "json": facts_json,
+            "sha256": _digest(arrays, facts_json),
+        },
     )
     if len(data) > MOST_BYTES or int.from_bytes(data[:8], "little") > MOST_HEADER_BYTES:
         raise RunFailed("the run is too long for a recording", hint="record its last replies in a run of their own")
@@ -145,10 +151,10 @@ def load(path: Path) -> Recording:
     if metadata.get("format") != FORMAT:
         raise RecordingRefused(f"{path} is not a recording")
     version = metadata.get("version", "")
-    if version != str(VERSION):
+    if version not in ("1", "2"):
         newer = version.isascii() and version.isdigit() and len(version) < 10 and int(version) > VERSION
         raise RecordingRefused(
-            f"{path} is a recording of version {version[:20] or 'none'}; this program reads version {VERSION}",
+            f"{path} is a recording of version {version[:20] or 'none'}; this program reads versions 1 to {VERSION}",
             hint="update dgtui" if newer else "",
         )
     facts_json = metadata.get("json", "")

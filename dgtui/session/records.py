@@ -17,11 +17,22 @@ from dgtui.message import Role
 Row = dict[str, Any]
 """Column → value."""
 
-TURN_COLUMNS: Final = "role, text, token_ids, thought, seed, steps, stop_reason, seconds, finished, images"
+TURN_COLUMNS: Final = (
+    "role, text, token_ids, thought, seed, steps, stop_reason, seconds, finished, images, image_digests"
+)
 
 
 class Malformed(ValueError):
     """A row that cannot be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """An image that was sent with a message: the file stays where it is, and may go or change."""
+
+    path: str
+    digest: str = ""
+    """SHA-256 of the file's bytes, in hexadecimal; empty where it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +51,7 @@ class Turn:
     seconds: float = 0.0
     finished: bool = True
     """False: a draft, of a run that goes on or was stopped."""
-    images: tuple[str, ...] = ()
-    """Paths."""
+    images: tuple[Attachment, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +115,8 @@ def turn_row(turn: Turn) -> Row:
         "stop_reason": turn.stop_reason,
         "seconds": turn.seconds,
         "finished": int(turn.finished),
-        "images": json.dumps(turn.images),
+        "images": json.dumps([image.path for image in turn.images]),
+        "image_digests": json.dumps([image.digest for image in turn.images]),
     }
 
 
@@ -124,11 +135,16 @@ def turn_of(row: Row) -> Stored:
             stop_reason=_text(row["stop_reason"]),
             seconds=float(row["seconds"]),
             finished=bool(row["finished"]),
-            images=tuple(_text(path) for path in _json(row["images"], list)),
+            images=_images(_json(row["images"], list), _json(row["image_digests"], list)),
         )
         return Stored(int(row["id"]), int(row["position"]), turn, _time(row["created"]))
     except (ValueError, TypeError, OverflowError, OSError, RecursionError, struct.error) as error:
         raise Malformed(f"turn {row['id']}: {error}") from error
+
+
+def _images(paths: list[Any], digests: list[Any]) -> tuple[Attachment, ...]:
+    digests = digests or [""] * len(paths)  # as rows of version 1 have it
+    return tuple(Attachment(_text(path), _text(digest)) for path, digest in zip(paths, digests, strict=True))
 
 
 def settings_text(settings: Mapping[str, object]) -> str:

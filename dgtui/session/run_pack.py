@@ -129,6 +129,8 @@ def _job_arrays(job: Job) -> dict[str, Array]:
         arrays[name], arrays[f"{name}.lengths"] = ragged(rows, np.int32)
     if job.fork:
         arrays["job.fork.rng"] = as_bytes(job.fork.rng)
+    for i, image in enumerate(job.images):
+        arrays |= {f"job.images.{i}.patches": image.patches, f"job.images.{i}.positions": image.positions}
     return arrays
 
 
@@ -147,4 +149,4 @@ def _job_facts(job: Job) -> dict[str, Any]:
             "amendments": [[step, a.position, a.action.value, a.token, a.candidate] for step, a in fork.amendments],
             "reseeds": [list(reseed) for reseed in fork.reseeds],
         },
-    }
+    } | ({"images": [image.tokens for image in job.images]} if job.images else {})

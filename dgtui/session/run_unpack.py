@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dgtui.diffusion.events import Action, Amended, BlockFinished, BlockStarted, Event, Finished, Frame, StopReason
+from dgtui.diffusion.image import Image
 from dgtui.diffusion.job import Amendment, Fork, Job, SamplerSettings, Start
 from dgtui.diffusion.log import RunLog
 from dgtui.session.run_pack import ACTIONS, KINDS, Array
@@ -164,9 +165,10 @@ def _check_course(log: RunLog) -> None:
 
 
 def _job(arrays: Contents, facts: Any) -> Job:
-    job_id, seed, max_tokens, candidates, likelihood, settings, starts, fork = fields(
-        facts, "id", "seed", "max_tokens", "candidates", "likelihood", "settings", "starts", "fork"
-    )
+    names = ["id", "seed", "max_tokens", "candidates", "likelihood", "settings", "starts", "fork"]
+    if isinstance(facts, dict) and "images" in facts:
+        names.append("images")
+    job_id, seed, max_tokens, candidates, likelihood, settings, starts, fork, *images = fields(facts, *names)
     known = asdict(SamplerSettings())
     values: dict[str, Any] = {
         name: whole(value, -1) if type(known[name]) is int else real(value)
@@ -186,7 +188,17 @@ def _job(arrays: Contents, facts: Any) -> Job:
         suppressed=frozenset(arrays.take_ids("job.suppressed")),
         blocks=arrays.take_id_rows("job.blocks"),
         fork=None if fork is None else _fork(arrays, fork),
+        images=tuple(_images(arrays, *images)) if images else (),
     )
+
+
+def _images(arrays: Contents, tokens: Any) -> Iterator[Image]:
+    if not isinstance(tokens, list):
+        raise Malformed("expected a list of tokens")
+    for i, count in enumerate(tokens):
+        patches = arrays.take(f"job.images.{i}.patches", np.float32, None, None)
+        positions = arrays.take(f"job.images.{i}.positions", np.int32, len(patches), 2)
+        yield Image(patches, positions, whole(count, 1))
 
 
 def _starts(arrays: Contents, facts: list[list[Any]]) -> Iterator[Start]:

@@ -17,6 +17,7 @@ from dgtui.session import tables
 from dgtui.session.database import Database, HistoryRefused
 from dgtui.session.records import (
     TURN_COLUMNS,
+    Attachment,
     Conversation,
     Hit,
     Stored,
@@ -29,7 +30,10 @@ from dgtui.session.records import (
 from dgtui.session.search import match_expression, one_line
 from dgtui.session.tables import LISTED, Known
 
-__all__ = ["Conversation", "ConversationNotFound", "HistoryRefused", "Hit", "Store", "Stored", "Turn", "default_path"]
+__all__ = [
+    "Attachment", "Conversation", "ConversationNotFound", "HistoryRefused", "Hit", "Store", "Stored", "Turn",
+    "default_path",
+]  # fmt: skip
 
 
 class ConversationNotFound(UsageError):

@@ -7,10 +7,12 @@ a scripted model behind them.
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from dgtui.diffusion.control import Control
 from dgtui.diffusion.events import Finished
+from dgtui.diffusion.image import Image
 from dgtui.diffusion.job import Job, SamplerSettings
 from dgtui.diffusion.log import RunLog
 from dgtui.message import Message
@@ -67,7 +69,7 @@ class RunHandle(Protocol):
 
 
 class Backend(Protocol):
-    """What the screens ask of the model. Calls return at once; futures and sinks answer on other threads."""
+    """What the screens ask of the model. Calls but `see` return at once; futures and sinks answer on other threads."""
 
     @property
     def facts(self) -> Facts | None:
@@ -81,6 +83,13 @@ class Backend(Protocol):
 
     def chat(self, messages: Sequence[Message], think: bool) -> list[int]:
         """The prompt of a conversation."""
+
+    def see(self, path: Path, digest: str = "") -> tuple[str, Image]:
+        """An image file's digest, as conversations keep it, and what the model is given of it.
+
+        Takes a second for a large one, and may be called on any thread. Raises `ImageRefused`, also where a digest is
+        given and the file's is another; or `ModelBlind` for a model that does not see.
+        """
 
     def encode(self, text: str) -> list[int]:
         """Plain text to ids."""

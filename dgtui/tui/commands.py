@@ -37,7 +37,7 @@ SLASHES: Final[tuple[Slash, ...]] = (
     Slash("tmin", "NUMBER", "temperature of the last step"),
     Slash("tmax", "NUMBER", "temperature of the first step"),
     Slash("think", "on|off", "let the model think before it answers", "switch"),
-    Slash("image", "FILE", "send an image with the next message"),
+    Slash("image", "FILE", "send an image with the next message; - drops it"),
     Slash("frame", "", "write pinned text on the canvas before a run"),
     Slash("record", "FILE", "write the last run to a recording"),
     Slash("export", "FILE", "write the conversation as Markdown or JSON"),

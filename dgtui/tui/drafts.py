@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from dgtui.diffusion.events import BlockFinished, BlockStarted, Frame, Ids
+from dgtui.diffusion.image import Image
 from dgtui.diffusion.job import Job, SamplerSettings, Start
 from dgtui.diffusion.lengths import candidate_lengths, gap_room, gap_starts
 from dgtui.errors import DgtuiError
@@ -189,14 +190,21 @@ class Draft:
 
     # -- jobs -------------------------------------------------------------------------------------------------------
 
-    def first(self, prompt_ids: Sequence[int], seed: int, max_tokens: int, frame: Mapping[int, int]) -> Job:
+    def first(
+        self,
+        prompt_ids: Sequence[int],
+        seed: int,
+        max_tokens: int,
+        frame: Mapping[int, int],
+        images: Sequence[Image] = (),
+    ) -> Job:
         """The reply's first run; `frame` maps places to tokens that are pinned before it."""
         start = Start()
         if frame:
             length = self.facts.canvas_length
             ids = tuple(frame.get(place, self.facts.fill_id) for place in range(length))
             start = Start(ids, frozenset(frame))
-        return Job(self.job_id(), tuple(prompt_ids), seed, max_tokens, self.settings, start=start)
+        return Job(self.job_id(), tuple(prompt_ids), seed, max_tokens, self.settings, start=start, images=tuple(images))
 
     def _from(self, block: int, seed: int) -> Job:
         """A job that goes on from the blocks before `block` as they stand."""

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from checkpoints import tiny_checkpoint
+from PIL import Image as Pillow
 
 from dgtui.cli.generate import _Output
 from dgtui.diffusion import engine
@@ -327,3 +329,65 @@ def test_a_closed_standard_output_is_said_and_ends_with_1(tiny: Path) -> None:
     done = subprocess.run(["sh", "-c", '"$0" "$@" >&-', *command], stderr=subprocess.PIPE, timeout=120)
     assert done.returncode == 1
     assert done.stderr.startswith(b"dgtui: standard output is closed")
+
+
+# Images
+
+
+@pytest.fixture(scope="module")
+def seeing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_checkpoint(tmp_path_factory.mktemp("seeing") / "tiny", sees=True)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[Path]:
+    paths = [tmp_path / "one.png", tmp_path / "two.png"]
+    for path, colour in zip(paths, ("red", "blue"), strict=True):
+        Pillow.new("RGB", (60, 40), colour).save(path)
+    return paths
+
+
+def test_images_go_to_the_model_and_into_the_recording(
+    dgtui: Any, seeing: Path, pictures: list[Path], tmp_path: Path
+) -> None:
+    record = tmp_path / "run.dgtui"
+    args = ("generate", "Compare them.", "--model", seeing, "--steps", "3", "--seed", "5", "--json")
+    shown = [part for path in pictures for part in ("--image", path)]
+    done = dgtui(*args, *shown, "--record", record)
+    assert done.code == 0 and done.err == ""
+    job = recording.load(record).log.job
+    assert len(job.images) == 2
+    assert dgtui(*args, *shown).json["token_ids"] == done.json["token_ids"]
+    model = load(resolve(str(seeing)), Wishes(device="cpu"))
+    again = engine.run(ReferenceStepper(TransformersDenoiser(model.model, model.stop_ids)), job)
+    assert next(e for e in again if isinstance(e, Finished)).token_ids[0].tolist() == done.json["token_ids"]
+
+
+def test_bad_images_are_refused_before_a_model_is_loaded(dgtui: Any, tmp_path: Path) -> None:
+    (tmp_path / "notes.png").write_text("no image at all")
+    for name, words in {"notes.png": "notes.png is no image", "gone.png": "gone.png cannot be read"}.items():
+        done = dgtui("generate", "hello", "--image", tmp_path / name, "--model", "nowhere/at-all")
+        assert done.code == 4 and words in done.err and done.out == b""
+
+
+def test_a_model_that_does_not_see_refuses_images(dgtui: Any, tiny: Path, pictures: list[Path]) -> None:
+    done = dgtui("generate", "hello", "--image", pictures[0], "--model", tiny)
+    assert done.code == 4 and "does not see: it has no processor_config.json" in done.err
+    done = dgtui("generate", "hello", "--image", pictures[0], "--model", "embedded")
+    assert done.code == 4 and "the embedded model does not see" in done.err
+
+
+def test_a_model_loaded_without_its_vision_tower_says_how_to_see(
+    dgtui: Any, seeing: Path, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    args = ("generate", "hello", "--image", pictures[0], "--model", seeing, "--steps", "2")
+    done = dgtui(*args, "--no-vision")
+    assert done.code == 4 and "load it with --vision" in done.err
+    monkeypatch.setenv("DGTUI_MODEL_VISION", "false")  # whoever gives an image wants it seen
+    assert dgtui(*args).code == 0
+
+
+@pytest.mark.parametrize("other", [("hello", "--raw"), ("--token-ids", "2 5")])
+def test_images_need_the_chat_template(other: tuple[str, ...], dgtui: Any, pictures: list[Path]) -> None:
+    done = dgtui("generate", *other, "--image", pictures[0])
+    assert done.code == 2 and "--image goes with a prompt" in done.err

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from dgtui.diffusion.image import Image
 from dgtui.diffusion.job import Job, SamplerSettings, Start
 from dgtui.diffusion.stepper import ReferenceStepper
 
@@ -29,14 +30,15 @@ class NumericDenoiser:
         self._places = torch.randn(1, CANVAS, VOCAB, generator=draw) * sharpness
         self._script = script
         self.prefix: list[int] = []
+        self.images: tuple[Image, ...] = ()
         self.commits = 0
         self.forwards: list[int] = []
         "canvases in each forward so far"
         self.conditioned: list[torch.Tensor | None] = []
         self.seen: list[torch.Tensor] = []
 
-    def encode(self, ids: Sequence[int]) -> None:
-        self.prefix, self.commits = list(ids), 0
+    def encode(self, ids: Sequence[int], images: Sequence[Image] = ()) -> None:
+        self.prefix, self.commits, self.images = list(ids), 0, tuple(images)
 
     def commit(self, ids: Sequence[int]) -> None:
         self.prefix += ids

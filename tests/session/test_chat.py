@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from dgtui.diffusion.image import Image
 from dgtui.errors import PromptTooLong
 from dgtui.message import Message
-from dgtui.session.chat import Chat, prompt
-from dgtui.session.store import Store, Turn
+from dgtui.session.chat import Chat, images_left, prompt
+from dgtui.session.store import Attachment, Store, Turn
 
 
 def words(messages: Sequence[Message]) -> list[int]:
@@ -78,3 +80,28 @@ def test_a_full_context_drops_whole_turns_from_the_start_and_says_how_many() -> 
 def test_a_message_that_does_not_fit_is_refused_with_both_numbers() -> None:
     with pytest.raises(PromptTooLong, match="has 6 tokens and 4 fit"):
         prompt([Message("user", "one two three four five")], words, 4)
+
+
+def test_images_go_with_their_turns_and_are_left_out_with_them() -> None:
+    one, two = (Image(np.zeros((4, 3), np.float32), np.zeros((4, 2), np.int32), tokens) for tokens in (1, 2))
+    known = {Attachment("one.png", "1"): one, Attachment("two.png", "2"): two}
+    gone = Attachment("gone.png", "3")
+    chat = Chat(Store(None), "a model", "Be brief.")
+    chat.add(Turn("user", "What?", images=(Attachment("one.png", "1"), gone)))
+    chat.add(Turn("model", "A fox."))
+    chat.add(Turn("user", "And?", images=(Attachment("two.png", "2"),)))
+    assert chat.images() == [*[*known][:1], gone, *[*known][1:]]
+    messages = chat.messages(known.get)
+    assert [m.images for m in messages] == [(), (one,), (), (two,)]
+    assert images_left(messages, 0) == (one, two)
+    assert images_left(messages, 2) == (two,)
+    assert [m.images for m in chat.messages()] == [()] * 4
+
+
+def test_images_are_stored_as_files_and_digests(tmp_path: Path) -> None:
+    store = Store(tmp_path / "history.db")
+    chat = Chat(store, "a model")
+    turn = Turn("user", "What?", images=(Attachment("/a/one.png", "f00d"), Attachment("/a/two.png")))
+    chat.add(turn)
+    assert chat.id is not None
+    assert Chat.open(Store(tmp_path / "history.db"), chat.id, "a model", "").turns == [turn]

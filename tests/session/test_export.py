@@ -14,7 +14,7 @@ from markdown_it import MarkdownIt
 
 from dgtui.errors import RunFailed
 from dgtui.session.export import FileExists, to_json, to_markdown, write
-from dgtui.session.store import Conversation, Stored, Turn
+from dgtui.session.store import Attachment, Conversation, Stored, Turn
 
 WHEN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 ABOUT = Conversation("bcd234", "River notes", WHEN, WHEN, "nano", "", {"max_steps": 48}, 2)
@@ -67,7 +67,7 @@ def sections(markdown: str) -> list[str]:
 
 def test_a_conversation_reads_as_markdown() -> None:
     turns = stored(
-        Turn("user", "Why do rivers meander?", images=("a_b.png",)),
+        Turn("user", "Why do rivers meander?", images=(Attachment("a_b.png", "f00d"),)),
         Turn("model", "**Water** runs.", (6, 7), "Hm.", 8, 14, "eos", 1.5),
         Turn("user", "And then?"),
         Turn("model", "Then", finished=False),
@@ -127,7 +127,7 @@ def test_no_control_character_reaches_the_terminal_that_shows_the_file() -> None
 
 def test_json_has_everything() -> None:
     turns = stored(
-        Turn("user", "Why \x1b?", images=("a.png",)),
+        Turn("user", "Why \x1b?", images=(Attachment("a.png"),)),
         Turn("model", "Water.", (6, 7), "Hm.", 2**63 - 1, 14, "eos", 1.5, False),
     )
     content = to_json(ABOUT, turns)

@@ -20,7 +20,7 @@ from dgtui.errors import DgtuiError, RunFailed
 from dgtui.session import database
 from dgtui.session.database import Database, HistoryRefused
 from dgtui.session.migrations import APPLICATION_ID, STEPS
-from dgtui.session.store import Store, Turn, default_path
+from dgtui.session.store import Attachment, Store, Turn, default_path
 
 # What version 1 wrote, never to be edited: the files of today must open tomorrow.
 VERSION_1 = """
@@ -94,6 +94,12 @@ INSERT INTO turns VALUES
     (13, 'bcd234', 1, 1767225680.0, NULL, 'model', 'Water.', x'0600000007000000', 'hm', 8, 14, 'eos', 1.5, 1, '[]'),
     (14, 'fgh567', 0, 1767225850.0, NULL, 'user', 'Lakes', x'', '', NULL, 0, '', 0.0, 1, '[]');
 COMMIT;
+"""
+
+# What version 2 made of it.
+VERSION_2 = """
+ALTER TABLE turns ADD COLUMN image_digests TEXT NOT NULL DEFAULT '[]';
+PRAGMA user_version = 2;
 """
 
 NEXT = (
@@ -243,7 +249,7 @@ def of_a_newer_version(path: Path) -> None:
         (truncated, "damaged", "elsewhere"),
         (broken_schema, "damaged", "elsewhere"),
         (of_another_program, "another program", "another file"),
-        (of_a_newer_version, r"version 2; this one knows 1", "update dgtui"),
+        (of_a_newer_version, r"version 3; this one knows 2", "update dgtui"),
     ],
 )
 def test_what_is_not_ours_to_write_is_refused_and_left_as_it_is(
@@ -428,12 +434,20 @@ def test_a_file_held_by_another_program_is_a_failure(path: Path, monkeypatch: py
 # -- migrations -------------------------------------------------------------------------------------------------------
 
 
-def test_a_new_file_has_the_shape_of_version_1(path: Path, tmp_path: Path) -> None:
+def test_a_new_file_has_the_shape_of_version_2(path: Path, tmp_path: Path) -> None:
     Store(path).close()
     make_version_1(tmp_path / "1.db")
+    with closing(sqlite3.connect(tmp_path / "1.db")) as connection:
+        connection.executescript(VERSION_2)
     assert schema(path) == schema(tmp_path / "1.db")
-    assert version(path) == len(STEPS) == 1
+    assert version(path) == len(STEPS) == 2
     assert APPLICATION_ID == 1684501621
+
+
+def test_the_first_step_makes_the_shape_of_version_1(path: Path, tmp_path: Path) -> None:
+    Database(path, STEPS[:1]).close()
+    make_version_1(tmp_path / "1.db")
+    assert schema(path) == schema(tmp_path / "1.db")
 
 
 def check_version_1_contents(path: Path) -> None:
@@ -447,7 +461,7 @@ def check_version_1_contents(path: Path) -> None:
         )
         assert older.created.isoformat() == "2026-01-01T00:00:00+00:00"
         question, reply = store.turns("bcd234")
-        assert question.turn == Turn("user", "Why do rivers meander?", images=("a.png",))
+        assert question.turn == Turn("user", "Why do rivers meander?", images=(Attachment("a.png"),))
         assert reply.turn == Turn("model", "Water.", (6, 7), "hm", 8, 14, "eos", 1.5)
         assert [hit.turn_id for hit in store.search("meander")] == [11]
         assert store.search("Chance") == []
@@ -466,7 +480,7 @@ def test_an_older_file_is_migrated_with_all_that_is_in_it(path: Path) -> None:
         found = connection.execute("SELECT text, steps, mood FROM turns WHERE id = 13").fetchone()
         assert tuple(found) == ("Water.", 15, "calm")
         assert connection.execute("SELECT count(*) FROM turns").fetchone()[0] == 4
-    assert version(path) == 2
+    assert version(path) == 3
     Database(path, NEXT).close()
     with closing(sqlite3.connect(path)) as connection:  # the step is not taken twice
         assert connection.execute("SELECT steps FROM turns WHERE id = 13").fetchone() == (15,)
@@ -474,7 +488,7 @@ def test_an_older_file_is_migrated_with_all_that_is_in_it(path: Path) -> None:
 
 def test_a_new_file_takes_all_steps(path: Path) -> None:
     Database(path, NEXT).close()
-    assert version(path) == 2
+    assert version(path) == 3
 
 
 def test_a_step_that_fails_leaves_the_older_file(path: Path) -> None:

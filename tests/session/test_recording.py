@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dgtui.diffusion.events import Action, Amended, BlockFinished, BlockStarted, Finished, Frame, StopReason
+from dgtui.diffusion.image import Image
 from dgtui.diffusion.job import Amendment, Fork, Job, SamplerSettings, Start
 from dgtui.diffusion.log import RunLog
 from dgtui.errors import RecordingRefused, RunFailed
@@ -118,6 +119,42 @@ def test_every_event_comes_back_as_it_was(tmp_path: Path) -> None:
     assert read.special_ids == {1, 2}
     assert {name: getattr(read, name) for name in HERE} == HERE
     assert read.model == "embedded"
+
+
+def image(seed: int, tokens: int = 2) -> Image:
+    rng = np.random.default_rng(seed)
+    return Image(rng.random((4, 3), dtype=np.float32), np.array([[0, 0], [1, 0], [-1, -1], [-1, -1]], np.int32), tokens)
+
+
+def test_a_run_with_images_comes_back_and_forks(tmp_path: Path) -> None:
+    asked = Job("run", (2, 5, 9, 9, 9), seed=1, max_tokens=2 * LENGTH, images=(image(1), image(2, 1)))
+    log = scripted(job=asked)
+    path = write(tmp_path / "run", log)
+    read = load(path)
+    assert_same_run(read.log, log)
+    assert read.log.job.images == asked.images
+    assert read.log.fork(1, 2, "fork", 7).images == asked.images
+    assert contents(path.read_bytes())[1]["version"] == "2"
+
+
+def test_a_run_without_images_is_one_that_older_programs_read(tmp_path: Path) -> None:
+    arrays, metadata = contents(write(tmp_path / "run", scripted()).read_bytes())
+    assert metadata["version"] == "1"
+    assert "images" not in json.loads(metadata["json"])["run"]["job"]
+    assert not any("images" in name for name in arrays)
+
+
+@pytest.mark.parametrize("tokens", [[9], [0], ["2"], [2, 2], 2, None])
+def test_images_that_cannot_be_are_refused(tokens: Any, tmp_path: Path) -> None:
+    path = write(tmp_path / "run", scripted(job=Job("run", (2, 5, 9), seed=1, max_tokens=12, images=(image(1),))))
+    arrays, metadata = contents(path.read_bytes())
+    facts = json.loads(metadata["json"])
+    facts["run"]["job"]["images"] = tokens
+    metadata["json"] = json.dumps(facts)
+    metadata["sha256"] = recording._digest(arrays, metadata["json"])
+    safetensors.numpy.save_file(arrays, path, metadata)
+    with pytest.raises(RecordingRefused, match="damaged"):
+        load(path)
 
 
 numbers = st.integers(0, VOCABULARY - 1)
@@ -369,13 +406,13 @@ def contents(good: bytes) -> tuple[dict[str, Any], dict[str, str]]:
 
 @pytest.mark.parametrize(
     ("version", "hint"),
-    [("2", "update dgtui"), ("0", ""), ("", ""), ("1.0", ""), ("9" * 5000, ""), ("²", ""), ("one", "")],
+    [("3", "update dgtui"), ("0", ""), ("", ""), ("1.0", ""), ("9" * 5000, ""), ("²", ""), ("one", "")],
 )
 def test_an_unknown_version_is_refused(tmp_path: Path, good: bytes, version: str, hint: str) -> None:
     arrays, metadata = contents(good)
     path = tmp_path / "run"
     safetensors.numpy.save_file(arrays, path, {**metadata, "version": version})
-    with pytest.raises(RecordingRefused, match="reads version 1") as refused:
+    with pytest.raises(RecordingRefused, match="reads versions 1 to 2") as refused:
         load(path)
     assert refused.value.hint == hint
 

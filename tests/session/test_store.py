@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from dgtui.errors import UsageError
 from dgtui.session.records import storable
-from dgtui.session.store import Conversation, ConversationNotFound, Store, Turn
+from dgtui.session.store import Attachment, Conversation, ConversationNotFound, Store, Turn
 
 many = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 texts = st.text(st.characters(), max_size=40)  # surrogates and NUL too
@@ -105,7 +105,7 @@ turns = st.builds(
     stop_reason=st.sampled_from(["", "eos", "length", "cancelled"]),
     seconds=st.floats(0, 1e6),
     finished=st.booleans(),
-    images=st.lists(texts, max_size=2).map(tuple),
+    images=st.lists(st.builds(Attachment, texts, texts), max_size=2).map(tuple),
 )
 
 

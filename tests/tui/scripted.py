@@ -10,13 +10,17 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from dgtui.diffusion import engine
+from dgtui.diffusion.image import Image
 from dgtui.diffusion.job import Job, SamplerSettings
 from dgtui.diffusion.stepper import ReferenceStepper
+from dgtui.errors import ImageRefused, ModelBlind
 from dgtui.message import Message
 from dgtui.tui.backend import Facts, Stage
 from dgtui.worker import Run, RunLog
@@ -46,7 +50,7 @@ class ScriptedDenoiser:
         words = [[IDS[word] for word in place.split("|")] for place in TALE]
         self._choices = [*words, [TURN_END], *[[EOS]] * (CANVAS - len(words) - 1)]
 
-    def encode(self, ids: Sequence[int]) -> None:
+    def encode(self, ids: Sequence[int], images: Sequence[Image] = ()) -> None:
         self.prefix = list(ids)
 
     def commit(self, ids: Sequence[int]) -> None:
@@ -77,6 +81,8 @@ class ScriptedBackend:
         self.jobs: list[Job] = []
         self.runs: list[Run] = []
         self.loads: list[str | None] = []
+        self.sees = True
+        self.looking_seconds = 0.0
         self._load_seconds, self._error = load_seconds, error
         self._tasks: queue.SimpleQueue[Any] = queue.SimpleQueue()
         threading.Thread(target=self._serve, daemon=True).start()
@@ -128,8 +134,23 @@ class ScriptedBackend:
     def chat(self, messages: Sequence[Message], think: bool) -> list[int]:
         ids = [START]
         for message in messages:
+            ids += [START] * sum(image.tokens for image in message.images)
             ids += [*(message.token_ids or self.encode(message.content)), TURN_END]
         return ids
+
+    def see(self, path: Path, digest: str = "") -> tuple[str, Image]:
+        """Any text file is an image of as many tokens as it has characters."""
+        if not self.sees:
+            raise ModelBlind("the scripted model does not see", hint="take one that does")
+        try:
+            text = path.read_text()
+        except OSError:
+            raise ImageRefused(f"{path.name} is gone") from None
+        if digest not in ("", text):
+            raise ImageRefused(f"{path.name} has changed since it was sent")
+        time.sleep(self.looking_seconds)
+        patches = np.full((len(text), 1), sum(map(ord, text)), dtype=np.float32)
+        return text, Image(patches, np.zeros((len(text), 2), dtype=np.int32), len(text))
 
     def encode(self, text: str) -> list[int]:
         return [IDS.get(word, IDS["red"]) for word in text.split()]

@@ -18,7 +18,7 @@ from dgtui.config import Settings
 from dgtui.diffusion.events import Amended
 from dgtui.diffusion.job import BadJob, SamplerSettings, Start
 from dgtui.errors import DgtuiError
-from dgtui.session.chat import Chat, prompt
+from dgtui.session.chat import Chat, images_left, prompt
 from dgtui.session.store import Turn
 from dgtui.text import decode_utf8, sanitize, truncate
 from dgtui.tui import keymap
@@ -29,6 +29,7 @@ from dgtui.tui.messages import explain
 from dgtui.tui.screens.model_screen import ModelScreen
 from dgtui.tui.theme import Look
 from dgtui.tui.widgets import meters
+from dgtui.tui.widgets.attached import Attached, image_name
 from dgtui.tui.widgets.loading import Loading
 from dgtui.tui.widgets.prompt import Prompt
 from dgtui.tui.widgets.steering import Steering
@@ -52,6 +53,8 @@ class Opening:
     seed: int | None = None
     think: bool = False
     record: Path | None = None
+    images: tuple[Path, ...] = ()
+    "for the first message"
 
 
 class ChatScreen(ModelScreen):
@@ -91,6 +94,7 @@ class ChatScreen(ModelScreen):
         yield Transcript(id="transcript")
         yield Loading(id="loading")
         yield Steering(self.backend, self._look, self.new_seed, id="panel")
+        yield Attached(self.backend, self.opening.images, id="attached")
         yield Prompt(arguments=self.argument_choices, id="prompt")
         yield Footer()
         yield from self.compose_too_small()
@@ -120,6 +124,11 @@ class ChatScreen(ModelScreen):
         """Where messages are typed."""
         return self.query_one(Prompt)
 
+    @property
+    def attached(self) -> Attached:
+        """The images of the next message."""
+        return self.query_one(Attached)
+
     def set_look(self, look: Look) -> None:
         """How tokens are drawn from now on."""
         self.panel.look = look
@@ -127,6 +136,20 @@ class ChatScreen(ModelScreen):
     def model_is_there(self, facts: Facts) -> None:
         """Sends what waited for it."""
         self.chat.model = facts.name
+        self.attached.model_changed(self.chat.images())
+        if not self.attached.reading:
+            self._send_what_waited()
+
+    @on(Attached.Read)
+    def _images_read(self, message: Attached.Read) -> None:
+        for problem in message.problems:
+            self.say(explain(problem), "warning")
+        if message.problems and self._waiting is not None:  # it was to go with that image
+            self.prompt.load_text(self._waiting)
+            self._waiting = None
+        self._send_what_waited()
+
+    def _send_what_waited(self) -> None:
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             self.send(waiting)
@@ -164,6 +187,7 @@ class ChatScreen(ModelScreen):
             self.chat = Chat.open(self.store, found.id, self.chat.model, found.system)
             self.transcript.set_turns([_entry(turn) for turn in self.chat.turns])
             self.prompt.past = [turn.text for turn in self.chat.turns if turn.role == "user"]
+            self.attached.conversation(self.chat.images())
             self.panel.draft = None
             self.panel.close()
             self.draw_top()
@@ -174,6 +198,7 @@ class ChatScreen(ModelScreen):
         """Begins a conversation."""
         self.chat = Chat(self.store, self.chat.model, self.opening.system)
         self.transcript.set_turns([])
+        self.attached.conversation(())
         self.panel.draft = None
         self.panel.close()
         self.draw_top()
@@ -194,6 +219,9 @@ class ChatScreen(ModelScreen):
             elif self.backend.facts is None:
                 self._waiting = text
                 self.say("this is sent as soon as the model is loaded")
+            elif self.attached.reading:
+                self._waiting = text
+                self.say("this is sent as soon as the images are read")
             elif self.panel.running:
                 raise Refused("a reply is being written", hint="esc stops it, then send again")
             else:
@@ -206,13 +234,15 @@ class ChatScreen(ModelScreen):
 
     def _say_to_model(self, text: str) -> None:
         before = len(self.chat.turns)
-        self._store(lambda: self.chat.add(Turn("user", text)))
-        self.transcript.add(Entry("user", text))
+        turn = Turn("user", text, images=self.attached.take())
+        self._store(lambda: self.chat.add(turn))
+        self.transcript.add(_entry(turn))
         try:
             self.reply()
         except (DgtuiError, BadJob):
             self._store(lambda: self.chat.rewind(before))
             self.transcript.truncate(before)
+            self.attached.put_back(turn.images)
             raise
 
     def _store(self, work: Callable[[], Any]) -> None:
@@ -228,13 +258,15 @@ class ChatScreen(ModelScreen):
         if facts is None:
             raise Refused("no model is loaded", hint="load one with /model")
         room = facts.max_context - facts.canvas_length
-        ids, dropped = prompt(self._messages(), lambda m: self.backend.chat(m, self.think), room)
+        messages = self._messages()
+        ids, dropped = prompt(messages, lambda m: self.backend.chat(m, self.think), room)
         if dropped:
             self.transcript.notice(f"the context is full: the first {dropped} turns are no longer seen by the model")
         draft = Draft(facts, self.sampler_settings())
         seed = self.new_seed() if self.seed is None else self.seed
         frame = dict(self.panel.frame)
-        job = draft.first(ids, seed, min(MOST_TOKENS, facts.max_context - len(ids)), frame)
+        most, images = min(MOST_TOKENS, facts.max_context - len(ids)), images_left(messages, dropped)
+        job = draft.first(ids, seed, most, frame, images)
         self._store(lambda: self.chat.add(Turn("model", "", seed=seed, finished=False)))
         self.transcript.add(Entry("model", "", finished=False))
         self.panel.start(draft, job, {0: frozenset(frame)} if frame else None)
@@ -251,7 +283,7 @@ class ChatScreen(ModelScreen):
         """The conversation; ids that this model's tokenizer would read otherwise are left out."""
         return [
             m if not m.token_ids or self._reads(m.token_ids, m.content) else replace(m, token_ids=())
-            for m in self.chat.messages()
+            for m in self.chat.messages(self.attached.see)
         ]
 
     def _reads(self, ids: tuple[int, ...], text: str) -> bool:
@@ -302,12 +334,13 @@ class ChatScreen(ModelScreen):
         version, turns = self.panel.version, self.chat.turns
         stopped = version is not None and (f := version.run.log.finished) is not None and f.reason == "cancelled"
         if stopped and len(turns) >= 2 and turns[-1].role == "model":
-            question = turns[-2].text
+            question, images = turns[-2].text, turns[-2].images
             self._store(lambda: self.chat.rewind(len(turns) - 2))
             self.transcript.truncate(len(self.chat.turns))
             self.panel.draft = None
             if not self.prompt.text:
                 self.prompt.load_text(question)
+                self.attached.put_back(images)
             self.say("draft discarded; its question is in the prompt again")
         self.panel.frame = {}
         self.panel.close()
@@ -335,7 +368,7 @@ class ChatScreen(ModelScreen):
             base = draft.versions[0].run.job
             self._store(lambda: self.chat.add(Turn("model", "", seed=seed, finished=False)))
             self.transcript.add(Entry("model", "", finished=False))
-            job = replace(draft.first(base.prompt_ids, seed, base.max_tokens, {}), start=base.start)
+            job = replace(draft.first(base.prompt_ids, seed, base.max_tokens, {}, base.images), start=base.start)
             self.panel.run(draft, "reply", job, pins=draft.versions[0].pins)
 
         self.guarded(work)
@@ -365,11 +398,11 @@ class ChatScreen(ModelScreen):
         whole = [*ids, facts.turn_end_id] if turn.stop_reason != "length" else [*ids]
         whole += [facts.fill_id] * (-len(whole) % length)
         blocks = [tuple(whole[at : at + length]) for at in range(0, len(whole), length)]
-        question, _ = prompt(
-            self._messages()[:-1], lambda m: self.backend.chat(m, self.think), facts.max_context - len(whole)
-        )
+        messages = self._messages()[:-1]
+        room = facts.max_context - len(whole)
+        question, dropped = prompt(messages, lambda m: self.backend.chat(m, self.think), room)
         draft = Draft(facts, self.sampler_settings())
-        job = draft.first(question, turn.seed or 0, len(whole), {})
+        job = draft.first(question, turn.seed or 0, len(whole), {}, images_left(messages, dropped))
         held = Start(blocks[-1], frozenset(range(length)))
         self.panel.start(draft, replace(job, blocks=tuple(blocks[:-1]), start=held))
 
@@ -411,7 +444,7 @@ class ChatScreen(ModelScreen):
 
 
 def _entry(turn: Turn) -> Entry:
-    parts = []
+    parts = [f"image: {image_name(image.path)}" for image in turn.images]
     if turn.role == "model":
         if turn.steps:
             parts.append(f"{turn.steps} steps")

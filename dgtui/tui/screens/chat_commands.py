@@ -81,7 +81,13 @@ def _think(screen: "ChatScreen", text: str) -> None:
 
 
 def _image(screen: "ChatScreen", name: str) -> None:
-    raise Refused("images cannot be sent yet")
+    if name == "-":
+        screen.attached.drop()
+        screen.say("no image goes with the next message")
+    elif name:
+        screen.attached.attach(typed_path(name))
+    else:
+        screen.say(screen.attached.says() or "no image is attached: /image FILE sends one with the next message")
 
 
 def _frame(screen: "ChatScreen", text: str) -> None:

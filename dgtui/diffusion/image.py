@@ -1,0 +1,46 @@
+"""An image as an encoder takes it: plain data beside the token ids of a prompt, whose places in it the ids mark."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """P patches of D numbers each. Two images are equal if they hold the same.
+
+    Raises `ValueError` for arrays that cannot be an image.
+    """
+
+    patches: npt.NDArray[np.float32] = field(compare=False, repr=False)
+    "(P, D) pixels from 0 to 1, padding included; read-only from here on"
+    positions: npt.NDArray[np.int32] = field(compare=False, repr=False)
+    "(P, 2) column and row of each patch, -1 for padding; read-only from here on"
+    tokens: int
+    "places that it takes in a prompt"
+    digest: str = field(init=False)
+    "of all of it"
+
+    def __post_init__(self) -> None:
+        count = len(self.patches)
+        for wrong, message in (
+            (self.patches.ndim != 2 or self.patches.dtype != "float32", "patches must be (P, D) of float32"),
+            (
+                self.positions.shape != (count, 2) or self.positions.dtype != "int32",
+                "positions must be (P, 2) of int32",
+            ),
+            (not 1 <= self.tokens <= count, f"{count} patches cannot be {self.tokens} tokens"),
+        ):
+            if wrong:
+                raise ValueError(f"no image: {message}")
+        digest = hashlib.blake2b(repr((self.patches.shape, self.tokens)).encode(), digest_size=16)
+        for array in (self.patches, self.positions):
+            digest.update(array.tobytes())
+            array.flags.writeable = False
+        object.__setattr__(self, "digest", digest.hexdigest())
