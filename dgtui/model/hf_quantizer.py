@@ -40,6 +40,14 @@ class Nf4Quantizer(HfQuantizer):
         pack_layers(model, packing.double)
         if not packing.vision:
             model.model.encoder.vision_tower = model.model.encoder.embed_vision = None
+        for layer in model.model.encoder.language_model.layers:  # they get the decoder's when those are there
+            for owner in (layer.self_attn, layer):
+                for name, _ in list(owner.named_children()):
+                    if name != "self_attn":
+                        setattr(owner, name, None)
+        names = model.state_dict().keys()
+        tied = model.all_tied_weights_keys
+        model.all_tied_weights_keys = {name: own for name, own in tied.items() if name in names}
 
     def _process_model_after_weight_loading(self, model: Any, **kwargs: Any) -> Any:
         share_layers(model)

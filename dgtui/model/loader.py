@@ -23,7 +23,7 @@ from dgtui.model.generation import for_generate, read_generation
 from dgtui.model.geometry import read_geometry
 from dgtui.model.images import ImageReader
 from dgtui.model.offline import go_offline
-from dgtui.model.parts import Packing, Wishes
+from dgtui.model.parts import Packing, Wishes, part_of
 from dgtui.model.plan import Plan, choose
 from dgtui.model.shards import Shard, fingerprint, shown
 from dgtui.model.tokenizer import ModelTokenizer
@@ -165,6 +165,10 @@ def _open(checkpoint: Checkpoint) -> _Found:
 def _plan(found: _Found, wishes: Wishes) -> Plan:
     """The best way to hold a checkpoint; beside the GPU, if that is too small and nobody asked for it."""
     tensors = {name: entry for shard in found.shards for name, entry in shard.tensors.items()}
+    if wishes.vision and not any(part_of(name) == "vision" for name in tensors):
+        raise ModelUnloadable(
+            f"{shown(found.checkpoint.name)} was saved without its vision tower", hint="take one that has it"
+        )
 
     def best(device: torch.device) -> Plan:
         return choose(

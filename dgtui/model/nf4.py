@@ -226,7 +226,7 @@ def _pairs(device: torch.device) -> torch.Tensor:
 
 def dynamic_map(device: torch.device) -> torch.Tensor:
     """(256) ascending: the signed 8-bit dynamic map (Dettmers, arXiv 1511.04561): 7 decades, each with twice as many
-    steps as the one below it. The lowest is -1, as bitsandbytes has it on the CPU."""
+    steps as the one below it."""
 
     def values() -> list[float]:
         found = [0.0, 1.0]
@@ -234,7 +234,7 @@ def dynamic_map(device: torch.device) -> torch.Tensor:
             edges = torch.linspace(0.1, 1, 2**decade + 1, dtype=torch.float32)
             means = (edges[:-1] + edges[1:]) / 2 * 10.0 ** (decade - 6)
             found += [*means.tolist(), *(-means).tolist()]
-        return [-1.0, *sorted(found)[1:]]
+        return sorted(found)
 
     return _table("dynamic", device, values)
 

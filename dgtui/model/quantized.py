@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,7 +27,7 @@ from dgtui.model.generation import FILE as GENERATION
 from dgtui.model.offline import go_offline
 from dgtui.model.parts import BLOCK, Packing, is_quantized, nf4_bytes, part_of
 from dgtui.model.shards import INDEX, SINGLE, Shard, fingerprint, shown
-from dgtui.model.weights import Files, Report, lay_out, stream, tell
+from dgtui.model.weights import DTYPES, Files, Report, lay_out, stream, tell
 
 METHOD: Final = "dgtui_nf4"
 """`quant_method` of these folders."""
@@ -251,6 +252,15 @@ def verify(folder: Path, shards: list[Shard], progress: Report | None = None) ->
                 raise CorruptCheckpoint(f"{shown(path.name)} has changed: its checksum differs", hint=_AGAIN)
 
 
+def _main_dtype(shards: list[Shard]) -> torch.dtype:
+    """The type that most of a checkpoint's numbers have."""
+    counts: Counter[torch.dtype] = Counter()
+    for shard in shards:
+        for entry in shard.tensors.values():
+            counts[DTYPES.get(entry.dtype, torch.bfloat16)] += entry.elements
+    return counts.most_common(1)[0][0]
+
+
 def quantize(
     checkpoint: catalog.Checkpoint,
     target: Path,
@@ -292,7 +302,7 @@ def quantize(
     from dgtui.model.geometry import read_geometry
 
     place = devices.choose_device(device)
-    model = lay_out(read_geometry(config), packing, torch.bfloat16)
+    model = lay_out(read_geometry(config), packing, _main_dtype(shards))
     mark = fingerprint(checkpoint.path, shards)
     with (
         Folder(target, checkpoint.path, config, checkpoint.name, mark, packing) as folder,

@@ -256,11 +256,11 @@ def stream(
             source.skip(name)
             continue
         dtype = _get(*wanted[name]).dtype if name in wanted else DTYPES[entry.dtype]
-        tensor = whole(source, name, home, dtype)
+        tensor = whole(source, name, home, DTYPES[entry.dtype] if keep else dtype)
         if keep:
-            keep.add(name, tensor.to(DTYPES[entry.dtype]))
+            keep.add(name, tensor)
         if name in wanted:
-            yield wanted[name], tensor
+            yield wanted[name], tensor.to(dtype)
 
 
 def fill(

@@ -1,0 +1,455 @@
+"""A checkpoint in NF4 on disk: what was packed is what is loaded, whole or not at all, and every byte is checked."""
+
+import fcntl
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from checkpoints import VOCAB, tiny_checkpoint
+from safetensors import safe_open
+
+from dgtui.errors import (
+    CorruptCheckpoint,
+    DgtuiError,
+    ModelNotFound,
+    ModelUnloadable,
+    OutOfMemory,
+    RunFailed,
+    UsageError,
+)
+from dgtui.model import catalog, devices, nf4, quantized
+from dgtui.model.catalog import resolve
+from dgtui.model.loader import LoadedModel, load
+from dgtui.model.parts import Packing, Wishes, is_quantized, part_of
+from dgtui.model.weights import Progress
+
+SHAPE: dict[str, Any] = {"hidden": 128, "max_shard_size": "200KB"}
+"""Wide enough that attention, dense MLP and experts are packed: multiples of 64."""
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_checkpoint(tmp_path_factory.mktemp("source") / "model", **SHAPE)
+
+
+@pytest.fixture
+def folder(source: Path, tmp_path: Path) -> Path:
+    quantized.quantize(resolve(str(source)), tmp_path / "packed")
+    return tmp_path / "packed"
+
+
+def read(folder: Path, **wishes: Any) -> LoadedModel:
+    return load(resolve(str(folder)), Wishes(device="cpu", **wishes))
+
+
+def small(monkeypatch: pytest.MonkeyPatch, folder: Path, **wishes: Any) -> LoadedModel:
+    """A model loaded on a machine where it fits in 4 bit alone."""
+    whole = read(folder, context=512).plan.estimate
+    experts = whole.weights["experts"]
+    monkeypatch.setattr(devices, "available", lambda device: whole.total - experts // 2)
+    return load(resolve(str(folder)), Wishes(device="cpu", context=512, **wishes))
+
+
+def logits(model: torch.nn.Module) -> torch.Tensor:
+    draw = torch.Generator().manual_seed(5)
+    prompt, canvas = (torch.randint(0, VOCAB, (1, n), generator=draw) for n in (20, 32))
+    with torch.inference_mode():
+        out: torch.Tensor = model(input_ids=prompt, decoder_input_ids=canvas).logits
+    return out
+
+
+def bytes_by_part(model: Any) -> dict[str, int]:
+    """What lies in memory, each storage once, by the part that the first name it is found under belongs to."""
+    seen: set[int] = set()
+    counts: dict[str, int] = {}
+    tensors = [
+        (name, tensor) for side in ("decoder", "encoder") for name, tensor in _all(getattr(model.model, side), side)
+    ]
+    for name, tensor in [*tensors, ("decoder.embed_tokens.weight", model.lm_head.weight)]:
+        if tensor.untyped_storage().data_ptr() not in seen:
+            seen.add(tensor.untyped_storage().data_ptr())
+            counts[part_of(name)] = counts.get(part_of(name), 0) + tensor.untyped_storage().nbytes()
+    return counts
+
+
+def _all(module: torch.nn.Module, prefix: str) -> Any:
+    """Every tensor, also those of bitsandbytes' layers, which keep their scales aside."""
+    for path, child in module.named_modules(prefix=prefix):
+        for name, tensor in (*child._parameters.items(), *child._buffers.items()):
+            if tensor is not None:
+                yield f"{path}.{name}", tensor
+        state = getattr(child, "quant_state", None)
+        if state is not None:
+            yield f"{path}.weight.absmax", state.absmax
+            if state.nested:
+                yield f"{path}.weight.absmax_scale", state.state2.absmax
+
+
+# What is loaded
+
+
+@pytest.mark.parametrize("double", [False, True])
+def test_what_was_packed_to_disk_is_what_is_packed_while_loading(
+    double: bool, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quantized.quantize(resolve(str(source)), tmp_path / "packed", double=double)
+    stored = read(tmp_path / "packed")
+    assert stored.plan.packing == Packing(nf4=True, double=double)
+    full = read(source)
+    for name, module in stored.model.model.decoder.named_modules():
+        if isinstance(module, nf4.Nf4Weight):
+            expected = nf4.quantize(full.model.get_parameter(f"model.decoder.{name}"), double)
+            assert torch.equal(module.packed, expected.packed), name
+            assert torch.equal(module.absmax, expected.absmax), name
+    if not double:
+        assert torch.equal(logits(small(monkeypatch, source).model), logits(stored.model))
+
+
+def test_packed_weights_compute_what_their_values_do(source: Path, folder: Path) -> None:
+    """The logits are those of the full model with every packed weight replaced by the value it stands for."""
+    full, packed = read(source).model, read(folder).model
+    for name, weight in full.model.decoder.named_parameters(prefix="model.decoder"):
+        if is_quantized(name, tuple(weight.shape)):
+            weight.data.copy_(nf4.quantize(weight.data).dequantize(torch.float32))
+    torch.testing.assert_close(logits(packed), logits(full), rtol=1e-4, atol=1e-4)
+
+
+def test_without_bitsandbytes_it_is_the_same_model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_it = read(folder).model
+    assert type(with_it.model.decoder.layers[0].mlp.up_proj).__name__ == "Linear4bit"
+    monkeypatch.setattr(nf4, "native", lambda kind: False)
+    without = read(folder).model
+    assert type(without.model.decoder.layers[0].mlp.up_proj).__name__ == "Nf4Linear"
+    torch.testing.assert_close(logits(without), logits(with_it), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("double", [False, True])
+def test_every_byte_is_there_once_and_in_4_bit_where_it_should(double: bool, source: Path, tmp_path: Path) -> None:
+    quantized.quantize(resolve(str(source)), tmp_path / "packed", double=double)
+    loaded = read(tmp_path / "packed")
+    found, planned = bytes_by_part(loaded.model), loaded.plan.estimate.weights
+    for part in ("experts", "attention", "dense MLP", "router", "self-conditioning", "vision"):
+        assert found[part] == pytest.approx(planned[part], abs=400), part  # small constants come on top
+    assert found["embedding"] == pytest.approx(planned["embedding"], abs=400)
+
+
+def test_the_count_sees_what_is_there_twice_or_was_left_unpacked(source: Path, folder: Path) -> None:
+    import copy
+
+    loaded = read(folder).model
+    right = bytes_by_part(loaded)
+    layer: Any = loaded.model.encoder.language_model.layers[0]
+    shared, layer.experts = layer.experts, copy.deepcopy(layer.experts)
+    assert bytes_by_part(loaded)["experts"] > 1.4 * right["experts"]
+    layer.experts = shared
+    loaded.model.decoder.layers[0].mlp.up_proj = read(source).model.model.decoder.layers[0].mlp.up_proj
+    assert bytes_by_part(loaded)["dense MLP"] > 1.4 * right["dense MLP"]
+
+
+def test_encoder_and_decoder_are_the_same_modules(folder: Path) -> None:
+    model = read(folder).model.model
+    for own, shared in zip(model.encoder.language_model.layers, model.decoder.layers, strict=True):
+        assert own.experts is shared.experts and own.mlp is shared.mlp and own.router is shared.router
+        assert own.self_attn.q_proj is shared.self_attn.q_proj
+        assert own.layer_scalar is not shared.layer_scalar  # the one thing that each has for itself
+
+
+@pytest.mark.slow
+def test_a_folder_takes_less_than_a_third_of_what_is_packed(tmp_path: Path) -> None:
+    """With the key layout of the real checkpoint: 128 experts, widths that 64 divides and 128 does not, shards."""
+    source = tiny_checkpoint(
+        tmp_path / "m", hidden=384, experts=128, dtype=torch.bfloat16, max_shard_size="20MB", with_tokenizer=False
+    )
+    assert len(list(source.glob("*.safetensors"))) > 2
+    sizes = {}
+    for double in (False, True):
+        target = tmp_path / f"packed-{double}"
+        quantized.quantize(resolve(str(source)), target, double=double)
+        for folder in (source, target):
+            sizes[folder.name] = sum(
+                file.get_tensor(name).nbytes
+                for path in folder.glob("*.safetensors")
+                for file in [safe_open(path, framework="pt")]
+                for name in file.keys()  # noqa: SIM118
+                if part_of(name) in ("experts", "attention", "dense MLP") and "norm" not in name
+            )
+    assert sizes["packed-False"] <= 0.31 * sizes["m"]
+    assert sizes["packed-True"] <= 0.26 * sizes["m"]
+
+
+def test_the_vision_tower_can_be_left_out(source: Path, folder: Path, tmp_path: Path) -> None:
+    quantized.quantize(resolve(str(source)), tmp_path / "blind", vision=False)
+    blind = read(tmp_path / "blind")
+    assert not blind.plan.packing.vision
+    assert blind.model.model.encoder.vision_tower is None
+    assert torch.equal(logits(blind.model), logits(read(folder).model))
+    assert read(folder, vision=False).model.model.encoder.vision_tower is None
+    with pytest.raises(ModelUnloadable, match="without its vision tower"):
+        read(tmp_path / "blind", vision=True)
+
+
+def test_transformers_itself_loads_the_folder(folder: Path) -> None:
+    from transformers import DiffusionGemmaForBlockDiffusion
+
+    import dgtui.model.hf_quantizer  # noqa: F401
+
+    theirs: Any = DiffusionGemmaForBlockDiffusion.from_pretrained(folder, dtype=torch.float32)
+    torch.testing.assert_close(logits(theirs.eval()), logits(read(folder).model), rtol=1e-4, atol=1e-4)
+    assert theirs.model.encoder.language_model.layers[0].experts is theirs.model.decoder.layers[0].experts
+
+
+def test_the_folder_says_what_it_is(source: Path, folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    about = config.pop("quantization_config")
+    assert config == json.loads((source / "config.json").read_text())
+    assert about["quant_method"] == quantized.METHOD and about["bits"] == 4 and about["double_quant"] is False
+    assert about["source"]["fingerprint"] == read(source).fingerprint
+    for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja"):
+        assert (folder / name).read_bytes() == (source / name).read_bytes()
+    for line in (folder / quantized.SUMS).read_text().splitlines():
+        checksum, name = line.split("  ")
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == checksum
+    assert not list(folder.parent.glob(".*"))
+
+
+def test_a_packed_folder_is_not_packed_again(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelUnloadable, match="quantized already"):
+        quantized.quantize(resolve(str(folder)), tmp_path / "again")
+
+
+# What is refused
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-100] ^= 1
+    path.write_bytes(data)
+
+
+def edit(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def edit_about(folder: Path, **changes: object) -> None:
+    about = json.loads((folder / "config.json").read_text())["quantization_config"]
+    edit(folder / "config.json", quantization_config=about | changes)
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda f: flip(f / "model.safetensors"), r"model\.safetensors has changed"),
+        (lambda f: flip(f / "tokenizer.json"), r"tokenizer\.json"),
+        (lambda f: (f / "model.safetensors").unlink(), "holds no weights"),
+        (lambda f: (f / "tokenizer_config.json").unlink(), r"tokenizer_config\.json"),
+        (lambda f: edit(f / "config.json", canvas_length=64), r"config\.json has changed"),
+        (lambda f: (f / quantized.SUMS).unlink(), f"{quantized.SUMS} cannot be read"),
+        (lambda f: (f / quantized.SUMS).write_text("x"), f"{quantized.SUMS} does not hold"),
+        (lambda f: edit_about(f, version=2), "version 2"),
+        (lambda f: edit_about(f, double_quant="yes"), "makes no sense"),
+        (lambda f: edit_about(f, double_quant=True), "lacks|other shapes|has changed"),
+    ],
+)
+def test_a_damaged_folder_is_refused_and_the_file_named(
+    damage: Callable[[Path], object], says: str, folder: Path
+) -> None:
+    damage(folder)
+    with pytest.raises(CorruptCheckpoint, match=says):
+        read(folder)
+
+
+def test_a_missing_shard_is_named(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quantized, "_SHARD", 100_000)
+    quantized.quantize(resolve(str(source)), tmp_path / "packed")
+    shards = sorted((tmp_path / "packed").glob("*.safetensors"))
+    assert len(shards) > 2
+    assert torch.isfinite(logits(read(tmp_path / "packed").model)).all()
+    shards[1].unlink()
+    with pytest.raises(CorruptCheckpoint, match=shards[1].name):
+        read(tmp_path / "packed")
+
+
+def test_the_config_of_another_model_is_refused(folder: Path, tmp_path: Path) -> None:
+    other = tiny_checkpoint(tmp_path / "other", hidden=192, with_tokenizer=False)
+    about = json.loads((folder / "config.json").read_text())["quantization_config"]
+    config = json.loads((other / "config.json").read_text()) | {"quantization_config": about}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CorruptCheckpoint, match=r"config\.json has changed"):
+        read(folder)
+
+
+def test_sampler_settings_may_be_edited(folder: Path) -> None:
+    edit(folder / "generation_config.json", t_max=0.9)
+    assert read(folder).settings.t_max == 0.9
+
+
+@pytest.mark.parametrize(
+    ("about", "says"),
+    [
+        ({"quant_method": "gptq"}, "quantized with gptq"),
+        ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, "NVFP4"),
+        ({"quant_method": "compressed-tensors"}, "needs compressed-tensors"),
+        ("4 bit", "something unnamed"),
+    ],
+)
+def test_what_another_program_quantized_is_refused_by_name(about: object, says: str, tmp_path: Path) -> None:
+    folder = tiny_checkpoint(tmp_path / "m")
+    edit(folder / "config.json", quantization_config=about)
+    with pytest.raises(ModelUnloadable, match=says) as caught:
+        read(folder)
+    assert caught.value.hint
+
+
+# Whole or not at all
+
+
+def nothing_is_left(target: Path) -> None:
+    assert not target.exists()
+    assert not list(target.parent.glob(f".{target.name}*"))
+
+
+def test_an_interrupted_run_leaves_nothing(source: Path, tmp_path: Path) -> None:
+    def interrupt(progress: Progress) -> None:
+        if progress.done_bytes > progress.total_bytes / 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        quantized.quantize(resolve(str(source)), tmp_path / "packed", progress=interrupt)
+    nothing_is_left(tmp_path / "packed")
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*given: Any, **options: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(quantized, "save_file", full)
+    with pytest.raises(RunFailed, match="No space left"):
+        quantized.quantize(resolve(str(source)), tmp_path / "packed")
+    nothing_is_left(tmp_path / "packed")
+
+
+def test_too_little_room_is_said_before_anything_is_read(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quantized, "room", lambda folder: 1000)
+    with pytest.raises(RunFailed, match="has 0 MB free"):
+        quantized.quantize(resolve(str(source)), tmp_path / "packed")
+    nothing_is_left(tmp_path / "packed")
+
+
+def test_what_is_there_already_is_left_alone(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "packed").mkdir()
+    (tmp_path / "packed" / "mine").write_text("precious")
+    with pytest.raises(UsageError, match="something at"):
+        quantized.quantize(resolve(str(source)), tmp_path / "packed")
+    assert (tmp_path / "packed" / "mine").read_text() == "precious"
+
+
+def test_two_at_once_do_not_mix(source: Path, tmp_path: Path) -> None:
+    partial = tmp_path / ".packed.partial"
+    partial.mkdir()
+    handle = os.open(partial, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    with pytest.raises(RunFailed, match="another dgtui"):
+        quantized.quantize(resolve(str(source)), tmp_path / "packed")
+    os.close(handle)
+    quantized.quantize(resolve(str(source)), tmp_path / "packed")
+    assert read(tmp_path / "packed").plan.packing.nf4
+
+
+@pytest.mark.slow
+def test_a_kill_at_any_point_leaves_nothing_that_loads(source: Path, tmp_path: Path) -> None:
+    """Killed after every system call that names or writes a file could leave a trace, sampled over the whole run."""
+    code = (
+        "import sys, os, time\n"
+        "from pathlib import Path\n"
+        "from dgtui.model import quantized\n"
+        "from dgtui.model.catalog import resolve\n"
+        "quantized._SHARD = 60_000\n"
+        "checkpoint = resolve(sys.argv[1])\n"
+        "import transformers.models.diffusion_gemma.modeling_diffusion_gemma\n"
+        "print('ready', flush=True)\n"
+        "quantized.quantize(checkpoint, Path(sys.argv[2]), progress=lambda at: time.sleep(0.002))\n"
+        "print('done', flush=True)\n"
+    )
+    place = tmp_path / "place"
+    place.mkdir()
+    draw = random.Random(7)
+    finished = 0
+    for attempt in range(12):
+        target = place / "packed"
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, str(source), str(target)], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        time.sleep(draw.uniform(0, 0.8) if attempt else 0)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        if target.exists():  # renamed before the kill: then all of it is there
+            finished += 1
+            assert torch.isfinite(logits(read(target).model)).all()
+            for path in target.iterdir():
+                path.unlink()
+            target.rmdir()
+            continue
+        for left in place.iterdir():
+            with pytest.raises(DgtuiError):
+                catalog.check(left)
+        with pytest.raises(ModelNotFound):
+            resolve(str(target))
+    assert finished < 12
+    quantized.quantize(resolve(str(source)), place / "packed")
+    assert [path.name for path in place.iterdir()] == ["packed"]
+
+
+# The copy that is kept
+
+
+def test_the_first_load_keeps_a_copy_and_the_next_one_reads_it(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = small(monkeypatch, source, cache=tmp_path / "cache")
+    (kept,) = (tmp_path / "cache" / "nf4").iterdir()
+    assert "4 bit" in first.notes[0] and str(kept) in first.notes[1]
+    monkeypatch.setattr(nf4, "pack", None)  # nothing is packed any more
+    second = load(first.checkpoint, Wishes(device="cpu", context=512, cache=tmp_path / "cache"))
+    assert torch.equal(logits(first.model), logits(second.model))
+    assert second.fingerprint == first.fingerprint
+    assert len(second.notes) == 1
+
+
+def test_a_damaged_copy_is_made_again(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = small(monkeypatch, source, cache=tmp_path / "cache")
+    (kept,) = (tmp_path / "cache" / "nf4").iterdir()
+    flip(kept / "model.safetensors")
+    second = load(first.checkpoint, Wishes(device="cpu", context=512, cache=tmp_path / "cache"))
+    assert any("damaged" in note and "made again" in note for note in second.notes)
+    quantized.verify(kept, catalog.check(kept))
+    assert torch.equal(logits(first.model), logits(second.model))
+
+
+def test_no_copy_is_kept_where_nobody_wants_one_or_there_is_no_room(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert len(small(monkeypatch, source).notes) == 1
+    monkeypatch.setattr(quantized, "room", lambda folder: 1_000_000_000)
+    found = load(resolve(str(source)), Wishes(device="cpu", context=512, cache=tmp_path / "cache"))
+    assert "no 4-bit copy is kept" in found.notes[1]
+    assert not (tmp_path / "cache").exists()
+
+
+def test_memory_that_runs_out_says_what_was_needed(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "available", lambda device: 100_000)
+    with pytest.raises(OutOfMemory, match="in 4 bit, with scales in 8 bit, without the vision tower"):
+        read(source)
