@@ -59,5 +59,5 @@ class Nf4Quantizer(HfQuantizer):
         return True
 
     def is_serializable(self) -> bool:
-        """`model.save_pretrained` writes the same tensors again."""
-        return True
+        """`dgtui model quantize` writes such folders; `save_pretrained` of a loaded one is not meant to."""
+        return False

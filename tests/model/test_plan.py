@@ -1,0 +1,235 @@
+"""What a model will take is known before it is loaded, and the best way of holding it that fits is taken."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dgtui.errors import OutOfMemory
+from dgtui.model import devices
+from dgtui.model.geometry import read_geometry
+from dgtui.model.parts import Packing
+from dgtui.model.plan import Estimate, Plan, choose, estimate
+from dgtui.model.random_weights import RandomWeights
+from dgtui.model.shards import TensorEntry
+
+REAL = Path(__file__).parent.parent / "data" / "diffusiongemma-26B-A4B-it" / "config.json"
+CUDA = torch.device("cuda", 0)
+GB = 10**9
+
+
+@pytest.fixture(scope="module")
+def geometry() -> Any:
+    return read_geometry(json.loads(REAL.read_text()))
+
+
+@pytest.fixture(scope="module")
+def tensors(geometry: Any) -> Mapping[str, TensorEntry]:
+    """The names and shapes of the published checkpoint, without a byte of it."""
+    return RandomWeights(geometry, torch.device("cpu")).tensors
+
+
+def taken(geometry: Any, tensors: Mapping[str, TensorEntry], packing: Packing) -> Estimate:
+    return estimate(geometry, tensors, packing, torch.bfloat16)
+
+
+# The real geometry, against what was counted from its config by hand
+
+
+def test_the_real_geometry_in_full(geometry: Any, tensors: Mapping[str, TensorEntry]) -> None:
+    weights = taken(geometry, tensors, Packing()).weights
+    for part, numbers in {
+        "experts": 22.84,
+        "attention": 1.11,
+        "dense MLP": 0.54,
+        "embedding": 0.74,
+        "vision": 0.57,
+    }.items():
+        assert weights[part] / 2 / GB == pytest.approx(numbers, abs=0.006), part
+    assert sum(weights.values()) / GB == pytest.approx(51.6, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("packing", "experts", "total"),
+    [
+        (Packing(nf4=True), 12.85, 16.4),
+        (Packing(nf4=True, double=True), 11.78, 15.3),
+        (Packing(nf4=True, vision=False), 12.85, 15.3),
+    ],
+)
+def test_the_real_geometry_in_nf4(
+    packing: Packing, experts: float, total: float, geometry: Any, tensors: Mapping[str, TensorEntry]
+) -> None:
+    found = taken(geometry, tensors, packing)
+    assert found.weights["experts"] / GB == pytest.approx(experts, abs=0.01)
+    assert sum(found.weights.values()) / GB == pytest.approx(total, abs=0.06)
+
+
+def test_the_real_geometrys_keys_and_values(geometry: Any, tensors: Mapping[str, TensorEntry]) -> None:
+    def prefix(context: int, snapshots: int) -> float:
+        return estimate(geometry, tensors, Packing(), torch.bfloat16, context, snapshots).prefix / GB
+
+    assert prefix(8192, 1) == pytest.approx(0.21 + 0.17, abs=0.01)
+    assert prefix(8192, 2) - prefix(8192, 1) == pytest.approx(0.21, abs=0.005)
+
+
+def test_the_real_geometry_in_nf4_stays_under_18_gb_with_8k_of_context(
+    geometry: Any, tensors: Mapping[str, TensorEntry]
+) -> None:
+    """Planned; what a GPU says to it is for `dgtui bench --random-weights` to measure."""
+    assert estimate(geometry, tensors, Packing(nf4=True), torch.bfloat16, 8192, 1).total < 18.0 * GB
+
+
+# What is chosen
+
+
+def chosen(
+    gpu: float, geometry: Any, tensors: Mapping[str, TensorEntry], monkeypatch: pytest.MonkeyPatch, **wishes: Any
+) -> Plan:
+    free = {"cuda": int(gpu * GB), "cpu": 64 * GB}
+    monkeypatch.setattr(devices, "available", lambda device: free[device.type])
+    return choose(geometry, tensors, CUDA, torch.bfloat16, **wishes)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "packing"),
+    [
+        (80, Packing()),
+        (23.5, Packing(nf4=True)),
+        (18.1, Packing(nf4=True, double=True)),
+        (17.0, Packing(nf4=True, double=True, vision=False)),
+    ],
+)
+def test_as_little_is_given_up_as_the_gpu_asks_for(
+    gpu: float, packing: Packing, geometry: Any, tensors: Mapping[str, TensorEntry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = chosen(gpu, geometry, tensors, monkeypatch)
+    assert plan.packing == packing
+    assert plan.estimate.total <= plan.available < gpu * GB
+    assert plan.context >= 8192
+    assert bool(plan.reason) == packing.nf4
+    if packing.nf4:
+        assert "53." in plan.reason or "in 4 bit" in plan.reason
+
+
+@pytest.mark.parametrize("gpu", [15.5, 11.5, 8.0])
+def test_experts_of_the_last_layers_stay_beside_a_small_gpu(
+    gpu: float, geometry: Any, tensors: Mapping[str, TensorEntry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = chosen(gpu, geometry, tensors, monkeypatch)
+    assert plan.packing.streamed > 0 and plan.estimate.streamed > 0
+    assert plan.estimate.total <= plan.available
+    fewer = Packing(nf4=True, double=True, vision=False, streamed=plan.packing.streamed - 1)
+    assert estimate(geometry, tensors, fewer, torch.bfloat16, 8192, 2).total > plan.available
+    whole = Packing(nf4=True, double=True, vision=False)
+    moved = estimate(geometry, tensors, whole, torch.bfloat16).weights["experts"] - plan.estimate.weights["experts"]
+    assert plan.estimate.streamed == moved
+
+
+def test_what_does_not_fit_is_refused_with_what_it_takes(
+    geometry: Any, tensors: Mapping[str, TensorEntry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(OutOfMemory, match=r"experts of 30 layers .*, and the GPU has 2\.5 GB free") as caught:
+        chosen(3, geometry, tensors, monkeypatch)
+    assert "--device cpu" in caught.value.hint and "--context" in caught.value.hint
+
+
+def test_wishes_are_kept(geometry: Any, tensors: Mapping[str, TensorEntry], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert chosen(80, geometry, tensors, monkeypatch, most=20 * GB).packing == Packing(nf4=True)
+    assert chosen(80, geometry, tensors, monkeypatch, vision=False).packing == Packing(vision=False)
+    assert chosen(17.0, geometry, tensors, monkeypatch, vision=True).packing.vision
+    assert chosen(80, geometry, tensors, monkeypatch, context=4096).context == 4096
+    stored = Packing(nf4=True, double=True)
+    assert chosen(80, geometry, tensors, monkeypatch, stored=stored).packing == stored
+    assert chosen(80, geometry, tensors, monkeypatch, fixed=True).packing == Packing()
+
+
+def test_the_context_grows_into_the_memory_that_is_left(
+    geometry: Any, tensors: Mapping[str, TensorEntry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contexts = [chosen(gpu, geometry, tensors, monkeypatch).context for gpu in (19.5, 23.5, 32.0)]
+    assert contexts == sorted(contexts) and contexts[0] < contexts[-1]
+    assert chosen(139, geometry, tensors, monkeypatch).context == geometry.text_config.max_position_embeddings
+
+
+def test_on_the_processor_nothing_is_streamed(
+    geometry: Any, tensors: Mapping[str, TensorEntry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "available", lambda device: 24 * GB)
+    plan = choose(geometry, tensors, torch.device("cpu"), torch.float32)
+    assert plan.packing.nf4 and plan.packing.streamed == 0
+    monkeypatch.setattr(devices, "available", lambda device: 12 * GB)
+    with pytest.raises(OutOfMemory, match="this machine has 12.0 GB free"):
+        choose(geometry, tensors, torch.device("cpu"), torch.float32)
+
+
+# What is planned, and what is measured
+
+
+def small(folder: Path, **text: Any) -> Path:
+    """A config.json of the real one's kind, with other numbers."""
+    config = json.loads(REAL.read_text())
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "num_global_key_value_heads": 1, "head_dim": 64}
+    config["text_config"] |= heads | {"global_head_dim": 128, "num_hidden_layers": 6, "vocab_size": 8192} | text
+    config["vision_config"] |= {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "head_dim": 32}
+    config["vision_config"] |= {"num_attention_heads": 2, "num_key_value_heads": 2}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder / "config.json"
+
+
+EXPERTS = {"hidden_size": 704, "intermediate_size": 512, "moe_intermediate_size": 192}
+VOCABULARY = {"hidden_size": 256, "intermediate_size": 512, "moe_intermediate_size": 64, "num_experts": 8}
+VOCABULARY |= {"top_k_experts": 2, "vocab_size": 262144}
+CONTEXT = {"hidden_size": 512, "intermediate_size": 1024, "moe_intermediate_size": 64, "num_experts": 8}
+CONTEXT |= {"top_k_experts": 2, "num_attention_heads": 8, "num_key_value_heads": 8, "num_global_key_value_heads": 8}
+CONTEXT |= {"global_head_dim": 256, "num_hidden_layers": 12}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the kernel does not tell anonymous memory")
+@pytest.mark.parametrize(
+    ("text", "packing", "context"),
+    [(EXPERTS, "nf4", 2048), (VOCABULARY, "nf4-double", 1024), (CONTEXT, "full", 8192)],
+    ids=["most of it experts", "most of it logits", "most of it context"],
+)
+def test_the_plan_is_within_5_percent_of_what_is_taken(
+    text: dict[str, Any], packing: str, context: int, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "dgtui", "bench", "--random-weights", str(small(tmp_path, **text)), "--packing",
+            packing, "--context", str(context), "--steps", "2", "--device", "cpu", "--json",
+        ],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    found = json.loads(done.stdout)
+    assert found["peak_bytes"] > 250_000_000
+    assert found["planned_over_measured"] == pytest.approx(1, abs=0.05), found
+
+
+def test_measuring_needs_no_more_than_torch_and_transformers(tmp_path: Path) -> None:
+    """What a bare machine has: none of the packages that only the rest of the program needs can be imported."""
+    tiny = {"hidden_size": 64, "intermediate_size": 64, "moe_intermediate_size": 64, "num_experts": 4}
+    tiny |= {"top_k_experts": 2, "num_hidden_layers": 2, "vocab_size": 512}
+    code = (
+        "import sys\n"
+        "class Bare:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] in {'platformdirs', 'psutil', 'textual', 'bitsandbytes', 'accelerate', 'PIL',\n"
+        "                                  'jinja2', 'kernels'}:\n"
+        "            raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Bare())\n"
+        "from dgtui.cli import main\n"
+        f"sys.exit(main(['bench', '--random-weights', {str(small(tmp_path, **tiny))!r}, '--device', 'cpu',\n"
+        "               '--context', '300', '--steps', '2', '--json']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["bitsandbytes"] is False and found["packing"] == "nf4"
+    assert found["step_ms"] > 0 and found["load_s"] > 0
