@@ -5,13 +5,20 @@ half-trained model from being shipped. The floors are below the table's figures 
 """
 
 import json
+from pathlib import Path
 
 import pytest
+import torch
 
 from dgtui.cli import main
-from dgtui.model import catalog
+from dgtui.message import Message
+from dgtui.model import catalog, quantized
+from dgtui.model.denoiser import TransformersDenoiser
+from dgtui.model.loader import load
+from dgtui.model.parts import Wishes
 from dgtui.paths import embedded_dir
-from dgtui.train.table import SPAN, trials
+from dgtui.train.corpus import SHARES
+from dgtui.train.table import SPAN, held_out, trials
 
 FEW = 16
 
@@ -45,6 +52,35 @@ def test_it_answers_held_out_prompts(task: str, floor: float) -> None:
     found = trials(None, [task], FEW, 0, 1)
     assert len(found) == FEW
     assert sum(t.right for t in found) / FEW >= floor
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("double", [False, True])
+def test_in_4_bit_it_predicts_what_it_predicts_in_full(double: bool, tmp_path: Path) -> None:
+    """On held-out replies of every task, a part of each noise: how much differs from reply to reply."""
+    quantized.quantize(catalog.resolve(catalog.EMBEDDED), tmp_path / "nf4", double=double)
+    full = load(catalog.resolve(catalog.EMBEDDED), Wishes(device="cpu"))
+    packed = load(catalog.resolve(str(tmp_path / "nf4")), Wishes(device="cpu"))
+    denoisers = [TransformersDenoiser(loaded.model, loaded.stop_ids) for loaded in (full, packed)]
+    tokenizer, draw = full.tokenizer, torch.Generator().manual_seed(1)
+    cosines, agree = [], []
+    for task in SHARES:
+        for example in held_out(task, 12):
+            prompt = tokenizer.chat([Message("user", example.prompt)])
+            reply = [*tokenizer.encode(example.response), tokenizer.turn_end_id, *[tokenizer.eos_id] * 256][:256]
+            clean = torch.tensor([reply])
+            noisy = torch.rand(clean.shape, generator=draw) < torch.rand((), generator=draw)
+            canvas = torch.where(noisy, torch.randint(denoisers[0].vocab_size, clean.shape, generator=draw), clean)
+            first, second = (_logits(denoiser, prompt, canvas) for denoiser in denoisers)
+            cosines.append(torch.nn.functional.cosine_similarity(first, second, dim=-1).mean())
+            agree.append((first.argmax(-1) == second.argmax(-1)).float().mean())
+    assert torch.stack(cosines).mean() >= 0.99
+    assert torch.stack(agree).mean() >= 0.95
+
+
+def _logits(denoiser: TransformersDenoiser, prompt: list[int], canvas: torch.Tensor) -> torch.Tensor:
+    denoiser.encode(prompt)
+    return denoiser.logits(canvas, None)
 
 
 @pytest.mark.slow

@@ -4,14 +4,17 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from checkpoints import tiny_checkpoint
 
 from dgtui.diffusion.events import Frame, StopReason
 from dgtui.diffusion.job import Job, SamplerSettings
-from dgtui.errors import InvalidSettings, ModelNotFound, RunFailed
+from dgtui.errors import InvalidSettings, ModelNotFound, OutOfMemory, RunFailed
 from dgtui.model.catalog import Checkpoint, resolve
+from dgtui.model.denoiser import TransformersDenoiser
 from dgtui.model.parts import Wishes
 from dgtui.worker import Run, Worker
 
@@ -120,6 +123,29 @@ def test_a_job_without_a_model_fails_and_says_so(worker: Worker, tiny: Checkpoin
 def test_a_job_that_does_not_fit_the_model_says_what_is_wrong(ready: Worker) -> None:
     with pytest.raises(InvalidSettings, match="outside the vocabulary"):
         ready.submit(Job("a", (99_999,), seed=1)).wait()
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
+def test_a_run_out_of_memory_says_what_to_do_and_gives_it_back(
+    error: BaseException, ready: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = 0
+    compute = TransformersDenoiser.logits
+
+    def exhausted(self: TransformersDenoiser, *given: Any) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise error
+        return compute(self, *given)
+
+    monkeypatch.setattr(TransformersDenoiser, "logits", exhausted)
+    with pytest.raises(OutOfMemory, match=r"ran out at \d+ tokens") as caught:
+        ready.submit(job("b", ENDLESS)).wait()
+    assert "--context" in caught.value.hint
+    denoiser: Any = ready._stepper.denoiser  # type: ignore[attr-defined]
+    assert denoiser.prefix.ids == [] and not denoiser.prefix.cache.get_seq_length()
+    assert len(ready.submit(job("a")).wait().token_ids[0])
 
 
 def test_a_sink_that_raises_ends_its_run_and_no_other(ready: Worker) -> None:

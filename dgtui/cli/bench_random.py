@@ -8,10 +8,8 @@ what was taken at the most.
 import itertools
 import json
 import statistics
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,56 +20,55 @@ if TYPE_CHECKING:
     import torch
 
 PACKINGS: Final = ("full", "nf4", "nf4-double")
-_LOOK: Final = 0.002
-# Seconds between two looks at the process's memory.
 
 
 class Peak:
-    """The most memory that was taken so far, and what is taken now: on the GPU as allocated, else anonymous pages."""
+    """What is taken, and the most that was: on a GPU as allocated, else anonymous pages (a mapped file's do not count).
+
+    Counted from when it is made.
+    """
 
     def __init__(self, device: "torch.device") -> None:
-        self._device, self._most = device, 0
+        self._device = device
+        if device.type == "cuda":
+            import torch
+
+            torch.cuda.synchronize()
+            torch.cuda.reset_peak_memory_stats(device)
+        else:
+            with suppress(OSError):
+                Path("/proc/self/clear_refs").write_text("5")  # the kernel's mark of the highest begins anew
+        self._before = self._taken()
 
     def now(self) -> int:
         """Bytes."""
-        if self._device.type == "cuda":
-            import torch
+        return self._taken() - self._before
 
-            return int(torch.cuda.memory_allocated(self._device))
-        return anonymous()
-
-    @property
     def most(self) -> int:
         """Bytes."""
         if self._device.type == "cuda":
             import torch
 
-            return int(torch.cuda.max_memory_allocated(self._device))
-        return self._most
+            return int(torch.cuda.max_memory_allocated(self._device)) - self._before
+        resident = _status()
+        of_files = resident.get("RssFile", 0) + resident.get("RssShmem", 0)  # hardly change while it runs
+        return resident.get("VmHWM", 0) - of_files - self._before
 
-    @contextmanager
-    def watched(self) -> Iterator[None]:
-        """Looks until the block ends. A GPU's allocator counts by itself."""
-        over = threading.Event()
+    def _taken(self) -> int:
+        if self._device.type == "cuda":
+            import torch
 
-        def look() -> None:
-            while not over.wait(_LOOK):
-                self._most = max(self._most, anonymous())
-
-        watcher = threading.Thread(target=look, daemon=True)
-        if self._device.type != "cuda":
-            watcher.start()
-        yield
-        over.set()
+            return int(torch.cuda.memory_allocated(self._device))
+        return _status().get("RssAnon", 0)
 
 
-def anonymous() -> int:
-    """Bytes of this process's memory that are no file's (`RssAnon`): mapped weights do not count. 0 where unknown."""
+def _status() -> dict[str, int]:
+    """Bytes that Linux knows of this process; nothing elsewhere."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
-        return 0
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon:")), 0)
+        return {}
+    return {line.split(":")[0]: 1024 * int(line.split()[1]) for line in lines if line.endswith(" kB")}
 
 
 def measure(path: Path, packing: str, context: int, steps: int, vision: bool, device: str, seed: int) -> dict[str, Any]:
@@ -113,23 +110,20 @@ def measure(path: Path, packing: str, context: int, steps: int, vision: bool, de
     planned = estimate(geometry, source.tensors, wanted, dtype, context, snapshots=1)
     _warm_up(place)
     peak = Peak(place)
-    before = peak.now()
-    with peak.watched():
-        began = time.perf_counter()
-        model = lay_out(geometry, wanted, dtype)
-        fill(model, source, wanted, place)
-        peak.now()
-        load_seconds, weights, load_peak = time.perf_counter() - began, peak.now() - before, peak.most - before
-        draw = torch.Generator().manual_seed(seed)
-        prompt = tuple(torch.randint(vocab, (context - canvas,), generator=draw).tolist())
-        settings = SamplerSettings(steps=steps, stability=-1)
-        stepper = ReferenceStepper(TransformersDenoiser(model, frozenset(), context, snapshots=1))
-        times = [time.perf_counter()]
-        for event in engine.run(stepper, Job("bench", prompt, seed, canvas, settings)):
-            if isinstance(event, Frame):
-                times.append(time.perf_counter())
+    began = time.perf_counter()
+    model = lay_out(geometry, wanted, dtype)
+    fill(model, source, wanted, place)
+    weights, load_peak, load_seconds = peak.now(), peak.most(), time.perf_counter() - began
+    draw = torch.Generator().manual_seed(seed)
+    prompt = tuple(torch.randint(vocab, (context - canvas,), generator=draw).tolist())
+    settings = SamplerSettings(steps=steps, stability=-1)
+    stepper = ReferenceStepper(TransformersDenoiser(model, frozenset(), context, snapshots=1))
+    times = [time.perf_counter()]
+    for event in engine.run(stepper, Job("bench", prompt, seed, canvas, settings)):
+        if isinstance(event, Frame):
+            times.append(time.perf_counter())
+    most = peak.most()
     gaps = [later - earlier for earlier, later in itertools.pairwise(times[1:])]
-    most = peak.most - before
     return {
         "config": str(path),
         "device": torch.cuda.get_device_name(place) if place.type == "cuda" else str(place),
@@ -178,9 +172,6 @@ def _warm_up(place: "torch.device") -> None:
     torch.nn.functional.scaled_dot_product_attention(heads, heads, heads)
     nf4.quantize(a).dequantize(a.dtype)
     (a @ a).softmax(-1).sum().item()
-    if place.type == "cuda":
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats(place)
 
 
 _said = 0.0

@@ -212,7 +212,7 @@ def _copy_entry(copy: "Copy") -> dict[str, Any]:
         "of": copy.of,
         "default": False,
         "parameters": None,
-        "dtype": "nf4",
+        "dtype": "NF4",
         "size_bytes": None,
         "disk_bytes": catalog.disk_size(copy.path),
         "left_over_bytes": 0,

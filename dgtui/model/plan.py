@@ -5,8 +5,9 @@ Bytes are predicted from the headers of the files and the config, before anythin
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 import torch
@@ -67,8 +68,6 @@ class Plan:
     """Bytes that could be taken on the device."""
     reason: str
     """Why it is held so, a sentence; empty where there was nothing to decide."""
-    rejected: tuple[tuple[Packing, int], ...] = field(default=())
-    """What would have been better, and how many bytes it would have taken."""
 
 
 def estimate(
@@ -153,6 +152,10 @@ def choose(
     seen = any(part_of(name) == "vision" for name in tensors)
     layers: int = config.text_config.num_hidden_layers
     rejected: list[tuple[Packing, int]] = []
+
+    def total(packing: Packing, snapshots: int, tokens: int) -> int:
+        return estimate(config, tensors, packing, dtype, tokens, snapshots).total
+
     ways = [Packing()] if fixed else _ways(stored, layers if device.type == "cuda" else 0, seen, vision)
     for packing in ways:
         for snapshots in SNAPSHOTS:
@@ -161,13 +164,11 @@ def choose(
                 continue
             if found.streamed > devices.available(torch.device("cpu")):
                 continue
-            if context is None:  # more tokens, as far as the memory goes
-                a_token = estimate(config, tensors, packing, dtype, wanted + 1024, snapshots).total - found.total
-                more = (available - found.total) // max(1, a_token) * 1024
-                wanted = min(longest, wanted + more)
+            if context is None:
+                wanted = _longest(wanted, longest, partial(total, packing, snapshots), available)
                 found = estimate(config, tensors, packing, dtype, wanted, snapshots)
             reason = _reason(packing, rejected, available, device)
-            return Plan(device, dtype, packing, wanted, snapshots, found, available, reason, tuple(rejected))
+            return Plan(device, dtype, packing, wanted, snapshots, found, available, reason)
         rejected.append((packing, found.total))
     packing, needed = rejected[-1]
     place = "the GPU" if device.type == "cuda" else "this machine"
@@ -179,6 +180,16 @@ def choose(
     raise OutOfMemory(
         f"the model needs {gigabytes(needed)}{_as(packing)}, and {place} has {gigabytes(available)} free", hint=hint
     )
+
+
+def _longest(fits: int, most: int, total: Callable[[int], int], available: int) -> int:
+    """The most tokens, up to `most`, that take no more than the memory there is; `fits` are known to."""
+    if total(most) <= available:
+        return most
+    while most - fits > 512:
+        middle = (fits + most) // 2
+        fits, most = (middle, most) if total(middle) <= available else (fits, middle)
+    return fits
 
 
 def _ways(stored: Packing | None, layers: int, seen: bool, vision: bool | None) -> Iterator[Packing]:

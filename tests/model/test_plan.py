@@ -164,7 +164,7 @@ def test_on_the_processor_nothing_is_streamed(
     plan = choose(geometry, tensors, torch.device("cpu"), torch.float32)
     assert plan.packing.nf4 and plan.packing.streamed == 0
     monkeypatch.setattr(devices, "available", lambda device: 12 * GB)
-    with pytest.raises(OutOfMemory, match="this machine has 12.0 GB free"):
+    with pytest.raises(OutOfMemory, match=r"this machine has 12\.0 GB free"):
         choose(geometry, tensors, torch.device("cpu"), torch.float32)
 
 
@@ -218,12 +218,8 @@ def test_measuring_needs_no_more_than_torch_and_transformers(tmp_path: Path) -> 
     tiny |= {"top_k_experts": 2, "num_hidden_layers": 2, "vocab_size": 512}
     code = (
         "import sys\n"
-        "class Bare:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name.split('.')[0] in {'platformdirs', 'psutil', 'textual', 'bitsandbytes', 'accelerate', 'PIL',\n"
-        "                                  'jinja2', 'kernels'}:\n"
-        "            raise ModuleNotFoundError(name)\n"
-        "sys.meta_path.insert(0, Bare())\n"
+        "for name in ('platformdirs', 'psutil', 'textual', 'bitsandbytes', 'accelerate', 'PIL', 'jinja2', 'kernels'):\n"
+        "    sys.modules[name] = None\n"
         "from dgtui.cli import main\n"
         f"sys.exit(main(['bench', '--random-weights', {str(small(tmp_path, **tiny))!r}, '--device', 'cpu',\n"
         "               '--context', '300', '--steps', '2', '--json']))\n"
