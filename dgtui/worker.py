@@ -96,7 +96,7 @@ class Worker:
                 model = load(found, wishes, progress)
                 plan = model.plan
                 denoiser = TransformersDenoiser(model.model, model.stop_ids, plan.context, plan.snapshots)
-                self._stepper = ReferenceStepper(denoiser)
+                self._stepper = ReferenceStepper(denoiser, plan.rows)
                 self._loaded = model
             finally:
                 gc.freeze()

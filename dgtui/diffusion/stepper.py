@@ -32,6 +32,8 @@ class Denoiser(Protocol):
     stop_ids: frozenset[int]
     max_context: int
     "most ids of prefix and canvas together"
+    conditioning_dtype: torch.dtype
+    "in which it takes the last step's logits"
 
     def encode(self, ids: Sequence[int], images: Sequence[Image] = ()) -> None:
         """Makes `ids` the prefix, reusing what it has in common with the present one.
@@ -127,12 +129,14 @@ class ReferenceStepper:
     Draws from one `torch.Generator` a candidate in `generate`'s order: canvas, then per step samples, noise.
     """
 
-    def __init__(self, denoiser: Denoiser) -> None:
-        self.denoiser = denoiser
+    def __init__(self, denoiser: Denoiser, rows_at_once: int = 64) -> None:
+        """`rows_at_once`: candidates in a forward; the logits of one of a large vocabulary take gigabytes of work."""
+        self.denoiser, self.rows_at_once = denoiser, rows_at_once
         self.canvas_length, self.vocab_size = denoiser.canvas_length, denoiser.vocab_size
         self.stop_ids, self.max_context = denoiser.stop_ids, denoiser.max_context
         self._rng: dict[int, torch.Generator] = {}
-        self._conditioning: torch.Tensor | None = None
+        self._conditioning: dict[int, torch.Tensor] = {}
+        "scaled logits (C, V) of the running candidates' last step"
 
     def encode(self, ids: Sequence[int], images: Sequence[Image] = ()) -> None:
         """Makes `ids` the prefix."""
@@ -144,7 +148,7 @@ class ReferenceStepper:
 
     def release(self) -> None:
         """Gives back what memory it can: the prefix, and what is left of a block that failed."""
-        self._conditioning = None
+        self._conditioning = {}
         self.denoiser.release()
 
     def log_probs(self, canvases: Sequence[Ids]) -> list[Floats]:
@@ -180,7 +184,7 @@ class ReferenceStepper:
         self._running = (~pinned).any(-1).nonzero().squeeze(-1)
         self._draft = ids.clone()
         self._first = True
-        self._conditioning = None
+        self._conditioning = {}
         return [_frozen(row, np.int32) for row in ids.cpu().numpy()]
 
     def _lay_out(self, candidate: int, start: Start) -> tuple[torch.Tensor, torch.Tensor]:
@@ -212,51 +216,67 @@ class ReferenceStepper:
     @torch.inference_mode()
     def step(self) -> list[CandidateStep]:
         """One denoising step of the candidates that are not done, and what it did."""
-        return self._report(self.advance())
+        return self._report(self.advance(self._settings.top_k))
 
-    def advance(self) -> "_Step":
-        """One forward of the running candidates, then acceptance, renoising and stopping; all on the device."""
-        settings, canvas, rows = self._settings, self._canvas, self._running
+    def advance(self, top_k: int = 0) -> "_Step":
+        """One forward of the running candidates, then acceptance, renoising and stopping; all on the device.
+
+        `top_k`: how many ids of each position, the likeliest ones, the step tells of.
+        """
+        settings, rows = self._settings, self._running
         temperature = schedule.temperature(self._remaining, settings.steps, settings.t_min, settings.t_max)
         self._remaining -= 1
-        pinned, held = canvas.pinned[rows], canvas.held[rows]
-        scaled = self.denoiser.logits(canvas.ids[rows], self._take_conditioning(held, pinned)).div_(temperature)
-        scaled.index_fill_(-1, self._suppressed, -torch.inf)
-        sampler.hold(scaled, held, pinned)
-        probs, entropy = sampler.distribution(scaled)
-        draft = torch.where(pinned, held, scaled.argmax(-1))
-
-        samples, fresh = [], []
-        for i, row in enumerate(rows.tolist()):  # a candidate's draws do not depend on how many run beside it
-            samples.append(sampler.draw(probs[i], self._rng[row]))
-            fresh.append(sampler.noise(self.canvas_length, self.vocab_size, self._rng[row]))
-        accepted = sampler.accept(entropy, settings.entropy_bound)
-        canvas.set_free(rows, torch.where(accepted, torch.stack(samples), torch.stack(fresh)))
+        pieces = [self._advance(group, temperature, top_k) for group in torch.split(rows, self.rows_at_once)]
+        entropy, draft, accepted, top_probs, top_ids = (torch.cat(tensors) for tensors in zip(*pieces, strict=True))
 
         changed = draft != self._draft[rows]
         if self._first:
             changed, self._first = torch.zeros_like(changed), False
         self._draft[rows] = draft
+        pinned = self._canvas.pinned[rows]
         # transformers takes the mean over all positions; with nothing pinned this is the same sum over the same count
         mean_entropy = entropy.sum(-1) / (~pinned).sum(-1).clamp_min(1)
         if settings.stability < 0:
             done = torch.zeros_like(rows, dtype=torch.bool)
         else:
             done = self._stopping.update(self._draft.clone(), mean_entropy, rows)
-        self._conditioning = scaled[~done] if done.any() else scaled
+        for row in rows[done].tolist():
+            del self._conditioning[row]
         self._running = rows[~done]
-        return _Step(rows, temperature, probs, entropy, draft, pinned, accepted, changed, mean_entropy, done)
+        return _Step(
+            rows, temperature, entropy, draft, pinned, accepted, changed, mean_entropy, done, top_probs, top_ids
+        )
 
-    def _take_conditioning(self, held: torch.Tensor, pinned: torch.Tensor) -> torch.Tensor | None:
-        """The last step's scaled logits. They are the denoiser's alone, which may free them: they are large."""
-        conditioning, self._conditioning = self._conditioning, None
-        if conditioning is not None:  # a pin set since must not be contradicted by it
-            sampler.hold(conditioning, held, pinned)
-        return conditioning
+    def _advance(self, rows: torch.Tensor, temperature: float, top_k: int) -> tuple[torch.Tensor, ...]:
+        """Some of the running candidates (R,): entropy, draft and acceptance (R, C), likeliest ids (R, C, top_k)."""
+        canvas, numbers = self._canvas, rows.tolist()
+        pinned, held = canvas.pinned[rows], canvas.held[rows]
+        scaled = self.denoiser.logits(canvas.ids[rows], self._take_conditioning(numbers, held, pinned))
+        scaled.div_(temperature).index_fill_(-1, self._suppressed, -torch.inf)
+        sampler.hold(scaled, held, pinned)
+        probs, entropy = sampler.distribution(scaled)
+        draft = torch.where(pinned, held, scaled.argmax(-1))
+        self._conditioning |= dict(zip(numbers, scaled.to(self.denoiser.conditioning_dtype), strict=True))
+        samples, fresh = [], []
+        for i, row in enumerate(numbers):  # a candidate's draws do not depend on how many run beside it
+            samples.append(sampler.draw(probs[i], self._rng[row]))
+            fresh.append(sampler.noise(self.canvas_length, self.vocab_size, self._rng[row]))
+        accepted = sampler.accept(entropy, self._settings.entropy_bound)
+        canvas.set_free(rows, torch.where(accepted, torch.stack(samples), torch.stack(fresh)))
+        top_probs, top_ids = probs.topk(min(top_k, self.vocab_size), dim=-1)
+        return entropy, draft, accepted, top_probs, top_ids
+
+    def _take_conditioning(self, rows: Sequence[int], held: torch.Tensor, pinned: torch.Tensor) -> torch.Tensor | None:
+        """Scaled logits of the last step. They are the denoiser's alone, which may free them: they are large."""
+        if not self._conditioning:
+            return None
+        each = [self._conditioning.pop(row) for row in rows]
+        conditioning = torch.stack(each) if len(each) > 1 else each[0].unsqueeze(0)
+        return sampler.hold(conditioning, held, pinned)  # a pin set since must not be contradicted by it
 
     def _report(self, step: "_Step") -> list[CandidateStep]:
-        """A step reduced on the device and copied to the host in one small piece."""
-        top_probs, top_ids = step.probs.topk(min(self._settings.top_k, self.vocab_size), dim=-1)
+        """A step copied to the host in one small piece."""
+        top_probs, top_ids = step.top_probs, step.top_ids
         flags = (
             step.pinned * int(Flag.PINNED)
             + (step.accepted & ~step.pinned) * int(Flag.ACCEPTED)
@@ -287,11 +307,10 @@ class ReferenceStepper:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Step:
-    """A step's results on the device, R running rows: (R,), or (R, C), and `probs` (R, C, V)."""
+    """A step's results on the device, R running rows: (R,), or (R, C), and the likeliest ids (R, C, K)."""
 
     rows: torch.Tensor
     temperature: float
-    probs: torch.Tensor
     entropy: torch.Tensor
     draft: torch.Tensor
     pinned: torch.Tensor
@@ -299,6 +318,8 @@ class _Step:
     changed: torch.Tensor
     mean_entropy: torch.Tensor
     done: torch.Tensor
+    top_probs: torch.Tensor
+    top_ids: torch.Tensor
 
 
 def _frozen(array: npt.NDArray[np.generic], dtype: type[Scalar]) -> npt.NDArray[Scalar]:

@@ -47,7 +47,7 @@ class TransformersDenoiser:
         self._image_token: int = config.image_token_id
         self._images: dict[str, Image] = {}
         "by digest, those of the prefix"
-        self._conditioning_dtype = model.model.decoder.embed_tokens.weight.dtype
+        self.conditioning_dtype = model.model.decoder.embed_tokens.weight.dtype
 
     def encode(self, ids: Sequence[int], images: Sequence[Image] = ()) -> None:
         """Makes `ids` the prefix, reusing what it has in common with the present one.
@@ -145,8 +145,6 @@ class TransformersDenoiser:
         """(B, C) ids and the last step's scaled logits (B, C, V), or None at first → logits (B, C, V) in fp32."""
         start = len(self.prefix.ids)
         positions = torch.arange(start, start + self.canvas_length, dtype=torch.int32, device=self.device)
-        if self_conditioning is not None:
-            self_conditioning = self_conditioning.to(self._conditioning_dtype)
         states: torch.Tensor = self.model.model(
             decoder_input_ids=canvas_ids,
             self_conditioning_logits=self_conditioning,

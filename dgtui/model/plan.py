@@ -30,6 +30,8 @@ _LOGITS: Final = 3
 # Tensors of canvas × vocabulary in fp32 that a step holds at once: scaled logits, probabilities, and their logarithms.
 _STATES: Final = 8
 # Tensors of tokens × width that a layer holds at once, beside what its experts give.
+_ROWS: Final = 16
+# Canvases in a forward, where memory does not say less: more of them make a step no cheaper.
 _GPU_RESERVE: Final = 500_000_000
 # Bytes of a GPU that its driver, kernels and gaps between tensors take.
 
@@ -63,6 +65,8 @@ class Plan:
     context: int
     """Most tokens of prefix and canvas together."""
     snapshots: int
+    rows: int
+    """Canvases in a forward at most."""
     estimate: Estimate
     available: int
     """Bytes that could be taken on the device."""
@@ -165,10 +169,13 @@ def choose(
             if found.streamed > devices.available(torch.device("cpu")):
                 continue
             if context is None:
-                wanted = _longest(wanted, longest, partial(total, packing, snapshots), available)
+                half = found.total + (available - found.total) // 2  # the rest is for more than one canvas
+                wanted = _longest(wanted, longest, partial(total, packing, snapshots), half)
                 found = estimate(config, tensors, packing, dtype, wanted, snapshots)
+            a_canvas = _LOGITS * 4 * config.canvas_length * config.text_config.vocab_size
+            rows = max(1, min(_ROWS, (available - found.total + a_canvas) // a_canvas))
             reason = _reason(packing, rejected, available, device)
-            return Plan(device, dtype, packing, wanted, snapshots, found, available, reason)
+            return Plan(device, dtype, packing, wanted, snapshots, rows, found, available, reason)
         rejected.append((packing, found.total))
     packing, needed = rejected[-1]
     place = "the GPU" if device.type == "cuda" else "this machine"

@@ -25,6 +25,7 @@ class NumericDenoiser:
     ) -> None:
         self.canvas_length, self.vocab_size, self.max_context = CANVAS, VOCAB, 200
         self.device, self.stop_ids = torch.device("cpu"), frozenset({EOS})
+        self.conditioning_dtype = torch.float32
         draw = torch.Generator().manual_seed(7)
         self._tables = [torch.randn(VOCAB, VOCAB, generator=draw) * sharpness * w for w in (0.3, 0.15, 0.15, 0.3)]
         self._places = torch.randn(1, CANVAS, VOCAB, generator=draw) * sharpness

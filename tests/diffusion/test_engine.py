@@ -489,6 +489,19 @@ def test_a_candidate_does_not_depend_on_how_many_run_beside_it(settings: Sampler
     assert len({b.ids.tobytes() for i in range(4) for b in four.blocks(i)}) == 4
 
 
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_candidates_that_take_turns_in_forwards_are_what_they_are_together(rows: int) -> None:
+    """Some of them done before others, so that the turns shift."""
+    wanted = job(candidates=5, settings=replace(SETTINGS, stability=0, confidence=0.37))
+    together, apart = endless(), endless()
+    expected = RunLog(wanted, engine.run(ReferenceStepper(together), wanted))
+    found = RunLog(wanted, engine.run(ReferenceStepper(apart, rows), wanted))
+    assert all_same(expected.frames(), found.frames())
+    assert max(apart.forwards) == rows < max(together.forwards) == 5
+    assert sum(apart.forwards) == sum(together.forwards)
+    assert len(set(together.forwards)) > 1
+
+
 def test_a_candidate_that_is_done_costs_no_more_forwards() -> None:
     denoiser = endless()
     log = run(job(candidates=4, settings=replace(SETTINGS, stability=0, confidence=0.37)), denoiser)

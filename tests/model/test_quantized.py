@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -308,6 +309,23 @@ def test_what_another_program_quantized_is_refused_by_name(about: object, says: 
     with pytest.raises(ModelUnloadable, match=says) as caught:
         read(folder)
     assert caught.value.hint
+
+
+def test_what_bitsandbytes_packed_through_transformers_is_loaded(source: Path, tmp_path: Path) -> None:
+    """It packs the vision tower alone: transformers leaves tied weights as they are, and most are tied."""
+    from transformers import BitsAndBytesConfig, DiffusionGemmaForBlockDiffusion
+
+    config: Any = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32)
+    theirs: Any = DiffusionGemmaForBlockDiffusion.from_pretrained(
+        source, quantization_config=config, dtype=torch.float32, device_map={"": "cpu"}
+    )
+    theirs.save_pretrained(tmp_path / "theirs")
+    for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja"):
+        shutil.copyfile(source / name, tmp_path / "theirs" / name)
+    ours = read(tmp_path / "theirs")
+    assert torch.equal(logits(ours.model), logits(theirs))
+    tower: Any = ours.model.model.encoder.vision_tower
+    assert any(type(module).__name__ == "Linear4bit" for module in tower.modules())
 
 
 # Whole or not at all

@@ -40,6 +40,7 @@ class ScriptedDenoiser:
     """Sure of one of the right words at each place, the surer the more steps it has taken."""
 
     canvas_length, vocab_size, max_context = CANVAS, VOCAB, 2000
+    conditioning_dtype = torch.float32
     device, stop_ids = torch.device("cpu"), frozenset({EOS, TURN_END})
 
     def __init__(self, seconds: float, steps: int) -> None:
