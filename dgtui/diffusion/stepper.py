@@ -268,9 +268,9 @@ class ReferenceStepper:
 
     def _take_conditioning(self, rows: Sequence[int], held: torch.Tensor, pinned: torch.Tensor) -> torch.Tensor | None:
         """Scaled logits of the last step. They are the denoiser's alone, which may free them: they are large."""
-        if not self._conditioning:
+        each = [self._conditioning.pop(row) for row in rows if row in self._conditioning]
+        if not each:  # the first step
             return None
-        each = [self._conditioning.pop(row) for row in rows]
         conditioning = torch.stack(each) if len(each) > 1 else each[0].unsqueeze(0)
         return sampler.hold(conditioning, held, pinned)  # a pin set since must not be contradicted by it
 
