@@ -30,6 +30,7 @@ from dgtui.model.offline import go_offline
 go_offline()
 import transformers.models.diffusion_gemma.modeling_diffusion_gemma
 from dgtui.model import catalog, quantized, weights
+from dgtui.model.skeleton import lay_out
 from dgtui.model.geometry import read_geometry
 print("ready", flush=True)
 sys.stdin.readline()
@@ -40,7 +41,7 @@ else:
     shards, config = catalog.check(folder), catalog.read_config(folder)
     quantized.verify(folder, shards)
     packing = quantized.stored_packing(config)
-    model = weights.lay_out(read_geometry(config), packing, torch.bfloat16)
+    model = lay_out(read_geometry(config), packing, torch.bfloat16)
     with weights.Files(shards) as source:
         weights.fill(model, source, packing, torch.device("cpu"))
 """

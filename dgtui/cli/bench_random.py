@@ -98,7 +98,8 @@ def measure(path: Path, packing: str, context: int, steps: int, vision: bool, de
     from dgtui.model.parts import Packing
     from dgtui.model.plan import estimate
     from dgtui.model.random_weights import RandomWeights
-    from dgtui.model.weights import fill, lay_out
+    from dgtui.model.skeleton import lay_out
+    from dgtui.model.weights import fill
 
     geometry, place = read_geometry(_config(path)), devices.choose_device(device)
     dtype = devices.choose_dtype(place)

@@ -15,8 +15,9 @@ from safetensors import SafetensorError, safe_open
 
 from dgtui.errors import CorruptCheckpoint, ModelUnloadable
 from dgtui.model.plan import Plan
-from dgtui.model.shards import Shard, shown
-from dgtui.model.weights import Report, some, tell, verify_shared
+from dgtui.model.shards import Shard, shown, some
+from dgtui.model.skeleton import verify_shared
+from dgtui.model.weights import Report, tell
 
 if TYPE_CHECKING:
     from transformers.models.diffusion_gemma.modeling_diffusion_gemma import DiffusionGemmaForBlockDiffusion

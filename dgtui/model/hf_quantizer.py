@@ -13,7 +13,7 @@ from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from dgtui.model.quantized import METHOD, stored_packing
-from dgtui.model.weights import pack_layers, share_layers
+from dgtui.model.skeleton import pack_layers, share_layers
 
 
 @register_quantization_config(METHOD)

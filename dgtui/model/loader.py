@@ -26,8 +26,9 @@ from dgtui.model.offline import go_offline
 from dgtui.model.parts import Packing, Wishes, part_of
 from dgtui.model.plan import Plan, choose
 from dgtui.model.shards import Shard, fingerprint, shown
+from dgtui.model.skeleton import lay_out
 from dgtui.model.tokenizer import ModelTokenizer
-from dgtui.model.weights import Files, Progress, Report, fill, lay_out
+from dgtui.model.weights import Files, Progress, Report, fill
 
 __all__ = ["LoadedModel", "Progress", "Wishes", "load", "plan_for"]
 

@@ -228,11 +228,11 @@ def _as(packing: Packing) -> str:
 def _reason(packing: Packing, rejected: list[tuple[Packing, int]], available: int, device: torch.device) -> str:
     if not rejected:
         return ""
-    better, needed = rejected[-1] if not packing.streamed else next(r for r in reversed(rejected) if not r[0].streamed)
+    needed = next(taken for way, taken in reversed(rejected) if not way.streamed)
     place = "the GPU" if device.type == "cuda" else "the memory"
-    before = _as(better).strip() or "in full precision"
-    free = f"{gigabytes(available)} of {place} are free"
-    return f"held{_as(packing)}: {before} it would take {gigabytes(needed)}, and {free}"
+    return (
+        f"held{_as(packing)}: otherwise it would take {gigabytes(needed)}, and {place} has {gigabytes(available)} free"
+    )
 
 
 def _size(name: str, entry: TensorEntry, packing: Packing, dtype: torch.dtype) -> int:

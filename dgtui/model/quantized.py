@@ -27,7 +27,8 @@ from dgtui.model.generation import FILE as GENERATION
 from dgtui.model.offline import go_offline
 from dgtui.model.parts import BLOCK, Packing, is_quantized, nf4_bytes, part_of
 from dgtui.model.shards import INDEX, SINGLE, Shard, fingerprint, shown
-from dgtui.model.weights import DTYPES, Files, Report, lay_out, stream, tell
+from dgtui.model.skeleton import lay_out
+from dgtui.model.weights import DTYPES, Files, Report, stream, tell
 
 METHOD: Final = "dgtui_nf4"
 """`quant_method` of these folders."""

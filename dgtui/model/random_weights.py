@@ -8,7 +8,8 @@ import torch
 
 from dgtui.model.parts import Packing
 from dgtui.model.shards import TensorEntry
-from dgtui.model.weights import Report, lay_out, places, tell
+from dgtui.model.skeleton import lay_out, places
+from dgtui.model.weights import Report, tell
 
 _STD: Final = 0.02
 _PIECE: Final = 8_000_000

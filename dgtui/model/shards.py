@@ -187,3 +187,9 @@ def read_json(path: Path) -> dict[str, Any]:
 def shown(name: object) -> str:
     """A name from a checkpoint or a command line, fit to stand in a message."""
     return sanitize(str(name), newlines=False, tabs="replace")
+
+
+def some(names: list[str]) -> str:
+    """The first three of many names."""
+    more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
+    return ", ".join(map(shown, names[:3])) + more

@@ -1,9 +1,8 @@
 """Tensors into the model, one at a time and in pieces: as they are, or packed into 4 bit on the way.
 
-The model is laid out without memory, encoder and decoder on the same modules from the start, so that there can be no
-second copy. Then each tensor goes from its file to where it stays; beside the model, no more than a piece of one is in
-memory. The files are opened here and by name: transformers never sees the folder, so that nothing else in it (code,
-pickles, other weight files) can be looked up or run, and nothing can be fetched.
+Each goes from its file to where it stays in a model that `skeleton` has laid out; beside the model, no more than a
+piece of one is in memory. The files are opened here and by name: transformers never sees the folder, so that nothing
+else in it (code, pickles, other weight files) can be looked up or run, and nothing can be fetched.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,12 +14,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from dgtui.errors import CorruptCheckpoint, ModelUnloadable
-from dgtui.model.parts import Packing, experts_layer, is_quantized, part_of
-from dgtui.model.shards import Shard, TensorEntry, shown
+from dgtui.errors import CorruptCheckpoint
+from dgtui.model.parts import Packing, experts_layer, part_of
+from dgtui.model.shards import Shard, TensorEntry, shown, some
+from dgtui.model.skeleton import Place, not_shared, packed_weights, places, share_layers, use_bitsandbytes
 
 if TYPE_CHECKING:
-    from transformers.models.diffusion_gemma.configuration_diffusion_gemma import DiffusionGemmaConfig
     from transformers.models.diffusion_gemma.modeling_diffusion_gemma import DiffusionGemmaForBlockDiffusion
 
     from dgtui.model.nf4 import Nf4Weight
@@ -129,95 +128,6 @@ def _readable(shard: Shard) -> Iterator[None]:
         raise CorruptCheckpoint(f"{shown(shard.path.name)} cannot be read: {shown(error)}") from error
 
 
-def lay_out(config: "DiffusionGemmaConfig", packing: Packing, dtype: torch.dtype) -> "DiffusionGemmaForBlockDiffusion":
-    """The model without its weights, which are on the meta device; what is computed from the config is there.
-
-    Encoder and decoder share all modules that have weights in common. Packed layers are `nf4` modules.
-    """
-    from transformers.models.diffusion_gemma.modeling_diffusion_gemma import DiffusionGemmaForBlockDiffusion
-
-    config._attn_implementation = "sdpa"
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        with torch.device("meta"):
-            model: Any = DiffusionGemmaForBlockDiffusion(config)
-        config.dtype = dtype
-        _compute_buffers(model)
-    finally:
-        torch.set_default_dtype(before)
-    if packing.nf4:
-        pack_layers(model, packing.double)
-    if not packing.vision:
-        model.model.encoder.vision_tower = model.model.encoder.embed_vision = None
-    share_layers(model)
-    whole: DiffusionGemmaForBlockDiffusion = model.eval().requires_grad_(False)
-    return whole
-
-
-def _compute_buffers(model: Any) -> None:
-    """Buffers that no checkpoint holds (rotary frequencies, scales), as transformers computes them at a load."""
-    for module in model.modules():
-        for name in module._non_persistent_buffers_set:
-            if module._buffers[name] is not None:
-                module._buffers[name] = torch.empty_like(module._buffers[name], device="cpu")
-    model.initialize_weights()  # what is on the meta device stays as it is
-
-
-def pack_layers(model: Any, double: bool) -> None:
-    from dgtui.model.nf4 import IMPLEMENTATION, Nf4Experts, Nf4Linear, Nf4Weight
-
-    def packed(name: str, weight: torch.Tensor) -> "Nf4Weight":
-        return Nf4Weight(tuple(weight.shape), double, device="meta")
-
-    for at, layer in enumerate(model.model.decoder.layers):
-        start = f"model.decoder.layers.{at}"
-        experts = layer.experts
-        stacks = {name: getattr(experts, name) for name in ("gate_up_proj", "down_proj")}
-        if all(is_quantized(f"{start}.experts.{name}", tuple(stack.shape)) for name, stack in stacks.items()):
-            config = model.config.text_config
-            layer.experts = Nf4Experts(config, *(packed(name, stack) for name, stack in stacks.items()))
-        for group in ("self_attn", "mlp"):
-            for name, linear in list(getattr(layer, group).named_children()):
-                own = f"{start}.{group}.{name}.weight"
-                if isinstance(linear, nn.Linear) and is_quantized(own, tuple(linear.weight.shape)):
-                    setattr(getattr(layer, group), name, Nf4Linear(packed(own, linear.weight)))
-    model.set_experts_implementation(IMPLEMENTATION)
-
-
-def share_layers(model: Any) -> None:
-    """Makes the encoder's layers those of the decoder: all but what only one of them has."""
-    encoder, decoder = model.model.encoder.language_model, model.model.decoder
-    encoder.embed_tokens, encoder.norm = decoder.embed_tokens, decoder.norm
-    for own, shared in zip(encoder.layers, decoder.layers, strict=True):
-        for name, module in shared.named_children():
-            if name != "self_attn":
-                setattr(own, name, module)
-        for name, module in shared.self_attn.named_children():
-            setattr(own.self_attn, name, module)
-    model.lm_head.weight = decoder.embed_tokens.weight
-
-
-Place = tuple[nn.Module, str]
-"""A module, and the name of its parameter or buffer."""
-
-
-def places(model: "DiffusionGemmaForBlockDiffusion") -> dict[str, Place]:
-    """Where each tensor of a checkpoint goes, by its name there: each once, what is shared under the decoder's."""
-    found: dict[str, Place] = {}
-    seen: set[int] = set()
-    for prefix, root in (("model.decoder", model.model.decoder), ("model.encoder", model.model.encoder)):
-        for path, module in root.named_modules():
-            if id(module) in seen:
-                continue
-            seen.add(id(module))
-            persistent = {n: t for n, t in module._buffers.items() if n not in module._non_persistent_buffers_set}
-            for name, tensor in (module._parameters | persistent).items():
-                if tensor is not None:
-                    found[".".join(filter(None, (prefix, path, name)))] = (module, name)
-    return found
-
-
 def stream(
     model: "DiffusionGemmaForBlockDiffusion",
     source: Source,
@@ -239,14 +149,15 @@ def stream(
         CorruptCheckpoint: If the source does not hold what the model needs, in its shapes.
         ModelUnloadable: If it holds weights for encoder and decoder apart.
     """
-    wanted, weights = places(model), _packed_weights(model)
+    wanted, weights = places(model), packed_weights(model)
     _check(source.tensors, wanted, weights, packing)
     first_streamed = len(model.model.decoder.layers) - packing.streamed
     for name, entry in source.tensors.items():
         layer = experts_layer(name)
         home = device if layer is None or layer < first_streamed else torch.device("cpu")
         if name in weights:
-            for own, tensor in quantized(source, name, packing.double, home).named_buffers():
+            for own, packed in quantized(source, name, packing.double, device).named_buffers():
+                tensor = packed.to(home)
                 if keep:
                     keep.add(f"{name}.{own}", tensor)
                 yield (weights[name], own), tensor
@@ -282,7 +193,7 @@ def fill(
     if not packing.nf4 and device.type == "cpu":
         model.set_experts_implementation("eager")  # grouped matmul is slower there
     if packing.nf4:
-        _use_bitsandbytes(model, device)
+        use_bitsandbytes(model, device)
     share_layers(model)
 
 
@@ -307,18 +218,6 @@ def quantized(source: Source, name: str, double: bool, device: torch.device) -> 
     for piece in source.pieces(name):
         quantizing.add(piece)
     return quantizing.close()
-
-
-def _packed_weights(model: nn.Module) -> "dict[str, Nf4Weight]":
-    """The packed weights, by the names that they have unpacked."""
-    from dgtui.model.nf4 import Nf4Weight
-
-    root: Any = model
-    return {
-        f"model.decoder.{path}": module
-        for path, module in root.model.decoder.named_modules()
-        if isinstance(module, Nf4Weight)
-    }
 
 
 def _get(module: nn.Module, name: str) -> torch.Tensor:
@@ -359,7 +258,7 @@ def _check(
     others = sorted(tensors.keys() - shapes.keys())
     apart = [name for name in others if _decoders(name) in shapes]
     if apart:
-        raise _not_shared(apart)
+        raise not_shared(apart)
     # Vectors that no module asks for are buffers that other versions saved. A matrix that is not used means that
     # config.json describes another, say a shallower, model.
     unused = [
@@ -376,46 +275,7 @@ def _decoders(name: str) -> str:
     return name.replace("model.encoder.language_model.", "model.decoder.")
 
 
-def _use_bitsandbytes(model: Any, device: torch.device) -> None:
-    """Linear layers in NF4 become bitsandbytes' own, where it is installed and has kernels for the device."""
-    from dgtui.model.nf4 import Nf4Linear, linear4bit, native
-
-    if not native(device.type):
-        return
-    for layer in model.model.decoder.layers:
-        for group in (layer.self_attn, layer.mlp):
-            for name, linear in list(group.named_children()):
-                if isinstance(linear, Nf4Linear):
-                    setattr(group, name, linear4bit(linear.weight, model.dtype))
-
-
 def tell(progress: Report | None, stage: str, done: int, total: int) -> None:
     """Report, if anybody wants to know."""
     if progress is not None:
         progress(Progress(stage, done, total))
-
-
-def some(names: list[str]) -> str:
-    """The first three of many names."""
-    more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
-    return ", ".join(map(shown, names[:3])) + more
-
-
-def verify_shared(model: "DiffusionGemmaForBlockDiffusion") -> None:
-    """Refuse a model whose encoder, decoder and output layer are not one copy.
-
-    A second copy doubles the memory, and may hold other values.
-    """
-    decoder = dict(model.model.decoder.named_parameters())
-    pairs = [(name, tensor, decoder[name]) for name, tensor in model.model.encoder.language_model.named_parameters()]
-    pairs.append(("lm_head.weight", model.lm_head.weight, decoder["embed_tokens.weight"]))
-    separate = [name for name, one, other in pairs if one.data_ptr() != other.data_ptr()]
-    if separate:
-        raise _not_shared(separate)
-
-
-def _not_shared(names: list[str]) -> ModelUnloadable:
-    return ModelUnloadable(
-        f"encoder and decoder do not share {some(names)}",
-        hint="such a checkpoint was saved untied; DiffusionGemma has one stack of weights for both",
-    )

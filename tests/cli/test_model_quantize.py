@@ -59,7 +59,7 @@ def test_what_cannot_be_quantized_says_why(
 
 def test_info_prints_the_plan(dgtui: Any, source: Path, little: int) -> None:
     shown = dgtui("model", "info", source, "--context", "300").out.decode()
-    assert "held in 4 bit: in full precision it would take" in shown
+    assert "held in 4 bit: otherwise it would take" in shown
     assert "of weights (NF4, else float32)" in shown
     assert "for 300 tokens of context" in shown
     refused = dgtui("model", "info", source, "--gpu-memory", "10kB")

@@ -127,4 +127,6 @@ class ModelScreen(Screen[None]):
         assert message.facts is not None
         loading.finish()
         self.model_is_there(message.facts)
+        for note in message.facts.notes:
+            self.say(note)
         self.draw_top()
