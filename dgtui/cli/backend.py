@@ -69,7 +69,7 @@ class WorkerBackend:
         return Facts(
             name=loaded.checkpoint.name,
             device=str(loaded.device),
-            dtype=str(loaded.dtype).removeprefix("torch."),
+            dtype=("NF4 · " if loaded.plan.packing.nf4 else "") + str(loaded.dtype).removeprefix("torch."),
             canvas_length=shape.canvas_length,
             max_context=shape.max_context,
             settings=sampler_settings(self._settings, loaded.settings),
