@@ -106,7 +106,7 @@ def generation_config(tokenizer: PreTrainedTokenizerFast) -> DiffusionGemmaGener
     """The published sampler settings with this tokenizer's ids, but colder.
 
     What a prompt leaves open is drawn from values that are equally likely, and at the published temperatures (0.8 to
-    0.4) such places stay undecided to the last step; in the cold a value soon wins, and a tale takes 8 steps.
+    0.4) such places stay undecided to the last step; in the cold a value soon wins, and a tale takes about ten steps.
     """
     return DiffusionGemmaGenerationConfig(  # type: ignore[no-untyped-call]
         bos_token_id=tokenizer.bos_token_id,

@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import DiffusionGemmaForBlockDiffusion
 
+from dgtui.model import nf4
+from dgtui.model.parts import is_quantized
 from dgtui.train.items import FILL_WEIGHT, Item, batches, collate, random_spans
-from dgtui.train.loop import Settings, Trainer
+from dgtui.train.loop import Settings, Trainer, as_packed
 from dgtui.train.muon import Muon, orthogonalize
 from dgtui.train.objective import corrupt, losses
 
@@ -132,3 +134,25 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     resumed.train(batches(endless(1), random.Random(1), 256, 16, PAD, EOS))
     assert resumed.step == 6
     assert not folder.with_name("checkpoint.old").exists()
+
+
+def test_packed_weights_are_seen_by_the_step_and_updated_as_they_are(tmp_path: Path) -> None:
+    model = DiffusionGemmaForBlockDiffusion(tiny_config(hidden=128, canvas=16))
+    before = {name: p.detach().clone() for name, p in model.model.decoder.named_parameters()}
+    with as_packed(model):
+        for name, weight in model.model.decoder.named_parameters():
+            own = before[name]
+            if is_quantized(f"model.decoder.{name}", tuple(own.shape)):
+                assert torch.equal(weight, nf4.quantize(own).dequantize(own.dtype)), name
+                assert not torch.equal(weight, own)
+            else:
+                assert torch.equal(weight, own), name
+    for name, weight in model.model.decoder.named_parameters():
+        assert torch.equal(weight, before[name])
+    model.set_experts_implementation("eager")
+    trainer = Trainer(
+        model, Settings(steps=2, warmup=1, packed_share=1.0, save_every=9), tmp_path / "checkpoint", seed=0
+    )
+    trainer.train(batches(endless(0), random.Random(0), 256, 16, PAD, EOS))
+    changed = model.model.decoder.layers[0].mlp.up_proj.weight - before["layers.0.mlp.up_proj.weight"]
+    assert 0 < changed.abs().max() < 0.1  # a small step from the weight itself, not from where NF4 puts it
