@@ -1,10 +1,12 @@
 """What the commands with a screen share: a terminal that can show one, the settings, and the run of the app."""
 
 import os
+import selectors
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Final
 
 from dgtui import paths
 from dgtui.cli.terminal import is_terminal
@@ -13,6 +15,10 @@ from dgtui.errors import NotATerminal
 if TYPE_CHECKING:
     from dgtui.config import Settings
     from dgtui.tui.app import BaseApp
+
+
+_LOOK: Final = 0.02
+# Seconds between two looks at what was typed.
 
 
 def need_terminal(hint: str) -> None:
@@ -36,10 +42,27 @@ def load_settings(flags: Mapping[str, object]) -> tuple["Settings", list[str]]:
 def show(make: "Callable[[], BaseApp]", settings: "Settings") -> int:
     """Runs an app until the person leaves it; the exit code."""
     with _own_terminal():
+        look_often()
         sys.setswitchinterval(0.0005)  # the default, 5 ms, costs the model thread more than the drawing does
         app = make()
         app.run(mouse=settings.screen.mouse)
     return app.return_code or 0
+
+
+class _OftenSelector(selectors.SelectSelector):
+    """Waits for input, but not as long as it is told to."""
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        return super().select(_LOOK if timeout is None else min(timeout, _LOOK))
+
+
+def look_often() -> None:
+    """Makes a lone Esc count soon, where the terminal has not the kitty protocol: it does when nothing has followed it,
+    and Textual looks for that every 0.1 s, which is long for a key that stops a run. There is no setting for it."""
+    from textual.drivers import linux_driver
+
+    own: Any = linux_driver
+    own.selectors = SimpleNamespace(SelectSelector=_OftenSelector, EVENT_READ=selectors.EVENT_READ)
 
 
 @contextmanager
