@@ -215,3 +215,12 @@ def tiny_checkpoint(
         (folder / "processor_config.json").write_text(json.dumps(PROCESSOR))
         (folder / "chat_template.jinja").write_text(SEEING_TEMPLATE)
     return folder
+
+
+def logits(model: torch.nn.Module) -> torch.Tensor:
+    """(1, 32, V): what a model from `tiny_checkpoint` predicts for one prompt and one canvas of random ids."""
+    draw = torch.Generator().manual_seed(5)
+    prompt, canvas = (torch.randint(0, VOCAB, (1, n), generator=draw) for n in (20, 32))
+    with torch.inference_mode():
+        out: torch.Tensor = model(input_ids=prompt, decoder_input_ids=canvas).logits
+    return out

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from checkpoints import VOCAB, tiny_checkpoint, tiny_config, tiny_model, tokenizer
+from checkpoints import VOCAB, logits, tiny_checkpoint, tiny_config, tiny_model, tokenizer
 
 from dgtui.diffusion.job import SamplerSettings
 from dgtui.model.catalog import resolve
@@ -27,14 +27,6 @@ def load_folder(
     folder: Path, dtype: torch.dtype | None = None, progress: Callable[[Progress], None] | None = None
 ) -> LoadedModel:
     return load(resolve(str(folder)), Wishes(device="cpu", dtype=dtype), progress)
-
-
-def logits(model: torch.nn.Module) -> torch.Tensor:
-    draw = torch.Generator().manual_seed(5)
-    prompt, canvas = (torch.randint(0, VOCAB, (1, n), generator=draw) for n in (20, 32))
-    with torch.inference_mode():
-        out: torch.Tensor = model(input_ids=prompt, decoder_input_ids=canvas).logits
-    return out
 
 
 def edit(path: Path, **changes: object) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoints import VOCAB, tiny_checkpoint
+from checkpoints import logits, tiny_checkpoint
 from safetensors import safe_open
 
 from dgtui.errors import (
@@ -59,14 +59,6 @@ def small(monkeypatch: pytest.MonkeyPatch, folder: Path, **wishes: Any) -> Loade
     experts = whole.weights["experts"]
     monkeypatch.setattr(devices, "available", lambda device: whole.total - experts // 2)
     return load(resolve(str(folder)), Wishes(device="cpu", context=512, **wishes))
-
-
-def logits(model: torch.nn.Module) -> torch.Tensor:
-    draw = torch.Generator().manual_seed(5)
-    prompt, canvas = (torch.randint(0, VOCAB, (1, n), generator=draw) for n in (20, 32))
-    with torch.inference_mode():
-        out: torch.Tensor = model(input_ids=prompt, decoder_input_ids=canvas).logits
-    return out
 
 
 def bytes_by_part(model: Any) -> dict[str, int]:
