@@ -162,7 +162,7 @@ def run_scripted(kind: str, out: str | None) -> None:
         print(json.dumps({"seconds": seconds(run)}))
         return
 
-    from dgtui.cli.screen import look_often
+    from dgtui.cli.screen import look_soon
     from dgtui.config import Settings
     from dgtui.session.store import Store
     from dgtui.tui.app import DgtuiApp
@@ -191,7 +191,7 @@ def run_scripted(kind: str, out: str | None) -> None:
         chat.send("tell me")  # type: ignore[attr-defined]
 
     app.call_later(begin)
-    look_often()
+    look_soon()
     app.run()
 
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from dgtui.tui.app import BaseApp
 
 
-_LOOK: Final = 0.02
-# Seconds between two looks at what was typed.
+_LOOK: Final = 0.03
+# Seconds until it is looked whether something has followed what was typed: a little more than ESCDELAY.
 
 
 def need_terminal(hint: str) -> None:
@@ -42,27 +42,31 @@ def load_settings(flags: Mapping[str, object]) -> tuple["Settings", list[str]]:
 def show(make: "Callable[[], BaseApp]", settings: "Settings") -> int:
     """Runs an app until the person leaves it; the exit code."""
     with _own_terminal():
-        look_often()
+        look_soon()
         sys.setswitchinterval(0.0005)  # the default, 5 ms, costs the model thread more than the drawing does
         app = make()
         app.run(mouse=settings.screen.mouse)
     return app.return_code or 0
 
 
-class _OftenSelector(selectors.SelectSelector):
-    """Waits for input, but not as long as it is told to."""
+class _SoonSelector(selectors.SelectSelector):
+    """Waits for input as long as it is told to, but only shortly where some has just come."""
+
+    _looks = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        return super().select(_LOOK if timeout is None else min(timeout, _LOOK))
+        events = super().select(_LOOK if self._looks and timeout else timeout)
+        self._looks = 2 if events else max(0, self._looks - 1)
+        return events
 
 
-def look_often() -> None:
+def look_soon() -> None:
     """Makes a lone Esc count soon, where the terminal has not the kitty protocol: it does when nothing has followed it,
     and Textual looks for that every 0.1 s, which is long for a key that stops a run. There is no setting for it."""
     from textual.drivers import linux_driver
 
     own: Any = linux_driver
-    own.selectors = SimpleNamespace(SelectSelector=_OftenSelector, EVENT_READ=selectors.EVENT_READ)
+    own.selectors = SimpleNamespace(SelectSelector=_SoonSelector, EVENT_READ=selectors.EVENT_READ)
 
 
 @contextmanager
