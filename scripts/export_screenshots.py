@@ -111,6 +111,11 @@ async def photograph_chat(backend: WorkerBackend) -> None:
         await camera.press()
         await camera.steps(runs[0], STEPS)
         await camera.shoot("canvas")
+        unsure = int(runs[0].log.frames()[-1].entropy.argmax())
+        panel.canvas.select(unsure, unsure + 1)
+        await camera.press("a")
+        await camera.shoot("alternatives")
+        await pilot.press("escape")
         for theme in sorted(app._themes):
             app.theme = theme
             await camera.shoot(f"theme-{theme}")
@@ -127,10 +132,6 @@ async def photograph_chat(backend: WorkerBackend) -> None:
         runs[0].control.resume()
         await camera.until(lambda: not panel.running)
 
-        panel.canvas.select(20, 21)
-        await camera.press("a")
-        await camera.shoot("alternatives")
-        await pilot.press("escape")
         await camera.press("u", "left_curly_bracket", "right_square_bracket", "right_square_bracket")
         await camera.shoot("timeline")
 
