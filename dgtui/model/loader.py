@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from dgtui.diffusion.job import SamplerSettings
-from dgtui.errors import CorruptCheckpoint, ModelUnloadable, OutOfMemory, VocabularyMismatch
+from dgtui.errors import CorruptCheckpoint, ModelUnloadable, OutOfMemory, RunFailed, VocabularyMismatch
 from dgtui.model import devices, foreign, quantized
 from dgtui.model.catalog import Checkpoint, check, read_config
 from dgtui.model.devices import gigabytes
@@ -212,8 +212,11 @@ def _pack(found: _Found, plan: Plan, cache: Path | None, progress: Report | None
             needed, free = quantized.stored_size(found.shards, packing), quantized.room(kept)
             if needed + _DISK_RESERVE <= free:
                 source_folder = found.checkpoint.path
-                folder = quantized.Folder(kept, source_folder, found.config, name, found.mark, packing)
-                stack.enter_context(folder)
+                wanted = quantized.Folder(kept, source_folder, found.config, name, found.mark, packing)
+                try:
+                    folder = stack.enter_context(wanted)
+                except RunFailed as error:  # a copy is a convenience: another dgtui makes it just now, say
+                    notes.append(f"no 4-bit copy is kept: {error.message}")
             else:
                 notes.append(f"no 4-bit copy is kept: it takes {gigabytes(needed)}, and {gigabytes(free)} are free")
         source = stack.enter_context(Files(found.shards, progress, "quantizing"))

@@ -128,8 +128,12 @@ class Folder:
         except OSError as error:
             os.close(self._lock)
             raise RunFailed(f"another dgtui is writing {shown(self.target)}", hint="wait for it to end") from error
-        for left in self._partial.iterdir():
-            left.unlink()
+        try:
+            for left in self._partial.iterdir():
+                left.unlink()
+        except OSError as error:  # whoever held it has just finished it, say
+            os.close(self._lock)
+            raise RunFailed(f"{shown(self.target)} cannot be made: {reason(error)}") from error
         return self
 
     def __exit__(self, kind: object, *why: object) -> None:

@@ -32,6 +32,7 @@ from dgtui.model import catalog, devices, nf4, quantized
 from dgtui.model.catalog import resolve
 from dgtui.model.loader import LoadedModel, load
 from dgtui.model.parts import Packing, Wishes, is_quantized, part_of
+from dgtui.model.shards import fingerprint
 from dgtui.model.weights import Progress
 
 SHAPE: dict[str, Any] = {"hidden": 128, "max_shard_size": "200KB"}
@@ -457,6 +458,24 @@ def test_no_copy_is_kept_where_nobody_wants_one_or_there_is_no_room(
     found = load(resolve(str(source)), Wishes(device="cpu", context=512, cache=tmp_path / "cache"))
     assert "no 4-bit copy is kept" in found.notes[1]
     assert not (tmp_path / "cache").exists()
+
+
+def test_two_first_loads_at_once_both_load_and_one_keeps(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = small(monkeypatch, source)
+    checkpoint, cache = resolve(str(source)), tmp_path / "cache"
+    kept = quantized.copy_of(
+        checkpoint.name, fingerprint(source, catalog.check(source)), first.plan.packing.double, cache
+    )
+    (kept.parent / f".{kept.name}.partial").mkdir(parents=True)
+    handle = os.open(kept.parent / f".{kept.name}.partial", os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    second = load(checkpoint, Wishes(device="cpu", context=512, cache=cache))
+    os.close(handle)
+    assert "no 4-bit copy is kept: another dgtui" in second.notes[1]
+    assert torch.equal(logits(second.model), logits(first.model))
+    assert not kept.exists()
 
 
 def test_memory_that_runs_out_says_what_was_needed(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
