@@ -1,5 +1,6 @@
 """What `dgtui generate` promises, on a checkpoint of random weights."""
 
+import itertools
 import json
 import os
 import shutil
@@ -264,7 +265,7 @@ def start(*args: str | Path, **options: Any) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, **options)
 
 
-def test_ctrl_c_ends_frames_with_the_object_of_what_there_is(tiny: Path) -> None:
+def test_ctrl_c_ends_frames_with_the_object_of_what_there_is(tiny: Path, loaded: LoadedModel) -> None:
     # unbuffered: `communicate` does not see what `readline` has read ahead
     process = start("hi", "-m", tiny, *LONG, "--frames", stdout=subprocess.PIPE, bufsize=0)
     assert process.stdout is not None
@@ -274,15 +275,22 @@ def test_ctrl_c_ends_frames_with_the_object_of_what_there_is(tiny: Path) -> None
     *frames, last = [json.loads(line) for line in (first + out).splitlines()]
     assert (process.returncode, err) == (130, b"")
     assert last["stop_reason"] == "cancelled"
-    assert last["token_ids"] and len(frames) == sum(last["steps"])
+    assert len(frames) == sum(last["steps"])
+    assert last["token_ids"] == reply(frames[-1]["token_ids"], loaded)  # of random weights it may be empty
+
+
+def reply(draft: list[int], loaded: LoadedModel) -> list[int]:
+    """The ids of a draft before the first that ends a reply."""
+    return list(itertools.takewhile(lambda token: token not in loaded.stop_ids, draft))
 
 
 TELLING = """
 import sys
 from dgtui import cli, worker
+from dgtui.diffusion.events import Frame
 
-def tell(what):
-    print(what, file=sys.stderr, flush=True)
+def tell(*what):
+    print(*what, file=sys.stderr, flush=True)
 
 class Telling(worker.Worker):
     def load(self, *args, **options):
@@ -290,16 +298,22 @@ class Telling(worker.Worker):
         return super().load(*args, **options)
 
     def submit(self, job, sink=None):
-        return super().submit(job, lambda run, upto: upto == 5 and tell("running"))
+        def sink(run, upto):
+            if upto == 5:
+                tell("running")
+            if isinstance(run.log[upto - 1], Frame):
+                tell(*run.log[upto - 1].ids)
+        return super().submit(job, sink)
 
 worker.Worker = Telling
 sys.exit(cli.main(sys.argv[1:]))
 """
-"""The program, with a word on stderr when it has got somewhere: by itself it writes nothing before the end."""
+"""The program, with a word on stderr when it has got somewhere and the ids of every frame: by itself it writes nothing
+before the end."""
 
 
 @pytest.mark.parametrize("when", ["loading", "running"])
-def test_ctrl_c_ends_it_at_once_with_the_text_of_what_there_is(when: str, tiny: Path) -> None:
+def test_ctrl_c_ends_it_at_once_with_the_text_of_what_there_is(when: str, tiny: Path, loaded: LoadedModel) -> None:
     command = [sys.executable, "-c", TELLING, "generate", "hi", "-m", str(tiny), *LONG]
     process = subprocess.Popen(
         command, bufsize=0, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -311,7 +325,12 @@ def test_ctrl_c_ends_it_at_once_with_the_text_of_what_there_is(when: str, tiny: 
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert b"Traceback" not in err
-    assert bool(out.strip()) == (when == "running")
+    if when == "loading":
+        assert out == b""
+    else:
+        ids = reply([int(token) for token in err.splitlines()[-1].split()], loaded)
+        answer = list(loaded.tokenizer.split_thought(ids).answer_ids)
+        assert out == loaded.tokenizer.decode_bytes(answer) + b"\n"
 
 
 @pytest.mark.parametrize("extra", [(), ("--frames",)], ids=["text", "frames"])
