@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dgtui import __version__
 from dgtui.diffusion.control import Control
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from dgtui.model.loader import LoadedModel
     from dgtui.model.parts import Wishes
     from dgtui.model.weights import Progress
+
+Answer = TypeVar("Answer")
 
 STEPPER = "reference"
 "name of the stepper, for recordings: forks are exact only on the same one"
@@ -125,6 +127,18 @@ class Worker:
         self._put(task, run.ended)
         return run
 
+    def use(self, function: "Callable[[LoadedModel], Answer]") -> "Future[Answer]":
+        """Calls a function on the model thread with the model that is loaded when its turn comes."""
+        future: Future[Answer] = Future()
+
+        def task() -> None:
+            if self._loaded is None:
+                raise RunFailed("no model is loaded")
+            future.set_result(function(self._loaded))
+
+        self._put(task, future)
+        return future
+
     def unload(self) -> "Future[None]":
         """Gives the model's memory back."""
         future: Future[None] = Future()
@@ -145,7 +159,7 @@ class Worker:
             self._tasks.put(None)
         self._thread.join(timeout)
 
-    def _put(self, task: Callable[[], None], future: "Future[LoadedModel] | Future[Finished] | Future[None]") -> None:
+    def _put(self, task: Callable[[], None], future: "Future[Any]") -> None:
         def guarded() -> None:
             try:
                 task()

@@ -12,7 +12,7 @@ from dgtui.diffusion.job import Job
 from dgtui.errors import RunFailed
 from dgtui.message import Message
 from dgtui.text import decode_utf8
-from dgtui.tui.backend import Facts, Stage
+from dgtui.tui.backend import Facts, Rows, Stage
 from dgtui.worker import STEPPER, Run, Worker, versions
 
 if TYPE_CHECKING:
@@ -121,6 +121,12 @@ class WorkerBackend:
         """A reply's thought, and the ids that are left to be read."""
         thought = self._loaded.tokenizer.split_thought(ids)
         return decode_utf8(thought.thought or b""), thought.answer_ids
+
+    def bench(self, progress: Callable[[str], None]) -> "Future[Rows]":
+        """`dgtui bench`, shorter: a few seconds with the embedded model."""
+        from dgtui.cli.bench import measure, rows
+
+        return self._worker.use(lambda loaded: rows(measure(loaded, progress, pairs=3, steps=12, seed=1)))
 
     def names(self) -> list[str]:
         """The models on this machine."""

@@ -50,21 +50,31 @@ def command(
     settings = options.merged({"model.name": model, "model.device": device})
     from dgtui.worker import Worker
 
+    def progress(text: str) -> None:
+        if redrawable():
+            note(text)
+
     worker = Worker()
     try:
-        loaded = options.load(worker, settings)
+        options.load(worker, settings)
+        drawn = 1 if seed is None else seed
+        found = worker.use(lambda loaded: measure(loaded, progress, pairs=pairs, steps=steps, seed=drawn)).result()
     finally:
-        worker.close(timeout=5)  # from here on this thread is the model's
-    found = measure(loaded, pairs=pairs, steps=steps, seed=1 if seed is None else seed)
+        worker.close()
     if as_json:
         put(json.dumps(found, indent=2) + "\n")
     else:
-        _table(found)
+        put("".join(f"{name:<42}{value:>36}\n" for name, value in rows(found)))
     return 0
 
 
-def measure(loaded: "LoadedModel", *, pairs: int, steps: int, seed: int) -> dict[str, Any]:
-    """The figures: medians over `pairs`; ratios are taken within a pair. Times in milliseconds."""
+def measure(
+    loaded: "LoadedModel", progress: Callable[[str], None], *, pairs: int, steps: int, seed: int
+) -> dict[str, Any]:
+    """The figures: medians over `pairs`; ratios are taken within a pair. Times in milliseconds.
+
+    `progress` is told before each run how far it is; what it raises ends the measurement.
+    """
     import dataclasses
 
     import psutil
@@ -122,12 +132,11 @@ def measure(loaded: "LoadedModel", *, pairs: int, steps: int, seed: int) -> dict
     order = list(sides)
     for pair in range(pairs + 1):
         for name in order:
+            progress(f"pair {pair} of {pairs}: {name}" if pair else f"warming up: {name}")
             seconds, tokens[name] = sides[name]()
             if pair:  # the first round warms up
                 times[name].append(seconds)
         order.reverse()  # whoever comes first in a round comes last in the next
-        if redrawable():
-            note(f"pair {pair} of {pairs}" if pair else "warmed up")
 
     def ratio(a: str, b: str) -> float:
         return statistics.median(x / y for x, y in zip(times[a], times[b], strict=True))
@@ -162,9 +171,12 @@ def measure(loaded: "LoadedModel", *, pairs: int, steps: int, seed: int) -> dict
     }
 
 
-def _table(found: dict[str, Any]) -> None:
+def rows(found: dict[str, Any]) -> list[tuple[str, str]]:
+    """What `measure` found, for people."""
     step, answer = found["step_ms"], found["answer"]
-    rows = [
+    how = [found["device"], found["dtype"], f"{found['threads']} threads", f"{found['pairs']} pairs"]
+    return [
+        (found["model"], " · ".join(how)),
         ("a denoising step, dgtui", f"{step['dgtui']:.2f} ms"),
         ("a denoising step, transformers generate", f"{step['transformers']:.2f} ms"),
         ("dgtui / transformers, median of pairs", f"{found['step_ratio']:.3f}"),
@@ -174,5 +186,3 @@ def _table(found: dict[str, Any]) -> None:
         ("tokens a second, wall clock", f"{answer['tokens_per_second']:.0f}"),
         ("memory", f"{found['memory_gb']:.2f} GB"),
     ]
-    head = [found["model"], found["device"], found["dtype"], f"{found['threads']} threads", f"{found['pairs']} pairs"]
-    put("\n".join([" · ".join(head), *(f"  {name:<42}{value:>22}" for name, value in rows)]) + "\n")

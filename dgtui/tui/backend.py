@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from dgtui.diffusion.control import Control
 from dgtui.diffusion.events import Finished
@@ -16,6 +16,9 @@ from dgtui.diffusion.image import Image
 from dgtui.diffusion.job import Job, SamplerSettings
 from dgtui.diffusion.log import RunLog
 from dgtui.message import Message
+
+Rows: TypeAlias = Sequence[tuple[str, str]]
+"""What was measured, and the figure with its unit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,9 @@ class Backend(Protocol):
 
     def split_thought(self, ids: Sequence[int]) -> tuple[str, tuple[int, ...]]:
         """A reply's thought, and the ids that are left to be read."""
+
+    def bench(self, progress: Callable[[str], None]) -> "Future[Rows]":
+        """Measures the loaded model, after what is queued before. What `progress` raises ends it."""
 
     def names(self) -> list[str]:
         """The models that can be loaded from this machine."""

@@ -43,7 +43,7 @@ SLASHES: Final[tuple[Slash, ...]] = (
     Slash("export", "FILE", "write the conversation as Markdown or JSON"),
     Slash("sessions", "", "list the stored conversations"),
     Slash("theme", "NAME", "change the looks", "themes"),
-    Slash("bench", "", "measure the speed of the loaded model"),
+    Slash("bench", "", "measure the loaded model beside transformers' generate"),
     Slash("help", "", "list keys and commands"),
     Slash("new", "", "begin a new conversation"),
     Slash("rename", "TITLE", "rename this conversation"),

@@ -22,7 +22,7 @@ from dgtui.diffusion.job import Job, SamplerSettings
 from dgtui.diffusion.stepper import ReferenceStepper
 from dgtui.errors import ImageRefused, ModelBlind
 from dgtui.message import Message
-from dgtui.tui.backend import Facts, Stage
+from dgtui.tui.backend import Facts, Rows, Stage
 from dgtui.worker import Run, RunLog
 
 CANVAS = 48
@@ -82,6 +82,7 @@ class ScriptedBackend:
         self.jobs: list[Job] = []
         self.runs: list[Run] = []
         self.loads: list[str | None] = []
+        self.benches: list[Future[Rows]] = []
         self.sees = True
         self.looking_seconds = 0.0
         self._load_seconds, self._error = load_seconds, error
@@ -161,6 +162,23 @@ class ScriptedBackend:
 
     def split_thought(self, ids: Sequence[int]) -> tuple[str, tuple[int, ...]]:
         return "", tuple(i for i in ids if i > 2)
+
+    def bench(self, progress: Callable[[str], None]) -> "Future[Rows]":
+        future: Future[Rows] = Future()
+
+        def task(_: Any) -> None:
+            try:
+                for pair in range(3):
+                    progress(f"pair {pair} of 3")
+                    time.sleep(self.denoiser.seconds)
+            except BaseException as error:
+                future.set_exception(error)
+            else:
+                future.set_result([("a denoising step, \x1b[31mdgtui [/]", "1.00 ms")])
+            self.benches.append(future)
+
+        self._tasks.put(task)
+        return future
 
     def names(self) -> list[str]:
         return ["scripted", "other"]

@@ -160,7 +160,13 @@ def _theme(screen: "ChatScreen", name: str) -> None:
 
 
 def _bench(screen: "ChatScreen", text: str) -> None:
-    raise Refused("the speed of each run is under its canvas", hint="dgtui bench compares with transformers' generate")
+    from dgtui.tui.screens.speed import Speed
+
+    if screen.backend.facts is None:
+        raise Refused("no model is loaded yet")
+    if screen.panel.running:
+        raise Refused("a reply is being written", hint="esc stops it")
+    screen.app.push_screen(Speed(screen.backend))
 
 
 def _help(screen: "ChatScreen", text: str) -> None:
