@@ -30,7 +30,7 @@ OUT = Path(__file__).resolve().parent.parent / "screenshots"
 ASK = "Tell me a short story about Mira the fox and Ben."
 SEED = 7
 STEPS = 4
-"after which the canvas is half resolved"
+"after which words are still changing"
 TALE = """# Mira and Tom
 
 *Written while the kettle boiled.*
