@@ -1,6 +1,7 @@
 """Every test runs away from the person's folders, the network and the look of the terminal it was started from."""
 
 import os
+import signal
 import socket
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 # Models of these sizes run faster on one thread, and sums have one order.
 os.environ["OMP_NUM_THREADS"] = "1"
+# Whoever started the tests in the background has them, and the programs they start, ignore Ctrl+C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
