@@ -152,6 +152,15 @@ class Draft:
         self.current = self.current.left
         return True
 
+    def discard(self) -> bool:
+        """Goes back to what the current version's run was made from; False for a first run."""
+        now = self.current
+        while now and self.current and self.current.run is now.run:
+            if not self.undo():
+                self.current = now
+                return False
+        return True
+
     def proposals(self) -> list[Version]:
         """The versions for the same span of the same parent, in order; the current one is among them."""
         now = self.current

@@ -11,7 +11,7 @@ from textual.pilot import Pilot
 
 from dgtui.config import Settings
 from dgtui.diffusion.events import Flag
-from dgtui.errors import ModelNotFound
+from dgtui.errors import ModelNotFound, RunFailed
 from dgtui.session.store import Store, Turn
 from dgtui.tui.app import DgtuiApp
 from dgtui.tui.screens.chat import ChatScreen, Opening
@@ -206,6 +206,80 @@ async def test_esc_stops_keeps_the_draft_and_once_more_discards_it() -> None:
         assert seen.screen.prompt.text == "tell me"
 
 
+def slow(seen: Seen) -> None:
+    """From here on a run takes its time."""
+    seen.backend.denoiser.seconds, seen.backend.denoiser.steps = 0.1, 40
+
+
+async def test_discarding_a_change_that_was_stopped_leaves_the_reply_it_was_made_from() -> None:
+    async with chat() as seen:
+        text = await seen.reply()
+        panel = seen.screen.panel
+        slow(seen)
+        await seen.canvas("r")
+        await seen.until(lambda: panel.version.frames(), "a step")
+        await seen.canvas("escape")
+        await seen.settled()
+        assert seen.screen.chat.turns[-1].stop_reason == "cancelled"
+        await seen.canvas("escape")
+        assert [t.text for t in seen.screen.chat.turns] == ["tell me", text]
+        assert seen.screen.transcript.entries[-1].text == text
+        assert panel.has_class("open") and not seen.screen.prompt.text
+        await seen.canvas("U")
+        assert panel.version.kind == "re-diffuse"
+
+
+async def test_undo_stops_the_run_that_is_left() -> None:
+    async with chat() as seen:
+        text = await seen.reply()
+        panel = seen.screen.panel
+        slow(seen)
+        await seen.canvas("i")
+        gap = panel.version
+        await seen.until(gap.frames, "a step")
+        await seen.canvas("u")
+        await seen.until(lambda: not gap.running, "its end")
+        await seen.pilot.pause()
+        assert gap.run.log.finished.reason == "cancelled"
+        assert seen.screen.chat.turns[-1].text == text
+        await seen.canvas("U")
+        assert panel.version is gap
+        assert len(panel.draft.proposals()) > 2, "no length that was tried is lost"
+
+
+async def test_a_gap_that_is_stopped_before_its_first_step_leaves_the_text() -> None:
+    async with chat() as seen:
+        text = await seen.reply()
+        panel = seen.screen.panel
+        slow(seen)
+        seen.screen.panel.canvas.focus()
+        await seen.pilot.pause()
+        panel.action_gap()
+        panel.action_stop()
+        await seen.settled()
+        assert panel.version.kind == "gap" and not panel.version.frames()
+        assert seen.screen.chat.turns[-1].text == text
+        await seen.canvas("escape")
+        assert panel.version.kind == "reply"
+
+
+async def test_a_run_that_fails_gives_the_question_back() -> None:
+    async with chat() as seen:
+        seen.backend.denoiser.encode = lambda *_: (_ for _ in ()).throw(RunFailed("the GPU is gone"))
+        await seen.say("tell me")
+        await seen.until(lambda: "the GPU is gone" in seen.notices(), "the notice")
+        await seen.pilot.pause()
+        assert seen.screen.chat.turns == [] and seen.screen.transcript.entries == ()
+        assert seen.screen.prompt.text == "tell me"
+        assert not seen.screen.panel.has_class("open")
+
+
+async def test_a_recording_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    async with chat(opening=Opening(seed=3, record=tmp_path / "gone" / "run.dgtui")) as seen:
+        await seen.reply()
+        assert "run.dgtui" in seen.notices()
+
+
 async def test_alternatives_show_probabilities_and_the_choice_is_pinned() -> None:
     async with chat() as seen:
         await seen.reply()
@@ -294,6 +368,59 @@ async def test_a_stored_reply_can_be_opened_and_steered(tmp_path: Path) -> None:
         await seen.settled()
         words = seen.screen.chat.turns[-1].text.split()
         assert [w for i, w in enumerate(words) if i != 2] == [w for i, w in enumerate(text.split()) if i != 2]
+
+
+@asynccontextmanager
+async def reopened(tmp_path: Path) -> AsyncIterator[tuple[Seen, str]]:
+    """A stored reply on the canvas again, and its text."""
+    store = Store(tmp_path / "history.db")
+    async with chat(store) as seen:
+        text = await seen.reply()
+        conversation = seen.screen.chat.id
+    async with chat(store, Opening(conversation=conversation)) as seen:
+        seen.screen.transcript.focus()
+        await seen.pilot.press("e")
+        await seen.until(lambda: seen.screen.panel.version is not None, "the draft")
+        await seen.settled()
+        yield seen, text
+
+
+async def test_undoing_all_changes_of_a_stored_reply_restores_it(tmp_path: Path) -> None:
+    async with reopened(tmp_path) as (seen, text):
+        before = seen.screen.chat.turns[-1]
+        seen.screen.panel.canvas.select(0, 17)
+        await seen.canvas("r")
+        await seen.settled()
+        assert seen.screen.chat.turns[-1] != before
+        await seen.canvas("u")
+        assert seen.screen.chat.turns[-1] == before
+        assert seen.screen.transcript.entries[-1].text == text
+        assert seen.store.turns(seen.screen.chat.id)[-1].turn == before
+
+
+async def test_a_stored_reply_that_was_opened_can_be_written_anew(tmp_path: Path) -> None:
+    async with reopened(tmp_path) as (seen, _):
+        seen.screen.transcript.focus()
+        await seen.pilot.press("R")
+        await seen.until(lambda: len(seen.screen.panel.draft.versions) == 2, "another run")
+        await seen.settled()
+        assert seen.screen.panel.version.frames()
+        assert len(seen.screen.chat.turns[-1].text.split()) == len(TALE)
+        assert seen.backend.jobs[-1].max_tokens > CANVAS
+
+
+async def test_a_reply_stays_when_there_is_no_model_to_write_it_anew(tmp_path: Path) -> None:
+    store = Store(tmp_path / "history.db")
+    async with chat(store) as seen:
+        text = await seen.reply()
+        conversation = seen.screen.chat.id
+    async with chat(store, Opening(conversation=conversation), error=ModelNotFound("no such model")) as seen:
+        seen.screen.transcript.focus()
+        await seen.pilot.press("R")
+        await seen.pilot.pause()
+        assert "no model is loaded" in seen.notices()
+        assert seen.screen.transcript.entries[-1].text == text
+        assert store.turns(conversation)[-1].turn.text == text
 
 
 async def test_the_next_turn_begins_with_the_ids_of_the_last_one() -> None:

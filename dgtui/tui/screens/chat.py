@@ -22,7 +22,7 @@ from dgtui.session.chat import Chat, images_left, prompt
 from dgtui.session.store import Turn
 from dgtui.text import decode_utf8, sanitize, truncate
 from dgtui.tui import keymap
-from dgtui.tui.backend import Backend, Facts
+from dgtui.tui.backend import Backend, Facts, RunHandle
 from dgtui.tui.commands import SWITCH, parse, said
 from dgtui.tui.drafts import Draft, Refused, Version
 from dgtui.tui.messages import explain
@@ -86,6 +86,8 @@ class ChatScreen(ModelScreen):
         self.think = opening.think
         self.sampler: dict[str, float] = {}
         "sampler settings that were changed here"
+        self._laid_out: tuple[RunHandle, Turn] | None = None
+        "the run that holds a stored reply, and that reply"
         self._waiting: str | None = None
         self._interrupted = float("-inf")
 
@@ -252,24 +254,40 @@ class ChatScreen(ModelScreen):
         except DgtuiError as error:
             self.say(f"not stored: {explain(error)}", "error")
 
-    def reply(self) -> None:
-        """Answers the conversation as it stands, in a draft of its own."""
+    def reply(self, again: bool = False) -> None:
+        """Answers the conversation as it stands, in a draft of its own.
+
+        `again` writes the last reply anew under another seed; the one before stays among the versions.
+        """
         facts = self.backend.facts
         if facts is None:
             raise Refused("no model is loaded", hint="load one with /model")
         room = facts.max_context - facts.canvas_length
         messages = self._messages()
+        if again and messages[-1].role == "model":
+            messages.pop()
         ids, dropped = prompt(messages, lambda m: self.backend.chat(m, self.think), room)
-        if dropped:
+        if dropped and not again:
             self.transcript.notice(f"the context is full: the first {dropped} turns are no longer seen by the model")
-        draft = Draft(facts, self.sampler_settings())
-        seed = self.new_seed() if self.seed is None else self.seed
+        before = self.panel.draft if again else None
+        draft = before or Draft(facts, self.sampler_settings())
+        seed = self.new_seed() if again or self.seed is None else self.seed
         frame = dict(self.panel.frame)
         most, images = min(MOST_TOKENS, facts.max_context - len(ids)), images_left(messages, dropped)
         job = draft.first(ids, seed, most, frame, images)
+        pins = {0: frozenset(frame)} if frame else {}
+        if before and not self._is_laid_out(first := before.versions[0]):
+            job, pins = replace(job, start=first.run.job.start), first.pins
+        if again:
+            position = len(self.chat.turns) - 1
+            self._store(lambda: self.chat.rewind(position))
+            self.transcript.truncate(position)
         self._store(lambda: self.chat.add(Turn("model", "", seed=seed, finished=False)))
         self.transcript.add(Entry("model", "", finished=False))
-        self.panel.start(draft, job, {0: frozenset(frame)} if frame else None)
+        if before:
+            self.panel.run(draft, "reply", job, pins=pins)
+        else:
+            self.panel.start(draft, job, pins)
         self.draw_top()
 
     def sampler_settings(self) -> SamplerSettings:
@@ -296,11 +314,21 @@ class ChatScreen(ModelScreen):
 
     @on(Steering.Changed)
     def _draft_changed(self, message: Steering.Changed) -> None:
-        if not self.chat.turns or self.chat.turns[-1].role != "model":
+        draft, version = self.panel.draft, message.version
+        if draft is None or version not in draft.versions or self.chat.turns[-1:] == []:
+            return  # of a draft that is gone
+        if self.chat.turns[-1].role != "model":
             return
-        if not message.version.frames():  # a stored reply that was laid out on the canvas is what it was
+        while not version.frames() and version.parent:  # stopped before its first step: it is what it was made from
+            version = version.parent
+        if self._laid_out and self._is_laid_out(version):
+            turn = self._laid_out[1]
+        elif version.frames():
+            turn = self._turn(version)
+        elif version.run.log.finished:
+            turn = replace(self.chat.turns[-1], stop_reason="cancelled", finished=True)
+        else:
             return
-        turn = self._turn(message.version)
         self._store(lambda: self.chat.revise(turn))
         self.transcript.replace_last(_entry(turn))
         self.draw_top()
@@ -308,6 +336,11 @@ class ChatScreen(ModelScreen):
     def _turn(self, version: Version) -> Turn:
         assert self.panel.draft is not None
         thought, answer = self.backend.split_thought(version.reply_ids(self.panel.draft.facts.stop_ids))
+        origin = version
+        while origin.kind != "reply" and origin.parent:
+            origin = origin.parent
+        if self._laid_out and self._is_laid_out(origin):
+            thought = self._laid_out[1].thought  # it was not laid out
         finished = version.run.log.finished
         last = version.run.log[len(version.run.log) - 1]
         return Turn(
@@ -331,20 +364,34 @@ class ChatScreen(ModelScreen):
     @on(Steering.Discarded)
     def _discarded(self) -> None:
         """A reply that was stopped goes, and its question is in the prompt again; a whole one stays."""
-        version, turns = self.panel.version, self.chat.turns
-        stopped = version is not None and (f := version.run.log.finished) is not None and f.reason == "cancelled"
-        if stopped and len(turns) >= 2 and turns[-1].role == "model":
-            question, images = turns[-2].text, turns[-2].images
-            self._store(lambda: self.chat.rewind(len(turns) - 2))
-            self.transcript.truncate(len(self.chat.turns))
+        empty = not self.prompt.text
+        if self.panel.stopped and self._take_back():
             self.panel.draft = None
-            if not self.prompt.text:
-                self.prompt.load_text(question)
-                self.attached.put_back(images)
-            self.say("draft discarded; its question is in the prompt again")
+            where = "its question is in the prompt again" if empty else "up recalls its question in an empty prompt"
+            self.say(f"draft discarded; {where}")
         self.panel.frame = {}
         self.panel.close()
         self.prompt.focus()
+
+    @on(Steering.Failed)
+    def _failed(self) -> None:
+        """A reply that was never begun goes too; what was finished of it stays."""
+        if self.chat.turns and self.chat.turns[-1].role == "model" and not self.chat.turns[-1].text:
+            self._take_back()
+        self.prompt.focus()
+
+    def _take_back(self) -> bool:
+        """Takes the last reply and its question out of the conversation; the question is in the prompt again."""
+        turns = self.chat.turns
+        if len(turns) < 2 or turns[-1].role != "model":
+            return False
+        question, images = turns[-2].text, turns[-2].images
+        self._store(lambda: self.chat.rewind(len(turns) - 2))
+        self.transcript.truncate(len(self.chat.turns))
+        if not self.prompt.text:
+            self.prompt.load_text(question)
+            self.attached.put_back(images)
+        return True
 
     def _last_reply(self) -> Turn:
         if self.panel.running:
@@ -358,18 +405,7 @@ class ChatScreen(ModelScreen):
 
         def work() -> None:
             self._last_reply()
-            position, draft = len(self.chat.turns) - 1, self.panel.draft
-            self._store(lambda: self.chat.rewind(position))
-            self.transcript.truncate(position)
-            if draft is None:
-                self.reply()
-                return
-            seed = self.new_seed()
-            base = draft.versions[0].run.job
-            self._store(lambda: self.chat.add(Turn("model", "", seed=seed, finished=False)))
-            self.transcript.add(Entry("model", "", finished=False))
-            job = replace(draft.first(base.prompt_ids, seed, base.max_tokens, {}, base.images), start=base.start)
-            self.panel.run(draft, "reply", job, pins=draft.versions[0].pins)
+            self.reply(again=True)
 
         self.guarded(work)
 
@@ -404,7 +440,12 @@ class ChatScreen(ModelScreen):
         draft = Draft(facts, self.sampler_settings())
         job = draft.first(question, turn.seed or 0, len(whole), {}, images_left(messages, dropped))
         held = Start(blocks[-1], frozenset(range(length)))
-        self.panel.start(draft, replace(job, blocks=tuple(blocks[:-1]), start=held))
+        laid_out = self.panel.start(draft, replace(job, blocks=tuple(blocks[:-1]), start=held))
+        self._laid_out = laid_out.run, turn
+
+    def _is_laid_out(self, version: Version) -> bool:
+        """It is a stored reply on the canvas, and no run of this model."""
+        return self._laid_out is not None and version.run is self._laid_out[0]
 
     # -- keys -------------------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from textual.widgets import Static
 from dgtui.diffusion.events import Flag, Frame
 from dgtui.diffusion.job import Job
 from dgtui.diffusion.lengths import rank
+from dgtui.errors import DgtuiError
 from dgtui.text import decode_utf8, sanitize
 from dgtui.tui.backend import Backend, RunHandle
 from dgtui.tui.drafts import Draft, Kind, Refused, Version
@@ -52,6 +53,9 @@ class CanvasPanel(Vertical):
         def __init__(self, version: Version) -> None:
             super().__init__()
             self.version = version
+
+    class Failed(Message):
+        """The first run of a draft has failed, and there is no draft any more."""
 
     def __init__(self, backend: Backend, look: Look, seeds: Callable[[], int], **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -103,6 +107,11 @@ class CanvasPanel(Vertical):
     def running(self) -> bool:
         """A run goes on."""
         return bool(self.version and self.version.running)
+
+    @property
+    def stopped(self) -> bool:
+        """The run was stopped by hand."""
+        return bool(self.version and (ended := self.version.run.log.finished) and ended.reason == "cancelled")
 
     # -- runs -------------------------------------------------------------------------------------------------------
 
@@ -160,27 +169,37 @@ class CanvasPanel(Vertical):
         run, draft = message.run, self.draft
         if draft is None or not any(v.run is run for v in draft.versions):
             return
+        shown = draft.current is not None and draft.current.run is run
         if error := run.ended.exception():
             self.say(explain(error), "error")
             draft.forget(run)
-        elif draft.current and draft.current.run is run:
-            if run.job.candidates > 1:
-                self._rank(draft, run)
-            if self.record_to:
-                self.save(self.record_to)
-            self.post_message(self.Changed(draft.version))
+            if draft.current is None:
+                self.draft = None
+                self.close()
+                self.post_message(self.Failed())
+        elif run.job.candidates > 1:
+            self._rank(draft, run)
+        if shown and draft.current:
+            if self.record_to and not error and draft.current.frames():
+                try:
+                    self.save(self.record_to)
+                except DgtuiError as refused:
+                    self.say(explain(refused), "error")
+            self.post_message(self.Changed(draft.current))
         self.repaint()
 
     def _rank(self, draft: Draft, run: RunHandle) -> None:
         """The candidates of a search become proposals, the best one first, those that end the reply in the gap last."""
-        version = draft.version
+        shown, version = draft.current, next(v for v in draft.versions if v.run is run)
+        draft.current = version
         at = version.span[0] if version.span else 0
         stops = draft.facts.stop_ids
-        best, *others = sorted(rank(run.log), key=lambda r: any(i in stops for i in r.ids[at : at + r.length].tolist()))
-        version.candidate = best.candidate
-        for other in others:
+        ranked = sorted(rank(run.log), key=lambda r: any(i in stops for i in r.ids[at : at + r.length].tolist()))
+        if ranked:  # none of a run that was stopped before its first step
+            version.candidate = ranked[0].candidate
+        for other in ranked[1:]:
             draft.add(version.kind, run, candidate=other.candidate, span=version.span, pins=version.pins, beside=True)
-        draft.current = version
+        draft.current = shown
 
     # -- what is shown ----------------------------------------------------------------------------------------------
 

@@ -102,12 +102,17 @@ class Steering(CanvasPanel):
         version.run.control.step()
 
     def action_stop(self) -> None:
-        """Stops the run and keeps its draft; then goes back to the newest step; then discards the draft."""
+        """Stops the run and keeps its draft; then goes back to the newest step; then discards what was stopped, a
+        change of the reply or the whole draft."""
         if self.version and self.version.running:
             self.version.run.control.cancel()
         elif self.playhead is not None:
             self.playhead = None
             self.repaint()
+        elif self.stopped and self.draft and self.draft.discard():
+            self._switched()
+            self.repaint()
+            self.say("discarded: U brings it back")
         else:
             self.post_message(self.Discarded())
 
@@ -196,7 +201,7 @@ class Steering(CanvasPanel):
         """The next or previous proposal for the span."""
         if not draft.turn(by):
             raise Refused("there is one proposal only", hint="r makes another")
-        self._switched()
+        self._switched(version)
 
     # -- tokens -----------------------------------------------------------------------------------------------------
 
@@ -270,14 +275,14 @@ class Steering(CanvasPanel):
         """The version before."""
         if not draft.undo():
             raise Refused("there is nothing to undo")
-        self._switched()
+        self._switched(version)
 
     @_steers
     def action_redo(self, draft: Draft, version: Version) -> None:
         """The version that undo came from."""
         if not draft.redo():
             raise Refused("there is nothing to redo")
-        self._switched()
+        self._switched(version)
 
     @_steers
     def action_branches(self, draft: Draft, version: Version) -> None:
@@ -293,12 +298,16 @@ class Steering(CanvasPanel):
 
     def _switch(self, number: int | None) -> None:
         if number is not None and self.draft is not None:
+            before = self.version
             self.draft.current = self.draft.versions[number - 1]
-            self._switched()
+            self._switched(before)
             self.repaint()
 
-    def _switched(self) -> None:
+    def _switched(self, before: Version | None = None) -> None:
+        """Another version is shown now. A run that nobody watches any more is stopped; what it wrote is kept."""
         self.playhead = None
+        if before and before.running and self.version and self.version.run is not before.run:
+            before.run.control.cancel()
         if self.version:
             self.post_message(self.Changed(self.version))
 
