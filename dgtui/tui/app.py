@@ -151,4 +151,4 @@ class DgtuiApp(BaseApp):
         for slash in SLASHES:
             if not slash.argument_hint:
                 command = f"/{slash.name}"
-                yield SystemCommand(command, slash.help, lambda command=command: chat.send(command))
+                yield SystemCommand(command, slash.help, lambda command=command: chat.command(command))

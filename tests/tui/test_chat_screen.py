@@ -6,8 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import drawn
 from scripted import CANVAS, TALE, ScriptedBackend
 from textual.pilot import Pilot
+from textual.selection import SELECT_ALL
 
 from dgtui.config import Settings
 from dgtui.diffusion.events import Flag
@@ -16,6 +18,8 @@ from dgtui.session.store import Store, Turn
 from dgtui.tui.app import DgtuiApp
 from dgtui.tui.screens.chat import ChatScreen, Opening
 from dgtui.tui.theme_file import theme_folders
+from dgtui.tui.widgets.loading import Loading
+from dgtui.tui.widgets.transcript import EntryView
 
 
 class Seen:
@@ -110,7 +114,37 @@ async def test_a_model_that_cannot_be_loaded_says_why_and_the_text_stays() -> No
     async with chat(error=ModelNotFound("no such model", hint="see dgtui model list")) as seen:
         await seen.until(lambda: "no such model" in str(seen.screen.query_one("#loading").render()), "the error")
         await seen.say("tell me")
-        assert seen.screen._waiting == "tell me"
+        assert seen.screen.prompt.text == "tell me"
+        assert "load one with /model" in seen.notices()
+
+
+async def test_a_message_that_waits_comes_back_if_no_model_is_loaded() -> None:
+    async with chat(error=ModelNotFound("no such model"), load_seconds=0.4) as seen:
+        await seen.say("tell me")
+        seen.screen.prompt.insert("and")
+        await seen.until(lambda: seen.screen.load_error, "the error")
+        await seen.pilot.pause()
+        assert seen.screen.prompt.text == "tell me\nand"
+
+
+async def test_a_second_message_does_not_take_the_place_of_the_one_that_waits() -> None:
+    async with chat(load_seconds=0.4) as seen:
+        await seen.say("tell me")
+        await seen.say("and why")
+        assert "waiting already" in seen.notices()
+        assert seen.screen.prompt.text == "and why"
+        await seen.until(lambda: len(seen.screen.chat.turns) == 2, "the reply")
+        assert seen.screen.chat.turns[0].text == "tell me"
+
+
+async def test_a_command_of_the_palette_that_is_refused_leaves_the_prompt_alone() -> None:
+    async with chat() as seen:
+        seen.screen.prompt.load_text("half a")
+        (delete,) = (c for c in seen.app.get_system_commands(seen.screen) if c.title == "/delete")
+        delete.callback()
+        await seen.pilot.pause()
+        assert "not stored" in seen.notices()
+        assert seen.screen.prompt.text == "half a"
 
 
 async def test_rediffusing_a_selection_changes_only_it() -> None:
@@ -204,6 +238,26 @@ async def test_esc_stops_keeps_the_draft_and_once_more_discards_it() -> None:
         await seen.canvas("escape")
         assert seen.screen.chat.turns == []
         assert seen.screen.prompt.text == "tell me"
+
+
+async def test_esc_stops_the_run_from_the_prompt_and_the_transcript_too() -> None:
+    async with chat(seconds=0.1, steps=40) as seen:
+        await seen.say("tell me")
+        await seen.pilot.press("slash")
+        await seen.until(lambda: seen.screen.panel.version.frames(), "a step")
+        await seen.pilot.press("escape")
+        assert seen.screen.panel.running, "first it closes the completions"
+        await seen.pilot.press("escape")
+        await seen.settled()
+        assert seen.screen.chat.turns[-1].stop_reason == "cancelled"
+        await seen.pilot.press("escape")
+        assert len(seen.screen.chat.turns) == 2, "only in the canvas it discards"
+        seen.screen.transcript.focus()
+        await seen.pilot.press("R")
+        await seen.until(lambda: seen.screen.panel.running, "another run")
+        await seen.pilot.press("escape")
+        await seen.settled()
+        assert len(seen.screen.chat.turns) == 2
 
 
 def slow(seen: Seen) -> None:
@@ -481,6 +535,45 @@ async def test_a_terminal_that_is_too_small_is_told_so_and_nothing_is_lost() -> 
         await seen.pilot.pause()
         await seen.pilot.press("x")
         assert "x" in seen.screen.prompt.text
+
+
+async def test_ctrl_c_copies_what_is_selected_in_the_transcript_before_it_quits() -> None:
+    async with chat() as seen:
+        text = await seen.reply()
+        seen.screen.selections = {seen.screen.query(EntryView).last(): SELECT_ALL}
+        await seen.pilot.press("ctrl+c")
+        assert text.split()[0] in seen.app.clipboard
+        await seen.pilot.press("ctrl+c")
+        await seen.pilot.pause()
+        assert "once more quits" in seen.notices()
+
+
+async def test_the_marked_turn_is_copied() -> None:
+    async with chat() as seen:
+        text = await seen.reply("tell me why")
+        seen.screen.transcript.focus()
+        await seen.pilot.press("y")
+        assert seen.app.clipboard == text
+        await seen.pilot.press("up", "y")
+        assert seen.app.clipboard == "tell me why"
+
+
+async def test_nothing_else_is_shown_on_a_terminal_that_is_too_small() -> None:
+    async with chat() as seen:
+        await seen.reply()
+        seen.screen.prompt.load_text("/se")
+        seen.screen.query_one(Loading).start("other")
+        await seen.pilot.resize_terminal(40, 10)
+        await seen.pilot.pause()
+        shown = "".join(drawn.text(seen.app).split())
+        assert shown == "dgtuineeds60columnsand16rows.Maketheterminallarger;nothingislost."
+
+
+async def test_a_title_in_wide_characters_fits_the_line_on_top() -> None:
+    async with chat(size=(80, 24)) as seen:
+        await seen.reply("日本語のとても長いプロンプトを書いてみましょう。モデルは理解できません。")
+        top = drawn.rows(seen.app)[0]
+        assert "日本語" in top and "…" in top
 
 
 async def test_brackets_and_escapes_are_shown_and_drive_nothing() -> None:

@@ -20,12 +20,12 @@ from dgtui.diffusion.job import BadJob, SamplerSettings, Start
 from dgtui.errors import DgtuiError
 from dgtui.session.chat import Chat, images_left, prompt
 from dgtui.session.store import Turn
-from dgtui.text import decode_utf8, sanitize, truncate
+from dgtui.text import cell_width, decode_utf8, sanitize, truncate
 from dgtui.tui import keymap
 from dgtui.tui.backend import Backend, Facts, RunHandle
 from dgtui.tui.commands import SWITCH, parse, said
 from dgtui.tui.drafts import Draft, Refused, Version
-from dgtui.tui.messages import explain
+from dgtui.tui.messages import Loaded, explain
 from dgtui.tui.screens.model_screen import ModelScreen
 from dgtui.tui.theme import Look
 from dgtui.tui.widgets import meters
@@ -63,8 +63,8 @@ class ChatScreen(ModelScreen):
     DEFAULT_CSS = """
     ChatScreen Transcript { height: 1fr; }
     """
-    BINDINGS: ClassVar[list[Any]] = keymap.bindings("chat")
-    CONTEXTS = ("app", "chat", "prompt", "transcript", "steering", "canvas", "alternatives", "sessions")
+    BINDINGS: ClassVar[list[Any]] = [*keymap.bindings("chat"), *keymap.bindings("talk")]
+    CONTEXTS = ("app", "chat", "talk", "prompt", "transcript", "steering", "canvas", "alternatives", "sessions")
     AUTO_FOCUS = "Prompt"
 
     def __init__(
@@ -146,10 +146,21 @@ class ChatScreen(ModelScreen):
     def _images_read(self, message: Attached.Read) -> None:
         for problem in message.problems:
             self.say(explain(problem), "warning")
-        if message.problems and self._waiting is not None:  # it was to go with that image
-            self.prompt.load_text(self._waiting)
+        if message.problems:  # what waits was to go with that image
+            self._hand_back(self._waiting)
             self._waiting = None
         self._send_what_waited()
+
+    @on(Loaded)
+    def _not_loaded(self, message: Loaded) -> None:
+        if message.error is not None:
+            self._hand_back(self._waiting)
+            self._waiting = None
+
+    def _hand_back(self, text: str | None) -> None:
+        """Puts what was not sent into the prompt again, before what was typed since."""
+        if text:
+            self.prompt.load_text("\n".join(filter(None, (text, self.prompt.message))))
 
     def _send_what_waited(self) -> None:
         waiting, self._waiting = self._waiting, None
@@ -167,9 +178,9 @@ class ChatScreen(ModelScreen):
         if not self.settings.history.enabled:
             title += " (not stored)"
         left, title = (sanitize(text, newlines=False, tabs="replace") for text in (left, title))
-        room = max(0, self.size.width - len(left) - 3)
+        room = max(0, self.size.width - cell_width(left) - 3)
         right = truncate(title, room)
-        self.query_one("#top", Static).update(f"{left}{' ' * max(2, room - len(right) + 2)}{right}")
+        self.query_one("#top", Static).update(f"{left}{' ' * (room - cell_width(right) + 2)}{right}")
 
     def _title(self) -> str:
         if self.chat.id is None:
@@ -210,29 +221,32 @@ class ChatScreen(ModelScreen):
         self.send(message.text)
 
     def send(self, text: str) -> None:
-        """Says something to the model, or obeys a slash command."""
+        """Says something to the model, or obeys a slash command; what is refused is in the prompt again."""
+        if text.strip() and not self.guarded(lambda: self._send(text)):
+            self._hand_back(text)
 
-        def work() -> None:
-            found = parse(text)
-            if found is not None:
-                from dgtui.tui.screens.chat_commands import obey
+    def command(self, text: str) -> None:
+        """Obeys a slash command that was not typed: the prompt stays as it is."""
+        self.guarded(lambda: self._send(text))
 
-                obey(self, found[0], found[1])
-            elif self.backend.facts is None:
-                self._waiting = text
-                self.say("this is sent as soon as the model is loaded")
-            elif self.attached.reading:
-                self._waiting = text
-                self.say("this is sent as soon as the images are read")
-            elif self.panel.running:
-                raise Refused("a reply is being written", hint="esc stops it, then send again")
-            else:
-                self._say_to_model(said(text))
+    def _send(self, text: str) -> None:
+        found = parse(text)
+        if found is not None:
+            from dgtui.tui.screens.chat_commands import obey
 
-        if not text.strip():
-            return
-        if not self.guarded(work):
-            self.prompt.load_text(text)
+            obey(self, found[0], found[1])
+        elif self.backend.facts is None and self.load_error:
+            raise Refused("no model is loaded", hint="load one with /model, then send again")
+        elif self.backend.facts is None or self.attached.reading:
+            until = "the images are read" if self.backend.facts else "the model is loaded"
+            if self._waiting is not None:
+                raise Refused("a message is waiting already", hint=f"it is sent as soon as {until}")
+            self._waiting = text
+            self.say(f"this is sent as soon as {until}")
+        elif self.panel.running:
+            raise Refused("a reply is being written", hint="esc stops it, then send again")
+        else:
+            self._say_to_model(said(text))
 
     def _say_to_model(self, text: str) -> None:
         before = len(self.chat.turns)
@@ -454,11 +468,10 @@ class ChatScreen(ModelScreen):
         self.transcript.toggle_raw()
 
     def action_copy(self) -> None:
-        """Copies the last reply."""
-        if self.chat.turns and self.chat.turns[-1].role == "model":
-            text = self.chat.turns[-1].text
-            self.app.copy_to_clipboard(text)
-            self.say(f"{len(text)} characters copied")
+        """Copies the turn that is marked, else the last one."""
+        if turn := self.transcript.current:
+            self.app.copy_to_clipboard(turn.text)
+            self.say(f"{len(turn.text)} characters copied")
 
     def action_interrupt(self) -> None:
         """Copies a selection, else stops the run, else asks once more before it quits."""
@@ -467,6 +480,10 @@ class ChatScreen(ModelScreen):
             self.app.copy_to_clipboard(text)
         elif self.panel.canvas.has_focus and self.panel.canvas.selection:
             self.panel.action_copy()
+        elif text := self.get_selected_text() or "":  # with the mouse, in the transcript
+            self.app.copy_to_clipboard(text)
+            self.clear_selection()
+            self.say(f"{len(text)} characters copied")
         elif self.panel.running:
             self.panel.action_stop()
         elif time.monotonic() - self._interrupted < 2:
@@ -474,6 +491,11 @@ class ChatScreen(ModelScreen):
         else:
             self._interrupted = time.monotonic()
             self.say("ctrl+c once more quits")
+
+    def action_stop(self) -> None:
+        """Stops the run, from wherever the keys are."""
+        if self.panel.running:
+            self.panel.action_stop()
 
     def argument_choices(self, kind: str) -> list[str]:
         """What a slash command's argument is completed from."""
