@@ -230,8 +230,8 @@ COMMANDS: Final[Mapping[str, tuple[Command, ...]]] = MappingProxyType(
         ),
     }
 )  # fmt: skip
-"""Context → its commands, in the order of the footer. "chat" is the whole screen, of a replay too, "talk" the one with a
-prompt, "steering" the canvas's panel."""
+"""Context → its commands, in the order of the footer. "chat" is the whole screen, of a replay too, "talk" a chat's,
+"steering" the canvas's panel."""
 
 _PAIRS: Final[Mapping[str, str]] = MappingProxyType(
     dict.fromkeys(("canvas.scrub_back", "canvas.scrub_forward", "replay.scrub_back", "replay.scrub_forward"), "scrub")

@@ -8,6 +8,7 @@ from typing import Any
 
 import drawn
 from scripted import CANVAS, TALE, ScriptedBackend
+from textual.events import Paste
 from textual.pilot import Pilot
 from textual.selection import SELECT_ALL
 
@@ -76,13 +77,17 @@ class Seen:
 
 @asynccontextmanager
 async def chat(
-    store: Store | None = None, opening: Opening | None = None, size: tuple[int, int] = (100, 30), **model: Any
+    store: Store | None = None,
+    opening: Opening | None = None,
+    size: tuple[int, int] = (100, 30),
+    notifications: bool = False,
+    **model: Any,
 ) -> AsyncIterator[Seen]:
     backend = ScriptedBackend(**model)
     store = store or Store(None)
     opening = opening or Opening(seed=3)
     app = DgtuiApp(backend, store, Settings(), opening, theme_folders=theme_folders())
-    async with app.run_test(size=size) as pilot:
+    async with app.run_test(size=size, notifications=notifications) as pilot:
         seen = Seen(app, pilot, backend, store)
         if model.get("error") is None and not model.get("load_seconds"):
             await seen.until(lambda: backend.facts is not None, "a model")
@@ -392,6 +397,56 @@ async def test_words_written_on_a_frame_are_in_the_reply() -> None:
         assert seen.screen.panel.draft.user_pins(0) == {10}
 
 
+async def test_words_on_a_frame_can_be_freed_and_stand_apart_from_what_is_before_them() -> None:
+    async with chat() as seen:
+        written: list[str] = []
+        encode = seen.backend.encode
+        seen.backend.encode = lambda text: written.append(text) or encode(text)
+        await seen.say("/frame 10 red")
+        await seen.say("/frame 0 hello")
+        assert written == [" red", "hello"]
+        panel = seen.screen.panel
+        panel.canvas.select(9, 12)
+        await seen.canvas("p")
+        assert set(panel.frame) == {0}
+        assert "1 token unpinned" in seen.notices()
+        await seen.canvas("p")
+        assert "t types" in seen.notices()
+
+
+async def test_nothing_is_asked_about_an_earlier_step() -> None:
+    async with chat() as seen:
+        await seen.reply()
+        await seen.canvas("left_square_bracket", "t", "I")
+        assert not seen.screen.panel.query_one("#asking").has_class("open")
+        assert "earlier step" in seen.notices()
+
+
+async def test_esc_in_the_canvas_leaves_a_question_first() -> None:
+    async with chat() as seen:
+        await seen.reply()
+        panel = seen.screen.panel
+        asking = panel.query_one("#asking")
+        await seen.canvas("t")
+        await seen.pilot.press("shift+tab")
+        assert panel.canvas.has_focus and asking.has_class("open")
+        await seen.pilot.press("escape")
+        assert not asking.has_class("open") and panel.has_class("open")
+        await seen.canvas("t")
+        await seen.say("/new")
+        assert not asking.has_class("open")
+
+
+async def test_escape_sequences_in_an_answer_are_shown_and_drive_nothing() -> None:
+    async with chat() as seen:
+        await seen.reply()
+        await seen.canvas("t")
+        seen.app.post_message(Paste(drawn.HOSTILE))
+        await seen.until(lambda: "evil" in drawn.text(seen.app), "the paste")
+        await seen.pilot.pause()
+        assert drawn.is_safe(seen.app)
+
+
 async def test_regenerating_keeps_the_reply_before_in_the_versions_and_in_the_file(tmp_path: Path) -> None:
     store = Store(tmp_path / "history.db")
     async with chat(store) as seen:
@@ -556,6 +611,30 @@ async def test_the_marked_turn_is_copied() -> None:
         assert seen.app.clipboard == text
         await seen.pilot.press("up", "y")
         assert seen.app.clipboard == "tell me why"
+
+
+async def test_the_newest_notice_is_in_sight_on_a_small_terminal() -> None:
+    async with chat(size=(60, 16), notifications=True) as seen:
+        for number in range(8):
+            seen.screen.say(f"this is notice {number}, and it is not a short one")
+            await seen.pilot.pause()
+        await seen.until(lambda: "notice 7" in drawn.text(seen.app), "the last one")
+        assert "Write a message" in drawn.text(seen.app)
+
+
+async def test_the_palette_offers_our_themes_and_nothing_that_tears_the_screen() -> None:
+    async with chat() as seen:
+        assert sorted(seen.app.available_themes) == sorted(seen.app.theme_names)
+        titles = {command.title for command in seen.app.get_system_commands(seen.screen)}
+        assert {"Help", "Theme", "Quit", "/sessions"} <= titles
+        assert not titles & {"Maximize", "Minimize", "Keys"}
+
+
+async def test_help_is_about_the_chat_however_it_is_called() -> None:
+    async with chat(size=(100, 200)) as seen:
+        await seen.say("/help")
+        await seen.until(lambda: "send the message" in drawn.text(seen.app), "the help")
+        assert "Editor" not in drawn.text(seen.app)
 
 
 async def test_nothing_else_is_shown_on_a_terminal_that_is_too_small() -> None:

@@ -484,8 +484,8 @@ class ChatScreen(ModelScreen):
             self.app.copy_to_clipboard(text)
             self.clear_selection()
             self.say(f"{len(text)} characters copied")
-        elif self.panel.running:
-            self.panel.action_stop()
+        elif self.panel.stop():
+            pass
         elif time.monotonic() - self._interrupted < 2:
             self.app.exit()
         else:
@@ -494,8 +494,7 @@ class ChatScreen(ModelScreen):
 
     def action_stop(self) -> None:
         """Stops the run, from wherever the keys are."""
-        if self.panel.running:
-            self.panel.action_stop()
+        self.panel.stop()
 
     def argument_choices(self, kind: str) -> list[str]:
         """What a slash command's argument is completed from."""

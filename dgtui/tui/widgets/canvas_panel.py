@@ -144,6 +144,13 @@ class CanvasPanel(Vertical):
         self.repaint()
         return version
 
+    def stop(self) -> bool:
+        """Stops the run and keeps its draft; False if none goes on."""
+        if self.version is None or not self.version.running:
+            return False
+        self.version.run.control.cancel()
+        return True
+
     def _tell(self, message: Message) -> None:
         if self.is_attached:
             self.post_message(message)
@@ -304,7 +311,7 @@ class CanvasPanel(Vertical):
         """Pins words at a place of the empty canvas."""
         facts = self.backend.facts
         assert facts is not None, "a frame is opened after loading"
-        ids = self.backend.encode(words)
+        ids = self.backend.encode(words if at == 0 or words[:1].isspace() else f" {words}")  # behind another word
         if not 0 <= at <= facts.canvas_length - len(ids):
             raise Refused(f"{len(ids)} tokens do not fit at place {at} of {facts.canvas_length}")
         self.frame |= dict(enumerate(ids, start=at))

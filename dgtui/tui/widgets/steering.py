@@ -6,7 +6,7 @@ nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import Any, ClassVar, Concatenate, ParamSpec
@@ -18,9 +18,9 @@ from textual.message import Message
 from textual.widgets import Input
 
 from dgtui.diffusion.events import Action
-from dgtui.diffusion.job import Amendment, BadJob
+from dgtui.diffusion.job import Amendment, BadJob, Job
 from dgtui.errors import DgtuiError
-from dgtui.text import decode_utf8
+from dgtui.text import decode_utf8, sanitize
 from dgtui.tui import keymap
 from dgtui.tui.drafts import Draft, Kind, Refused, Version
 from dgtui.tui.messages import explain
@@ -47,6 +47,10 @@ def _steers(
         self.repaint()
 
     return act
+
+
+def _tokens(count: int) -> str:
+    return f"{count} token{'' if count == 1 else 's'}"
 
 
 class Steering(CanvasPanel):
@@ -102,10 +106,12 @@ class Steering(CanvasPanel):
         version.run.control.step()
 
     def action_stop(self) -> None:
-        """Stops the run and keeps its draft; then goes back to the newest step; then discards what was stopped, a
-        change of the reply or the whole draft."""
-        if self.version and self.version.running:
-            self.version.run.control.cancel()
+        """Leaves a question; else stops the run and keeps its draft; then goes back to the newest step; then discards
+        what was stopped, a change of the reply or the whole draft."""
+        if self._asked:
+            self._stop_asking()
+        elif self.stop():
+            pass
         elif self.playhead is not None:
             self.playhead = None
             self.repaint()
@@ -181,7 +187,7 @@ class Steering(CanvasPanel):
     def action_gap(self, ask: bool = False) -> None:
         """Opens a gap at the cursor and fills it."""
         if ask:
-            self._ask("tokens in the gap", self._gap_of)
+            self._ask_here("tokens in the gap", self._gap_of)
         else:
             self._gap(None)
 
@@ -205,9 +211,20 @@ class Steering(CanvasPanel):
 
     # -- tokens -----------------------------------------------------------------------------------------------------
 
+    def action_pin(self) -> None:
+        """Pins the selection, or frees it; on a frame only what was typed can be freed."""
+        if self.draft or not self.frame:
+            self._pin()
+            return
+        freed = [self.frame.pop(place) for place in range(*self._span()) if place in self.frame]
+        self.repaint()
+        if freed:
+            self.say(f"{_tokens(len(freed))} unpinned")
+        else:
+            self.say("nothing is pinned here: t types text at the cursor", "warning")
+
     @_steers
-    def action_pin(self, draft: Draft, version: Version) -> None:
-        """Pins the selection, or frees it."""
+    def _pin(self, draft: Draft, version: Version) -> None:
         block = self._block()
         places, pinned = draft.toggle_pins(block, self._span())
         if version.running and self.shown_frame is not None:
@@ -215,8 +232,7 @@ class Steering(CanvasPanel):
                 token = int(self.shown_frame.ids[place]) if pinned else None
                 action = Action.PIN if pinned else Action.UNPIN
                 version.run.control.amend(Amendment(place, action, token, version.candidate, block))
-        words = "token" if len(places) == 1 else "tokens"
-        self.say(f"{len(places)} {words} {'pinned' if pinned else 'unpinned'}")
+        self.say(f"{_tokens(len(places))} {'pinned' if pinned else 'unpinned'}")
 
     @_steers
     def action_alternatives(self, draft: Draft, version: Version) -> None:
@@ -238,7 +254,11 @@ class Steering(CanvasPanel):
 
     def action_type_here(self) -> None:
         """Asks for text that is pinned at the cursor."""
-        self._ask(f"text from place {self.canvas.cursor}", self._typed if self.draft else self._typed_on_frame)
+        what = f"text from place {self.canvas.cursor}"
+        if self.draft:
+            self._ask_here(what, self._typed)
+        else:
+            self._ask(what, self._typed_on_frame)
 
     def _typed_on_frame(self, text: str) -> None:
         try:
@@ -333,6 +353,12 @@ class Steering(CanvasPanel):
 
     # -- asking -----------------------------------------------------------------------------------------------------
 
+    @_steers
+    def _ask_here(self, draft: Draft, version: Version, what: str, answer: Callable[[str], None]) -> None:
+        """Asks about the newest step; of an earlier one nothing need be answered."""
+        self._block()
+        self._ask(what, answer)
+
     def _ask(self, what: str, answer: Callable[[str], None]) -> None:
         self._asked = answer
         line = self.query_one("#asking", Input)
@@ -342,17 +368,37 @@ class Steering(CanvasPanel):
         self.canvas.pointing = True
         line.focus()
 
+    @on(Input.Changed, "#asking")
+    def _cleaned(self, message: Input.Changed) -> None:
+        """An input shows what was pasted as it is, escape bytes too."""
+        clean = sanitize(message.value, newlines=False, tabs="replace")
+        if clean != message.value:
+            message.input.value = clean
+
     @on(Input.Submitted, "#asking")
     def _answered(self, message: Input.Submitted) -> None:
         message.stop()
+        answer = self._asked
         self._stop_asking()
-        if self._asked and message.value:
-            self._asked(message.value)
+        if answer and message.value:
+            answer(message.value)
 
     def _stop_asking(self) -> None:
+        self._close_question()
+        self.canvas.focus()
+
+    def _close_question(self) -> None:
+        self._asked = None
         self.query_one("#asking", Input).remove_class("open")
         self.canvas.pointing = False
-        self.canvas.focus()
+
+    def start(self, draft: Draft, job: Job, pins: Mapping[int, frozenset[int]] | None = None) -> Version:
+        self._close_question()  # it was about what was there before
+        return super().start(draft, job, pins)
+
+    def close(self) -> None:
+        self._close_question()
+        super().close()
 
     def on_key(self, event: Key) -> None:
         """Esc leaves the question."""
