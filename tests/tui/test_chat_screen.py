@@ -1,13 +1,14 @@
 """The chat screen with a scripted model behind it: what a person sees and can do, key by key."""
 
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import drawn
-from scripted import CANVAS, TALE, ScriptedBackend
+from scripted import CANVAS, IDS, TALE, ScriptedBackend
 from textual.events import Paste
 from textual.pilot import Pilot
 from textual.selection import SELECT_ALL
@@ -17,6 +18,7 @@ from dgtui.diffusion.events import Flag
 from dgtui.errors import ModelNotFound, RunFailed
 from dgtui.session.store import Store, Turn
 from dgtui.tui.app import DgtuiApp
+from dgtui.tui.backend import Facts
 from dgtui.tui.screens.chat import ChatScreen, Opening
 from dgtui.tui.theme_file import theme_folders
 from dgtui.tui.widgets.loading import Loading
@@ -414,6 +416,33 @@ async def test_words_on_a_frame_can_be_freed_and_stand_apart_from_what_is_before
         assert "t types" in seen.notices()
 
 
+async def test_a_frame_stays_in_sight_until_it_is_used_and_goes_with_its_conversation() -> None:
+    async with chat() as seen:
+        panel = seen.screen.panel
+        await seen.say("/frame 10 red")
+        await seen.canvas("enter")
+        assert panel.has_class("open") and seen.screen.prompt.has_focus
+        await seen.say("/new")
+        assert not panel.frame and not panel.has_class("open")
+
+
+async def test_an_answer_about_a_block_that_is_past_changes_no_other() -> None:
+    async with chat() as seen:
+        seen.backend.denoiser._choices = [[IDS["red"], IDS["now"]]] * CANVAS  # no end
+        seen.backend.denoiser.seconds = 0.02
+        await seen.say("tell me")
+        panel = seen.screen.panel
+        await seen.until(lambda: panel.version.frames(), "a step")
+        await seen.canvas("a")
+        await seen.until(lambda: len(seen.app.screen_stack) == 2, "the alternatives")
+        block = panel.version.block
+        await seen.until(lambda: panel.version.block > block, "another block")
+        await seen.pilot.press("enter")
+        await seen.pilot.pause()
+        assert "another block" in seen.notices()
+        assert panel.version.pins == {}
+
+
 async def test_nothing_is_asked_about_an_earlier_step() -> None:
     async with chat() as seen:
         await seen.reply()
@@ -507,6 +536,13 @@ async def test_undoing_all_changes_of_a_stored_reply_restores_it(tmp_path: Path)
         assert seen.store.turns(seen.screen.chat.id)[-1].turn == before
 
 
+async def test_a_stored_reply_has_no_run_to_record(tmp_path: Path) -> None:
+    async with reopened(tmp_path) as (seen, _):
+        target = tmp_path / "run.dgtui"
+        await seen.say(f"/record {target}")
+        assert "no steps" in seen.notices() and not target.exists()
+
+
 async def test_a_stored_reply_that_was_opened_can_be_written_anew(tmp_path: Path) -> None:
     async with reopened(tmp_path) as (seen, _):
         seen.screen.transcript.focus()
@@ -573,6 +609,21 @@ async def test_another_model_is_loaded_without_a_restart() -> None:
         await seen.pilot.pause()
         assert await seen.reply("why")
         assert seen.backend.loads == [None, "other"]
+
+
+async def test_a_model_that_is_not_there_leaves_the_one_that_is() -> None:
+    async with chat() as seen:
+        await seen.reply()
+        facts = seen.backend.facts
+        missing: Future[Facts] = Future()
+        missing.set_exception(ModelNotFound("there is no model nope"))
+        seen.backend.load = lambda *_: missing
+        await seen.say("/model nope")
+        await seen.pilot.pause()
+        assert "no model nope" in seen.notices()
+        assert not seen.screen.query_one(Loading).display
+        assert seen.backend.facts is facts
+        await seen.reply()
 
 
 async def test_a_terminal_that_is_too_small_is_told_so_and_nothing_is_lost() -> None:

@@ -138,6 +138,7 @@ class ChatScreen(ModelScreen):
     def model_is_there(self, facts: Facts) -> None:
         """Sends what waited for it."""
         self.chat.model = facts.name
+        self.panel.frame = {}  # its ids are another tokenizer's
         self.attached.model_changed(self.chat.images())
         if not self.attached.reading:
             self._send_what_waited()
@@ -201,7 +202,7 @@ class ChatScreen(ModelScreen):
             self.transcript.set_turns([_entry(turn) for turn in self.chat.turns])
             self.prompt.past = [turn.text for turn in self.chat.turns if turn.role == "user"]
             self.attached.conversation(self.chat.images())
-            self.panel.draft = None
+            self.panel.draft, self.panel.frame = None, {}
             self.panel.close()
             self.draw_top()
 
@@ -212,7 +213,7 @@ class ChatScreen(ModelScreen):
         self.chat = Chat(self.store, self.chat.model, self.opening.system)
         self.transcript.set_turns([])
         self.attached.conversation(())
-        self.panel.draft = None
+        self.panel.draft, self.panel.frame = None, {}
         self.panel.close()
         self.draw_top()
 
@@ -372,7 +373,8 @@ class ChatScreen(ModelScreen):
 
     @on(Steering.Accepted)
     def _accepted(self) -> None:
-        self.panel.close()
+        if self.panel.draft or not self.panel.frame:  # what is pinned for the next run stays in sight
+            self.panel.close()
         self.prompt.focus()
 
     @on(Steering.Discarded)
@@ -442,7 +444,9 @@ class ChatScreen(ModelScreen):
         if facts is None:
             raise Refused("no model is loaded yet")
         ids = turn.token_ids
-        if not ids or not self._reads(ids, turn.text):
+        if not ids:
+            raise Refused("this reply is empty", hint="R writes it anew")
+        if not self._reads(ids, turn.text):
             raise Refused("this reply was written by another model", hint="R writes it anew")
         length = facts.canvas_length
         whole = [*ids, facts.turn_end_id] if turn.stop_reason != "length" else [*ids]
@@ -509,7 +513,7 @@ def _entry(turn: Turn) -> Entry:
     parts = [f"image: {image_name(image.path)}" for image in turn.images]
     if turn.role == "model":
         if turn.steps:
-            parts.append(f"{turn.steps} steps")
+            parts.append(f"{turn.steps} step{'s' if turn.steps > 1 else ''}")
         if turn.seconds and turn.token_ids:
             parts.append(f"{len(turn.token_ids) / turn.seconds:.0f} tok/s wall")
         if turn.stop_reason:

@@ -119,6 +119,11 @@ class ModelScreen(Screen[None]):
     @on(Loaded)
     def _loaded(self, message: Loaded) -> None:
         loading, error = self.query_one(Loading), message.error
+        if error is not None and self.backend.facts is not None:  # the model before still is there
+            loading.finish()
+            self.say(explain(error), "warning")
+            self.draw_top()
+            return
         if error is not None:
             hint = error.hint if isinstance(error, DgtuiError) else ""
             self.load_error = error.message if isinstance(error, DgtuiError) else explain(error)

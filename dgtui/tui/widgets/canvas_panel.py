@@ -337,6 +337,8 @@ class CanvasPanel(Vertical):
 
         assert self.draft is not None
         facts, run = self.draft.facts, self.draft.version.run
+        if not self.draft.version.frames():
+            raise Refused("there are no steps to record yet")
         ids = occurring_ids(run.log).tolist()
         recording.save(
             path,

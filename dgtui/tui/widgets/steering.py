@@ -7,7 +7,7 @@ nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any, ClassVar, Concatenate, ParamSpec
 
@@ -237,7 +237,7 @@ class Steering(CanvasPanel):
     @_steers
     def action_alternatives(self, draft: Draft, version: Version) -> None:
         """Shows what else would fit under the cursor."""
-        self._block()
+        block = self._block()
         frame, place = self.shown_frame, self.canvas.cursor
         if frame is None:
             raise Refused("there are no alternatives before the first step")
@@ -245,12 +245,19 @@ class Steering(CanvasPanel):
         choices = list(zip(ids, self.backend.pieces(ids), frame.top_probs[place].tolist(), strict=True))
         names = dict.fromkeys(draft.facts.special_ids, "(markup)") | {draft.facts.turn_end_id: "(end)"}
         held, at = int(frame.ids[place]), self.canvas.cursor_cell
-        self.app.push_screen(Alternatives(place, choices, at, names=names, held=held), self._chosen)
+        self.app.push_screen(Alternatives(place, choices, at, names=names, held=held), partial(self._chosen, block))
 
-    def _chosen(self, choice: tuple[int, int] | None) -> None:
+    def _chosen(self, block: int, choice: tuple[int, int] | None) -> None:
         if choice is not None:
             place, token = choice
-            self._hold("pick", {place: token})
+            self._in_block(block, lambda: self._hold("pick", {place: token}))
+
+    @_steers
+    def _in_block(self, draft: Draft, version: Version, block: int, action: Callable[[], None]) -> None:
+        """Does what was asked for in a block, if a run has not left it meanwhile."""
+        if self._block() != block:
+            raise Refused("the reply has gone on to another block", hint="space pauses it")
+        action()
 
     def action_type_here(self) -> None:
         """Asks for text that is pinned at the cursor."""
@@ -356,8 +363,8 @@ class Steering(CanvasPanel):
     @_steers
     def _ask_here(self, draft: Draft, version: Version, what: str, answer: Callable[[str], None]) -> None:
         """Asks about the newest step; of an earlier one nothing need be answered."""
-        self._block()
-        self._ask(what, answer)
+        block = self._block()
+        self._ask(what, lambda text: self._in_block(block, lambda: answer(text)))
 
     def _ask(self, what: str, answer: Callable[[str], None]) -> None:
         self._asked = answer
