@@ -94,16 +94,24 @@ class BaseApp(App[None]):
     def on_mount(self) -> None:
         self.theme_changed_signal.subscribe(self, lambda _: self._restyle())
         self.set_interval(LOOK_AGAIN, self._look_again)
-        for problem in self._problems:
+        problems, room = self._problems, self._notices_that_fit
+        if len(problems) > room:
+            shown = max(1, room - 1)
+            rest = f"and {len(problems) - shown} more: `dgtui keys` and `dgtui themes` list all that is wrong"
+            problems = [*problems[:shown], rest]
+        for problem in problems:
             self.notify(sanitize(problem, newlines=False), severity="warning", markup=False, timeout=10)
+
+    @property
+    def _notices_that_fit(self) -> int:
+        return max(1, self.size.height // ROWS_OF_A_NOTICE)
 
     def notify(self, message: str, *, timeout: float | None = None, **kwargs: Any) -> None:
         """A notice; those that say the same, and the oldest where there is no room for all, go at once."""
         passing = [t for t in self.query(Toast) if t._notification.timeout == self.NOTIFICATION_TIMEOUT]
         same = [toast for toast in passing if toast._notification.message == message]
         others = [toast for toast in passing if toast not in same]
-        room = max(1, self.size.height // ROWS_OF_A_NOTICE)
-        for toast in same + others[: max(0, len(others) + 1 - room)]:
+        for toast in same + others[: max(0, len(others) + 1 - self._notices_that_fit)]:
             toast._expire()
         super().notify(message, timeout=timeout, **kwargs)
 

@@ -673,6 +673,15 @@ async def test_the_newest_notice_is_in_sight_on_a_small_terminal() -> None:
         assert "Write a message" in drawn.text(seen.app)
 
 
+async def test_of_many_problems_it_is_said_where_all_are_listed() -> None:
+    app = DgtuiApp(
+        ScriptedBackend(), Store(None), Settings(), Opening(), theme_folders=theme_folders(), problems=["wrong"] * 9
+    )
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await pilot.pause()
+        assert "and 7 more: `dgtui keys`" in " ".join(drawn.text(app).replace("▌", " ").split())
+
+
 async def test_the_palette_offers_our_themes_and_nothing_that_tears_the_screen() -> None:
     async with chat() as seen:
         assert sorted(seen.app.available_themes) == sorted(seen.app.theme_names)
