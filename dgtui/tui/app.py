@@ -139,8 +139,13 @@ class BaseApp(App[None]):
         """Textual's own, less those that tear our screens; its list of keys is our help."""
         yield SystemCommand("Help", "List keys and commands", self.action_help)
         for command in super().get_system_commands(screen):
-            if command.title not in ("Keys", "Maximize", "Minimize"):
+            if command.title not in ("Keys", "Maximize", "Minimize", "Screenshot"):
                 yield command
+        yield SystemCommand(
+            "Screenshot",
+            "Save an SVG picture of the screen in the current folder",
+            lambda: self.set_timer(0.1, lambda: self.deliver_screenshot(path=str(Path.cwd()))),  # the palette has gone
+        )
 
     def action_help(self) -> None:
         """All keys and commands."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import drawn
+import pytest
 from scripted import CANVAS, IDS, TALE, ScriptedBackend
 from textual.events import Paste
 from textual.pilot import Pilot
@@ -688,6 +689,16 @@ async def test_the_palette_offers_our_themes_and_nothing_that_tears_the_screen()
         titles = {command.title for command in seen.app.get_system_commands(seen.screen)}
         assert {"Help", "Theme", "Quit", "/sessions"} <= titles
         assert not titles & {"Maximize", "Minimize", "Keys"}
+
+
+async def test_a_screenshot_is_saved_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    async with chat() as seen:
+        (command,) = (c for c in seen.app.get_system_commands(seen.screen) if c.title == "Screenshot")
+        command.callback()
+        await seen.until(lambda: [*folder.glob("*.svg")], "the picture")
 
 
 async def test_help_is_about_the_chat_however_it_is_called() -> None:
