@@ -279,6 +279,15 @@ class Draft:
         starts = gap_starts(ids, at, 0, lengths, fill, stops)
         return replace(self._from(block, seed), candidates=len(starts), starts=starts, likelihood=len(starts) > 1)
 
+    def pins_around(
+        self, job: Job, at: int, candidate: int, pins: Mapping[int, frozenset[int]]
+    ) -> dict[int, frozenset[int]]:
+        """What a person had pinned before a gap was opened at place `at`; what stood behind it has moved on."""
+        block, canvas = len(job.blocks), self.facts.canvas_length
+        length = canvas - len(job.starts[candidate].pinned)
+        moved = (place + length if place >= at else place for place in pins.get(block, ()))
+        return {**pins, block: frozenset(place for place in moved if place < canvas)}
+
     def fork(self, block: int, step: int, seed: int) -> Job:
         """Goes on from a step of the current version's run under a new seed."""
         version = self.version

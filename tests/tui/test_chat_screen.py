@@ -391,6 +391,23 @@ async def test_a_gap_is_filled_and_its_other_lengths_are_proposals() -> None:
         assert len(lengths) == len(proposals)
 
 
+async def test_pinned_words_stay_pinned_beside_a_gap() -> None:
+    async with chat() as seen:
+        await seen.reply()
+        panel = seen.screen.panel
+        for place in (2, 8):
+            panel.canvas.select(place, place + 1)
+            await seen.canvas("p")
+        held = [seen.ids()[place] for place in (2, 8)]
+        panel.canvas.select(4, 5)
+        await seen.canvas("i")
+        await seen.settled()
+        proposals = panel.draft.proposals()
+        assert len({max(v.pins[0]) for v in proposals}) == len(proposals), "each length moves them by another"
+        for version in proposals:
+            assert [version.ids(0)[place] for place in sorted(version.pins[0])] == held
+
+
 async def test_words_written_on_a_frame_are_in_the_reply() -> None:
     async with chat() as seen:
         await seen.say("/frame 10 red")

@@ -200,12 +200,14 @@ class CanvasPanel(Vertical):
         shown, version = draft.current, next(v for v in draft.versions if v.run is run)
         draft.current = version
         at = version.span[0] if version.span else 0
-        stops = draft.facts.stop_ids
+        stops, before = draft.facts.stop_ids, version.parent.pins if version.parent else {}
         ranked = sorted(rank(run.log), key=lambda r: any(i in stops for i in r.ids[at : at + r.length].tolist()))
-        if ranked:  # none of a run that was stopped before its first step
-            version.candidate = ranked[0].candidate
-        for other in ranked[1:]:
-            draft.add(version.kind, run, candidate=other.candidate, span=version.span, pins=version.pins, beside=True)
+        for number, candidate in enumerate(r.candidate for r in ranked):
+            pins = draft.pins_around(run.job, at, candidate, before)
+            if number:
+                draft.add(version.kind, run, candidate=candidate, span=version.span, pins=pins, beside=True)
+            else:
+                version.candidate, version.pins = candidate, pins
         draft.current = shown
 
     # -- what is shown ----------------------------------------------------------------------------------------------

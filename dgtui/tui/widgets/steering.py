@@ -200,7 +200,8 @@ class Steering(CanvasPanel):
     @_steers
     def _gap(self, draft: Draft, version: Version, length: int | None) -> None:
         at = self.canvas.cursor
-        self.run(draft, "gap", draft.gap(self._block(), at, length, self.seeds()), span=(at, at))
+        job = draft.gap(self._block(), at, length, self.seeds())
+        self.run(draft, "gap", job, span=(at, at), pins=draft.pins_around(job, at, 0, version.pins))
 
     @_steers
     def action_proposal(self, draft: Draft, version: Version, by: int) -> None:
