@@ -447,14 +447,15 @@ async def test_a_frame_stays_in_sight_until_it_is_used_and_goes_with_its_convers
 async def test_an_answer_about_a_block_that_is_past_changes_no_other() -> None:
     async with chat() as seen:
         seen.backend.denoiser._choices = [[IDS["red"], IDS["now"]]] * CANVAS  # no end
-        seen.backend.denoiser.seconds = 0.02
+        slow(seen)
         await seen.say("tell me")
         panel = seen.screen.panel
         await seen.until(lambda: panel.version.frames(), "a step")
-        await seen.canvas("a")
+        await seen.canvas("space", "a")
         await seen.until(lambda: len(seen.app.screen_stack) == 2, "the alternatives")
-        block = panel.version.block
-        await seen.until(lambda: panel.version.block > block, "another block")
+        seen.backend.denoiser.seconds = 0.0
+        panel.version.run.control.resume()
+        await seen.until(lambda: panel.version.block > 0, "another block")
         await seen.pilot.press("enter")
         await seen.pilot.pause()
         assert "another block" in seen.notices()
