@@ -188,7 +188,13 @@ async def test_words_pinned_during_a_run_are_held_from_the_next_step_on() -> Non
         await seen.until(lambda: seen.screen.panel.version and len(seen.screen.panel.version.frames()) > 2, "frames")
         await seen.canvas("space")
         seen.screen.panel.canvas.select(3, 5)
-        await seen.canvas("p", "space")
+        await seen.canvas("p")
+        assert (seen.screen.panel.canvas._view.flags[3:5] & Flag.PINNED).all(), "shown at once, although nothing moves"
+        await seen.canvas("t")
+        await seen.pilot.press(*"hello", "enter")
+        await seen.pilot.pause()
+        assert "from the next step on" in seen.notices()
+        await seen.canvas("space")
         await seen.settled()
         last = seen.screen.panel.version.frames()[-1]
         assert (last.flags[3:5] & Flag.PINNED).all()

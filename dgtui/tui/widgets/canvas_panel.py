@@ -230,8 +230,8 @@ class CanvasPanel(Vertical):
             version.run.log, block, at.step if at else None, version.candidate, self.backend.pieces, facts.stop_ids
         )
         self.shown_frame = frame
-        if not version.running and at is None:
-            view = _with_pins(view, self.draft.user_pins(block))
+        if at is None:
+            view = _with_pins(view, self.draft.user_pins(block), others=version.running)
         self.canvas.calm = version.running
         self.canvas.show(view)
         if measures:
@@ -356,10 +356,11 @@ class CanvasPanel(Vertical):
         self.say(f"recorded to {path}")
 
 
-def _with_pins(view: View, pins: frozenset[int]) -> View:
-    """The view with the places that a person pinned marked, and no others."""
+def _with_pins(view: View, pins: frozenset[int], *, others: bool) -> View:
+    """The view with the places that a person pinned marked; and those that a run holds, if `others`."""
     import numpy as np
 
-    flags = view.flags & ~np.uint8(Flag.PINNED)
-    flags[list(pins)] |= np.uint8(Flag.PINNED)
+    flags = view.flags.copy() if others else view.flags & ~np.uint8(Flag.PINNED)
+    if len(flags):
+        flags[list(pins)] |= np.uint8(Flag.PINNED)
     return View(view.pieces, view.entropy, flags, view.settled, view.end)

@@ -292,6 +292,7 @@ class Steering(CanvasPanel):
             for place, token in tokens.items():
                 version.run.control.amend(Amendment(place, Action.PIN, token, version.candidate, block))
             version.pins[block] = draft.user_pins(block) | frozenset(tokens)
+            self.say(f"{_tokens(len(tokens))} pinned from the next step on")
         else:
             job, pins = draft.settle(block, tokens, self.seeds())
             self.run(draft, kind, job, pins=version.pins | {block: pins})
