@@ -83,14 +83,17 @@ class Worker:
         wishes: "Wishes | None" = None,
         progress: "Callable[[Progress], None] | None" = None,
     ) -> "Future[LoadedModel]":
-        """Loads a checkpoint, or what a function finds on the model thread, after unloading the present one."""
+        """Loads a checkpoint, or what a function finds on the model thread, after unloading the present one.
+
+        Where nothing is found the present one stays.
+        """
         future: Future[LoadedModel] = Future()
 
         def task() -> None:
-            self._unload()
             gc.disable()  # importing torch makes a million objects, and none of them is garbage
             try:
                 found = checkpoint() if callable(checkpoint) else checkpoint
+                self._unload()
                 from dgtui.diffusion.stepper import ReferenceStepper
                 from dgtui.model.denoiser import TransformersDenoiser
                 from dgtui.model.loader import load

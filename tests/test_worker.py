@@ -111,6 +111,17 @@ def test_a_load_that_fails_is_raised_and_the_worker_stays_usable(
     assert worker.submit(job("a")).wait().token_ids
 
 
+def test_a_model_stays_when_there_is_none_of_the_name_that_is_asked_for(ready: Worker) -> None:
+    def find() -> Checkpoint:
+        raise ModelNotFound("there is no such model")
+
+    before = ready.loaded
+    with pytest.raises(ModelNotFound):
+        ready.load(find).result(timeout=60)
+    assert ready.loaded is before is not None
+    assert ready.submit(job("a")).wait().token_ids
+
+
 def test_a_job_without_a_model_fails_and_says_so(worker: Worker, tiny: Checkpoint) -> None:
     with pytest.raises(RunFailed, match="no model is loaded"):
         worker.submit(job("a")).wait()

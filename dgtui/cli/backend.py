@@ -32,7 +32,7 @@ class WorkerBackend:
 
     def load(self, name: str | None, progress: Callable[[Stage], None]) -> "Future[Facts]":
         """Finds and loads a model, all of it on the model thread: importing torch alone takes seconds."""
-        self.facts = None
+        before, self.facts = self.facts, None
 
         def find() -> "Checkpoint":
             progress(Stage("starting PyTorch", 0, 0))
@@ -52,6 +52,7 @@ class WorkerBackend:
 
         def loaded(future: "Future[LoadedModel]") -> None:
             if error := future.exception():
+                self.facts = before if self._worker.loaded else None  # no such model: the one before still is there
                 facts.set_exception(error)
                 return
             try:

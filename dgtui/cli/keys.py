@@ -11,7 +11,8 @@ from dgtui.tui.key_names import plain, shown
 
 _TITLES: Final = {
     "app": "everywhere",
-    "chat": "everywhere in the chat",
+    "chat": "everywhere in chat and replay",
+    "talk": "everywhere in the chat",
     "canvas": "canvas: move and select",
     "steering": "canvas: steer",
     "transcript": "transcript",

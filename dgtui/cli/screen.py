@@ -43,6 +43,7 @@ def show(make: "Callable[[], BaseApp]", settings: "Settings") -> int:
     """Runs an app until the person leaves it; the exit code."""
     with _own_terminal():
         look_soon()
+        read_pastes_safely()
         sys.setswitchinterval(0.0005)  # the default, 5 ms, costs the model thread more than the drawing does
         app = make()
         app.run(mouse=settings.screen.mouse)
@@ -67,6 +68,16 @@ def look_soon() -> None:
 
     own: Any = linux_driver
     own.selectors = SimpleNamespace(SelectSelector=_SoonSelector, EVENT_READ=selectors.EVENT_READ)
+
+
+def read_pastes_safely() -> None:
+    """Keeps what is pasted from being taken for keys. There is no setting for it."""
+    from textual.drivers import linux_driver
+
+    from dgtui.tui.pasted_input import PasteSafeParser
+
+    own: Any = linux_driver
+    own.XTermParser = PasteSafeParser
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """What is asked of a run: plain data, checked once when it is made. A wrong value is a `BadJob` that names it."""
 
+import math
 from dataclasses import dataclass, field
 
 from dgtui.diffusion.events import Action
@@ -34,6 +35,7 @@ class SamplerSettings:
             (self.steps < 1, f"steps is {self.steps}: it must be 1 or more"),
             (not self.t_min > 0, f"t_min is {self.t_min}: it must be above 0"),
             (not self.t_max >= self.t_min, f"t_max is {self.t_max}: it must be t_min ({self.t_min}) or more"),
+            (self.t_max == math.inf, "t_max is infinite: it must be a number"),
             (not self.entropy_bound > 0, f"entropy_bound is {self.entropy_bound}: it must be above 0"),
             (self.stability < -1, f"stability is {self.stability}: it must be 0 or more, or -1 for never"),
             (not self.confidence > 0, f"confidence is {self.confidence}: it must be above 0"),

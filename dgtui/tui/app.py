@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from textual.app import App, SystemCommand
 from textual.screen import Screen
+from textual.widgets._toast import Toast
 
 from dgtui.config import Settings
 from dgtui.text import sanitize
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 FALLBACK_THEME = "midnight"
 LOOK_AGAIN = 1.0
 "seconds between looks at the theme files"
+
+ROWS_OF_A_NOTICE = 8
+"""of the screen: what a notice and the space below it may take"""
 
 
 @runtime_checkable
@@ -59,9 +63,11 @@ class BaseApp(App[None]):
         self._problems = [*problems, *map(str, broken), *bad_keys]
         if wanted.name != settings.screen.theme:
             self._problems.append(f"there is no theme {settings.screen.theme}: {wanted.name} is used")
-        for theme in (*self._themes.values(), PLAIN):
+        for theme in {**self._themes, wanted.name: wanted}.values():
             self.register_theme(theme.textual())
         self.theme = wanted.name
+        for name in set(self.available_themes) - {*self._themes, wanted.name}:
+            self.unregister_theme(name)  # Textual's own paint no tokens
         self._stamp = stamp(self._folders)
 
     @property
@@ -88,8 +94,26 @@ class BaseApp(App[None]):
     def on_mount(self) -> None:
         self.theme_changed_signal.subscribe(self, lambda _: self._restyle())
         self.set_interval(LOOK_AGAIN, self._look_again)
-        for problem in self._problems:
+        problems, room = self._problems, self._notices_that_fit
+        if len(problems) > room:
+            shown = max(1, room - 1)
+            rest = f"and {len(problems) - shown} more: `dgtui keys` and `dgtui themes` list all that is wrong"
+            problems = [*problems[:shown], rest]
+        for problem in problems:
             self.notify(sanitize(problem, newlines=False), severity="warning", markup=False, timeout=10)
+
+    @property
+    def _notices_that_fit(self) -> int:
+        return max(1, self.size.height // ROWS_OF_A_NOTICE)
+
+    def notify(self, message: str, *, timeout: float | None = None, **kwargs: Any) -> None:
+        """A notice; those that say the same, and the oldest where there is no room for all, go at once."""
+        passing = [t for t in self.query(Toast) if t._notification.timeout == self.NOTIFICATION_TIMEOUT]
+        same = [toast for toast in passing if toast._notification.message == message]
+        others = [toast for toast in passing if toast not in same]
+        for toast in same + others[: max(0, len(others) + 1 - self._notices_that_fit)]:
+            toast._expire()
+        super().notify(message, timeout=timeout, **kwargs)
 
     def _restyle(self) -> None:
         for screen in self.screen_stack:
@@ -110,6 +134,18 @@ class BaseApp(App[None]):
         self._themes = themes | ({self.theme: self._theme_named(self.theme)} if self.theme not in themes else {})
         self.refresh_css(animate=False)
         self._restyle()
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        """Textual's own, less those that tear our screens; its list of keys is our help."""
+        yield SystemCommand("Help", "List keys and commands", self.action_help)
+        for command in super().get_system_commands(screen):
+            if command.title not in ("Keys", "Maximize", "Minimize", "Screenshot"):
+                yield command
+        yield SystemCommand(
+            "Screenshot",
+            "Save an SVG picture of the screen in the current folder",
+            lambda: self.set_timer(0.1, lambda: self.deliver_screenshot(path=str(Path.cwd()))),  # the palette has gone
+        )
 
     def action_help(self) -> None:
         """All keys and commands."""
@@ -151,4 +187,4 @@ class DgtuiApp(BaseApp):
         for slash in SLASHES:
             if not slash.argument_hint:
                 command = f"/{slash.name}"
-                yield SystemCommand(command, slash.help, lambda command=command: chat.send(command))
+                yield SystemCommand(command, slash.help, lambda command=command: chat.command(command))

@@ -79,7 +79,8 @@ class Backend(Protocol):
         """What is loaded."""
 
     def load(self, name: str | None, progress: Callable[[Stage], None]) -> "Future[Facts]":
-        """Loads a model by name (None: the default one) after unloading the present one."""
+        """Loads a model by name (None: the default one) after unloading the present one, which stays if there is no
+        model of that name."""
 
     def submit(self, job: Job, sink: Callable[[Any, int], None]) -> RunHandle:
         """Queues a job; the sink is told, on the model's thread, how far its log goes."""

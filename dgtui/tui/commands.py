@@ -26,7 +26,8 @@ class Slash:
     help: str
     """One line, without a full stop."""
     choices: str | None = None
-    """What the argument is chosen from, for completion: "models", "themes" or "switch" (on, off)."""
+    """What the argument is chosen from, for completion: "models", "themes", "switch" (on, off), "files", or "folders"
+    for a file that is to be made."""
 
 
 SLASHES: Final[tuple[Slash, ...]] = (
@@ -37,10 +38,10 @@ SLASHES: Final[tuple[Slash, ...]] = (
     Slash("tmin", "NUMBER", "temperature of the last step"),
     Slash("tmax", "NUMBER", "temperature of the first step"),
     Slash("think", "on|off", "let the model think before it answers", "switch"),
-    Slash("image", "FILE", "send an image with the next message; - drops it"),
+    Slash("image", "FILE", "send an image with the next message; - drops it", "files"),
     Slash("frame", "", "write pinned text on the canvas before a run"),
-    Slash("record", "FILE", "write the last run to a recording"),
-    Slash("export", "FILE", "write the conversation as Markdown or JSON"),
+    Slash("record", "FILE", "write the last run to a recording", "folders"),
+    Slash("export", "FILE", "write the conversation as Markdown or JSON", "folders"),
     Slash("sessions", "", "list the stored conversations"),
     Slash("theme", "NAME", "change the looks", "themes"),
     Slash("bench", "", "measure the loaded model beside transformers' generate"),

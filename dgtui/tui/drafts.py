@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from dgtui.diffusion.events import BlockFinished, BlockStarted, Frame, Ids
+from dgtui.diffusion.events import Action, BlockFinished, BlockStarted, Frame, Ids
 from dgtui.diffusion.image import Image
-from dgtui.diffusion.job import Job, SamplerSettings, Start
+from dgtui.diffusion.job import Amendment, Job, SamplerSettings, Start
 from dgtui.diffusion.lengths import candidate_lengths, gap_room, gap_starts
 from dgtui.errors import DgtuiError
 from dgtui.tui.backend import Facts, RunHandle
@@ -152,6 +152,15 @@ class Draft:
         self.current = self.current.left
         return True
 
+    def discard(self) -> bool:
+        """Goes back to what the current version's run was made from; False for a first run."""
+        now = self.current
+        while now and self.current and self.current.run is now.run:
+            if not self.undo():
+                self.current = now
+                return False
+        return True
+
     def proposals(self) -> list[Version]:
         """The versions for the same span of the same parent, in order; the current one is among them."""
         now = self.current
@@ -270,9 +279,28 @@ class Draft:
         starts = gap_starts(ids, at, 0, lengths, fill, stops)
         return replace(self._from(block, seed), candidates=len(starts), starts=starts, likelihood=len(starts) > 1)
 
+    def pins_around(
+        self, job: Job, at: int, candidate: int, pins: Mapping[int, frozenset[int]]
+    ) -> dict[int, frozenset[int]]:
+        """What a person had pinned before a gap was opened at place `at`; what stood behind it has moved on."""
+        block, canvas = len(job.blocks), self.facts.canvas_length
+        length = canvas - len(job.starts[candidate].pinned)
+        moved = (place + length if place >= at else place for place in pins.get(block, ()))
+        return {**pins, block: frozenset(place for place in moved if place < canvas)}
+
     def fork(self, block: int, step: int, seed: int) -> Job:
-        """Goes on from a step of the current version's run under a new seed."""
-        version = self.version
-        if version.run.job.candidates > 1:
-            return version.run.log.fork_from_canvas(block, step, self.job_id(), seed, version.candidate)
-        return version.run.log.fork(block, step, self.job_id(), seed)
+        """Goes on from a step of the current version's run under a new seed, with what a person pinned held from there
+        on."""
+        version, log, ids = self.version, self.version.run.log, self._canvas(block)
+        whole = log.finished is not None and log.finished.reason != "cancelled"
+        if whole and block == version.block and step == len(log.frames(block, version.candidate)):
+            raise Refused("nothing is left to write from this step on", hint="[ goes back to one before")
+        pins = {place: int(ids[place]) for place in sorted(self.user_pins(block))}
+        if version.run.job.candidates == 1:
+            job = log.fork(block, step, self.job_id(), seed)
+            assert job.fork is not None
+            held = tuple((step, Amendment(place, Action.PIN, token)) for place, token in pins.items())
+            return replace(job, fork=replace(job.fork, amendments=(*job.fork.amendments, *held)))
+        job = log.fork_from_canvas(block, step, self.job_id(), seed, version.candidate)
+        held_ids = tuple(pins.get(place, token) for place, token in enumerate(job.start.ids or ()))
+        return replace(job, start=replace(job.start, ids=held_ids, pinned=job.start.pinned | pins.keys()))

@@ -139,13 +139,14 @@ COMMANDS: Final[Mapping[str, tuple[Command, ...]]] = MappingProxyType(
         "chat": (
             Command("app.interrupt", ("ctrl+c",), "screen.interrupt", "stop", "copy a selection, else stop, else quit"),
         ),
+        "talk": (Command("talk.stop", ("escape",), "screen.stop", "stop", "stop the run and keep its draft"),),
         "canvas": tuple(_moves()),
         "steering": tuple(_steering()),
         "transcript": (
             Command("transcript.raw", ("m",), "screen.raw", "raw", "show replies as written, or as Markdown", True),
             Command("transcript.edit_reply", ("e",), "screen.edit_reply", "edit", "edit the reply and go on", True),
             Command("transcript.regenerate", ("R",), "screen.regenerate", "regenerate", "write the reply anew", True),
-            Command("transcript.copy", ("y",), "screen.copy", "copy", "copy the last reply", True),
+            Command("transcript.copy", ("y",), "screen.copy", "copy", "copy the marked turn", True),
             Command("transcript.fold", ("enter",), "fold", "fold", "open or fold the thought"),
             Command("transcript.up", ("up",), "go(-1)", "up", "the turn before"),
             Command("transcript.down", ("down",), "go(1)", "down", "the next turn"),
@@ -229,7 +230,8 @@ COMMANDS: Final[Mapping[str, tuple[Command, ...]]] = MappingProxyType(
         ),
     }
 )  # fmt: skip
-"""Context → its commands, in the order of the footer. "chat" is the whole screen, "steering" the canvas's panel."""
+"""Context → its commands, in the order of the footer. "chat" is the whole screen, of a replay too, "talk" a chat's,
+"steering" the canvas's panel."""
 
 _PAIRS: Final[Mapping[str, str]] = MappingProxyType(
     dict.fromkeys(("canvas.scrub_back", "canvas.scrub_forward", "replay.scrub_back", "replay.scrub_forward"), "scrub")
@@ -244,7 +246,7 @@ _FIRST: Final = frozenset(
 """Answered before the part that has the focus, a text area for one, can take the key."""
 
 _TOGETHER: Final[Mapping[str, str]] = MappingProxyType(
-    {"steering": "canvas", "replay": "canvas", "chat": "app", "editor": "edit", "review": "edit"}
+    {"steering": "canvas", "replay": "canvas", "chat": "app", "talk": "app", "editor": "edit", "review": "edit"}
 )
 """Contexts whose keys are always in force together with those of another."""
 

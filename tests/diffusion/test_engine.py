@@ -746,6 +746,7 @@ def test_a_fork_from_a_canvas_that_was_not_drawn_is_refused(step: int) -> None:
         (lambda: SamplerSettings(t_min=0), "t_min is 0"),
         (lambda: SamplerSettings(t_min=float("nan")), "t_min is nan"),
         (lambda: SamplerSettings(t_min=0.5, t_max=0.4), "t_max is 0.4"),
+        (lambda: SamplerSettings(t_max=float("inf")), "t_max is infinite"),
         (lambda: SamplerSettings(entropy_bound=0), "entropy_bound is 0"),
         (lambda: SamplerSettings(stability=-2), "stability is -2"),
         (lambda: SamplerSettings(confidence=0), "confidence is 0"),

@@ -1,21 +1,29 @@
 """The chat screen with a scripted model behind it: what a person sees and can do, key by key."""
 
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from scripted import CANVAS, TALE, ScriptedBackend
+import drawn
+import pytest
+from scripted import CANVAS, IDS, TALE, ScriptedBackend
+from textual.events import Paste
 from textual.pilot import Pilot
+from textual.selection import SELECT_ALL
 
 from dgtui.config import Settings
 from dgtui.diffusion.events import Flag
-from dgtui.errors import ModelNotFound
+from dgtui.errors import ModelNotFound, RunFailed
 from dgtui.session.store import Store, Turn
 from dgtui.tui.app import DgtuiApp
+from dgtui.tui.backend import Facts
 from dgtui.tui.screens.chat import ChatScreen, Opening
 from dgtui.tui.theme_file import theme_folders
+from dgtui.tui.widgets.loading import Loading
+from dgtui.tui.widgets.transcript import EntryView
 
 
 class Seen:
@@ -72,13 +80,17 @@ class Seen:
 
 @asynccontextmanager
 async def chat(
-    store: Store | None = None, opening: Opening | None = None, size: tuple[int, int] = (100, 30), **model: Any
+    store: Store | None = None,
+    opening: Opening | None = None,
+    size: tuple[int, int] = (100, 30),
+    notifications: bool = False,
+    **model: Any,
 ) -> AsyncIterator[Seen]:
     backend = ScriptedBackend(**model)
     store = store or Store(None)
     opening = opening or Opening(seed=3)
     app = DgtuiApp(backend, store, Settings(), opening, theme_folders=theme_folders())
-    async with app.run_test(size=size) as pilot:
+    async with app.run_test(size=size, notifications=notifications) as pilot:
         seen = Seen(app, pilot, backend, store)
         if model.get("error") is None and not model.get("load_seconds"):
             await seen.until(lambda: backend.facts is not None, "a model")
@@ -110,7 +122,37 @@ async def test_a_model_that_cannot_be_loaded_says_why_and_the_text_stays() -> No
     async with chat(error=ModelNotFound("no such model", hint="see dgtui model list")) as seen:
         await seen.until(lambda: "no such model" in str(seen.screen.query_one("#loading").render()), "the error")
         await seen.say("tell me")
-        assert seen.screen._waiting == "tell me"
+        assert seen.screen.prompt.text == "tell me"
+        assert "load one with /model" in seen.notices()
+
+
+async def test_a_message_that_waits_comes_back_if_no_model_is_loaded() -> None:
+    async with chat(error=ModelNotFound("no such model"), load_seconds=0.4) as seen:
+        await seen.say("tell me")
+        seen.screen.prompt.insert("and")
+        await seen.until(lambda: seen.screen.load_error, "the error")
+        await seen.pilot.pause()
+        assert seen.screen.prompt.text == "tell me\nand"
+
+
+async def test_a_second_message_does_not_take_the_place_of_the_one_that_waits() -> None:
+    async with chat(load_seconds=0.4) as seen:
+        await seen.say("tell me")
+        await seen.say("and why")
+        assert "waiting already" in seen.notices()
+        assert seen.screen.prompt.text == "and why"
+        await seen.until(lambda: len(seen.screen.chat.turns) == 2, "the reply")
+        assert seen.screen.chat.turns[0].text == "tell me"
+
+
+async def test_a_command_of_the_palette_that_is_refused_leaves_the_prompt_alone() -> None:
+    async with chat() as seen:
+        seen.screen.prompt.load_text("half a")
+        (delete,) = (c for c in seen.app.get_system_commands(seen.screen) if c.title == "/delete")
+        delete.callback()
+        await seen.pilot.pause()
+        assert "not stored" in seen.notices()
+        assert seen.screen.prompt.text == "half a"
 
 
 async def test_rediffusing_a_selection_changes_only_it() -> None:
@@ -146,7 +188,13 @@ async def test_words_pinned_during_a_run_are_held_from_the_next_step_on() -> Non
         await seen.until(lambda: seen.screen.panel.version and len(seen.screen.panel.version.frames()) > 2, "frames")
         await seen.canvas("space")
         seen.screen.panel.canvas.select(3, 5)
-        await seen.canvas("p", "space")
+        await seen.canvas("p")
+        assert (seen.screen.panel.canvas._view.flags[3:5] & Flag.PINNED).all(), "shown at once, although nothing moves"
+        await seen.canvas("t")
+        await seen.pilot.press(*"hello", "enter")
+        await seen.pilot.pause()
+        assert "from the next step on" in seen.notices()
+        await seen.canvas("space")
         await seen.settled()
         last = seen.screen.panel.version.frames()[-1]
         assert (last.flags[3:5] & Flag.PINNED).all()
@@ -206,6 +254,100 @@ async def test_esc_stops_keeps_the_draft_and_once_more_discards_it() -> None:
         assert seen.screen.prompt.text == "tell me"
 
 
+async def test_esc_stops_the_run_from_the_prompt_and_the_transcript_too() -> None:
+    async with chat(seconds=0.1, steps=40) as seen:
+        await seen.say("tell me")
+        await seen.pilot.press("slash")
+        await seen.until(lambda: seen.screen.panel.version.frames(), "a step")
+        await seen.pilot.press("escape")
+        assert seen.screen.panel.running, "first it closes the completions"
+        await seen.pilot.press("escape")
+        await seen.settled()
+        assert seen.screen.chat.turns[-1].stop_reason == "cancelled"
+        await seen.pilot.press("escape")
+        assert len(seen.screen.chat.turns) == 2, "only in the canvas it discards"
+        seen.screen.transcript.focus()
+        await seen.pilot.press("R")
+        await seen.until(lambda: seen.screen.panel.running, "another run")
+        await seen.pilot.press("escape")
+        await seen.settled()
+        assert len(seen.screen.chat.turns) == 2
+
+
+def slow(seen: Seen) -> None:
+    """From here on a run takes its time."""
+    seen.backend.denoiser.seconds, seen.backend.denoiser.steps = 0.1, 40
+
+
+async def test_discarding_a_change_that_was_stopped_leaves_the_reply_it_was_made_from() -> None:
+    async with chat() as seen:
+        text = await seen.reply()
+        panel = seen.screen.panel
+        slow(seen)
+        await seen.canvas("r")
+        await seen.until(lambda: panel.version.frames(), "a step")
+        await seen.canvas("escape")
+        await seen.settled()
+        assert seen.screen.chat.turns[-1].stop_reason == "cancelled"
+        await seen.canvas("escape")
+        assert [t.text for t in seen.screen.chat.turns] == ["tell me", text]
+        assert seen.screen.transcript.entries[-1].text == text
+        assert panel.has_class("open") and not seen.screen.prompt.text
+        await seen.canvas("U")
+        assert panel.version.kind == "re-diffuse"
+
+
+async def test_undo_stops_the_run_that_is_left() -> None:
+    async with chat() as seen:
+        text = await seen.reply()
+        panel = seen.screen.panel
+        slow(seen)
+        await seen.canvas("i")
+        gap = panel.version
+        await seen.until(gap.frames, "a step")
+        await seen.canvas("u")
+        await seen.until(lambda: not gap.running, "its end")
+        await seen.pilot.pause()
+        assert gap.run.log.finished.reason == "cancelled"
+        assert seen.screen.chat.turns[-1].text == text
+        await seen.canvas("U")
+        assert panel.version is gap
+        assert len(panel.draft.proposals()) > 2, "no length that was tried is lost"
+
+
+async def test_a_gap_that_is_stopped_before_its_first_step_leaves_the_text() -> None:
+    async with chat() as seen:
+        text = await seen.reply()
+        panel = seen.screen.panel
+        slow(seen)
+        seen.screen.panel.canvas.focus()
+        await seen.pilot.pause()
+        panel.action_gap()
+        panel.action_stop()
+        await seen.settled()
+        assert panel.version.kind == "gap" and not panel.version.frames()
+        assert seen.screen.chat.turns[-1].text == text
+        await seen.canvas("escape")
+        assert panel.version.kind == "reply"
+
+
+async def test_a_run_that_fails_gives_the_question_back() -> None:
+    async with chat() as seen:
+        seen.backend.denoiser.encode = lambda *_: (_ for _ in ()).throw(RunFailed("the GPU is gone"))
+        await seen.say("tell me")
+        await seen.until(lambda: "the GPU is gone" in seen.notices(), "the notice")
+        await seen.pilot.pause()
+        assert seen.screen.chat.turns == [] and seen.screen.transcript.entries == ()
+        assert seen.screen.prompt.text == "tell me"
+        assert not seen.screen.panel.has_class("open")
+
+
+async def test_a_recording_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    async with chat(opening=Opening(seed=3, record=tmp_path / "gone" / "run.dgtui")) as seen:
+        await seen.reply()
+        assert "run.dgtui" in seen.notices()
+
+
 async def test_alternatives_show_probabilities_and_the_choice_is_pinned() -> None:
     async with chat() as seen:
         await seen.reply()
@@ -255,6 +397,23 @@ async def test_a_gap_is_filled_and_its_other_lengths_are_proposals() -> None:
         assert len(lengths) == len(proposals)
 
 
+async def test_pinned_words_stay_pinned_beside_a_gap() -> None:
+    async with chat() as seen:
+        await seen.reply()
+        panel = seen.screen.panel
+        for place in (2, 8):
+            panel.canvas.select(place, place + 1)
+            await seen.canvas("p")
+        held = [seen.ids()[place] for place in (2, 8)]
+        panel.canvas.select(4, 5)
+        await seen.canvas("i")
+        await seen.settled()
+        proposals = panel.draft.proposals()
+        assert len({max(v.pins[0]) for v in proposals}) == len(proposals), "each length moves them by another"
+        for version in proposals:
+            assert [version.ids(0)[place] for place in sorted(version.pins[0])] == held
+
+
 async def test_words_written_on_a_frame_are_in_the_reply() -> None:
     async with chat() as seen:
         await seen.say("/frame 10 red")
@@ -262,6 +421,84 @@ async def test_words_written_on_a_frame_are_in_the_reply() -> None:
         text = await seen.reply()
         assert text.split()[10] == "red"
         assert seen.screen.panel.draft.user_pins(0) == {10}
+
+
+async def test_words_on_a_frame_can_be_freed_and_stand_apart_from_what_is_before_them() -> None:
+    async with chat() as seen:
+        written: list[str] = []
+        encode = seen.backend.encode
+        seen.backend.encode = lambda text: written.append(text) or encode(text)
+        await seen.say("/frame 10 red")
+        await seen.say("/frame 0 hello")
+        assert written == [" red", "hello"]
+        panel = seen.screen.panel
+        panel.canvas.select(9, 12)
+        await seen.canvas("p")
+        assert set(panel.frame) == {0}
+        assert "1 token unpinned" in seen.notices()
+        await seen.canvas("p")
+        assert "t types" in seen.notices()
+
+
+async def test_a_frame_stays_in_sight_until_it_is_used_and_goes_with_its_conversation() -> None:
+    async with chat() as seen:
+        panel = seen.screen.panel
+        await seen.say("/frame 10 red")
+        await seen.canvas("enter")
+        assert panel.has_class("open") and seen.screen.prompt.has_focus
+        await seen.say("/new")
+        assert not panel.frame and not panel.has_class("open")
+
+
+async def test_an_answer_about_a_block_that_is_past_changes_no_other() -> None:
+    async with chat() as seen:
+        seen.backend.denoiser._choices = [[IDS["red"], IDS["now"]]] * CANVAS  # no end
+        slow(seen)
+        await seen.say("tell me")
+        panel = seen.screen.panel
+        await seen.until(lambda: panel.version.frames(), "a step")
+        await seen.canvas("space", "a")
+        await seen.until(lambda: len(seen.app.screen_stack) == 2, "the alternatives")
+        seen.backend.denoiser.seconds = 0.0
+        panel.version.run.control.resume()
+        await seen.until(lambda: panel.version.block > 0, "another block")
+        await seen.pilot.press("enter")
+        await seen.pilot.pause()
+        assert "another block" in seen.notices()
+        assert panel.version.pins == {}
+
+
+async def test_nothing_is_asked_about_an_earlier_step() -> None:
+    async with chat() as seen:
+        await seen.reply()
+        await seen.canvas("left_square_bracket", "t", "I")
+        assert not seen.screen.panel.query_one("#asking").has_class("open")
+        assert "earlier step" in seen.notices()
+
+
+async def test_esc_in_the_canvas_leaves_a_question_first() -> None:
+    async with chat() as seen:
+        await seen.reply()
+        panel = seen.screen.panel
+        asking = panel.query_one("#asking")
+        await seen.canvas("t")
+        await seen.pilot.press("shift+tab")
+        assert panel.canvas.has_focus and asking.has_class("open")
+        await seen.pilot.press("escape")
+        assert not asking.has_class("open") and panel.has_class("open")
+        await seen.canvas("t")
+        await seen.say("/new")
+        assert not asking.has_class("open")
+
+
+async def test_escape_sequences_in_an_answer_are_shown_and_drive_nothing() -> None:
+    async with chat() as seen:
+        await seen.reply()
+        await seen.canvas("t")
+        seen.app.post_message(Paste(drawn.HOSTILE))
+        await seen.until(lambda: "evil" in drawn.text(seen.app), "the paste")
+        await seen.pilot.pause()
+        assert drawn.is_safe(seen.app)
 
 
 async def test_regenerating_keeps_the_reply_before_in_the_versions_and_in_the_file(tmp_path: Path) -> None:
@@ -294,6 +531,66 @@ async def test_a_stored_reply_can_be_opened_and_steered(tmp_path: Path) -> None:
         await seen.settled()
         words = seen.screen.chat.turns[-1].text.split()
         assert [w for i, w in enumerate(words) if i != 2] == [w for i, w in enumerate(text.split()) if i != 2]
+
+
+@asynccontextmanager
+async def reopened(tmp_path: Path) -> AsyncIterator[tuple[Seen, str]]:
+    """A stored reply on the canvas again, and its text."""
+    store = Store(tmp_path / "history.db")
+    async with chat(store) as seen:
+        text = await seen.reply()
+        conversation = seen.screen.chat.id
+    async with chat(store, Opening(conversation=conversation)) as seen:
+        seen.screen.transcript.focus()
+        await seen.pilot.press("e")
+        await seen.until(lambda: seen.screen.panel.version is not None, "the draft")
+        await seen.settled()
+        yield seen, text
+
+
+async def test_undoing_all_changes_of_a_stored_reply_restores_it(tmp_path: Path) -> None:
+    async with reopened(tmp_path) as (seen, text):
+        before = seen.screen.chat.turns[-1]
+        seen.screen.panel.canvas.select(0, 17)
+        await seen.canvas("r")
+        await seen.settled()
+        assert seen.screen.chat.turns[-1] != before
+        await seen.canvas("u")
+        assert seen.screen.chat.turns[-1] == before
+        assert seen.screen.transcript.entries[-1].text == text
+        assert seen.store.turns(seen.screen.chat.id)[-1].turn == before
+
+
+async def test_a_stored_reply_has_no_run_to_record(tmp_path: Path) -> None:
+    async with reopened(tmp_path) as (seen, _):
+        target = tmp_path / "run.dgtui"
+        await seen.say(f"/record {target}")
+        assert "no steps" in seen.notices() and not target.exists()
+
+
+async def test_a_stored_reply_that_was_opened_can_be_written_anew(tmp_path: Path) -> None:
+    async with reopened(tmp_path) as (seen, _):
+        seen.screen.transcript.focus()
+        await seen.pilot.press("R")
+        await seen.until(lambda: len(seen.screen.panel.draft.versions) == 2, "another run")
+        await seen.settled()
+        assert seen.screen.panel.version.frames()
+        assert len(seen.screen.chat.turns[-1].text.split()) == len(TALE)
+        assert seen.backend.jobs[-1].max_tokens > CANVAS
+
+
+async def test_a_reply_stays_when_there_is_no_model_to_write_it_anew(tmp_path: Path) -> None:
+    store = Store(tmp_path / "history.db")
+    async with chat(store) as seen:
+        text = await seen.reply()
+        conversation = seen.screen.chat.id
+    async with chat(store, Opening(conversation=conversation), error=ModelNotFound("no such model")) as seen:
+        seen.screen.transcript.focus()
+        await seen.pilot.press("R")
+        await seen.pilot.pause()
+        assert "no model is loaded" in seen.notices()
+        assert seen.screen.transcript.entries[-1].text == text
+        assert store.turns(conversation)[-1].turn.text == text
 
 
 async def test_the_next_turn_begins_with_the_ids_of_the_last_one() -> None:
@@ -339,6 +636,21 @@ async def test_another_model_is_loaded_without_a_restart() -> None:
         assert seen.backend.loads == [None, "other"]
 
 
+async def test_a_model_that_is_not_there_leaves_the_one_that_is() -> None:
+    async with chat() as seen:
+        await seen.reply()
+        facts = seen.backend.facts
+        missing: Future[Facts] = Future()
+        missing.set_exception(ModelNotFound("there is no model nope"))
+        seen.backend.load = lambda *_: missing
+        await seen.say("/model nope")
+        await seen.pilot.pause()
+        assert "no model nope" in seen.notices()
+        assert not seen.screen.query_one(Loading).display
+        assert seen.backend.facts is facts
+        await seen.reply()
+
+
 async def test_a_terminal_that_is_too_small_is_told_so_and_nothing_is_lost() -> None:
     async with chat(size=(40, 10)) as seen:
         assert seen.screen.query_one("#too-small").display
@@ -354,6 +666,88 @@ async def test_a_terminal_that_is_too_small_is_told_so_and_nothing_is_lost() -> 
         await seen.pilot.pause()
         await seen.pilot.press("x")
         assert "x" in seen.screen.prompt.text
+
+
+async def test_ctrl_c_copies_what_is_selected_in_the_transcript_before_it_quits() -> None:
+    async with chat() as seen:
+        text = await seen.reply()
+        seen.screen.selections = {seen.screen.query(EntryView).last(): SELECT_ALL}
+        await seen.pilot.press("ctrl+c")
+        assert text.split()[0] in seen.app.clipboard
+        await seen.pilot.press("ctrl+c")
+        await seen.pilot.pause()
+        assert "once more quits" in seen.notices()
+
+
+async def test_the_marked_turn_is_copied() -> None:
+    async with chat() as seen:
+        text = await seen.reply("tell me why")
+        seen.screen.transcript.focus()
+        await seen.pilot.press("y")
+        assert seen.app.clipboard == text
+        await seen.pilot.press("up", "y")
+        assert seen.app.clipboard == "tell me why"
+
+
+async def test_the_newest_notice_is_in_sight_on_a_small_terminal() -> None:
+    async with chat(size=(60, 16), notifications=True) as seen:
+        for number in range(8):
+            seen.screen.say(f"this is notice {number}, and it is not a short one")
+            await seen.pilot.pause()
+        await seen.until(lambda: "notice 7" in drawn.text(seen.app), "the last one")
+        assert "Write a message" in drawn.text(seen.app)
+
+
+async def test_of_many_problems_it_is_said_where_all_are_listed() -> None:
+    app = DgtuiApp(
+        ScriptedBackend(), Store(None), Settings(), Opening(), theme_folders=theme_folders(), problems=["wrong"] * 9
+    )
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await pilot.pause()
+        assert "and 7 more: `dgtui keys`" in " ".join(drawn.text(app).replace("▌", " ").split())
+
+
+async def test_the_palette_offers_our_themes_and_nothing_that_tears_the_screen() -> None:
+    async with chat() as seen:
+        assert sorted(seen.app.available_themes) == sorted(seen.app.theme_names)
+        titles = {command.title for command in seen.app.get_system_commands(seen.screen)}
+        assert {"Help", "Theme", "Quit", "/sessions"} <= titles
+        assert not titles & {"Maximize", "Minimize", "Keys"}
+
+
+async def test_a_screenshot_is_saved_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    async with chat() as seen:
+        (command,) = (c for c in seen.app.get_system_commands(seen.screen) if c.title == "Screenshot")
+        command.callback()
+        await seen.until(lambda: [*folder.glob("*.svg")], "the picture")
+
+
+async def test_help_is_about_the_chat_however_it_is_called() -> None:
+    async with chat(size=(100, 200)) as seen:
+        await seen.say("/help")
+        await seen.until(lambda: "send the message" in drawn.text(seen.app), "the help")
+        assert "Editor" not in drawn.text(seen.app)
+
+
+async def test_nothing_else_is_shown_on_a_terminal_that_is_too_small() -> None:
+    async with chat() as seen:
+        await seen.reply()
+        seen.screen.prompt.load_text("/se")
+        seen.screen.query_one(Loading).start("other")
+        await seen.pilot.resize_terminal(40, 10)
+        await seen.pilot.pause()
+        shown = "".join(drawn.text(seen.app).split())
+        assert shown == "dgtuineeds60columnsand16rows.Maketheterminallarger;nothingislost."
+
+
+async def test_a_title_in_wide_characters_fits_the_line_on_top() -> None:
+    async with chat(size=(80, 24)) as seen:
+        await seen.reply("日本語のとても長いプロンプトを書いてみましょう。モデルは理解できません。")
+        top = drawn.rows(seen.app)[0]
+        assert "日本語" in top and "…" in top
 
 
 async def test_brackets_and_escapes_are_shown_and_drive_nothing() -> None:

@@ -157,6 +157,30 @@ def test_a_fork_shares_its_first_steps_and_both_branches_stay() -> None:
     assert forked.parent is first
 
 
+def test_a_fork_holds_what_was_pinned_after_its_step() -> None:
+    steered = Steered()
+    before = steered.ids()
+    everything = (0, len(TALE))
+    steered.draft.toggle_pins(0, everything)
+    for seed in range(3):
+        steered.draft.current = steered.draft.versions[1]
+        steered.run("fork", steered.draft.fork(0, 1, seed), pins=steered.draft.version.pins)
+        assert steered.ids()[: len(TALE)] == before[: len(TALE)]
+    steered = Steered()
+    gap = steered.run("gap", steered.draft.gap(0, 5, None, 1), span=(5, 5))
+    gap.candidate = 1
+    before = steered.ids()
+    steered.draft.toggle_pins(0, everything)
+    steered.run("fork", steered.draft.fork(0, 1, 7), pins=steered.draft.version.pins)
+    assert steered.ids()[: len(TALE)] == before[: len(TALE)]
+
+
+def test_a_fork_where_nothing_is_left_to_write_is_refused() -> None:
+    steered = Steered()
+    with pytest.raises(Refused, match="nothing is left"):
+        steered.draft.fork(0, len(steered.draft.version.frames()), 1)
+
+
 def test_proposals_for_a_span_go_round_and_none_is_lost() -> None:
     steered = Steered()
     draft = steered.draft

@@ -1,11 +1,14 @@
 """The prompt: what sends and what does not, the history, completion, and pastes of any kind."""
 
+import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from drawn import HOSTILE, is_safe, rows, text
+from rich.cells import cell_len
 from textual import events
 from textual.app import App, ComposeResult
 from textual.pilot import Pilot
@@ -352,6 +355,78 @@ def test_arguments_are_offered_until_one_is_whole() -> None:
     assert suggestions("/think ON", arguments) == []
     assert suggestions("/seed 1", arguments) == []
     assert suggestions("/model ", None) == []
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with some files, which is the current one and the person's own."""
+    folder = tmp_path / "pictures"
+    (folder / "cards").mkdir(parents=True)
+    for name in ("cat.png", "Cow.png", "dog 1.png", ".hidden.png", "two\nlines.png", " blank.png", "\x1b[2J.png"):
+        (folder / name).touch()
+    (folder / "cards" / "ace.png").touch()
+    (folder / "loop").symlink_to("loop")
+    (folder / os.fsdecode(b"\xff.png")).touch()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("HOME", str(folder))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("", ["cards/", "cat.png", "Cow.png", "dog 1.png", "loop"]),
+        ("c", ["cards/", "cat.png", "Cow.png"]),
+        ("cat.png", []),
+        ("cards", ["cards/"]),
+        ("cards/", ["cards/ace.png"]),
+        ("./ca", ["./cards/", "./cat.png"]),
+        ("~/ca", ["~/cards/", "~/cat.png"]),
+        ("dog ", ["dog 1.png"]),
+        (".h", [".hidden.png"]),
+        ("nowhere/", []),
+        ("~nobody-of-that-name/", []),
+        ("cat.png/", []),
+        ("a\0/", []),
+    ],
+)
+def test_files_are_offered_as_they_can_be_typed(pictures: Path, typed: str, offered: list[str]) -> None:
+    assert [s.text for s in suggestions(f"/image {typed}")] == [f"/image {path}" for path in offered]
+    folders = [f"/export {path}" for path in offered if path.endswith("/")]
+    assert [s.text for s in suggestions(f"/export {typed}")] == folders, "a file that is there is refused"
+
+
+async def test_tab_goes_into_a_folder_and_on_to_a_file(pictures: Path) -> None:
+    async with typing() as (app, pilot):
+        await pilot.press(*"/image ca", "tab")
+        assert app.prompt.text == "/image cards/"
+        await pilot.press("tab")
+        assert app.prompt.text == "/image cards/ace.png"
+        assert not app.list.display
+        await pilot.press("enter")
+        assert app.sent == ["/image cards/ace.png"]
+
+
+async def test_enter_sends_the_file_that_was_typed_though_a_folder_is_offered(pictures: Path) -> None:
+    async with typing() as (app, pilot):
+        await pilot.press(*"/export c")
+        assert app.list.marked is not None
+        await pilot.press("enter")
+        assert app.sent == ["/export c"]
+        await pilot.press(*"/image c", "down", "up", "enter")
+        assert app.prompt.text == "/image cards/", "a folder that was chosen is gone into"
+        assert len(app.sent) == 1
+
+
+async def test_names_of_files_are_drawn_harmlessly_and_in_their_cells(pictures: Path) -> None:
+    for name in ("日本語.png", "\u202eevil.png"):
+        (pictures / name).touch()
+    async with typing() as (app, pilot):
+        await pilot.press(*"/image ")
+        assert is_safe(app)
+        await pilot.press(*"日")
+        assert "日本語.png" in text(app)
+        assert all(cell_len(row) <= 80 for row in rows(app))
 
 
 async def test_hostile_choices_are_drawn_harmlessly() -> None:

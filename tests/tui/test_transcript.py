@@ -28,17 +28,10 @@ class Screen(App[None]):
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         super().__init__()
         self.entries = entries
-        self.asked: list[tuple[str, int]] = []
 
     def compose(self) -> ComposeResult:
         yield Transcript(self.entries)
         yield Button("other")
-
-    def on_transcript_edit_requested(self, message: Transcript.EditRequested) -> None:
-        self.asked.append(("edit", message.position))
-
-    def on_transcript_regenerate_requested(self, message: Transcript.RegenerateRequested) -> None:
-        self.asked.append(("regenerate", message.position))
 
     @property
     def transcript(self) -> Transcript:
@@ -152,9 +145,7 @@ async def test_notices_stand_between_turns_and_are_none() -> None:
         app.transcript.notice("another")
         await pilot.pause()
         assert "— context full: the first 3 turns are no longer seen" in text(app)
-        app.transcript.request_edit()
-        await pilot.pause()
-        assert app.asked == [("edit", 4)]
+        assert app.transcript.current == Entry("user", "go on")
         app.transcript.replace_last(Entry("user", "go on, please"))
         app.transcript.truncate(4)
         await pilot.pause()
@@ -175,17 +166,6 @@ async def test_turns_may_come_before_it_is_on_the_screen() -> None:
         await app.mount(transcript, before=0)
         await pilot.pause()
         assert "You    earlier" in text(app) and "— and a notice" in text(app)
-
-
-async def test_editing_and_regenerating_are_asked_for_by_position() -> None:
-    async with screen(*TURNS) as (app, pilot):
-        app.transcript.request_edit()
-        app.transcript.request_regenerate()
-        await pilot.press("up", "up", "up")
-        app.transcript.request_edit()
-        app.transcript.request_regenerate()
-        await pilot.pause()
-        assert app.asked == [("edit", 3), ("regenerate", 3), ("edit", 0), ("regenerate", 1)]
 
 
 async def test_a_new_message_is_scrolled_to_and_a_reply_leaves_a_reader_alone() -> None:
@@ -293,9 +273,8 @@ async def test_what_is_marked_can_be_truncated_away() -> None:
         await until(lambda: "turn number 2." in text(app))
         app.transcript.truncate(0)
         app.transcript.toggle_raw()
-        app.transcript.request_edit()
         await pilot.press("up", "down", "home", "end", "pageup", "enter")
-        assert app.asked == [] and app.transcript.current is None
+        assert app.transcript.current is None
 
 
 # -- hostile text ---------------------------------------------------------------------------------------------------

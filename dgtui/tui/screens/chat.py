@@ -20,12 +20,12 @@ from dgtui.diffusion.job import BadJob, SamplerSettings, Start
 from dgtui.errors import DgtuiError
 from dgtui.session.chat import Chat, images_left, prompt
 from dgtui.session.store import Turn
-from dgtui.text import decode_utf8, sanitize, truncate
+from dgtui.text import cell_width, decode_utf8, sanitize, truncate
 from dgtui.tui import keymap
-from dgtui.tui.backend import Backend, Facts
+from dgtui.tui.backend import Backend, Facts, RunHandle
 from dgtui.tui.commands import SWITCH, parse, said
 from dgtui.tui.drafts import Draft, Refused, Version
-from dgtui.tui.messages import explain
+from dgtui.tui.messages import Loaded, explain
 from dgtui.tui.screens.model_screen import ModelScreen
 from dgtui.tui.theme import Look
 from dgtui.tui.widgets import meters
@@ -63,8 +63,8 @@ class ChatScreen(ModelScreen):
     DEFAULT_CSS = """
     ChatScreen Transcript { height: 1fr; }
     """
-    BINDINGS: ClassVar[list[Any]] = keymap.bindings("chat")
-    CONTEXTS = ("app", "chat", "prompt", "transcript", "steering", "canvas", "alternatives", "sessions")
+    BINDINGS: ClassVar[list[Any]] = [*keymap.bindings("chat"), *keymap.bindings("talk")]
+    CONTEXTS = ("app", "chat", "talk", "prompt", "transcript", "steering", "canvas", "alternatives", "sessions")
     AUTO_FOCUS = "Prompt"
 
     def __init__(
@@ -86,6 +86,8 @@ class ChatScreen(ModelScreen):
         self.think = opening.think
         self.sampler: dict[str, float] = {}
         "sampler settings that were changed here"
+        self._laid_out: tuple[RunHandle, Turn] | None = None
+        "the run that holds a stored reply, and that reply"
         self._waiting: str | None = None
         self._interrupted = float("-inf")
 
@@ -136,6 +138,7 @@ class ChatScreen(ModelScreen):
     def model_is_there(self, facts: Facts) -> None:
         """Sends what waited for it."""
         self.chat.model = facts.name
+        self.panel.frame = {}  # its ids are another tokenizer's
         self.attached.model_changed(self.chat.images())
         if not self.attached.reading:
             self._send_what_waited()
@@ -144,10 +147,21 @@ class ChatScreen(ModelScreen):
     def _images_read(self, message: Attached.Read) -> None:
         for problem in message.problems:
             self.say(explain(problem), "warning")
-        if message.problems and self._waiting is not None:  # it was to go with that image
-            self.prompt.load_text(self._waiting)
+        if message.problems:  # what waits was to go with that image
+            self._hand_back(self._waiting)
             self._waiting = None
         self._send_what_waited()
+
+    @on(Loaded)
+    def _not_loaded(self, message: Loaded) -> None:
+        if message.error is not None:
+            self._hand_back(self._waiting)
+            self._waiting = None
+
+    def _hand_back(self, text: str | None) -> None:
+        """Puts what was not sent into the prompt again, before what was typed since."""
+        if text:
+            self.prompt.load_text("\n".join(filter(None, (text, self.prompt.message))))
 
     def _send_what_waited(self) -> None:
         waiting, self._waiting = self._waiting, None
@@ -165,9 +179,9 @@ class ChatScreen(ModelScreen):
         if not self.settings.history.enabled:
             title += " (not stored)"
         left, title = (sanitize(text, newlines=False, tabs="replace") for text in (left, title))
-        room = max(0, self.size.width - len(left) - 3)
+        room = max(0, self.size.width - cell_width(left) - 3)
         right = truncate(title, room)
-        self.query_one("#top", Static).update(f"{left}{' ' * max(2, room - len(right) + 2)}{right}")
+        self.query_one("#top", Static).update(f"{left}{' ' * (room - cell_width(right) + 2)}{right}")
 
     def _title(self) -> str:
         if self.chat.id is None:
@@ -188,7 +202,7 @@ class ChatScreen(ModelScreen):
             self.transcript.set_turns([_entry(turn) for turn in self.chat.turns])
             self.prompt.past = [turn.text for turn in self.chat.turns if turn.role == "user"]
             self.attached.conversation(self.chat.images())
-            self.panel.draft = None
+            self.panel.draft, self.panel.frame = None, {}
             self.panel.close()
             self.draw_top()
 
@@ -199,7 +213,7 @@ class ChatScreen(ModelScreen):
         self.chat = Chat(self.store, self.chat.model, self.opening.system)
         self.transcript.set_turns([])
         self.attached.conversation(())
-        self.panel.draft = None
+        self.panel.draft, self.panel.frame = None, {}
         self.panel.close()
         self.draw_top()
 
@@ -208,29 +222,32 @@ class ChatScreen(ModelScreen):
         self.send(message.text)
 
     def send(self, text: str) -> None:
-        """Says something to the model, or obeys a slash command."""
+        """Says something to the model, or obeys a slash command; what is refused is in the prompt again."""
+        if text.strip() and not self.guarded(lambda: self._send(text)):
+            self._hand_back(text)
 
-        def work() -> None:
-            found = parse(text)
-            if found is not None:
-                from dgtui.tui.screens.chat_commands import obey
+    def command(self, text: str) -> None:
+        """Obeys a slash command that was not typed: the prompt stays as it is."""
+        self.guarded(lambda: self._send(text))
 
-                obey(self, found[0], found[1])
-            elif self.backend.facts is None:
-                self._waiting = text
-                self.say("this is sent as soon as the model is loaded")
-            elif self.attached.reading:
-                self._waiting = text
-                self.say("this is sent as soon as the images are read")
-            elif self.panel.running:
-                raise Refused("a reply is being written", hint="esc stops it, then send again")
-            else:
-                self._say_to_model(said(text))
+    def _send(self, text: str) -> None:
+        found = parse(text)
+        if found is not None:
+            from dgtui.tui.screens.chat_commands import obey
 
-        if not text.strip():
-            return
-        if not self.guarded(work):
-            self.prompt.load_text(text)
+            obey(self, found[0], found[1])
+        elif self.backend.facts is None and self.load_error:
+            raise Refused("no model is loaded", hint="load one with /model, then send again")
+        elif self.backend.facts is None or self.attached.reading:
+            until = "the images are read" if self.backend.facts else "the model is loaded"
+            if self._waiting is not None:
+                raise Refused("a message is waiting already", hint=f"it is sent as soon as {until}")
+            self._waiting = text
+            self.say(f"this is sent as soon as {until}")
+        elif self.panel.running:
+            raise Refused("a reply is being written", hint="esc stops it, then send again")
+        else:
+            self._say_to_model(said(text))
 
     def _say_to_model(self, text: str) -> None:
         before = len(self.chat.turns)
@@ -252,24 +269,40 @@ class ChatScreen(ModelScreen):
         except DgtuiError as error:
             self.say(f"not stored: {explain(error)}", "error")
 
-    def reply(self) -> None:
-        """Answers the conversation as it stands, in a draft of its own."""
+    def reply(self, again: bool = False) -> None:
+        """Answers the conversation as it stands, in a draft of its own.
+
+        `again` writes the last reply anew under another seed; the one before stays among the versions.
+        """
         facts = self.backend.facts
         if facts is None:
             raise Refused("no model is loaded", hint="load one with /model")
         room = facts.max_context - facts.canvas_length
         messages = self._messages()
+        if again and messages[-1].role == "model":
+            messages.pop()
         ids, dropped = prompt(messages, lambda m: self.backend.chat(m, self.think), room)
-        if dropped:
+        if dropped and not again:
             self.transcript.notice(f"the context is full: the first {dropped} turns are no longer seen by the model")
-        draft = Draft(facts, self.sampler_settings())
-        seed = self.new_seed() if self.seed is None else self.seed
+        before = self.panel.draft if again else None
+        draft = before or Draft(facts, self.sampler_settings())
+        seed = self.new_seed() if again or self.seed is None else self.seed
         frame = dict(self.panel.frame)
         most, images = min(MOST_TOKENS, facts.max_context - len(ids)), images_left(messages, dropped)
         job = draft.first(ids, seed, most, frame, images)
+        pins = {0: frozenset(frame)} if frame else {}
+        if before and not self._is_laid_out(first := before.versions[0]):
+            job, pins = replace(job, start=first.run.job.start), first.pins
+        if again:
+            position = len(self.chat.turns) - 1
+            self._store(lambda: self.chat.rewind(position))
+            self.transcript.truncate(position)
         self._store(lambda: self.chat.add(Turn("model", "", seed=seed, finished=False)))
         self.transcript.add(Entry("model", "", finished=False))
-        self.panel.start(draft, job, {0: frozenset(frame)} if frame else None)
+        if before:
+            self.panel.run(draft, "reply", job, pins=pins)
+        else:
+            self.panel.start(draft, job, pins)
         self.draw_top()
 
     def sampler_settings(self) -> SamplerSettings:
@@ -296,11 +329,21 @@ class ChatScreen(ModelScreen):
 
     @on(Steering.Changed)
     def _draft_changed(self, message: Steering.Changed) -> None:
-        if not self.chat.turns or self.chat.turns[-1].role != "model":
+        draft, version = self.panel.draft, message.version
+        if draft is None or version not in draft.versions or self.chat.turns[-1:] == []:
+            return  # of a draft that is gone
+        if self.chat.turns[-1].role != "model":
             return
-        if not message.version.frames():  # a stored reply that was laid out on the canvas is what it was
+        while not version.frames() and version.parent:  # stopped before its first step: it is what it was made from
+            version = version.parent
+        if self._laid_out and self._is_laid_out(version):
+            turn = self._laid_out[1]
+        elif version.frames():
+            turn = self._turn(version)
+        elif version.run.log.finished:
+            turn = replace(self.chat.turns[-1], stop_reason="cancelled", finished=True)
+        else:
             return
-        turn = self._turn(message.version)
         self._store(lambda: self.chat.revise(turn))
         self.transcript.replace_last(_entry(turn))
         self.draw_top()
@@ -308,6 +351,11 @@ class ChatScreen(ModelScreen):
     def _turn(self, version: Version) -> Turn:
         assert self.panel.draft is not None
         thought, answer = self.backend.split_thought(version.reply_ids(self.panel.draft.facts.stop_ids))
+        origin = version
+        while origin.kind != "reply" and origin.parent:
+            origin = origin.parent
+        if self._laid_out and self._is_laid_out(origin):
+            thought = self._laid_out[1].thought  # it was not laid out
         finished = version.run.log.finished
         last = version.run.log[len(version.run.log) - 1]
         return Turn(
@@ -325,26 +373,41 @@ class ChatScreen(ModelScreen):
 
     @on(Steering.Accepted)
     def _accepted(self) -> None:
-        self.panel.close()
+        if self.panel.draft or not self.panel.frame:  # what is pinned for the next run stays in sight
+            self.panel.close()
         self.prompt.focus()
 
     @on(Steering.Discarded)
     def _discarded(self) -> None:
         """A reply that was stopped goes, and its question is in the prompt again; a whole one stays."""
-        version, turns = self.panel.version, self.chat.turns
-        stopped = version is not None and (f := version.run.log.finished) is not None and f.reason == "cancelled"
-        if stopped and len(turns) >= 2 and turns[-1].role == "model":
-            question, images = turns[-2].text, turns[-2].images
-            self._store(lambda: self.chat.rewind(len(turns) - 2))
-            self.transcript.truncate(len(self.chat.turns))
+        empty = not self.prompt.text
+        if self.panel.stopped and self._take_back():
             self.panel.draft = None
-            if not self.prompt.text:
-                self.prompt.load_text(question)
-                self.attached.put_back(images)
-            self.say("draft discarded; its question is in the prompt again")
+            where = "its question is in the prompt again" if empty else "up recalls its question in an empty prompt"
+            self.say(f"draft discarded; {where}")
         self.panel.frame = {}
         self.panel.close()
         self.prompt.focus()
+
+    @on(Steering.Failed)
+    def _failed(self) -> None:
+        """A reply that was never begun goes too; what was finished of it stays."""
+        if self.chat.turns and self.chat.turns[-1].role == "model" and not self.chat.turns[-1].text:
+            self._take_back()
+        self.prompt.focus()
+
+    def _take_back(self) -> bool:
+        """Takes the last reply and its question out of the conversation; the question is in the prompt again."""
+        turns = self.chat.turns
+        if len(turns) < 2 or turns[-1].role != "model":
+            return False
+        question, images = turns[-2].text, turns[-2].images
+        self._store(lambda: self.chat.rewind(len(turns) - 2))
+        self.transcript.truncate(len(self.chat.turns))
+        if not self.prompt.text:
+            self.prompt.load_text(question)
+            self.attached.put_back(images)
+        return True
 
     def _last_reply(self) -> Turn:
         if self.panel.running:
@@ -358,18 +421,7 @@ class ChatScreen(ModelScreen):
 
         def work() -> None:
             self._last_reply()
-            position, draft = len(self.chat.turns) - 1, self.panel.draft
-            self._store(lambda: self.chat.rewind(position))
-            self.transcript.truncate(position)
-            if draft is None:
-                self.reply()
-                return
-            seed = self.new_seed()
-            base = draft.versions[0].run.job
-            self._store(lambda: self.chat.add(Turn("model", "", seed=seed, finished=False)))
-            self.transcript.add(Entry("model", "", finished=False))
-            job = replace(draft.first(base.prompt_ids, seed, base.max_tokens, {}, base.images), start=base.start)
-            self.panel.run(draft, "reply", job, pins=draft.versions[0].pins)
+            self.reply(again=True)
 
         self.guarded(work)
 
@@ -392,7 +444,9 @@ class ChatScreen(ModelScreen):
         if facts is None:
             raise Refused("no model is loaded yet")
         ids = turn.token_ids
-        if not ids or not self._reads(ids, turn.text):
+        if not ids:
+            raise Refused("this reply is empty", hint="R writes it anew")
+        if not self._reads(ids, turn.text):
             raise Refused("this reply was written by another model", hint="R writes it anew")
         length = facts.canvas_length
         whole = [*ids, facts.turn_end_id] if turn.stop_reason != "length" else [*ids]
@@ -404,7 +458,12 @@ class ChatScreen(ModelScreen):
         draft = Draft(facts, self.sampler_settings())
         job = draft.first(question, turn.seed or 0, len(whole), {}, images_left(messages, dropped))
         held = Start(blocks[-1], frozenset(range(length)))
-        self.panel.start(draft, replace(job, blocks=tuple(blocks[:-1]), start=held))
+        laid_out = self.panel.start(draft, replace(job, blocks=tuple(blocks[:-1]), start=held))
+        self._laid_out = laid_out.run, turn
+
+    def _is_laid_out(self, version: Version) -> bool:
+        """It is a stored reply on the canvas, and no run of this model."""
+        return self._laid_out is not None and version.run is self._laid_out[0]
 
     # -- keys -------------------------------------------------------------------------------------------------------
 
@@ -413,11 +472,10 @@ class ChatScreen(ModelScreen):
         self.transcript.toggle_raw()
 
     def action_copy(self) -> None:
-        """Copies the last reply."""
-        if self.chat.turns and self.chat.turns[-1].role == "model":
-            text = self.chat.turns[-1].text
-            self.app.copy_to_clipboard(text)
-            self.say(f"{len(text)} characters copied")
+        """Copies the turn that is marked, else the last one."""
+        if turn := self.transcript.current:
+            self.app.copy_to_clipboard(turn.text)
+            self.say(f"{len(turn.text)} characters copied")
 
     def action_interrupt(self) -> None:
         """Copies a selection, else stops the run, else asks once more before it quits."""
@@ -426,13 +484,21 @@ class ChatScreen(ModelScreen):
             self.app.copy_to_clipboard(text)
         elif self.panel.canvas.has_focus and self.panel.canvas.selection:
             self.panel.action_copy()
-        elif self.panel.running:
-            self.panel.action_stop()
+        elif text := self.get_selected_text() or "":  # with the mouse, in the transcript
+            self.app.copy_to_clipboard(text)
+            self.clear_selection()
+            self.say(f"{len(text)} characters copied")
+        elif self.panel.stop():
+            pass
         elif time.monotonic() - self._interrupted < 2:
             self.app.exit()
         else:
             self._interrupted = time.monotonic()
             self.say("ctrl+c once more quits")
+
+    def action_stop(self) -> None:
+        """Stops the run, from wherever the keys are."""
+        self.panel.stop()
 
     def argument_choices(self, kind: str) -> list[str]:
         """What a slash command's argument is completed from."""
@@ -447,7 +513,7 @@ def _entry(turn: Turn) -> Entry:
     parts = [f"image: {image_name(image.path)}" for image in turn.images]
     if turn.role == "model":
         if turn.steps:
-            parts.append(f"{turn.steps} steps")
+            parts.append(f"{turn.steps} step{'s' if turn.steps > 1 else ''}")
         if turn.seconds and turn.token_ids:
             parts.append(f"{len(turn.token_ids) / turn.seconds:.0f} tok/s wall")
         if turn.stop_reason:

@@ -172,7 +172,7 @@ def _bench(screen: "ChatScreen", text: str) -> None:
 def _help(screen: "ChatScreen", text: str) -> None:
     from dgtui.tui.screens.help import Help
 
-    screen.app.push_screen(Help())
+    screen.app.push_screen(Help(contexts=screen.CONTEXTS))
 
 
 def _new(screen: "ChatScreen", text: str) -> None:

@@ -17,7 +17,7 @@ from dgtui.tui.key_names import shown
 from dgtui.tui.widgets.page import BLANK, MUTED, Block, Page, Paragraph
 
 _SECTIONS: Final = {
-    "Everywhere": ("app", "chat"),
+    "Everywhere": ("app", "chat", "talk"),
     "Prompt": ("prompt",),
     "Transcript": ("transcript",),
     "Canvas": ("steering",),

@@ -37,8 +37,8 @@ class ModelScreen(Screen[None]):
     ModelScreen { layout: vertical; }
     ModelScreen #top { height: 1; background: $panel; color: $foreground; }
     ModelScreen #too-small { display: none; width: 100%; height: 100%; content-align: center middle; }
-    ModelScreen.small > * { display: none; }
-    ModelScreen.small > #too-small { display: block; }
+    ModelScreen.small > * { display: none !important; }
+    ModelScreen.small > #too-small { display: block !important; }
     """
 
     CONTEXTS: ClassVar[tuple[str, ...]]
@@ -119,6 +119,11 @@ class ModelScreen(Screen[None]):
     @on(Loaded)
     def _loaded(self, message: Loaded) -> None:
         loading, error = self.query_one(Loading), message.error
+        if error is not None and self.backend.facts is not None:  # the model before still is there
+            loading.finish()
+            self.say(explain(error), "warning")
+            self.draw_top()
+            return
         if error is not None:
             hint = error.hint if isinstance(error, DgtuiError) else ""
             self.load_error = error.message if isinstance(error, DgtuiError) else explain(error)

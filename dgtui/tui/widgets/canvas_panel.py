@@ -20,6 +20,7 @@ from textual.widgets import Static
 from dgtui.diffusion.events import Flag, Frame
 from dgtui.diffusion.job import Job
 from dgtui.diffusion.lengths import rank
+from dgtui.errors import DgtuiError
 from dgtui.text import decode_utf8, sanitize
 from dgtui.tui.backend import Backend, RunHandle
 from dgtui.tui.drafts import Draft, Kind, Refused, Version
@@ -52,6 +53,9 @@ class CanvasPanel(Vertical):
         def __init__(self, version: Version) -> None:
             super().__init__()
             self.version = version
+
+    class Failed(Message):
+        """The first run of a draft has failed, and there is no draft any more."""
 
     def __init__(self, backend: Backend, look: Look, seeds: Callable[[], int], **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -104,6 +108,11 @@ class CanvasPanel(Vertical):
         """A run goes on."""
         return bool(self.version and self.version.running)
 
+    @property
+    def stopped(self) -> bool:
+        """The run was stopped by hand."""
+        return bool(self.version and (ended := self.version.run.log.finished) and ended.reason == "cancelled")
+
     # -- runs -------------------------------------------------------------------------------------------------------
 
     def start(self, draft: Draft, job: Job, pins: Mapping[int, frozenset[int]] | None = None) -> Version:
@@ -135,6 +144,13 @@ class CanvasPanel(Vertical):
         self.repaint()
         return version
 
+    def stop(self) -> bool:
+        """Stops the run and keeps its draft; False if none goes on."""
+        if self.version is None or not self.version.running:
+            return False
+        self.version.run.control.cancel()
+        return True
+
     def _tell(self, message: Message) -> None:
         if self.is_attached:
             self.post_message(message)
@@ -160,27 +176,39 @@ class CanvasPanel(Vertical):
         run, draft = message.run, self.draft
         if draft is None or not any(v.run is run for v in draft.versions):
             return
+        shown = draft.current is not None and draft.current.run is run
         if error := run.ended.exception():
             self.say(explain(error), "error")
             draft.forget(run)
-        elif draft.current and draft.current.run is run:
-            if run.job.candidates > 1:
-                self._rank(draft, run)
-            if self.record_to:
-                self.save(self.record_to)
-            self.post_message(self.Changed(draft.version))
+            if draft.current is None:
+                self.draft = None
+                self.close()
+                self.post_message(self.Failed())
+        elif run.job.candidates > 1:
+            self._rank(draft, run)
+        if shown and draft.current:
+            if self.record_to and not error and draft.current.frames():
+                try:
+                    self.save(self.record_to)
+                except DgtuiError as refused:
+                    self.say(explain(refused), "error")
+            self.post_message(self.Changed(draft.current))
         self.repaint()
 
     def _rank(self, draft: Draft, run: RunHandle) -> None:
         """The candidates of a search become proposals, the best one first, those that end the reply in the gap last."""
-        version = draft.version
-        at = version.span[0] if version.span else 0
-        stops = draft.facts.stop_ids
-        best, *others = sorted(rank(run.log), key=lambda r: any(i in stops for i in r.ids[at : at + r.length].tolist()))
-        version.candidate = best.candidate
-        for other in others:
-            draft.add(version.kind, run, candidate=other.candidate, span=version.span, pins=version.pins, beside=True)
+        shown, version = draft.current, next(v for v in draft.versions if v.run is run)
         draft.current = version
+        at = version.span[0] if version.span else 0
+        stops, before = draft.facts.stop_ids, version.parent.pins if version.parent else {}
+        ranked = sorted(rank(run.log), key=lambda r: any(i in stops for i in r.ids[at : at + r.length].tolist()))
+        for number, candidate in enumerate(r.candidate for r in ranked):
+            pins = draft.pins_around(run.job, at, candidate, before)
+            if number:
+                draft.add(version.kind, run, candidate=candidate, span=version.span, pins=pins, beside=True)
+            else:
+                version.candidate, version.pins = candidate, pins
+        draft.current = shown
 
     # -- what is shown ----------------------------------------------------------------------------------------------
 
@@ -202,8 +230,8 @@ class CanvasPanel(Vertical):
             version.run.log, block, at.step if at else None, version.candidate, self.backend.pieces, facts.stop_ids
         )
         self.shown_frame = frame
-        if not version.running and at is None:
-            view = _with_pins(view, self.draft.user_pins(block))
+        if at is None:
+            view = _with_pins(view, self.draft.user_pins(block), others=version.running)
         self.canvas.calm = version.running
         self.canvas.show(view)
         if measures:
@@ -285,7 +313,7 @@ class CanvasPanel(Vertical):
         """Pins words at a place of the empty canvas."""
         facts = self.backend.facts
         assert facts is not None, "a frame is opened after loading"
-        ids = self.backend.encode(words)
+        ids = self.backend.encode(words if at == 0 or words[:1].isspace() else f" {words}")  # behind another word
         if not 0 <= at <= facts.canvas_length - len(ids):
             raise Refused(f"{len(ids)} tokens do not fit at place {at} of {facts.canvas_length}")
         self.frame |= dict(enumerate(ids, start=at))
@@ -311,6 +339,8 @@ class CanvasPanel(Vertical):
 
         assert self.draft is not None
         facts, run = self.draft.facts, self.draft.version.run
+        if not self.draft.version.frames():
+            raise Refused("there are no steps to record yet")
         ids = occurring_ids(run.log).tolist()
         recording.save(
             path,
@@ -326,10 +356,11 @@ class CanvasPanel(Vertical):
         self.say(f"recorded to {path}")
 
 
-def _with_pins(view: View, pins: frozenset[int]) -> View:
-    """The view with the places that a person pinned marked, and no others."""
+def _with_pins(view: View, pins: frozenset[int], *, others: bool) -> View:
+    """The view with the places that a person pinned marked; and those that a run holds, if `others`."""
     import numpy as np
 
-    flags = view.flags & ~np.uint8(Flag.PINNED)
-    flags[list(pins)] |= np.uint8(Flag.PINNED)
+    flags = view.flags.copy() if others else view.flags & ~np.uint8(Flag.PINNED)
+    if len(flags):
+        flags[list(pins)] |= np.uint8(Flag.PINNED)
     return View(view.pieces, view.entropy, flags, view.settled, view.end)

@@ -1,16 +1,22 @@
 """Completion of slash commands: what fits the text so far, and the list above the prompt that offers it."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from textual import events
 from textual.content import Content
 from textual.widget import Widget
 
-from dgtui.text import sanitize, truncate
+from dgtui.paths import typed_path
+from dgtui.text import cell_width, sanitize, truncate
 from dgtui.tui.commands import SLASHES, matching
+from dgtui.tui.widgets.pastes import clean
 
 MOST_ROWS = 6
+MOST_ENTRIES = 5_000
+"of a folder that are looked at: it is read anew with each key"
 
 Arguments = Callable[[str], Sequence[str]]
 """`Slash.choices` → what there is to choose from."""
@@ -26,6 +32,8 @@ class Suggestion:
     help: str = ""
     whole: bool = False
     "the text would be complete: Enter may send it"
+    free: bool = False
+    "something else than what is offered may be meant: Enter sends what was typed"
 
 
 def suggestions(text: str, arguments: Arguments | None = None) -> list[Suggestion]:
@@ -44,6 +52,11 @@ def suggestions(text: str, arguments: Arguments | None = None) -> list[Suggestio
             for slash in matching(name)
         ]
     slash = next((slash for slash in SLASHES if slash.name == name.lower()), None)
+    if slash is not None and slash.choices in ("files", "folders"):
+        return [
+            Suggestion(f"/{slash.name} {path}", path, whole=not path.endswith("/"), free=True)
+            for path in paths(argument.lstrip(), files=slash.choices == "files")
+        ]
     if slash is None or slash.choices is None or arguments is None:
         return []
     typed = argument.strip().lower()
@@ -53,6 +66,38 @@ def suggestions(text: str, arguments: Arguments | None = None) -> list[Suggestio
     begin = [choice for choice in choices if choice.lower().startswith(typed)]
     fitting = begin + [choice for choice in choices if choice not in begin and typed in choice.lower()]
     return [Suggestion(f"/{slash.name} {choice}", choice, whole=True) for choice in fitting]
+
+
+def paths(typed: str, *, files: bool) -> list[str]:
+    """What a path typed so far may become: folders, with a slash behind them, and perhaps files.
+
+    Nothing where it is a file already. Hidden ones are offered when their dot is typed; names that cannot be typed (a
+    line break, bytes that are no text) are not.
+    """
+    before, slash, begun = typed.rpartition("/")
+    try:
+        with os.scandir(typed_path(before + slash) if slash else ".") as entries:
+            found = {
+                entry.name: _is_folder(entry)
+                for entry in islice(entries, MOST_ENTRIES)
+                if entry.name.lower().startswith(begun.lower())
+                and (begun.startswith(".") or not entry.name.startswith("."))
+                and clean(entry.name) == entry.name == entry.name.strip()
+                and "\n" not in entry.name
+            }
+    except (OSError, ValueError):
+        return []
+    if found.get(begun) is False:
+        return []
+    names = sorted(found, key=lambda name: (name.lower(), name))
+    return [f"{before}{slash}{name}{'/' if found[name] else ''}" for name in names if files or found[name]]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a loop of links, or one into what may not be read
+        return False
 
 
 class Completions(Widget):
@@ -102,14 +147,16 @@ class Completions(Widget):
     def render(self) -> Content:
         width = self.content_size.width
         shown = [sanitize(s.shown, newlines=False, tabs="replace") for s in self._suggestions]
-        column = min(max((len(text) for text in shown), default=0), max(8, width // 2))
+        widest = max((cell_width(text) for text in shown), default=0)
+        column = min(widest, max(8, width // 2 if any(s.help for s in self._suggestions) else width - 2))
         rows = []
         for number in range(self._top, min(self._top + MOST_ROWS, len(shown))):
             marked = number == self._marked
-            text = truncate(shown[number], column).ljust(column)
+            text = truncate(shown[number], column)
             row = Content.assemble(
                 ("▸ " if marked else "  ", "$text-accent"),
                 (text, "bold" if marked else ""),
+                " " * (column - cell_width(text)),
                 (truncate(f"  {self._suggestions[number].help}", max(0, width - column - 2)), "$foreground-muted"),
             )
             rows.append(row.pad_right(max(0, width - row.cell_length)).stylize("on $boost" if marked else ""))

@@ -28,6 +28,7 @@ class Loading(Widget):
 
     DEFAULT_CSS = """
     Loading { display: none; height: auto; padding: 0 1; }
+    Loading.any { display: block; }
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class Loading(Widget):
         self._ticker: Timer | None = None
 
     def on_mount(self) -> None:
-        self._ticker = self.set_interval(TICK, self.refresh, pause=not self.display)
+        self._ticker = self.set_interval(TICK, self.refresh, pause=not self.has_class("any"))
 
     def start(self, name: str) -> None:
         """A load begins."""
@@ -76,7 +77,7 @@ class Loading(Widget):
         self._show(False)
 
     def _show(self, shown: bool) -> None:
-        self.display = shown
+        self.set_class(shown, "any")
         if self._ticker is not None:
             (self._ticker.resume if shown and self._error is None else self._ticker.pause)()
         self.refresh(layout=True)

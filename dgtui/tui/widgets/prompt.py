@@ -97,7 +97,7 @@ class Prompt(TextArea):
     def action_send(self) -> None:
         """Sends the text, or takes what completion offers."""
         marked = self._completions.marked
-        if marked is not None and (not marked.whole or self._completions.moved):
+        if marked is not None and (self._completions.moved or not (marked.whole or marked.free)):
             self._take(marked)
             if not marked.whole:
                 return

@@ -6,8 +6,8 @@ nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
+from collections.abc import Callable, Mapping
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any, ClassVar, Concatenate, ParamSpec
 
@@ -18,9 +18,9 @@ from textual.message import Message
 from textual.widgets import Input
 
 from dgtui.diffusion.events import Action
-from dgtui.diffusion.job import Amendment, BadJob
+from dgtui.diffusion.job import Amendment, BadJob, Job
 from dgtui.errors import DgtuiError
-from dgtui.text import decode_utf8
+from dgtui.text import decode_utf8, sanitize
 from dgtui.tui import keymap
 from dgtui.tui.drafts import Draft, Kind, Refused, Version
 from dgtui.tui.messages import explain
@@ -47,6 +47,10 @@ def _steers(
         self.repaint()
 
     return act
+
+
+def _tokens(count: int) -> str:
+    return f"{count} token{'' if count == 1 else 's'}"
 
 
 class Steering(CanvasPanel):
@@ -102,12 +106,19 @@ class Steering(CanvasPanel):
         version.run.control.step()
 
     def action_stop(self) -> None:
-        """Stops the run and keeps its draft; then goes back to the newest step; then discards the draft."""
-        if self.version and self.version.running:
-            self.version.run.control.cancel()
+        """Leaves a question; else stops the run and keeps its draft; then goes back to the newest step; then discards
+        what was stopped, a change of the reply or the whole draft."""
+        if self._asked:
+            self._stop_asking()
+        elif self.stop():
+            pass
         elif self.playhead is not None:
             self.playhead = None
             self.repaint()
+        elif self.stopped and self.draft and self.draft.discard():
+            self._switched()
+            self.repaint()
+            self.say("discarded: U brings it back")
         else:
             self.post_message(self.Discarded())
 
@@ -176,7 +187,7 @@ class Steering(CanvasPanel):
     def action_gap(self, ask: bool = False) -> None:
         """Opens a gap at the cursor and fills it."""
         if ask:
-            self._ask("tokens in the gap", self._gap_of)
+            self._ask_here("tokens in the gap", self._gap_of)
         else:
             self._gap(None)
 
@@ -189,20 +200,32 @@ class Steering(CanvasPanel):
     @_steers
     def _gap(self, draft: Draft, version: Version, length: int | None) -> None:
         at = self.canvas.cursor
-        self.run(draft, "gap", draft.gap(self._block(), at, length, self.seeds()), span=(at, at))
+        job = draft.gap(self._block(), at, length, self.seeds())
+        self.run(draft, "gap", job, span=(at, at), pins=draft.pins_around(job, at, 0, version.pins))
 
     @_steers
     def action_proposal(self, draft: Draft, version: Version, by: int) -> None:
         """The next or previous proposal for the span."""
         if not draft.turn(by):
             raise Refused("there is one proposal only", hint="r makes another")
-        self._switched()
+        self._switched(version)
 
     # -- tokens -----------------------------------------------------------------------------------------------------
 
+    def action_pin(self) -> None:
+        """Pins the selection, or frees it; on a frame only what was typed can be freed."""
+        if self.draft or not self.frame:
+            self._pin()
+            return
+        freed = [self.frame.pop(place) for place in range(*self._span()) if place in self.frame]
+        self.repaint()
+        if freed:
+            self.say(f"{_tokens(len(freed))} unpinned")
+        else:
+            self.say("nothing is pinned here: t types text at the cursor", "warning")
+
     @_steers
-    def action_pin(self, draft: Draft, version: Version) -> None:
-        """Pins the selection, or frees it."""
+    def _pin(self, draft: Draft, version: Version) -> None:
         block = self._block()
         places, pinned = draft.toggle_pins(block, self._span())
         if version.running and self.shown_frame is not None:
@@ -210,13 +233,12 @@ class Steering(CanvasPanel):
                 token = int(self.shown_frame.ids[place]) if pinned else None
                 action = Action.PIN if pinned else Action.UNPIN
                 version.run.control.amend(Amendment(place, action, token, version.candidate, block))
-        words = "token" if len(places) == 1 else "tokens"
-        self.say(f"{len(places)} {words} {'pinned' if pinned else 'unpinned'}")
+        self.say(f"{_tokens(len(places))} {'pinned' if pinned else 'unpinned'}")
 
     @_steers
     def action_alternatives(self, draft: Draft, version: Version) -> None:
         """Shows what else would fit under the cursor."""
-        self._block()
+        block = self._block()
         frame, place = self.shown_frame, self.canvas.cursor
         if frame is None:
             raise Refused("there are no alternatives before the first step")
@@ -224,16 +246,27 @@ class Steering(CanvasPanel):
         choices = list(zip(ids, self.backend.pieces(ids), frame.top_probs[place].tolist(), strict=True))
         names = dict.fromkeys(draft.facts.special_ids, "(markup)") | {draft.facts.turn_end_id: "(end)"}
         held, at = int(frame.ids[place]), self.canvas.cursor_cell
-        self.app.push_screen(Alternatives(place, choices, at, names=names, held=held), self._chosen)
+        self.app.push_screen(Alternatives(place, choices, at, names=names, held=held), partial(self._chosen, block))
 
-    def _chosen(self, choice: tuple[int, int] | None) -> None:
+    def _chosen(self, block: int, choice: tuple[int, int] | None) -> None:
         if choice is not None:
             place, token = choice
-            self._hold("pick", {place: token})
+            self._in_block(block, lambda: self._hold("pick", {place: token}))
+
+    @_steers
+    def _in_block(self, draft: Draft, version: Version, block: int, action: Callable[[], None]) -> None:
+        """Does what was asked for in a block, if a run has not left it meanwhile."""
+        if self._block() != block:
+            raise Refused("the reply has gone on to another block", hint="space pauses it")
+        action()
 
     def action_type_here(self) -> None:
         """Asks for text that is pinned at the cursor."""
-        self._ask(f"text from place {self.canvas.cursor}", self._typed if self.draft else self._typed_on_frame)
+        what = f"text from place {self.canvas.cursor}"
+        if self.draft:
+            self._ask_here(what, self._typed)
+        else:
+            self._ask(what, self._typed_on_frame)
 
     def _typed_on_frame(self, text: str) -> None:
         try:
@@ -259,6 +292,7 @@ class Steering(CanvasPanel):
             for place, token in tokens.items():
                 version.run.control.amend(Amendment(place, Action.PIN, token, version.candidate, block))
             version.pins[block] = draft.user_pins(block) | frozenset(tokens)
+            self.say(f"{_tokens(len(tokens))} pinned from the next step on")
         else:
             job, pins = draft.settle(block, tokens, self.seeds())
             self.run(draft, kind, job, pins=version.pins | {block: pins})
@@ -270,14 +304,14 @@ class Steering(CanvasPanel):
         """The version before."""
         if not draft.undo():
             raise Refused("there is nothing to undo")
-        self._switched()
+        self._switched(version)
 
     @_steers
     def action_redo(self, draft: Draft, version: Version) -> None:
         """The version that undo came from."""
         if not draft.redo():
             raise Refused("there is nothing to redo")
-        self._switched()
+        self._switched(version)
 
     @_steers
     def action_branches(self, draft: Draft, version: Version) -> None:
@@ -293,12 +327,16 @@ class Steering(CanvasPanel):
 
     def _switch(self, number: int | None) -> None:
         if number is not None and self.draft is not None:
+            before = self.version
             self.draft.current = self.draft.versions[number - 1]
-            self._switched()
+            self._switched(before)
             self.repaint()
 
-    def _switched(self) -> None:
+    def _switched(self, before: Version | None = None) -> None:
+        """Another version is shown now. A run that nobody watches any more is stopped; what it wrote is kept."""
         self.playhead = None
+        if before and before.running and self.version and self.version.run is not before.run:
+            before.run.control.cancel()
         if self.version:
             self.post_message(self.Changed(self.version))
 
@@ -324,6 +362,12 @@ class Steering(CanvasPanel):
 
     # -- asking -----------------------------------------------------------------------------------------------------
 
+    @_steers
+    def _ask_here(self, draft: Draft, version: Version, what: str, answer: Callable[[str], None]) -> None:
+        """Asks about the newest step; of an earlier one nothing need be answered."""
+        block = self._block()
+        self._ask(what, lambda text: self._in_block(block, lambda: answer(text)))
+
     def _ask(self, what: str, answer: Callable[[str], None]) -> None:
         self._asked = answer
         line = self.query_one("#asking", Input)
@@ -333,17 +377,37 @@ class Steering(CanvasPanel):
         self.canvas.pointing = True
         line.focus()
 
+    @on(Input.Changed, "#asking")
+    def _cleaned(self, message: Input.Changed) -> None:
+        """An input shows what was pasted as it is, escape bytes too."""
+        clean = sanitize(message.value, newlines=False, tabs="replace")
+        if clean != message.value:
+            message.input.value = clean
+
     @on(Input.Submitted, "#asking")
     def _answered(self, message: Input.Submitted) -> None:
         message.stop()
+        answer = self._asked
         self._stop_asking()
-        if self._asked and message.value:
-            self._asked(message.value)
+        if answer and message.value:
+            answer(message.value)
 
     def _stop_asking(self) -> None:
+        self._close_question()
+        self.canvas.focus()
+
+    def _close_question(self) -> None:
+        self._asked = None
         self.query_one("#asking", Input).remove_class("open")
         self.canvas.pointing = False
-        self.canvas.focus()
+
+    def start(self, draft: Draft, job: Job, pins: Mapping[int, frozenset[int]] | None = None) -> Version:
+        self._close_question()  # it was about what was there before
+        return super().start(draft, job, pins)
+
+    def close(self) -> None:
+        self._close_question()
+        super().close()
 
     def on_key(self, event: Key) -> None:
         """Esc leaves the question."""

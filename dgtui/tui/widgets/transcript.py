@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Literal
 from textual import events
 from textual.containers import VerticalScroll
 from textual.geometry import Size
-from textual.message import Message
 
 from dgtui.tui import keymap
 from dgtui.tui.widgets.entry_view import Entry, EntryView
@@ -31,20 +30,6 @@ class Transcript(VerticalScroll):
     Transcript:focus > EntryView.-current { border-left: outer $accent; }
     """
     BINDINGS: ClassVar[list[Any]] = keymap.bindings("transcript")
-
-    class EditRequested(Message):
-        """A turn is to be edited."""
-
-        def __init__(self, position: int) -> None:
-            super().__init__()
-            self.position = position
-
-    class RegenerateRequested(Message):
-        """A reply is to be written anew."""
-
-        def __init__(self, position: int) -> None:
-            super().__init__()
-            self.position = position
 
     def __init__(self, entries: Iterable[Entry] = (), *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
@@ -131,20 +116,6 @@ class Transcript(VerticalScroll):
         """Shows the current turn as it was written, or rendered."""
         if view := self._view(self._turn()):
             view.toggle_raw()
-
-    def request_edit(self) -> None:
-        """Asks for the current turn to be edited."""
-        if (index := self._turn()) is not None:
-            self.post_message(self.EditRequested(self._position(index)))
-
-    def request_regenerate(self) -> None:
-        """Asks for the current reply, or the reply to the current message, to be written anew."""
-        index = self._turn()
-        while index is not None and index < len(self._entries):
-            if self._entries[index].role == "model":
-                self.post_message(self.RegenerateRequested(self._position(index)))
-                return
-            index += 1
 
     def action_fold(self) -> None:
         """Unfolds or folds the current turn."""
@@ -310,9 +281,6 @@ class Transcript(VerticalScroll):
         if self._current is not None and self._entries[self._current].role != "notice":
             return self._current
         return self._last_turn()
-
-    def _position(self, index: int) -> int:
-        return sum(entry.role != "notice" for entry in self._entries[:index])
 
     def _mark(self) -> None:
         for number, view in enumerate(self._views):

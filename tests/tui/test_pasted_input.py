@@ -1,0 +1,34 @@
+"""A paste is text, whatever bytes are in it and however they arrive; keys are what they were."""
+
+import pytest
+from textual import events
+
+from dgtui.tui.pasted_input import PasteSafeParser
+
+PASTE = "\x1b[200~one \x1b[31mred\rtwo \x1b[20 \x1b\x1b[A\x1b[201~"
+
+
+def told(*chunks: str) -> list[str]:
+    """What the app hears: keys by name, pastes as they are."""
+    parser = PasteSafeParser()
+    tokens = [token for chunk in (*chunks, "") for token in parser.feed(chunk)]
+    return [
+        t.text if isinstance(t, events.Paste) else t.key for t in tokens if isinstance(t, events.Paste | events.Key)
+    ]
+
+
+def test_escape_bytes_in_a_paste_are_text() -> None:
+    pasted = "one \u241b[31mred\rtwo \u241b[20 \u241b\u241b[A"
+    assert told("a" + PASTE + "\x1b[A" + "b") == ["a", pasted, "up", "b"]
+    assert told(PASTE + PASTE) == [pasted, pasted]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 7])
+def test_a_paste_may_arrive_in_pieces(size: int) -> None:
+    rest = PASTE.removeprefix("\x1b[200~") + "\x1b[Bx"
+    chunks = [rest[at : at + size] for at in range(0, len(rest), size)]
+    assert told("\x1b[200~", *chunks) == ["one \u241b[31mred\rtwo \u241b[20 \u241b\u241b[A", "down", "x"]
+
+
+def test_keys_pass_as_they_are() -> None:
+    assert told("\x1b[A", "\x1b[1;5C", "\r", "é") == ["up", "ctrl+right", "enter", "é"]
