@@ -4,11 +4,14 @@
 to the class.
 """
 
+import asyncio
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
+from textual import events
 from textual.app import App, SystemCommand
 from textual.screen import Screen
 
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 FALLBACK_THEME = "midnight"
 LOOK_AGAIN = 1.0
 "seconds between looks at the theme files"
+_PATIENCE = 1.0
+"seconds that a key waits for those before it, at most"
 
 
 @runtime_checkable
@@ -90,6 +95,18 @@ class BaseApp(App[None]):
         self.set_interval(LOOK_AGAIN, self._look_again)
         for problem in self._problems:
             self.notify(sanitize(problem, newlines=False), severity="warning", markup=False, timeout=10)
+
+    async def on_event(self, event: events.Event) -> None:
+        """A key waits until the part with the focus has taken what was typed before it.
+
+        Else a key of the whole screen would overtake it: what is saved, or asked for, would lack the last characters.
+        """
+        if isinstance(event, events.Key) and not event.is_forwarded and self.focused is not None:
+            taken = asyncio.Event()
+            if self.focused.call_later(taken.set):
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(taken.wait(), _PATIENCE)
+        await super().on_event(event)
 
     def _restyle(self) -> None:
         for screen in self.screen_stack:

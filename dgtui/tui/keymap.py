@@ -15,6 +15,7 @@ from dgtui.tui.key_names import normal, shown, types
 
 if TYPE_CHECKING:
     from textual.binding import Binding
+    from textual.widget import Widget
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +269,16 @@ def bindings(context: str) -> "list[Binding]":
         )
         for command in COMMANDS[context]
     ]  # fmt: skip
+
+
+async def run_own(widget: "Widget", key: str) -> bool:
+    """Runs the command that a widget itself has for a key, if there is one and it can be run.
+
+    A key that is bound goes up to the app before its action is run, and what was pressed after it would overtake it.
+    So a widget calls this where it gets the key.
+    """
+    active = widget.screen.active_bindings.get(key)
+    return active is not None and active.node is widget and await widget.app.run_action(active.binding.action, widget)
 
 
 def ids() -> frozenset[str]:

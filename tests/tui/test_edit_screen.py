@@ -9,6 +9,7 @@ import pytest
 from drawn import HOSTILE, is_safe, rows
 from drawn import text as drawn_text
 from scripted import WORDS, ScriptedBackend
+from textual import events
 from textual.pilot import Pilot
 
 from dgtui.config import Settings
@@ -51,6 +52,11 @@ class Seen:
                 return
             await self.pilot.pause(0.01)
         raise AssertionError(f"it never came to pass: {what} ({self.notices()})\n{drawn_text(self.app)}")
+
+    def press_at_once(self, *keys: str) -> None:
+        """Presses keys as a terminal sends them that was held up: none waits for the one before."""
+        for key in keys:
+            self.app.post_message(events.Key(key, key if len(key) == 1 else None))
 
     async def press(self, *keys: str) -> None:
         await self.pilot.press(*keys)
@@ -335,6 +341,22 @@ async def test_opening_and_saving_without_an_edit_touches_nothing(tmp_path: Path
         await seen.press("ctrl+s", "ctrl+q")
     after = (tmp_path / "file.md").stat()
     assert (before.st_ino, before.st_mtime_ns, before.st_size) == (after.st_ino, after.st_mtime_ns, after.st_size)
+
+
+async def test_what_was_typed_is_saved_however_fast_it_came(tmp_path: Path) -> None:
+    async with edit(tmp_path, "b\n") as seen:
+        seen.press_at_once("a", "a", "ctrl+s")
+        await seen.until(lambda: seen.path.read_bytes() == b"aab\n", "the file is saved")
+        seen.press_at_once("c", "ctrl+q")
+        await seen.until(lambda: isinstance(seen.app.screen, Ask), "a question")
+        assert seen.data == b"aacb\n"
+
+
+async def test_what_was_accepted_is_saved_however_fast_it_came(tmp_path: Path) -> None:
+    async with edit(tmp_path, "one two\n") as seen:
+        await seen.offer("two", "three")
+        seen.press_at_once("A", "ctrl+s")
+        await seen.until(lambda: seen.path.read_bytes() == b"one three\n", "the file is saved")
 
 
 async def test_a_changed_file_asks_before_it_is_left(tmp_path: Path) -> None:
