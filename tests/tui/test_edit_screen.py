@@ -18,6 +18,7 @@ from dgtui.document.source import Source, read
 from dgtui.document.undo import Edit
 from dgtui.errors import ModelNotFound
 from dgtui.tui.proposals import Offer
+from dgtui.tui.screens import ask
 from dgtui.tui.screens.ask import Ask
 from dgtui.tui.screens.edit import EditApp, EditOpening, EditScreen
 from dgtui.tui.screens.edit_ask import Differences
@@ -399,6 +400,22 @@ async def test_a_file_that_changed_on_disk_is_never_overwritten_silently(
             assert seen.data == b"other" and not seen.screen.buffer.changed
             await seen.press("ctrl+z")
             assert seen.data == b"x"
+
+
+async def test_what_is_typed_on_when_a_question_comes_up_is_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ask, "QUIET", 60.0)
+    async with edit(tmp_path, "mine\n") as seen:
+        await seen.press("x")
+        seen.path.write_bytes(b"another's\n")
+        seen.press_at_once("ctrl+s", *"old road")
+        await seen.until(lambda: isinstance(seen.app.screen, Ask), "a question")
+        await seen.press(*"or")
+        assert isinstance(seen.app.screen, Ask) and seen.path.read_bytes() == b"another's\n"
+        monkeypatch.setattr(ask, "QUIET", 0.0)
+        await seen.press("o")
+        assert seen.path.read_bytes() == b"xmine\n"
 
 
 async def test_a_reload_during_a_review_ends_it(tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ def measures(review: Review) -> str:
     parts = [_counted(offer.tokens, "token"), f"mean probability {offer.score:.2f}"]
     if offer.lengths:
         parts.append(f"{_counted(offer.lengths, 'length')} tried")
-    return f"{state}\n{' · '.join([*parts, f'{offer.steps} steps', f'{offer.seconds:.1f} s'])}"
+    return f"{state}\n{' · '.join([*parts, _counted(offer.steps, 'step'), f'{offer.seconds:.1f} s'])}"
 
 
 def _counted(count: int, what: str) -> str:
