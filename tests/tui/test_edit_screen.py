@@ -601,6 +601,19 @@ async def test_a_reload_to_a_shorter_file_during_a_review_leaves_the_cursor_in_i
         assert seen.data == b"other" and not seen.screen.proposing and seen.screen.editor.has_focus
 
 
+@pytest.mark.parametrize("key", ["ctrl+n", "ctrl+f"])
+async def test_in_a_terminal_that_is_too_small_nothing_else_is_drawn(tmp_path: Path, key: str) -> None:
+    async with edit(tmp_path) as seen:
+        await seen.offer(FOX, " hare ran")
+        await seen.press("escape")
+        await seen.select(FOX)
+        await seen.press(key)
+        await seen.pilot.resize_terminal(50, 10)
+        await seen.pilot.pause()
+        words = seen.shown().split()
+        assert words == "dgtui needs 60 columns and 16 rows. Make the terminal larger; nothing is lost.".split()
+
+
 async def test_keys_work_again_after_the_terminal_was_too_small(tmp_path: Path) -> None:
     async with edit(tmp_path) as seen:
         await seen.pilot.resize_terminal(40, 10)

@@ -37,8 +37,8 @@ class ModelScreen(Screen[None]):
     ModelScreen { layout: vertical; }
     ModelScreen #top { height: 1; background: $panel; color: $foreground; }
     ModelScreen #too-small { display: none; width: 100%; height: 100%; content-align: center middle; }
-    ModelScreen.small > * { display: none; }
-    ModelScreen.small > #too-small { display: block; }
+    ModelScreen.small > * { display: none !important; }
+    ModelScreen.small > #too-small { display: block !important; }
     """
 
     CONTEXTS: ClassVar[tuple[str, ...]]
