@@ -357,6 +357,9 @@ async def test_tab_indents_as_the_lines_around_it() -> None:
     async with editing(b"a:\n\tb\nc") as (app, pilot):
         await pilot.press("ctrl+end", "home", "tab")
         assert app.data == b"a:\n\tb\n\tc"
+    async with editing(b"a\nb\n") as (app, pilot):
+        await pilot.press("shift+down", "tab")
+        assert app.data == b"    a\nb\n", "a line that is selected with its end is moved, not written over"
 
 
 async def test_cut_copy_and_paste_use_the_endings_around_the_cursor() -> None:
