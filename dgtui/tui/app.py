@@ -6,6 +6,7 @@ to the class.
 
 import asyncio
 import os
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -53,6 +54,8 @@ class BaseApp(App[None]):
 
     def __init__(self, settings: Settings, *, theme_folders: Sequence[Path], problems: Iterable[str] = ()) -> None:
         self._folders = tuple(theme_folders)
+        self._said = "", 0.0
+        "the last notice, and when it was given"
         # Without colours Textual is told so: its own NO_COLOR makes greys, and drops dim
         self._color = not os.environ.get("NO_COLOR")
         super().__init__(ansi_color=None if self._color else True)
@@ -107,6 +110,13 @@ class BaseApp(App[None]):
                 with suppress(TimeoutError):
                     await asyncio.wait_for(taken.wait(), _PATIENCE)
         await super().on_event(event)
+
+    def notify(self, message: str, **options: Any) -> None:
+        """Gives a notice that goes away by itself. One that is still there is not given again."""
+        now = time.monotonic()
+        if self._said[0] != message or now - self._said[1] >= self.NOTIFICATION_TIMEOUT:
+            self._said = message, now
+            super().notify(message, **options)
 
     def _restyle(self) -> None:
         for screen in self.screen_stack:

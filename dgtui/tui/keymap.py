@@ -133,9 +133,9 @@ COMMANDS: Final[Mapping[str, tuple[Command, ...]]] = MappingProxyType(
         "app": (
             Command("app.help", ("f1", "question_mark"), "app.help", "help", "list keys and commands", True),
             Command("app.palette", ("ctrl+p",), "app.command_palette", "commands", "find a command by its name"),
-            Command("app.next_part", ("tab",), "app.focus_next", "next part", "go on to transcript, canvas or prompt"),
+            Command("app.next_part", ("tab",), "app.focus_next", "next part", "to the next part of the screen"),
             Command("app.previous_part", ("shift+tab",), "app.focus_previous", "part before", "to the part before"),
-            Command("app.quit", ("ctrl+q",), "app.quit", "quit", "quit at once; nothing is lost"),
+            Command("app.quit", ("ctrl+q",), "app.quit", "quit", "quit at once; only a changed file asks"),
         ),
         "chat": (
             Command("app.interrupt", ("ctrl+c",), "screen.interrupt", "stop", "copy a selection, else stop, else quit"),

@@ -325,10 +325,15 @@ async def test_find_goes_on_and_back(tmp_path: Path) -> None:
         first = seen.screen.editor.selection
         await seen.press("enter")
         assert seen.screen.editor.selection not in (None, first)
+        assert "found from" not in seen.notices()
         await seen.press("up")
         assert seen.screen.editor.selection == first
-        await seen.press(*"nowhere", "enter")
-        assert "not found" in seen.notices()
+        await seen.press("up")
+        assert "from the end of the file" in seen.notices() and "beginning" not in seen.notices()
+        await seen.press("enter")
+        assert "from the beginning of the file" in seen.notices()
+        await seen.press(*"nowhere", "enter", "enter", "enter")
+        assert seen.notices().count("not found") == 1, "one notice does not pile up"
         await seen.press("escape")
         assert seen.screen.editor.has_focus
 
