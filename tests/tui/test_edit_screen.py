@@ -338,6 +338,13 @@ async def test_find_goes_on_and_back(tmp_path: Path) -> None:
         assert seen.screen.editor.has_focus
 
 
+async def test_what_is_typed_in_the_line_is_taken_in_its_order(tmp_path: Path) -> None:
+    async with edit(tmp_path) as seen:
+        await seen.press("ctrl+f")
+        seen.press_at_once(*"aq", "backspace", *"x", "ctrl+u", *"fog", "backspace", *"x", "enter")
+        await seen.until(lambda: seen.screen.editor.selection == seen.span("fox"), "it is found")
+
+
 # The file
 
 
