@@ -462,12 +462,13 @@ async def test_saving_under_another_name_asks_before_it_overwrites(tmp_path: Pat
         assert isinstance(seen.app.screen, Ask)
         await seen.press("escape")
         assert (tmp_path / "there").read_bytes() == b"other"
-        await seen.press("ctrl+o", *str(tmp_path / "new"), "enter")
-        assert (tmp_path / "new").read_bytes() == b"x" + TEXT.encode()
+        await seen.press("ctrl+o", *str(tmp_path / "new.py"), "enter")
+        assert (tmp_path / "new.py").read_bytes() == b"x" + TEXT.encode()
+        assert seen.screen.editor._path == tmp_path / "new.py", "its colours are those of the new name"
         assert seen.path.read_bytes() == TEXT.encode()
         assert "new" in seen.shown().splitlines()[0]
         await seen.press("y", "ctrl+s")
-        assert (tmp_path / "new").read_bytes() == b"xy" + TEXT.encode()
+        assert (tmp_path / "new.py").read_bytes() == b"xy" + TEXT.encode()
 
 
 async def test_a_new_file_is_made_by_the_first_save(tmp_path: Path) -> None:

@@ -148,6 +148,13 @@ async def test_colours_follow_what_is_typed() -> None:
         assert not app.style("head").italic
 
 
+async def test_another_name_may_mean_another_language() -> None:
+    async with editing(b"# head\n", path="a") as (app, _):
+        assert not app.style("head").italic
+        app.editor.rename(Path("a.py"))
+        assert app.style("head").italic
+
+
 # -- overlays ----------------------------------------------------------------------------------------------------------
 
 

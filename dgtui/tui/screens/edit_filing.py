@@ -105,6 +105,7 @@ class FilingScreen(ProposingScreen):
                 question = f"There is a file {path} already, and it holds something else."
                 self.app.push_screen(Ask(question, [("o", "overwrite it")], "leave it"), answered)
             else:
+                self.editor.rename(self.file.path)
                 self._saved()
 
         self.guarded(work)
