@@ -244,7 +244,10 @@ def _standard_input() -> bytes:
 
 
 def _save(read: "Source", buffer: "Buffer") -> None:
-    from dgtui.document.save import save
+    from dgtui.document.save import Conflict, save
 
     assert read.path is not None
-    save(buffer.data, read.path, read)
+    try:
+        save(buffer.data, read.path, read)
+    except Conflict as conflict:
+        raise RunFailed(conflict.message, hint="it is left as it is: run this again on what is there now") from None

@@ -414,6 +414,18 @@ async def test_a_file_that_changed_on_disk_is_never_overwritten_silently(
             assert seen.data == b"x"
 
 
+async def test_a_file_that_is_gone_cannot_be_reloaded_but_made_again(tmp_path: Path) -> None:
+    async with edit(tmp_path, "a") as seen:
+        await seen.press("x")
+        seen.path.unlink()
+        await seen.press("ctrl+s")
+        assert "make it again" in seen.shown() and "reload" not in seen.shown()
+        await seen.press("r", "d")
+        assert isinstance(seen.app.screen, Ask) and seen.data == b"xa"
+        await seen.press("o")
+        assert seen.path.read_bytes() == b"xa"
+
+
 async def test_what_is_typed_on_when_a_question_comes_up_is_no_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
