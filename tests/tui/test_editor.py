@@ -209,6 +209,22 @@ async def test_the_cursor_moves_by_character_word_row_and_text() -> None:
             assert app.editor.place == place, key
 
 
+async def test_home_and_end_go_to_the_edge_of_the_row_and_then_of_the_line() -> None:
+    async with editing(b"a\n" + b"word " * 20 + b"\nb") as (app, pilot):
+        await pilot.press("down", "down", "end")
+        assert 2 < app.editor.cursor < 101
+        await pilot.press("end")
+        assert app.editor.cursor == 102
+        await pilot.press("end")
+        assert app.editor.cursor == 102
+        await pilot.press("up", "home")
+        assert 2 < app.editor.cursor < 101
+        await pilot.press("home", "home")
+        assert app.editor.cursor == 2
+        await pilot.press("end", "shift+end")
+        assert app.editor.selection is not None and app.editor.selection[1] == 102
+
+
 async def test_the_cursor_never_stands_inside_of_a_character_or_a_line_ending() -> None:
     text = "e\u0301\u0301🇩👍🏽\r\n日本\r\n"
     async with editing(text.encode()) as (app, pilot):
