@@ -138,6 +138,10 @@ class BaseApp(App[None]):
         self.refresh_css(animate=False)
         self._restyle()
 
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        """The palette: Textual's own, but for one that would hide the lines in which a screen asks and answers."""
+        return (command for command in super().get_system_commands(screen) if command.title != "Maximize")
+
     def action_help(self) -> None:
         """All keys and commands."""
         from dgtui.tui.screens.help import Help

@@ -595,6 +595,8 @@ async def test_the_palette_offers_ready_instructions(tmp_path: Path) -> None:
     async with edit(tmp_path) as seen:
         commands = {command.title: command for command in seen.screen.commands()}
         assert {"Continue", "Shorten", "Expand", "Fix"} <= commands.keys()
+        titles = {command.title for command in seen.app.get_system_commands(seen.screen)}
+        assert {"Quit", "Save as"} <= titles and "Maximize" not in titles
         await seen.select(FOX)
         commands["Shorten"].callback()
         await seen.reviewed()
