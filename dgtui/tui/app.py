@@ -139,8 +139,11 @@ class BaseApp(App[None]):
         self._restyle()
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
-        """The palette: Textual's own, but for one that would hide the lines in which a screen asks and answers."""
-        return (command for command in super().get_system_commands(screen) if command.title != "Maximize")
+        """The palette: our help, and Textual's commands but for those that cover the lines of a screen."""
+        yield SystemCommand("Keys", "List keys and commands", self.action_help)
+        for command in super().get_system_commands(screen):
+            if command.title not in ("Keys", "Maximize"):
+                yield command
 
     def action_help(self) -> None:
         """All keys and commands."""
