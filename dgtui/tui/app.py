@@ -6,6 +6,7 @@ to the class.
 
 import asyncio
 import os
+import signal
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from dgtui.tui.screens.chat import Opening
 
 FALLBACK_THEME = "midnight"
+INTERRUPTED = 130
+"exit code"
 LOOK_AGAIN = 1.0
 "seconds between looks at the theme files"
 _PATIENCE = 1.0
@@ -96,6 +99,8 @@ class BaseApp(App[None]):
     def on_mount(self) -> None:
         self.theme_changed_signal.subscribe(self, lambda _: self._restyle())
         self.set_interval(LOOK_AGAIN, self._look_again)
+        # By itself it would leave the terminal as it is on the screen, with its mouse on
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.exit, None, INTERRUPTED)
         for problem in self._problems:
             self.notify(sanitize(problem, newlines=False), severity="warning", markup=False, timeout=10)
 

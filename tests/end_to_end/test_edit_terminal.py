@@ -151,6 +151,22 @@ def test_what_was_typed_before_kill_9_is_offered_at_the_next_open(tmp_path: Path
     assert path.read_text() == f"Once {TALE}"
 
 
+def test_sigterm_gives_the_terminal_back_and_leaves_the_journal(tmp_path: Path) -> None:
+    path = tmp_path / "tale.txt"
+    path.write_text(TALE)
+    with edit(path) as terminal:
+        terminal.wait_for("Mira was", WAIT)
+        terminal.keys("Once ")
+        terminal.wait_for("Once Mira", WAIT)
+        os.kill(terminal.pid, signal.SIGTERM)
+        assert terminal.wait_exit(WAIT).code == 130
+        assert terminal.modes.isdisjoint({1000, 1003, 1006, 1049, 2004})
+    assert path.read_text() == TALE
+    with edit(path) as terminal:
+        terminal.wait_for("was being", WAIT)
+        terminal.keys("ctrl+q")
+
+
 def test_what_a_file_holds_reaches_the_terminal_as_text_alone(tmp_path: Path) -> None:
     path = tmp_path / "evil\x1b]0;name\x07.txt"
     path.write_text("fox " + " ".join(HOSTILE).replace("\x00", "") + " end\n")

@@ -690,9 +690,12 @@ async def test_a_passage_that_resolves_is_in_sight(tmp_path: Path) -> None:
         editor = seen.screen.editor
         await seen.select(f"line {editor.size.height - 1:03}")
         await seen.press("ctrl+r")
-        await seen.pilot.pause(0.05)
-        row = editor._rows.find(editor.cursor)[0] - editor.scroll_offset.y
-        assert 0 <= row < editor.size.height
+
+        def is_in_sight() -> bool:
+            row = editor._rows.find(editor.cursor)[0] - editor.scroll_offset.y
+            return seen.screen._work is not None and 0 <= row < editor.size.height
+
+        await seen.until(is_in_sight, "it is in sight while it resolves")
         await seen.press("escape")
         await seen.reviewed()
 
