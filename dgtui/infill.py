@@ -55,6 +55,9 @@ LONGEST_GAP: Final = 24
 CHARACTERS_A_TOKEN: Final = 16
 """More than a token has, by far: what is further away than so many a place is not encoded."""
 
+LONGEST_SPAN: Final = 200_000
+"""Characters that are written anew at most, which are hundreds of canvases."""
+
 
 class Tokens(Protocol):
     """What a tokenizer has to offer."""
@@ -123,6 +126,25 @@ class _Window:
         return Start(tuple(ids), frozenset(range(known)) - free), tuple(gaps)
 
 
+def check(parts: Sequence[str], shape: Shape) -> None:
+    """Looks whether the parts of a text can be written at all, before they are encoded, which takes its time.
+
+    Raises:
+        InputRefused: They cannot.
+    """
+    longest = max(map(len, parts[1::2]))
+    if longest > LONGEST_SPAN:
+        raise InputRefused(
+            f"a span of {longest:,} characters is too long to be written anew",
+            hint=f"take {LONGEST_SPAN:,} at a time, at most",
+        )
+    if sum(map(len, parts[2:-1])) > CHARACTERS_A_TOKEN * shape.canvas_length:
+        raise InputRefused(
+            f"the spans and what is between them do not fit one canvas of {shape.canvas_length} places",
+            hint="take fewer spans at a time, or shorter ones",
+        )
+
+
 class Infill:
     """See the module.
 
@@ -150,6 +172,7 @@ class Infill:
         alone = shape.turn_end_id if shape.bos_id is None else shape.bos_id
         self._prompt = (alone,) if prompt_ids is None else (*prompt_ids,)
         reach = CHARACTERS_A_TOKEN
+        check(parts, shape)
         parts, self.lent = _lend(parts)
         "of each gap: a blank, or none, that its tokens begin with though it is before the gap; what they lack behind"
         self._left = tuple(tokens.encode(parts[0][-reach * (LEFT_MOST + shape.canvas_length) :]))

@@ -1,6 +1,7 @@
 """Spans of a text as jobs: what is held is pinned, what comes back is text for the spans and nothing else."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -186,6 +187,21 @@ def test_several_spans_go_in_one_canvas(worker: Worker, loaded: LoadedModel) -> 
     runs = _run(worker, infill)
     assert len(runs) == 2
     assert all(len(proposal.texts) == 2 for proposal in infill.proposals)
+
+
+@pytest.mark.parametrize("parts", [("", "fox " * 100_000, ""), ("", "a", "fox " * 100_000, "b", "")])
+def test_what_is_far_too_long_is_refused_before_it_is_encoded(loaded: LoadedModel, parts: tuple[str, ...]) -> None:
+    class Counting:
+        def encode(self, text: str) -> list[int]:
+            assert len(text) < 100_000
+            return loaded.tokenizer.encode(text)
+
+        def pieces(self, ids: Sequence[int]) -> list[bytes]:
+            return loaded.tokenizer.pieces(ids)
+
+    with pytest.raises(InputRefused) as refused:
+        Infill(parts, Counting(), _shape(loaded), SETTINGS, 3)
+    assert "at a time" in refused.value.hint
 
 
 def test_spans_that_are_too_far_apart_are_refused_with_advice(loaded: LoadedModel) -> None:

@@ -33,7 +33,7 @@ def command(
     span: Annotated[
         list[str] | None, typer.Option(metavar="L:C-L:C", help="What to write anew, from 1:1 on, its end exclusive.")
     ] = None,
-    at: Annotated[str | None, typer.Option(metavar="L:C", help="Where to write something in between.")] = None,
+    at: Annotated[list[str] | None, typer.Option(metavar="L:C", help="Where to write something in between.")] = None,
     instruction: Annotated[
         str | None, typer.Option("--instruction", "-i", metavar="TEXT", help="Words; or continue, shorten …")
     ] = None,
@@ -57,7 +57,7 @@ def command(
     if in_place and file == "-":
         raise UsageError("standard input cannot be saved in place", hint="leave --in-place out, or name a file")
     tokens = _length(length)
-    places = [_span(given) for given in span or []] + ([_at(at)] if at else [])
+    places = [*map(_span, span or []), *map(_at, at or [])]
     if not places:
         raise UsageError("there is nothing to write", hint="say where: --span 3:1-3:20, or --at 3:1")
     runs.check_record(record, Path(file))
@@ -229,8 +229,8 @@ def _bytes(buffer: "Buffer", places: Sequence[tuple[int, int, int, int]]) -> lis
     for start, end in spans:
         if start > end:
             raise DocumentRefused("a span ends before it begins", hint="the end is exclusive, and comes second")
-    for (_, end), (start, _) in itertools.pairwise(spans):
-        if start < end:
+    for (before, end), (start, _) in itertools.pairwise(spans):
+        if start < end or start == before == end:
             raise DocumentRefused("two spans overlap", hint="give each part of the file once")
     return spans
 
@@ -244,7 +244,10 @@ def _standard_input() -> bytes:
 
 
 def _save(read: "Source", buffer: "Buffer") -> None:
-    from dgtui.document.save import save
+    from dgtui.document.save import Conflict, save
 
     assert read.path is not None
-    save(buffer.data, read.path, read)
+    try:
+        save(buffer.data, read.path, read)
+    except Conflict as conflict:
+        raise RunFailed(conflict.message, hint="it is left as it is: run this again on what is there now") from None

@@ -136,9 +136,15 @@ class Journal:
                 self._sync()
 
     def saved(self, data: bytes) -> None:
-        """The file holds `data` safely: what was recorded is removed, and the next edits apply to `data`."""
-        self.close()
-        self._begin(data)
+        """The file holds `data` safely: what was recorded is removed, and the next edits apply to `data`.
+
+        Raises:
+            RunFailed: It cannot be removed. The next edits are recorded all the same.
+        """
+        try:
+            self.close()
+        finally:
+            self._begin(data)
 
     def close(self) -> None:
         """Removes the journal: the buffer is saved, or its edits are not wanted. Raises `RunFailed` if that fails."""

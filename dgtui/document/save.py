@@ -11,6 +11,7 @@ import os
 import secrets
 import stat
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -27,6 +28,10 @@ _IN_PLACE: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUS
 attributes, a mount point), but need not keep it from being written to."""
 
 _ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+PATIENCE: Final = 3.0
+"""Seconds to wait for the lock of a folder. Two saves hold it for a moment each, another program perhaps for hours."""
 
 
 class Conflict(RunFailed):
@@ -126,8 +131,7 @@ def _replace(data: bytes, path: Path, target: Path, found: _Found | None) -> Ide
                 if found is not None:
                     _keep(found, new)
                 os.fsync(new)
-                with suppress(OSError):  # a file system without locks
-                    fcntl.flock(folder, fcntl.LOCK_EX)  # or of two that look now, the later would win unseen
+                _lock(folder)  # or of two that look now, the later would win unseen
                 now = _look(target)
                 if (now and now.data) != (found and found.data):
                     raise _conflict(path, target, now)
@@ -138,6 +142,20 @@ def _replace(data: bytes, path: Path, target: Path, found: _Found | None) -> Ide
                 raise
             sync_names(folder)
             return Identity.of(os.fstat(new))
+
+
+def _lock(folder: int) -> None:
+    """Locks a folder until it is closed, where its file system can do that and no other program keeps it locked."""
+    until = time.monotonic() + PATIENCE
+    with suppress(OSError):
+        while True:
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    return
+                time.sleep(0.01)
 
 
 def _keep(found: _Found, new: int) -> None:

@@ -65,7 +65,7 @@ def read(path: Path, encoding: str | None = None) -> Source:
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:  # pipes wait
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise DocumentRefused(f"{path} is not a file", hint="a pipe is read as standard input: -")
+                raise DocumentRefused(f"{path} is not a file", hint="pipe it into dgtui infill -")
             data = file.read(LIMIT + 1)
     except IsADirectoryError as error:
         raise DocumentRefused(f"{path} is a folder", hint="name a file in it") from error

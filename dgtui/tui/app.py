@@ -4,14 +4,17 @@
 to the class.
 """
 
+import asyncio
 import os
+import signal
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
+from textual import events
 from textual.app import App, SystemCommand
 from textual.screen import Screen
-from textual.widgets._toast import Toast
 
 from dgtui.config import Settings
 from dgtui.text import sanitize
@@ -26,8 +29,12 @@ if TYPE_CHECKING:
     from dgtui.tui.screens.chat import Opening
 
 FALLBACK_THEME = "midnight"
+INTERRUPTED = 130
+"exit code"
 LOOK_AGAIN = 1.0
 "seconds between looks at the theme files"
+_PATIENCE = 1.0
+"seconds that a key waits for those before it, at most"
 
 ROWS_OF_A_NOTICE = 8
 """of the screen: what a notice and the space below it may take"""
@@ -94,6 +101,8 @@ class BaseApp(App[None]):
     def on_mount(self) -> None:
         self.theme_changed_signal.subscribe(self, lambda _: self._restyle())
         self.set_interval(LOOK_AGAIN, self._look_again)
+        # By itself it would leave the terminal as it is on the screen, with its mouse on
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.exit, None, INTERRUPTED)
         problems, room = self._problems, self._notices_that_fit
         if len(problems) > room:
             shown = max(1, room - 1)
@@ -102,17 +111,30 @@ class BaseApp(App[None]):
         for problem in problems:
             self.notify(sanitize(problem, newlines=False), severity="warning", markup=False, timeout=10)
 
+    async def on_event(self, event: events.Event) -> None:
+        """A key waits until the part with the focus has taken what was typed before it.
+
+        Else a key of the whole screen would overtake it: what is saved, or asked for, would lack the last characters.
+        """
+        if isinstance(event, events.Key) and not event.is_forwarded and self.focused is not None:
+            taken = asyncio.Event()
+            if self.focused.call_later(taken.set):
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(taken.wait(), _PATIENCE)
+        await super().on_event(event)
+
     @property
     def _notices_that_fit(self) -> int:
         return max(1, self.size.height // ROWS_OF_A_NOTICE)
 
     def notify(self, message: str, *, timeout: float | None = None, **kwargs: Any) -> None:
         """A notice; those that say the same, and the oldest where there is no room for all, go at once."""
-        passing = [t for t in self.query(Toast) if t._notification.timeout == self.NOTIFICATION_TIMEOUT]
-        same = [toast for toast in passing if toast._notification.message == message]
-        others = [toast for toast in passing if toast not in same]
-        for toast in same + others[: max(0, len(others) + 1 - self._notices_that_fit)]:
-            toast._expire()
+        passing = [notice for notice in self._notifications if notice.timeout == self.NOTIFICATION_TIMEOUT]
+        others = [notice for notice in passing if notice.message != message]
+        kept = others[max(0, len(others) + 1 - self._notices_that_fit) :]
+        for notice in passing:
+            if notice not in kept:
+                self._unnotify(notice)
         super().notify(message, timeout=timeout, **kwargs)
 
     def _restyle(self) -> None:

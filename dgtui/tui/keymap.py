@@ -15,6 +15,7 @@ from dgtui.tui.key_names import normal, shown, types
 
 if TYPE_CHECKING:
     from textual.binding import Binding
+    from textual.widget import Widget
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +133,9 @@ COMMANDS: Final[Mapping[str, tuple[Command, ...]]] = MappingProxyType(
         "app": (
             Command("app.help", ("f1", "question_mark"), "app.help", "help", "list keys and commands", True),
             Command("app.palette", ("ctrl+p",), "app.command_palette", "commands", "find a command by its name"),
-            Command("app.next_part", ("tab",), "app.focus_next", "next part", "go on to transcript, canvas or prompt"),
+            Command("app.next_part", ("tab",), "app.focus_next", "next part", "to the next part of the screen"),
             Command("app.previous_part", ("shift+tab",), "app.focus_previous", "part before", "to the part before"),
-            Command("app.quit", ("ctrl+q",), "app.quit", "quit", "quit at once; nothing is lost"),
+            Command("app.quit", ("ctrl+q",), "app.quit", "quit", "quit at once; only a changed file asks"),
         ),
         "chat": (
             Command("app.interrupt", ("ctrl+c",), "screen.interrupt", "stop", "copy a selection, else stop, else quit"),
@@ -270,6 +271,16 @@ def bindings(context: str) -> "list[Binding]":
         )
         for command in COMMANDS[context]
     ]  # fmt: skip
+
+
+async def run_own(widget: "Widget", key: str) -> bool:
+    """Runs the command that a widget itself has for a key, if there is one and it can be run.
+
+    A key that is bound goes up to the app before its action is run, and what was pressed after it would overtake it.
+    So a widget calls this where it gets the key.
+    """
+    active = widget.screen.active_bindings.get(key)
+    return active is not None and active.node is widget and await widget.app.run_action(active.binding.action, widget)
 
 
 def ids() -> frozenset[str]:

@@ -16,7 +16,7 @@ from dgtui.diffusion.job import Job, SamplerSettings
 from dgtui.document.buffer import Anchor, Buffer
 from dgtui.document.changes import hunks
 from dgtui.errors import InputRefused, RunFailed
-from dgtui.infill import Infill, Shape, Tokens
+from dgtui.infill import Infill, Shape, Tokens, check
 from dgtui.instructions import message
 from dgtui.message import Message
 from dgtui.tui.backend import Backend, Facts, RunHandle
@@ -209,6 +209,7 @@ def work(passage: Passage, backend: Backend, settings: SamplerSettings, seed: in
     if passage.spans is None:
         raise InputRefused("the passage has been edited since", hint="select it again")
     parts = passage.parts()
+    check(parts, shape(facts))
     tokens: Tokens = backend
     prompt_ids = None if instruction is None else _prompt(backend, facts, instruction, parts)
     search = Infill(parts, tokens, shape(facts), settings, seed, prompt_ids=prompt_ids)

@@ -85,6 +85,12 @@ def test_several_spans_are_written_in_one_go(dgtui: Command, tale: Path) -> None
     assert [span["old"] for span in done.json["spans"]] == ["brave", "Tom"], "in the order of the file"
 
 
+def test_something_is_written_at_every_place_that_is_named(dgtui: Command, tale: Path) -> None:
+    done = dgtui("infill", tale, "--at", "1:12", "--at", "2:6", "--json", *QUICK)
+    assert done.code == 0, done.err
+    assert [span["start_byte"] for span in done.json["spans"]] == [14, 3 + TALE.index(b"Tom")]
+
+
 def test_spans_too_far_apart_for_one_canvas_go_one_after_the_other(dgtui: Command, tmp_path: Path) -> None:
     file = tmp_path / "long.md"
     file.write_bytes(TALE * 8)
@@ -123,6 +129,7 @@ def test_an_instruction_is_what_the_model_is_asked(dgtui: Command, tale: Path) -
         (("--at", "one"), 2, "3:1"),
         ((), 2, "--span"),
         (("--at", "1:1", "--length", "many"), 2, "auto"),
+        (("--at", "1:1", "--at", "1:1"), 4, "overlap"),
         (("--at", "99:1"), 4, "no line 99"),
         (("--at", "1:999"), 4, "no column 999"),
         (("--span", "1:9-1:3"), 4, "before it begins"),
@@ -163,7 +170,7 @@ def test_a_file_that_changed_meanwhile_is_not_overwritten(
 
     monkeypatch.setattr(options, "load", slow)
     done = dgtui("infill", tale, "--span", "1:12-1:21", "--in-place", *QUICK)
-    assert done.code == 1 and "changed" in done.err
+    assert done.code == 1 and "changed" in done.err and "run this again" in done.err
     assert tale.read_bytes() == b"somebody else's\n"
 
 

@@ -159,6 +159,26 @@ def test_there_is_no_journal_before_the_first_edit_and_after_the_last_save(path:
     assert recovery is not None and recovery.data(source.read(path)) == b"I\ntwo\nthree\n"
 
 
+def test_edits_after_a_save_come_back_even_if_the_journal_before_it_could_not_be_removed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise PermissionError(1, "no")
+
+    log = Journal(path, OLD)
+    log.record(edit(0, 3, b"1"))
+    path.write_bytes(b"1" + OLD[3:])
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", fail)
+        with pytest.raises(RunFailed, match="cleared"):
+            log.saved(path.read_bytes())
+    time.sleep(0.01)  # for the newer of two
+    log.record(edit(0, 1, b"first"))
+    log.leave()
+    recovery = find(path)
+    assert recovery is not None and recovery.data(source.read(path)) == b"first" + OLD[3:]
+
+
 def test_a_clean_close_leaves_nothing(path: Path) -> None:
     log = Journal(path, OLD)
     log.record(edit(0, 3, b"1"))

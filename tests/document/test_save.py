@@ -1,6 +1,7 @@
 """Saving: all or nothing, nothing for nothing, and everything that belongs to the file stays with it."""
 
 import dataclasses
+import fcntl
 import os
 import secrets
 import shutil
@@ -14,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dgtui.document import journal, source
+from dgtui.document import save as saving
 from dgtui.document.save import Conflict, save
 from dgtui.errors import RunFailed
 
@@ -319,6 +321,20 @@ def test_a_file_that_is_gone_or_appeared_is_a_conflict(path: Path, tmp_path: Pat
     with pytest.raises(Conflict, match="appeared"):
         save(NEW, path, source.of_bytes(b"", path=path))
     assert path.read_bytes() == b"another"
+
+
+def test_a_folder_that_another_program_keeps_locked_holds_no_save_up(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saving, "PATIENCE", 0.1)
+    before = source.read(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        save(NEW, path, before)
+    finally:
+        os.close(folder)
+    assert path.read_bytes() == NEW
 
 
 @pytest.mark.parametrize("linked", [False, True])

@@ -4,10 +4,13 @@ import os
 import re
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from pty_terminal import HOSTILE, TEXTUAL, Terminal, audit
+
+from dgtui.tui.screens.ask import QUIET
 
 pytestmark = [pytest.mark.terminal, pytest.mark.slow]
 
@@ -42,6 +45,12 @@ def select(terminal: Terminal, text: str) -> None:
     terminal.wait_for(lambda t: place(t) != before, WAIT)
     terminal.keys("esc")
     terminal.wait_for(lambda t: text[:20] not in t.text().splitlines()[-2], WAIT)
+
+
+def answer(terminal: Terminal, key: str) -> None:
+    """Answers a question, after the moment in which keys do not count yet."""
+    time.sleep(2 * QUIET)
+    terminal.keys(key)
 
 
 def top(terminal: Terminal) -> str:
@@ -133,13 +142,29 @@ def test_what_was_typed_before_kill_9_is_offered_at_the_next_open(tmp_path: Path
     assert path.read_text() == TALE
     with edit(path) as terminal:
         terminal.wait_for("was being", WAIT)
-        terminal.keys("r")
+        answer(terminal, "r")
         terminal.wait_for("Once Mira", WAIT)
         terminal.keys("ctrl+s")
         terminal.wait_for("saved", WAIT)
         terminal.keys("ctrl+q")
         assert terminal.wait_exit(WAIT).code == 0
     assert path.read_text() == f"Once {TALE}"
+
+
+def test_sigterm_gives_the_terminal_back_and_leaves_the_journal(tmp_path: Path) -> None:
+    path = tmp_path / "tale.txt"
+    path.write_text(TALE)
+    with edit(path) as terminal:
+        terminal.wait_for("Mira was", WAIT)
+        terminal.keys("Once ")
+        terminal.wait_for("Once Mira", WAIT)
+        os.kill(terminal.pid, signal.SIGTERM)
+        assert terminal.wait_exit(WAIT).code == 130
+        assert terminal.modes.isdisjoint({1000, 1003, 1006, 1049, 2004})
+    assert path.read_text() == TALE
+    with edit(path) as terminal:
+        terminal.wait_for("was being", WAIT)
+        terminal.keys("ctrl+q")
 
 
 def test_what_a_file_holds_reaches_the_terminal_as_text_alone(tmp_path: Path) -> None:
@@ -151,7 +176,7 @@ def test_what_a_file_holds_reaches_the_terminal_as_text_alone(tmp_path: Path) ->
         terminal.wait_for("xfox", WAIT)
         terminal.keys("ctrl+q")
         terminal.wait_for("changes", WAIT)
-        terminal.keys("l")
+        answer(terminal, "l")
         assert terminal.wait_exit(WAIT).code == 0
         assert audit(terminal.raw, TEXTUAL) == []
 

@@ -9,6 +9,7 @@ import pytest
 from drawn import HOSTILE, is_safe, rows
 from drawn import text as drawn_text
 from scripted import WORDS, ScriptedBackend
+from textual import events
 from textual.pilot import Pilot
 
 from dgtui.config import Settings
@@ -17,6 +18,7 @@ from dgtui.document.source import Source, read
 from dgtui.document.undo import Edit
 from dgtui.errors import ModelNotFound
 from dgtui.tui.proposals import Offer
+from dgtui.tui.screens import ask
 from dgtui.tui.screens.ask import Ask
 from dgtui.tui.screens.edit import EditApp, EditOpening, EditScreen
 from dgtui.tui.screens.edit_ask import Differences
@@ -51,6 +53,11 @@ class Seen:
                 return
             await self.pilot.pause(0.01)
         raise AssertionError(f"it never came to pass: {what} ({self.notices()})\n{drawn_text(self.app)}")
+
+    def press_at_once(self, *keys: str) -> None:
+        """Presses keys as a terminal sends them that was held up: none waits for the one before."""
+        for key in keys:
+            self.app.post_message(events.Key(key, key if len(key) == 1 else None))
 
     async def press(self, *keys: str) -> None:
         await self.pilot.press(*keys)
@@ -318,12 +325,24 @@ async def test_find_goes_on_and_back(tmp_path: Path) -> None:
         first = seen.screen.editor.selection
         await seen.press("enter")
         assert seen.screen.editor.selection not in (None, first)
+        assert "found from" not in seen.notices()
         await seen.press("up")
         assert seen.screen.editor.selection == first
-        await seen.press(*"nowhere", "enter")
-        assert "not found" in seen.notices()
+        await seen.press("up")
+        assert "from the end of the file" in seen.notices() and "beginning" not in seen.notices()
+        await seen.press("enter")
+        assert "from the beginning of the file" in seen.notices()
+        await seen.press(*"nowhere", "enter", "enter", "enter")
+        assert seen.notices().count("not found") == 1, "one notice does not pile up"
         await seen.press("escape")
         assert seen.screen.editor.has_focus
+
+
+async def test_what_is_typed_in_the_line_is_taken_in_its_order(tmp_path: Path) -> None:
+    async with edit(tmp_path) as seen:
+        await seen.press("ctrl+f")
+        seen.press_at_once(*"aq", "backspace", *"x", "ctrl+u", *"fog", "backspace", *"x", "enter")
+        await seen.until(lambda: seen.screen.editor.selection == seen.span("fox"), "it is found")
 
 
 # The file
@@ -335,6 +354,22 @@ async def test_opening_and_saving_without_an_edit_touches_nothing(tmp_path: Path
         await seen.press("ctrl+s", "ctrl+q")
     after = (tmp_path / "file.md").stat()
     assert (before.st_ino, before.st_mtime_ns, before.st_size) == (after.st_ino, after.st_mtime_ns, after.st_size)
+
+
+async def test_what_was_typed_is_saved_however_fast_it_came(tmp_path: Path) -> None:
+    async with edit(tmp_path, "b\n") as seen:
+        seen.press_at_once("a", "a", "ctrl+s")
+        await seen.until(lambda: seen.path.read_bytes() == b"aab\n", "the file is saved")
+        seen.press_at_once("c", "ctrl+q")
+        await seen.until(lambda: isinstance(seen.app.screen, Ask), "a question")
+        assert seen.data == b"aacb\n"
+
+
+async def test_what_was_accepted_is_saved_however_fast_it_came(tmp_path: Path) -> None:
+    async with edit(tmp_path, "one two\n") as seen:
+        await seen.offer("two", "three")
+        seen.press_at_once("A", "ctrl+s")
+        await seen.until(lambda: seen.path.read_bytes() == b"one three\n", "the file is saved")
 
 
 async def test_a_changed_file_asks_before_it_is_left(tmp_path: Path) -> None:
@@ -379,6 +414,34 @@ async def test_a_file_that_changed_on_disk_is_never_overwritten_silently(
             assert seen.data == b"x"
 
 
+async def test_a_file_that_is_gone_cannot_be_reloaded_but_made_again(tmp_path: Path) -> None:
+    async with edit(tmp_path, "a") as seen:
+        await seen.press("x")
+        seen.path.unlink()
+        await seen.press("ctrl+s")
+        assert "make it again" in seen.shown() and "reload" not in seen.shown()
+        await seen.press("r", "d")
+        assert isinstance(seen.app.screen, Ask) and seen.data == b"xa"
+        await seen.press("o")
+        assert seen.path.read_bytes() == b"xa"
+
+
+async def test_what_is_typed_on_when_a_question_comes_up_is_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ask, "QUIET", 60.0)
+    async with edit(tmp_path, "mine\n") as seen:
+        await seen.press("x")
+        seen.path.write_bytes(b"another's\n")
+        seen.press_at_once("ctrl+s", *"old road")
+        await seen.until(lambda: isinstance(seen.app.screen, Ask), "a question")
+        await seen.press(*"or")
+        assert isinstance(seen.app.screen, Ask) and seen.path.read_bytes() == b"another's\n"
+        monkeypatch.setattr(ask, "QUIET", 0.0)
+        await seen.press("o")
+        assert seen.path.read_bytes() == b"xmine\n"
+
+
 async def test_a_reload_during_a_review_ends_it(tmp_path: Path) -> None:
     async with edit(tmp_path) as seen:
         await seen.press("x")
@@ -411,12 +474,13 @@ async def test_saving_under_another_name_asks_before_it_overwrites(tmp_path: Pat
         assert isinstance(seen.app.screen, Ask)
         await seen.press("escape")
         assert (tmp_path / "there").read_bytes() == b"other"
-        await seen.press("ctrl+o", *str(tmp_path / "new"), "enter")
-        assert (tmp_path / "new").read_bytes() == b"x" + TEXT.encode()
+        await seen.press("ctrl+o", *str(tmp_path / "new.py"), "enter")
+        assert (tmp_path / "new.py").read_bytes() == b"x" + TEXT.encode()
+        assert seen.screen.editor._path == tmp_path / "new.py", "its colours are those of the new name"
         assert seen.path.read_bytes() == TEXT.encode()
         assert "new" in seen.shown().splitlines()[0]
         await seen.press("y", "ctrl+s")
-        assert (tmp_path / "new").read_bytes() == b"xy" + TEXT.encode()
+        assert (tmp_path / "new.py").read_bytes() == b"xy" + TEXT.encode()
 
 
 async def test_a_new_file_is_made_by_the_first_save(tmp_path: Path) -> None:
@@ -531,6 +595,9 @@ async def test_the_palette_offers_ready_instructions(tmp_path: Path) -> None:
     async with edit(tmp_path) as seen:
         commands = {command.title: command for command in seen.screen.commands()}
         assert {"Continue", "Shorten", "Expand", "Fix"} <= commands.keys()
+        palette = [command.title for command in seen.app.get_system_commands(seen.screen)]
+        assert "Quit" in palette and "Save as" in palette and "Maximize" not in palette
+        assert palette.count("Help") == 1 and "Keys" not in palette
         await seen.select(FOX)
         commands["Shorten"].callback()
         await seen.reviewed()
@@ -560,6 +627,19 @@ async def test_a_reload_to_a_shorter_file_during_a_review_leaves_the_cursor_in_i
         seen.path.write_bytes(b"other")
         await seen.press("ctrl+s", "r")
         assert seen.data == b"other" and not seen.screen.proposing and seen.screen.editor.has_focus
+
+
+@pytest.mark.parametrize("key", ["ctrl+n", "ctrl+f"])
+async def test_in_a_terminal_that_is_too_small_nothing_else_is_drawn(tmp_path: Path, key: str) -> None:
+    async with edit(tmp_path) as seen:
+        await seen.offer(FOX, " hare ran")
+        await seen.press("escape")
+        await seen.select(FOX)
+        await seen.press(key)
+        await seen.pilot.resize_terminal(50, 10)
+        await seen.pilot.pause()
+        words = seen.shown().split()
+        assert words == "dgtui needs 60 columns and 16 rows. Make the terminal larger; nothing is lost.".split()
 
 
 async def test_keys_work_again_after_the_terminal_was_too_small(tmp_path: Path) -> None:
@@ -610,9 +690,12 @@ async def test_a_passage_that_resolves_is_in_sight(tmp_path: Path) -> None:
         editor = seen.screen.editor
         await seen.select(f"line {editor.size.height - 1:03}")
         await seen.press("ctrl+r")
-        await seen.pilot.pause(0.05)
-        row = editor._rows.find(editor.cursor)[0] - editor.scroll_offset.y
-        assert 0 <= row < editor.size.height
+
+        def is_in_sight() -> bool:
+            row = editor._rows.find(editor.cursor)[0] - editor.scroll_offset.y
+            return seen.screen._work is not None and 0 <= row < editor.size.height
+
+        await seen.until(is_in_sight, "it is in sight while it resolves")
         await seen.press("escape")
         await seen.reviewed()
 

@@ -148,6 +148,13 @@ async def test_colours_follow_what_is_typed() -> None:
         assert not app.style("head").italic
 
 
+async def test_another_name_may_mean_another_language() -> None:
+    async with editing(b"# head\n", path="a") as (app, _):
+        assert not app.style("head").italic
+        app.editor.rename(Path("a.py"))
+        assert app.style("head").italic
+
+
 # -- overlays ----------------------------------------------------------------------------------------------------------
 
 
@@ -200,6 +207,22 @@ async def test_the_cursor_moves_by_character_word_row_and_text() -> None:
         ):  # fmt: skip
             await pilot.press(key)
             assert app.editor.place == place, key
+
+
+async def test_home_and_end_go_to_the_edge_of_the_row_and_then_of_the_line() -> None:
+    async with editing(b"a\n" + b"word " * 20 + b"\nb") as (app, pilot):
+        await pilot.press("down", "down", "end")
+        assert 2 < app.editor.cursor < 101
+        await pilot.press("end")
+        assert app.editor.cursor == 102
+        await pilot.press("end")
+        assert app.editor.cursor == 102
+        await pilot.press("up", "home")
+        assert 2 < app.editor.cursor < 101
+        await pilot.press("home", "home")
+        assert app.editor.cursor == 2
+        await pilot.press("end", "shift+end")
+        assert app.editor.selection is not None and app.editor.selection[1] == 102
 
 
 async def test_the_cursor_never_stands_inside_of_a_character_or_a_line_ending() -> None:
@@ -357,6 +380,9 @@ async def test_tab_indents_as_the_lines_around_it() -> None:
     async with editing(b"a:\n\tb\nc") as (app, pilot):
         await pilot.press("ctrl+end", "home", "tab")
         assert app.data == b"a:\n\tb\n\tc"
+    async with editing(b"a\nb\n") as (app, pilot):
+        await pilot.press("shift+down", "tab")
+        assert app.data == b"    a\nb\n", "a line that is selected with its end is moved, not written over"
 
 
 async def test_cut_copy_and_paste_use_the_endings_around_the_cursor() -> None:

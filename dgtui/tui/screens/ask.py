@@ -1,8 +1,10 @@
 """A question before something that cannot be undone."""
 
+import time
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical
@@ -11,6 +13,9 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from dgtui.text import sanitize
+
+QUIET: Final = 0.4
+"""Seconds without a key before one is taken for an answer: who goes on typing has not read the question."""
 
 
 class Ask(ModalScreen[str | None]):
@@ -33,6 +38,7 @@ class Ask(ModalScreen[str | None]):
     def __init__(self, question: str, answers: Sequence[tuple[str, str]], no: str) -> None:
         super().__init__()
         self._question, self._answers, self._no = question, answers, no
+        self._typed = time.monotonic()
 
     def compose(self) -> ComposeResult:
         with Vertical():
@@ -44,6 +50,13 @@ class Ask(ModalScreen[str | None]):
                 Content("").join(lines) + Content.assemble("\n", ("esc", "bold $text-accent"), f"  {self._no}")
             )
 
+    def on_key(self, event: events.Key) -> None:
+        """Lets no key through that was meant for what is below the question."""
+        before, self._typed = self._typed, time.monotonic()
+        if event.key != "escape" and self._typed - before < QUIET:
+            event.stop()
+
     def on_mount(self) -> None:
+        self._typed = time.monotonic()
         for key, _ in self._answers:
             self._bindings.bind(key, f"dismiss('{key}')", show=False)

@@ -231,8 +231,16 @@ class EditScreen(FilingScreen):
 
     def _seek(self, text: str, backwards: bool = False) -> None:
         self._sought = text
-        if text and not self.editor.find(text, backwards):
+        if not text:
+            return
+        editor = self.editor
+        start, end = editor.selection or (editor.cursor, editor.cursor)
+        if not editor.find(text, backwards):
             self.say(f"not found: {text}", "warning")
+        elif editor.selection is not None:
+            at = editor.selection[0]
+            if at >= start if backwards else at < end:
+                self.say(f"found from the {'end' if backwards else 'beginning'} of the file on")
 
     def action_find(self) -> None:
         """Asks what to find."""

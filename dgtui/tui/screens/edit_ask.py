@@ -15,6 +15,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from dgtui.text import sanitize
+from dgtui.tui import keymap
 
 MOST_LINES: Final = 2000
 """Of a comparison; the rest is left out, and that is said."""
@@ -51,6 +52,12 @@ class Line(Input):
         """Hides the line; what was typed is for the next `ask` of whoever kept it."""
         self.purpose = ""
         self.remove_class("open")
+
+    async def on_key(self, event: events.Key) -> None:
+        """Runs a command of the line."""
+        if await keymap.run_own(self, event.key):
+            event.stop()
+            event.prevent_default()
 
     def action_other_way(self) -> None:
         self.post_message(self.Backwards())

@@ -4,6 +4,7 @@ Nothing is written to the file but by saving, and nothing that another program w
 says so. What a program that died has left is offered, not taken.
 """
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,11 +57,13 @@ class FilingScreen(ProposingScreen):
             then()
 
     def _settle(self, conflict: Conflict, then: Callable[[], None] | None) -> None:
-        """Asks what to do about a file that changed on disk."""
-        answers = (
-            ("d", "look at the differences"), ("r", "reload it: undo brings this text back"),
-            ("a", "save this text under another name"), ("o", "overwrite it"),
-        )  # fmt: skip
+        """Asks what to do about a file that changed on disk, or is gone from there."""
+        answers = [("a", "save this text under another name"), ("o", "make it again")]
+        if os.path.lexists(self.file.path):
+            answers = [
+                ("d", "look at the differences"), ("r", "reload it: undo brings this text back"),
+                ("a", "save this text under another name"), ("o", "overwrite it"),
+            ]  # fmt: skip
 
         def overwrite() -> None:
             self.file.save(force=True)
@@ -105,6 +108,7 @@ class FilingScreen(ProposingScreen):
                 question = f"There is a file {path} already, and it holds something else."
                 self.app.push_screen(Ask(question, [("o", "overwrite it")], "leave it"), answered)
             else:
+                self.editor.rename(self.file.path)
                 self._saved()
 
         self.guarded(work)

@@ -56,20 +56,12 @@ class Editor(EditorView, can_focus=True):
         return character >= " " and not "\x7f" <= character <= "\x9f"  # blanks and joiners of all scripts, too
 
     async def on_key(self, event: events.Key) -> None:
-        """Types a character, or runs a command of the editor.
-
-        A key that is bound goes up to the app before its action is run, and the characters that were typed after it
-        would overtake it. So the editor's own are run here.
-        """
+        """Types a character, or runs a command of the editor."""
         character = event.character
         if character is not None and self.check_consume_key(event.key, character):
             self._edit(lambda: typing.type_text(self.buffer, *self._caret.span, character))
-        else:
-            active = self.screen.active_bindings.get(event.key)
-            if active is None or active.node is not self:
-                return
-            if not await self.app.run_action(active.binding.action, self):
-                return
+        elif not await keymap.run_own(self, event.key):
+            return
         event.stop()
         event.prevent_default()
 

@@ -79,7 +79,10 @@ class EditorCaret:
             case "bottom":
                 return len(self._buffer.data)
         row, _ = self.rows.find(self.cursor)
-        return self.rows.offset(row, 0 if where == "home" else 1 << 60)
+        at = self.rows.offset(row, 0 if where == "home" else 1 << 60)
+        if at == self.cursor:  # of a row of a line that is wrapped: on to the edge of the line
+            at = self._buffer.line_span(self._buffer.place(at)[0])[where == "end"]
+        return at
 
     def word(self, offset: int) -> tuple[int, int]:
         """The word, the run of blanks or the run of signs around a byte."""

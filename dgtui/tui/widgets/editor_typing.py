@@ -48,8 +48,8 @@ def indent(buffer: Buffer, start: int, end: int) -> tuple[int, int]:
     """
     first, last = _lines_of(buffer, start, end)
     unit = indent_unit(buffer, first)
-    if first == last:
-        _, column = buffer.place(start)
+    (line, column), (behind, _) = buffer.place(start), buffer.place(end)
+    if line == behind:
         text = unit if unit == "\t" else " " * (len(unit) - column % len(unit))
         at = type_text(buffer, start, end, text)
         return at, at

@@ -97,13 +97,22 @@ class EditorView(ScrollView, inherit_bindings=False):
         self.scroll_to(0, 0, animate=False)
 
     def _take(self, buffer: Buffer, path: Path | None) -> None:
-        self._buffer, self._path = buffer, path
+        self._buffer = buffer
         self._wraps = len(buffer.data) <= WRAP
         self._rows = Rows(buffer, None)
         self._height = 0
         self._caret = EditorCaret(buffer, self._rows)
         self._marks: tuple[Anchor, ...] = ()
         self._told: tuple[int, tuple[int, int] | None] = (self.cursor, None)
+        self._read_as(path)
+
+    def rename(self, path: Path) -> None:
+        """The text has another name: `path` tells its language."""
+        self._read_as(path)
+        self._paint()
+
+    def _read_as(self, path: Path | None) -> None:
+        self._path = path
         self._syntax = Syntax(path if self._wraps else None)
         self._read_from(0)
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 from rich.style import Style
+from textual import events
 from textual.content import Content
 from textual.widgets import Static
 
@@ -40,6 +41,12 @@ class ReviewBar(Static, can_focus=True):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(markup=False, **kwargs)
+
+    async def on_key(self, event: events.Key) -> None:
+        """Runs a command of the bar."""
+        if await keymap.run_own(self, event.key):
+            event.stop()
+            event.prevent_default()
 
     def say(self, text: str) -> None:
         """Shows two lines, each as far as there is room."""
@@ -149,7 +156,7 @@ def measures(review: Review) -> str:
     parts = [_counted(offer.tokens, "token"), f"mean probability {offer.score:.2f}"]
     if offer.lengths:
         parts.append(f"{_counted(offer.lengths, 'length')} tried")
-    return f"{state}\n{' · '.join([*parts, f'{offer.steps} steps', f'{offer.seconds:.1f} s'])}"
+    return f"{state}\n{' · '.join([*parts, _counted(offer.steps, 'step'), f'{offer.seconds:.1f} s'])}"
 
 
 def _counted(count: int, what: str) -> str:
