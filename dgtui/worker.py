@@ -8,7 +8,9 @@ amendments of its `Control`, read between denoising steps. Headless commands and
 import gc
 import platform
 import queue
+import sys
 import threading
+import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -19,7 +21,7 @@ from dgtui.diffusion.control import Control
 from dgtui.diffusion.events import Finished
 from dgtui.diffusion.job import BadJob, Job
 from dgtui.diffusion.log import RunLog
-from dgtui.errors import DgtuiError, InvalidSettings, OutOfMemory, RunFailed
+from dgtui.errors import DgtuiError, InvalidSettings, OutOfMemory, RunFailed, out_of_memory
 
 if TYPE_CHECKING:
     from dgtui.model.catalog import Checkpoint
@@ -98,8 +100,8 @@ class Worker:
                 denoiser = TransformersDenoiser(model.model, model.stop_ids, plan.context, plan.snapshots)
                 self._stepper = ReferenceStepper(denoiser, plan.rows)
                 self._loaded = model
+                gc.freeze()  # not where it failed: what is left of a model then is garbage
             finally:
-                gc.freeze()
                 gc.enable()
             future.set_result(model)
 
@@ -150,6 +152,7 @@ class Worker:
             try:
                 task()
             except BaseException as error:  # whoever waits for the future has to know
+                _let_go(error)
                 future.set_exception(_explained(error))
 
         with self._lock:  # nothing may be queued behind the end: nobody would answer for it
@@ -163,8 +166,6 @@ class Worker:
             task()
 
     def _run(self, run: Run, sink: Sink | None) -> Finished:
-        import torch
-
         from dgtui.diffusion import engine
         from dgtui.diffusion.stepper import ReferenceStepper
 
@@ -176,7 +177,9 @@ class Worker:
                 upto = run.log.append(event)
                 if sink:
                     sink(run, upto)
-        except (torch.OutOfMemoryError, MemoryError):
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
             exhausted = True  # what was raised holds on to all that was computed: it has to be gone first
         if exhausted:
             self._stepper.release()
@@ -194,17 +197,33 @@ class Worker:
         if self._loaded is not None:
             self._loaded = self._stepper = None
             gc.unfreeze()
-            gc.collect()
+            _give_back()
+
+
+def _give_back() -> None:
+    """Memory that nothing holds any more: the next load is planned by what is free."""
+    gc.collect()
+    if "torch" in sys.modules:
+        from dgtui.model import devices
+
+        devices.give_back()
+
+
+def _let_go(error: BaseException) -> None:
+    """Takes from an error what its tracebacks hold, which may be most of a model; their lines stay."""
+    chain: BaseException | None = error
+    while chain is not None:
+        traceback.clear_frames(chain.__traceback__)
+        chain = chain.__cause__ or chain.__context__
+    _give_back()
 
 
 def _explained(error: BaseException) -> BaseException:
     """The typed error for what went wrong, where there is one."""
-    import torch
-
     if isinstance(error, DgtuiError):
         return error
     if isinstance(error, BadJob):
         return InvalidSettings(str(error))
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+    if out_of_memory(error):
         return OutOfMemory("the memory ran out", hint="close what else uses memory, or take a smaller model")
     return error

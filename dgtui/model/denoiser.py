@@ -14,6 +14,7 @@ from transformers.models.diffusion_gemma.modeling_diffusion_gemma import Diffusi
 
 from dgtui.diffusion.image import Image
 from dgtui.diffusion.job import BadJob
+from dgtui.model import devices
 from dgtui.model.plan import PIECE, SNAPSHOTS
 from dgtui.model.prefix import Place, Prefix
 
@@ -70,10 +71,9 @@ class TransformersDenoiser:
         self.prefix.append(ids)
 
     def release(self) -> None:
-        """Gives back the memory of the prefix, which is empty then, and what the GPU's allocator holds unused."""
+        """Gives back the memory of the prefix, which is empty then, and what PyTorch holds unused."""
         self.prefix.forget()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        devices.give_back()
 
     @torch.inference_mode()
     def log_probs(self, canvas_ids: torch.Tensor) -> torch.Tensor:

@@ -6,14 +6,15 @@ from dgtui.errors import ModelUnloadable
 
 
 def choose_device(wanted: str) -> torch.device:
-    """ "auto": the first GPU, else Apple's, else the CPU. Or "cpu", "mps", "cuda", "cuda:N".
+    """ "auto": the first GPU if it works, else Apple's, else the CPU. Or "cpu", "mps", "cuda", "cuda:N".
 
     Raises:
-        ModelUnloadable: If this machine, or this build of PyTorch, has no such device.
+        ModelUnloadable: If this machine, or this build of PyTorch, has no such device, or cannot compute on it.
     """
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if wanted == "auto":
-        return torch.device("cuda", 0) if cuda else torch.device("mps" if mps else "cpu")
+        first = torch.device("cuda", 0)
+        return first if cuda and not trouble(first) else torch.device("mps" if mps else "cpu")
     device = torch.device(wanted)
     if device.type == "cuda":
         count = torch.cuda.device_count() if cuda else 0
@@ -24,11 +25,27 @@ def choose_device(wanted: str) -> torch.device:
                 f"{wanted} was asked for, and PyTorch finds {found} here",
                 hint="--device auto takes what there is; dgtui doctor says what is missing",
             )
+        if found := trouble(device):
+            raise ModelUnloadable(
+                f"{wanted} was asked for, and PyTorch cannot use it: {found}", hint="--device cpu does without it"
+            )
     elif device.type == "mps" and not mps:
         raise ModelUnloadable(
             "mps was asked for, and PyTorch finds none here", hint="--device auto takes what there is"
         )
     return device
+
+
+def trouble(device: torch.device) -> str:
+    """Why PyTorch cannot compute on a GPU that it finds; empty if it can.
+
+    There may be no kernels for so old a GPU in this build of PyTorch, or no memory left for the driver's own needs.
+    """
+    try:
+        torch.ones(1, device=device).add_(1).item()
+    except RuntimeError as error:
+        return str(error).partition("\n")[0]
+    return ""
 
 
 def choose_dtype(device: torch.device) -> torch.dtype:
@@ -47,6 +64,13 @@ def available(device: torch.device) -> int:
     import psutil
 
     return int(psutil.virtual_memory().available)
+
+
+def give_back() -> None:
+    """Hands the memory that PyTorch holds unused back to the devices, where `available` and other programs see it."""
+    torch.cuda.empty_cache()  # does nothing where there is no GPU, or none was used
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()
 
 
 def gigabytes(size: int) -> str:

@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from dgtui.diffusion.job import SamplerSettings
-from dgtui.errors import CorruptCheckpoint, ModelUnloadable, OutOfMemory, RunFailed, VocabularyMismatch
+from dgtui.errors import (
+    CorruptCheckpoint,
+    ModelUnloadable,
+    OutOfMemory,
+    RunFailed,
+    VocabularyMismatch,
+    out_of_memory,
+)
 from dgtui.model import devices, foreign, quantized
 from dgtui.model.catalog import Checkpoint, check, read_config
 from dgtui.model.devices import gigabytes
@@ -105,7 +112,9 @@ def load(checkpoint: Checkpoint, wishes: Wishes | None = None, progress: Report 
             model = _read(found.geometry, found.shards, plan, progress)
         else:
             model = _pack(found, plan, wishes.cache, progress, notes)
-    except (MemoryError, torch.OutOfMemoryError) as error:
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
         raise OutOfMemory(
             f"the memory ran out while loading {shown(checkpoint.name)}, which needs {gigabytes(plan.estimate.total)}",
             hint="close what else uses memory, or take a smaller model: --model embedded",

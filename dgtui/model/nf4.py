@@ -137,14 +137,21 @@ def quantize(values: torch.Tensor, double: bool = False) -> Nf4Weight:
 
 @functools.cache
 def native(kind: str) -> bool:
-    """Whether bitsandbytes is installed, and has kernels for a kind of device."""
+    """Whether bitsandbytes is installed, and its kernels for a kind of device run.
+
+    It can be imported where it has none for this version of CUDA, and says so only when they are called.
+    """
     if kind not in ("cpu", "cuda"):
         return False
     try:
         import bitsandbytes  # noqa: F401
-    except ImportError:
+
+        packed = torch.zeros((BLOCK // 2, 1), dtype=torch.uint8, device=kind)
+        scales = torch.ones(1, device=kind)
+        found = torch.ops.bitsandbytes.dequantize_4bit(packed, scales, BLOCK, "nf4", (BLOCK,), torch.float32)
+    except Exception:  # at the import or at the call, each of its versions with another error
         return False
-    return True
+    return bool((found == _LEVELS[0]).all())
 
 
 def pack(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
