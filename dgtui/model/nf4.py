@@ -32,6 +32,8 @@ _LEVELS: Final = (
 _TINY: Final = 1e-38  # in place of the scale of a block of zeros
 _CHUNK: Final = 1 << 20
 # Values that are quantized at a time, so that their intermediates take a few megabytes.
+_UNPACKED: Final = 1 << 22
+# Values that are unpacked at a time: an expert of the published model.
 
 
 class Nf4Weight(nn.Module):
@@ -190,8 +192,17 @@ def unpack_reference(
     packed: torch.Tensor, absmax: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype
 ) -> torch.Tensor:
     """`unpack` in PyTorch's own operations."""
-    values = _pairs(packed.device)[packed.int()].view(-1, BLOCK) * absmax.unsqueeze(-1)
-    return values.view(shape).to(dtype)
+    found = torch.empty(shape, dtype=dtype, device=packed.device)
+    pairs = _pairs(packed.device)
+    pieces = zip(
+        torch.split(found.view(-1), _UNPACKED),
+        torch.split(packed, _UNPACKED // 2),
+        torch.split(absmax, _UNPACKED // BLOCK),
+        strict=True,
+    )
+    for values, codes, scales in pieces:
+        torch.mul(pairs[codes.int()].view(-1, BLOCK), scales.unsqueeze(-1), out=values.view(-1, BLOCK))
+    return found
 
 
 def pack_scales(absmax: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

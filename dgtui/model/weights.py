@@ -184,7 +184,7 @@ def fill(
     """Give a model from `lay_out` its weights, each on the device where it stays; see `stream`."""
     for (module, own), tensor in stream(model, source, packing, device, keep):
         if tensor.device != device and device.type == "cuda":
-            tensor = tensor.pin_memory()  # goes to the GPU without a copy in between
+            tensor = _pinned(tensor)
         _put(module, own, tensor)
     for module in model.modules():
         for own in module._non_persistent_buffers_set:
@@ -195,6 +195,14 @@ def fill(
     if packing.nf4:
         use_bitsandbytes(model, device)
     share_layers(model)
+
+
+def _pinned(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor that goes to the GPU without a copy in between, if the system lets so much memory be held in place."""
+    try:
+        return tensor.pin_memory()
+    except RuntimeError:  # a limit of the container's, or of Windows': slower, and no reason to give up
+        return tensor
 
 
 def whole(source: Source, name: str, device: torch.device, dtype: torch.dtype) -> torch.Tensor:

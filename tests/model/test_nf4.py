@@ -52,6 +52,8 @@ def test_without_bitsandbytes_the_numbers_are_the_same(dtype: torch.dtype, monke
     with_it = ours.dequantize(dtype)
     monkeypatch.setattr(nf4, "native", lambda kind: False)
     assert torch.equal(ours.dequantize(dtype), with_it)
+    monkeypatch.setattr(nf4, "_UNPACKED", 1 << 12)  # and in pieces, the last one smaller
+    assert torch.equal(ours.dequantize(dtype), with_it)
 
 
 def test_bitsandbytes_without_kernels_for_the_device_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:

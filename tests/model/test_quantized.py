@@ -1,5 +1,6 @@
 """A checkpoint in NF4 on disk: what was packed is what is loaded, whole or not at all, and every byte is checked."""
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -33,7 +34,7 @@ from dgtui.model.catalog import resolve
 from dgtui.model.loader import LoadedModel, load
 from dgtui.model.parts import Packing, Wishes, is_quantized, part_of
 from dgtui.model.shards import fingerprint
-from dgtui.model.weights import Progress
+from dgtui.model.weights import Progress, _pinned
 
 SHAPE: dict[str, Any] = {"hidden": 128, "max_shard_size": "200KB"}
 """Wide enough that attention, dense MLP and experts are packed: multiples of 64."""
@@ -458,6 +459,42 @@ def test_no_copy_is_kept_where_nobody_wants_one_or_there_is_no_room(
     found = load(resolve(str(source)), Wishes(device="cpu", context=512, cache=tmp_path / "cache"))
     assert "no 4-bit copy is kept" in found.notes[1]
     assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("at", ["while it is written", "at its end"])
+def test_a_disk_that_fills_up_ends_the_copy_and_not_the_load(
+    at: str, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = small(monkeypatch, source)
+
+    def full(*given: Any, **named: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    left: list[list[Path]] = []
+
+    def seen(progress: Progress) -> None:
+        left.append([*(tmp_path / "cache" / "nf4").iterdir()])
+
+    if at == "at its end":
+        monkeypatch.setattr(quantized, "_sync", full)
+    else:
+        monkeypatch.setattr(quantized, "_SHARD", 1)
+        monkeypatch.setattr(quantized, "save_file", full)
+    second = load(first.checkpoint, Wishes(device="cpu", context=512, cache=tmp_path / "cache"), seen)
+    assert "no 4-bit copy is kept" in second.notes[1] and "No space left" in second.notes[1]
+    assert len(second.notes) == 2
+    assert torch.equal(logits(first.model), logits(second.model))
+    assert (left[-1] == []) == (at == "while it is written")  # room is made at once
+    assert [*(tmp_path / "cache" / "nf4").iterdir()] == []
+
+
+def test_memory_that_cannot_be_held_in_place_is_used_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(tensor: torch.Tensor) -> torch.Tensor:
+        raise torch.AcceleratorError("CUDA error: out of memory")
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", fail)
+    tensor = torch.arange(3)
+    assert _pinned(tensor) is tensor
 
 
 def test_two_first_loads_at_once_both_load_and_one_keeps(
