@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from dgtui.cli import options
+from dgtui.cli import bench_floor, options
 from dgtui.cli.terminal import note, put, redrawable
 from dgtui.message import Message
 
@@ -74,7 +74,9 @@ def measure(loaded: "LoadedModel", *, pairs: int, steps: int, seed: int) -> dict
     from dgtui.diffusion.events import Finished
     from dgtui.diffusion.job import Job, Start
     from dgtui.diffusion.stepper import ReferenceStepper
+    from dgtui.model import catalog
     from dgtui.model.denoiser import TransformersDenoiser
+    from dgtui.model.parts import parameters_of
 
     ids = tuple(loaded.tokenizer.chat([Message("user", PROMPT)]))
     # Neither side may stop early, for what is timed is a step: no draft can have been stable for so long before the end
@@ -140,6 +142,11 @@ def measure(loaded: "LoadedModel", *, pairs: int, steps: int, seed: int) -> dict
     memory = psutil.Process().memory_info().rss
     if loaded.device.type == "cuda":
         memory = torch.cuda.max_memory_allocated(loaded.device)
+    tensors = [
+        (name, parameters_of(name, entry.elements))
+        for shard in catalog.check(loaded.checkpoint.path)
+        for name, entry in shard.tensors.items()
+    ]
     return {
         "model": loaded.checkpoint.name,
         "device": str(loaded.device),
@@ -159,15 +166,17 @@ def measure(loaded: "LoadedModel", *, pairs: int, steps: int, seed: int) -> dict
             "tokens_per_forward": round(len(last.token_ids[0]) / max(1, sum(last.steps)), 2),
         },
         "memory_gb": round(memory / 1e9, 3),
+        "floor": bench_floor.measure(loaded.plan.estimate, tensors, model.config, loaded.device, loaded.dtype),
     }
 
 
 def _table(found: dict[str, Any]) -> None:
-    step, answer = found["step_ms"], found["answer"]
+    step, answer, floor = found["step_ms"], found["answer"], found["floor"]
     rows = [
         ("a denoising step, dgtui", f"{step['dgtui']:.2f} ms"),
         ("a denoising step, transformers generate", f"{step['transformers']:.2f} ms"),
         ("dgtui / transformers, median of pairs", f"{found['step_ratio']:.3f}"),
+        ("the machine's floor of a step", f"{floor['ms']:.2f} ms, by {floor['bound_by']}"),
         ("cost of producing frames", f"{found['frame_overhead']:+.1%}"),
         ("same tokens as transformers", "yes" if found["same_tokens"] else "NO"),
         ("an answer at the model's own settings", f"{answer['tokens']} tokens, {answer['steps']} steps"),
@@ -175,4 +184,5 @@ def _table(found: dict[str, Any]) -> None:
         ("memory", f"{found['memory_gb']:.2f} GB"),
     ]
     head = [found["model"], found["device"], found["dtype"], f"{found['threads']} threads", f"{found['pairs']} pairs"]
-    put("\n".join([" · ".join(head), *(f"  {name:<42}{value:>22}" for name, value in rows)]) + "\n")
+    lines = [" · ".join(head), *(f"  {name:<42}{value:>24}" for name, value in rows), f"  {bench_floor.said(floor)}"]
+    put("\n".join(lines) + "\n")
