@@ -83,8 +83,17 @@ class Worker:
         wishes: "Wishes | None" = None,
         progress: "Callable[[Progress], None] | None" = None,
     ) -> "Future[LoadedModel]":
-        """Loads a checkpoint, or what a function finds on the model thread, after unloading the present one."""
+        """Loads a checkpoint, or what a function finds on the model thread, after unloading the present one.
+
+        `close` ends it at the next piece that is read, and nothing half written is left of a copy that it keeps.
+        """
         future: Future[LoadedModel] = Future()
+
+        def told(at: "Progress") -> None:
+            if self._closed:
+                raise _closed()
+            if progress is not None:
+                progress(at)
 
         def task() -> None:
             self._unload()
@@ -95,7 +104,7 @@ class Worker:
                 from dgtui.model.denoiser import TransformersDenoiser
                 from dgtui.model.loader import load
 
-                model = load(found, wishes, progress)
+                model = load(found, wishes, told)
                 plan = model.plan
                 denoiser = TransformersDenoiser(model.model, model.stop_ids, plan.context, plan.snapshots)
                 self._stepper = ReferenceStepper(denoiser, plan.rows)
@@ -139,7 +148,7 @@ class Worker:
         return future
 
     def close(self, timeout: float = 0.4) -> None:
-        """Cancels what runs and what waits, and ends the thread; waits at most `timeout` seconds for it."""
+        """Cancels what runs, loads or waits, and ends the thread; waits at most `timeout` seconds for it."""
         with self._lock:
             self._closed = True
             for run in self._runs:
@@ -159,7 +168,7 @@ class Worker:
             if not self._closed:
                 self._tasks.put(guarded)
                 return
-        future.set_exception(RunFailed("the model thread has been closed"))
+        future.set_exception(_closed())
 
     def _serve(self) -> None:
         while (task := self._tasks.get()) is not None:
@@ -198,6 +207,10 @@ class Worker:
             self._loaded = self._stepper = None
             gc.unfreeze()
             _give_back()
+
+
+def _closed() -> RunFailed:
+    return RunFailed("the model thread has been closed")
 
 
 def _give_back() -> None:

@@ -14,7 +14,7 @@ from checkpoints import tiny_checkpoint
 from dgtui.diffusion.events import Frame, StopReason
 from dgtui.diffusion.job import Job, SamplerSettings
 from dgtui.errors import InvalidSettings, ModelNotFound, OutOfMemory, RunFailed
-from dgtui.model import loader, skeleton
+from dgtui.model import devices, loader, skeleton
 from dgtui.model.catalog import Checkpoint, resolve
 from dgtui.model.denoiser import TransformersDenoiser
 from dgtui.model.parts import Wishes
@@ -245,3 +245,25 @@ def test_what_comes_after_close_is_refused_and_not_forgotten(worker: Worker, tin
     for future in (worker.submit(job("a")).ended, worker.load(tiny), worker.unload()):
         with pytest.raises(RunFailed, match="closed"):
             future.result(timeout=1)
+
+
+def test_close_ends_a_load_and_leaves_nothing_half_written(
+    worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = resolve(str(tiny_checkpoint(tmp_path / "model", hidden=128)))
+    whole = loader.plan_for(checkpoint, Wishes(device="cpu", context=300)).estimate
+    monkeypatch.setattr(devices, "available", lambda device: whole.total - whole.weights["experts"] // 2)
+    begun, closing = threading.Event(), threading.Event()
+
+    def progress(at: Progress) -> None:
+        begun.set()
+        closing.wait(30)
+
+    future = worker.load(checkpoint, Wishes(device="cpu", context=300, cache=tmp_path / "cache"), progress)
+    assert begun.wait(60)
+    assert [path.name[0] for path in (tmp_path / "cache" / "nf4").iterdir()] == ["."]
+    threading.Timer(0.05, closing.set).start()
+    worker.close(timeout=5)
+    with pytest.raises(RunFailed, match="closed"):
+        future.result(timeout=5)
+    assert [*(tmp_path / "cache" / "nf4").iterdir()] == []

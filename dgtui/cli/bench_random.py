@@ -108,6 +108,9 @@ def measure(path: Path, packing: str, context: int, steps: int, vision: bool, de
     canvas, vocab = geometry.canvas_length, geometry.text_config.vocab_size
     if context <= canvas:
         raise UsageError(f"--context {context} leaves no room for a prompt beside the canvas of {canvas} tokens")
+    longest = geometry.text_config.max_position_embeddings
+    if context > longest:
+        raise UsageError(f"--context {context} is more than the {longest} tokens that this geometry can have")
     source = RandomWeights(geometry, place, seed, _report)
     planned = estimate(geometry, source.tensors, wanted, dtype, context, snapshots=1)
     _warm_up(place)

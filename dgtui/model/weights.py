@@ -190,7 +190,7 @@ def fill(
         for own in module._non_persistent_buffers_set:
             if module._buffers[own] is not None:
                 _put(module, own, _get(module, own).to(device))
-    if not packing.nf4 and device.type == "cpu":
+    if device.type == "cpu":  # for experts that are not packed
         model.set_experts_implementation("eager")  # grouped matmul is slower there
     if packing.nf4:
         use_bitsandbytes(model, device)

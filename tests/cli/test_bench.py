@@ -54,6 +54,12 @@ def test_the_floor_counts_what_a_step_reads_and_multiplies(
     assert sum(beside.weights.values()) + beside.streamed == sum(taken.weights.values())
 
 
+@pytest.mark.parametrize("context", [30, 10**6])
+def test_a_context_that_the_geometry_cannot_have_is_refused(context: int, dgtui: Any, tiny: Path) -> None:
+    done = dgtui("bench", "--random-weights", tiny, "--context", str(context), "--device", "cpu")
+    assert (done.code, done.out) == (2, b"") and f"--context {context}" in done.err
+
+
 def test_memory_that_runs_out_is_exit_5(dgtui: Any, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(self: RandomWeights, name: str) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.88 GiB.")

@@ -119,6 +119,15 @@ def test_packed_weights_compute_what_their_values_do(source: Path, folder: Path)
     torch.testing.assert_close(logits(packed), logits(full), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("hidden", [48, 64])
+def test_experts_whose_rows_are_no_blocks_run_as_they_are(hidden: int, tmp_path: Path) -> None:
+    """No rows of theirs are, or half of them."""
+    quantized.quantize(resolve(str(tiny_checkpoint(tmp_path / "model", hidden=hidden))), tmp_path / "packed")
+    full, packed = read(tmp_path / "model").model, read(tmp_path / "packed").model
+    assert type(packed.model.decoder.layers[0].experts) is type(full.model.decoder.layers[0].experts)
+    assert torch.isfinite(logits(packed)).all()
+
+
 def test_without_bitsandbytes_it_is_the_same_model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with_it = read(folder).model
     assert type(with_it.model.decoder.layers[0].mlp.up_proj).__name__ == "Linear4bit"
