@@ -13,6 +13,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -219,7 +220,8 @@ def _give_back() -> None:
     if "torch" in sys.modules:
         from dgtui.model import devices
 
-        devices.give_back()
+        with suppress(RuntimeError):  # a GPU that has failed altogether: that is being told
+            devices.give_back()
 
 
 def _let_go(error: BaseException) -> None:

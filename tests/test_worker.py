@@ -136,6 +136,18 @@ def test_a_load_that_fails_holds_on_to_no_weights(
     assert made and [ref() for ref in made] == [None, None]
 
 
+def test_a_gpu_that_failed_altogether_is_told_too(
+    worker: Worker, tiny: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise torch.AcceleratorError("CUDA error: unspecified launch failure")
+
+    monkeypatch.setattr(torch.cuda, "empty_cache", fail)
+    error = worker.load(tiny, Wishes(device="cpu"), lambda at: fail()).exception(timeout=60)
+    assert isinstance(error, RuntimeError) and "launch failure" in str(error)
+    assert worker.load(tiny, Wishes(device="cpu")).result(timeout=60) is worker.loaded
+
+
 def test_what_is_unloaded_is_given_back_to_the_device(ready: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     """What PyTorch's allocator holds unused counts as taken when the next model is planned."""
     left: list[bool] = []

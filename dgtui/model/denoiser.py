@@ -156,7 +156,6 @@ class TransformersDenoiser:
             decoder_position_ids=positions.unsqueeze(0),
             **{CACHE: self.prefix.expanded(len(canvas_ids))},
         ).last_hidden_state
-        del self_conditioning  # as large as the logits
         return self._head(states)
 
 

@@ -8,13 +8,18 @@ from dgtui.errors import ModelUnloadable
 def choose_device(wanted: str) -> torch.device:
     """ "auto": the first GPU if it works, else Apple's, else the CPU. Or "cpu", "mps", "cuda", "cuda:N".
 
+    A GPU that is chosen is this thread's from here on, also for what takes no device (pinned memory, kernels' tests).
+
     Raises:
         ModelUnloadable: If this machine, or this build of PyTorch, has no such device, or cannot compute on it.
     """
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if wanted == "auto":
-        first = torch.device("cuda", 0)
-        return first if cuda and not trouble(first) else torch.device("mps" if mps else "cpu")
+        device = torch.device("cuda", 0)
+        if not cuda or trouble(device):
+            return torch.device("mps" if mps else "cpu")
+        torch.cuda.set_device(device)
+        return device
     device = torch.device(wanted)
     if device.type == "cuda":
         count = torch.cuda.device_count() if cuda else 0
@@ -29,6 +34,7 @@ def choose_device(wanted: str) -> torch.device:
             raise ModelUnloadable(
                 f"{wanted} was asked for, and PyTorch cannot use it: {found}", hint="--device cpu does without it"
             )
+        torch.cuda.set_device(device)
     elif device.type == "mps" and not mps:
         raise ModelUnloadable(
             "mps was asked for, and PyTorch finds none here", hint="--device auto takes what there is"
@@ -58,12 +64,15 @@ def choose_dtype(device: torch.device) -> torch.dtype:
 
 
 def available(device: torch.device) -> int:
-    """Bytes that can be taken on a device; Apple's GPU shares the machine's."""
+    """Bytes that can be taken on a device; Apple's GPU shares the machine's, and lends itself no more than a part."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     import psutil
 
-    return int(psutil.virtual_memory().available)
+    free = int(psutil.virtual_memory().available)
+    if device.type == "mps":
+        free = min(free, torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
+    return free
 
 
 def give_back() -> None:
