@@ -107,6 +107,7 @@ def estimate(
     layers = _widths(text, tensors)
     piece = min(PIECE, context)
     reading = _layer_bytes(text, layers, piece, context, dtype, masked=True)
+    # The vision tower's work on an image takes less than a step does: 0.14 GB for 280 tokens at full size
     computed = max(_step_bytes(config, layers, context, dtype), reading)
     if packing.nf4:  # one matrix at a time is unpacked
         experts = 2 * text.moe_intermediate_size if text.num_experts else 0
