@@ -147,6 +147,7 @@ def measure(path: Path, packing: str, context: int, steps: int, vision: bool, de
         "planned_weights_bytes": sum(planned.weights.values()),
         "load_peak_bytes": load_peak,
         "peak_bytes": most,
+        "peak_reserved_bytes": torch.cuda.max_memory_reserved(place) if place.type == "cuda" else None,
         "planned_peak_bytes": planned.total,
         "planned_over_measured": round(planned.total / most, 4) if most > 0 else None,
         "floor": bench_floor.measure(planned, sizes, geometry, place, dtype),
@@ -194,7 +195,7 @@ def _report(progress: Any) -> None:
 
 def table(found: dict[str, Any]) -> str:
     """The figures, a line each."""
-    floor = found["floor"]
+    floor, reserved = found["floor"], found["peak_reserved_bytes"]
     rows = [
         ("weights", f"{size(found['weights_bytes'])}, {size(found['planned_weights_bytes'])} planned"),
         ("at most", f"{size(found['peak_bytes'])}, {size(found['planned_peak_bytes'])} planned"),
@@ -204,6 +205,8 @@ def table(found: dict[str, Any]) -> str:
         ("a denoising step", f"{found['step_ms']:.2f} ms" if found["step_ms"] else "-"),
         ("the machine's floor of a step", f"{floor['ms']:.2f} ms, by {floor['bound_by']}"),
     ]
+    if reserved:
+        rows.insert(2, ("at most, with what PyTorch held unused between", size(reserved)))
     head = " · ".join([found["config"], found["device"], found["dtype"], found["packing"]])
     lines = [head, *(f"  {name:<56}{value:>32}" for name, value in rows), f"  {bench_floor.said(floor)}"]
     return "\n".join(lines) + "\n"

@@ -54,6 +54,15 @@ def test_the_floor_counts_what_a_step_reads_and_multiplies(
     assert sum(beside.weights.values()) + beside.streamed == sum(taken.weights.values())
 
 
+def test_random_weights_are_measured_beside_their_plan(dgtui: Any, tiny: Path) -> None:
+    args = ("bench", "--random-weights", tiny, "--context", "100", "--steps", "2", "--device", "cpu")
+    found = dgtui(*args, "--json").json
+    assert found["floor"]["ms"] > 0 and found["planned_peak_bytes"] > found["planned_weights_bytes"] > 0
+    assert found["peak_reserved_bytes"] is None
+    text = dgtui(*args).out.decode()
+    assert "planned" in text and "the machine's floor of a step" in text and "None" not in text
+
+
 @pytest.mark.parametrize("context", [30, 10**6])
 def test_a_context_that_the_geometry_cannot_have_is_refused(context: int, dgtui: Any, tiny: Path) -> None:
     done = dgtui("bench", "--random-weights", tiny, "--context", str(context), "--device", "cpu")
