@@ -110,8 +110,11 @@ class Worker:
                 denoiser = TransformersDenoiser(model.model, model.stop_ids, plan.context, plan.snapshots)
                 self._stepper = ReferenceStepper(denoiser, plan.rows)
                 self._loaded = model
-                gc.freeze()  # not where it failed: what is left of a model then is garbage
+            except BaseException as error:
+                _let_go(error)  # before what is left is frozen, and never looked at again
+                raise
             finally:
+                gc.freeze()
                 gc.enable()
             future.set_result(model)
 
