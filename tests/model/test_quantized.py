@@ -29,7 +29,7 @@ from dgtui.errors import (
     RunFailed,
     UsageError,
 )
-from dgtui.model import catalog, devices, nf4, quantized
+from dgtui.model import catalog, devices, foreign, nf4, quantized
 from dgtui.model.catalog import resolve
 from dgtui.model.loader import LoadedModel, load
 from dgtui.model.parts import Packing, Wishes, is_quantized, part_of
@@ -312,6 +312,13 @@ def test_what_another_program_quantized_is_refused_by_name(about: object, says: 
     with pytest.raises(ModelUnloadable, match=says) as caught:
         read(folder)
     assert caught.value.hint
+
+
+def test_what_transformers_needs_beside_a_methods_own_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(foreign, "find_spec", lambda name: None if name == "accelerate" else name)
+    for method in foreign.METHODS:
+        with pytest.raises(ModelUnloadable, match="needs accelerate"):
+            foreign.is_quantized({"quantization_config": {"quant_method": method}}, "some")
 
 
 def test_what_bitsandbytes_packed_through_transformers_is_loaded(source: Path, tmp_path: Path) -> None:
