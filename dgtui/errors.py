@@ -29,6 +29,17 @@ def reason(error: BaseException) -> str:
     return (isinstance(error, OSError) and error.strerror) or str(error)
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out: the machine's, a GPU's, or what a GPU's libraries take for themselves.
+
+    PyTorch has a class for the second only; the others are a `RuntimeError` with these words.
+    """
+    if not isinstance(error, RuntimeError):
+        return isinstance(error, MemoryError)
+    words = ("out of memory", "can't allocate memory", "not enough memory", "status_alloc_failed")
+    return any(word in str(error).lower() for word in words)
+
+
 class DgtuiError(Exception):
     """Base of all typed errors.
 

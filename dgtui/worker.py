@@ -8,9 +8,12 @@ amendments of its `Control`, read between denoising steps. Headless commands and
 import gc
 import platform
 import queue
+import sys
 import threading
+import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,7 +22,7 @@ from dgtui.diffusion.control import Control
 from dgtui.diffusion.events import Finished
 from dgtui.diffusion.job import BadJob, Job
 from dgtui.diffusion.log import RunLog
-from dgtui.errors import DgtuiError, InvalidSettings, OutOfMemory, RunFailed
+from dgtui.errors import DgtuiError, InvalidSettings, OutOfMemory, RunFailed, out_of_memory
 
 if TYPE_CHECKING:
     from dgtui.model.catalog import Checkpoint
@@ -86,8 +89,15 @@ class Worker:
         """Loads a checkpoint, or what a function finds on the model thread, after unloading the present one.
 
         Where nothing is found the present one stays.
+        `close` ends it at the next piece that is read, and nothing half written is left of a copy that it keeps.
         """
         future: Future[LoadedModel] = Future()
+
+        def told(at: "Progress") -> None:
+            if self._closed:
+                raise _closed()
+            if progress is not None:
+                progress(at)
 
         def task() -> None:
             gc.disable()  # importing torch makes a million objects, and none of them is garbage
@@ -98,11 +108,14 @@ class Worker:
                 from dgtui.model.denoiser import TransformersDenoiser
                 from dgtui.model.loader import load
 
-                model = load(found, wishes, progress)
+                model = load(found, wishes, told)
                 plan = model.plan
                 denoiser = TransformersDenoiser(model.model, model.stop_ids, plan.context, plan.snapshots)
                 self._stepper = ReferenceStepper(denoiser, plan.rows)
                 self._loaded = model
+            except BaseException as error:
+                _let_go(error)  # before what is left is frozen, and never looked at again
+                raise
             finally:
                 gc.freeze()
                 gc.enable()
@@ -154,7 +167,7 @@ class Worker:
         return future
 
     def close(self, timeout: float = 0.4) -> None:
-        """Cancels what runs and what waits, and ends the thread; waits at most `timeout` seconds for it."""
+        """Cancels what runs, loads or waits, and ends the thread; waits at most `timeout` seconds for it."""
         with self._lock:
             self._closed = True
             for run in self._runs:
@@ -167,21 +180,20 @@ class Worker:
             try:
                 task()
             except BaseException as error:  # whoever waits for the future has to know
+                _let_go(error)
                 future.set_exception(_explained(error))
 
         with self._lock:  # nothing may be queued behind the end: nobody would answer for it
             if not self._closed:
                 self._tasks.put(guarded)
                 return
-        future.set_exception(RunFailed("the model thread has been closed"))
+        future.set_exception(_closed())
 
     def _serve(self) -> None:
         while (task := self._tasks.get()) is not None:
             task()
 
     def _run(self, run: Run, sink: Sink | None) -> Finished:
-        import torch
-
         from dgtui.diffusion import engine
         from dgtui.diffusion.stepper import ReferenceStepper
 
@@ -193,7 +205,9 @@ class Worker:
                 upto = run.log.append(event)
                 if sink:
                     sink(run, upto)
-        except (torch.OutOfMemoryError, MemoryError):
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
             exhausted = True  # what was raised holds on to all that was computed: it has to be gone first
         if exhausted:
             self._stepper.release()
@@ -211,17 +225,38 @@ class Worker:
         if self._loaded is not None:
             self._loaded = self._stepper = None
             gc.unfreeze()
-            gc.collect()
+            _give_back()
+
+
+def _closed() -> RunFailed:
+    return RunFailed("the model thread has been closed")
+
+
+def _give_back() -> None:
+    """Memory that nothing holds any more: the next load is planned by what is free."""
+    gc.collect()
+    if "torch" in sys.modules:
+        from dgtui.model import devices
+
+        with suppress(RuntimeError):  # a GPU that has failed altogether: that is being told
+            devices.give_back()
+
+
+def _let_go(error: BaseException) -> None:
+    """Takes from an error what its tracebacks hold, which may be most of a model; their lines stay."""
+    chain: BaseException | None = error
+    while chain is not None:
+        traceback.clear_frames(chain.__traceback__)
+        chain = chain.__cause__ or chain.__context__
+    _give_back()
 
 
 def _explained(error: BaseException) -> BaseException:
     """The typed error for what went wrong, where there is one."""
-    import torch
-
     if isinstance(error, DgtuiError):
         return error
     if isinstance(error, BadJob):
         return InvalidSettings(str(error))
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+    if out_of_memory(error):
         return OutOfMemory("the memory ran out", hint="close what else uses memory, or take a smaller model")
     return error

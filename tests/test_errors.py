@@ -1,9 +1,10 @@
 """What `dgtui.errors` promises: every typed error leads to a documented exit code."""
 
 import pytest
+import torch
 
 from dgtui import errors
-from dgtui.errors import EXIT_CODES, DgtuiError
+from dgtui.errors import EXIT_CODES, DgtuiError, out_of_memory
 
 CLASSES = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, DgtuiError)]
 
@@ -43,3 +44,25 @@ def test_an_error_says_what_happened_and_what_to_do() -> None:
         "dgtui model list shows what there is",
     )
     assert errors.RunFailed("it broke").hint == ""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 256.00 MiB."),
+        torch.AcceleratorError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 18.10 GB, other allocations: 1.2 GB)"),
+    ],
+)
+def test_memory_that_ran_out_is_told_from_other_errors(error: BaseException) -> None:
+    assert out_of_memory(error)
+    assert not out_of_memory(RuntimeError("CUDA error: an illegal memory access was encountered"))
+    assert not out_of_memory(ValueError("out of memory"))
+
+
+def test_memory_that_ran_out_on_the_processor_is_told_as_pytorch_says_it() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(10**15)
+    assert out_of_memory(caught.value)

@@ -2,7 +2,8 @@
 
 import threading
 import time
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,16 @@ from checkpoints import tiny_checkpoint
 from dgtui.diffusion.events import Frame, StopReason
 from dgtui.diffusion.job import Job, SamplerSettings
 from dgtui.errors import InvalidSettings, ModelNotFound, OutOfMemory, RunFailed
+from dgtui.model import devices, loader, skeleton
 from dgtui.model.catalog import Checkpoint, resolve
 from dgtui.model.denoiser import TransformersDenoiser
 from dgtui.model.parts import Wishes
+from dgtui.model.weights import Progress
 from dgtui.worker import Run, Worker
 
 ENDLESS = SamplerSettings(steps=100_000, stability=-1)
 SHORT = SamplerSettings(steps=2)
+ALLOC_FAILED = RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +126,48 @@ def test_a_model_stays_when_there_is_none_of_the_name_that_is_asked_for(ready: W
     assert ready.submit(job("a")).wait().token_ids
 
 
+@pytest.mark.parametrize("make", [lambda: torch.OutOfMemoryError("CUDA out of memory"), lambda: ValueError("a bug")])
+def test_a_load_that_fails_holds_on_to_no_weights(
+    make: Callable[[], Exception], worker: Worker, tiny: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[weakref.ref[Any]] = []
+
+    def laid_out(*given: Any) -> Any:
+        model = skeleton.lay_out(*given)
+        made.extend((weakref.ref(model), weakref.ref(model.model.decoder.layers[0])))
+        return model
+
+    def fail(progress: Progress) -> None:
+        if progress.done_bytes > progress.total_bytes / 2:
+            raise make()
+
+    monkeypatch.setattr(loader, "lay_out", laid_out)
+    failed = worker.load(tiny, Wishes(device="cpu"), fail).exception(timeout=60)
+    assert isinstance(failed, OutOfMemory | ValueError)  # still held, as a screen may hold it while it loads another
+    assert made and [ref() for ref in made] == [None, None]
+
+
+def test_a_gpu_that_failed_altogether_is_told_too(
+    worker: Worker, tiny: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise torch.AcceleratorError("CUDA error: unspecified launch failure")
+
+    monkeypatch.setattr(torch.cuda, "empty_cache", fail)
+    error = worker.load(tiny, Wishes(device="cpu"), lambda at: fail()).exception(timeout=60)
+    assert isinstance(error, RuntimeError) and "launch failure" in str(error)
+    assert worker.load(tiny, Wishes(device="cpu")).result(timeout=60) is worker.loaded
+
+
+def test_what_is_unloaded_is_given_back_to_the_device(ready: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What PyTorch's allocator holds unused counts as taken when the next model is planned."""
+    left: list[bool] = []
+    model = weakref.ref(ready.loaded.model)  # type: ignore[union-attr]
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: left.append(model() is not None))
+    ready.unload().result(timeout=10)
+    assert left == [False]
+
+
 def test_a_job_without_a_model_fails_and_says_so(worker: Worker, tiny: Checkpoint) -> None:
     with pytest.raises(RunFailed, match="no model is loaded"):
         worker.submit(job("a")).wait()
@@ -136,7 +182,7 @@ def test_a_job_that_does_not_fit_the_model_says_what_is_wrong(ready: Worker) -> 
         ready.submit(Job("a", (99_999,), seed=1)).wait()
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError(), ALLOC_FAILED])
 def test_a_run_out_of_memory_says_what_to_do_and_gives_it_back(
     error: BaseException, ready: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,3 +268,25 @@ def test_what_comes_after_close_is_refused_and_not_forgotten(worker: Worker, tin
     for future in (worker.submit(job("a")).ended, worker.load(tiny), worker.unload()):
         with pytest.raises(RunFailed, match="closed"):
             future.result(timeout=1)
+
+
+def test_close_ends_a_load_and_leaves_nothing_half_written(
+    worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = resolve(str(tiny_checkpoint(tmp_path / "model", hidden=128)))
+    whole = loader.plan_for(checkpoint, Wishes(device="cpu", context=300)).estimate
+    monkeypatch.setattr(devices, "available", lambda device: whole.total - whole.weights["experts"] // 2)
+    begun, closing = threading.Event(), threading.Event()
+
+    def progress(at: Progress) -> None:
+        begun.set()
+        closing.wait(30)
+
+    future = worker.load(checkpoint, Wishes(device="cpu", context=300, cache=tmp_path / "cache"), progress)
+    assert begun.wait(60)
+    assert [path.name[0] for path in (tmp_path / "cache" / "nf4").iterdir()] == ["."]
+    threading.Timer(0.05, closing.set).start()
+    worker.close(timeout=5)
+    with pytest.raises(RunFailed, match="closed"):
+        future.result(timeout=5)
+    assert [*(tmp_path / "cache" / "nf4").iterdir()] == []

@@ -14,7 +14,7 @@ from typing import Any, Final
 import typer
 
 from dgtui.cli.terminal import drop_output, note
-from dgtui.errors import DgtuiError
+from dgtui.errors import DgtuiError, OutOfMemory, out_of_memory
 from dgtui.text import sanitize
 
 _WrongUsage: Final[Any] = typer.BadParameter.__base__
@@ -70,6 +70,12 @@ def main(args: list[str] | None = None) -> int:
         if error.hint:
             note(f"       {error.hint}")
         return error.exit_code
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        note("dgtui: the memory ran out")
+        note("       close what else uses memory, or ask for less of it: a smaller --context, --device cpu")
+        return OutOfMemory.exit_code
     except BrokenPipeError:  # whoever read our output has gone: end quietly, as `head` expects
         drop_output()
         return 1

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from dgtui.cli import options
+from dgtui.cli import bench_floor, options
 from dgtui.cli.terminal import note, put, redrawable
 from dgtui.message import Message
 
@@ -64,7 +64,9 @@ def command(
     if as_json:
         put(json.dumps(found, indent=2) + "\n")
     else:
-        put("".join(f"{name:<42}{value:>36}\n" for name, value in rows(found)))
+        put(
+            "".join(f"{name:<42}{value:>36}\n" for name, value in rows(found)) + bench_floor.said(found["floor"]) + "\n"
+        )
     return 0
 
 
@@ -84,7 +86,9 @@ def measure(
     from dgtui.diffusion.events import Finished
     from dgtui.diffusion.job import Job, Start
     from dgtui.diffusion.stepper import ReferenceStepper
+    from dgtui.model import catalog
     from dgtui.model.denoiser import TransformersDenoiser
+    from dgtui.model.parts import parameters_of
 
     ids = tuple(loaded.tokenizer.chat([Message("user", PROMPT)]))
     # Neither side may stop early, for what is timed is a step: no draft can have been stable for so long before the end
@@ -149,6 +153,11 @@ def measure(
     memory = psutil.Process().memory_info().rss
     if loaded.device.type == "cuda":
         memory = torch.cuda.max_memory_allocated(loaded.device)
+    tensors = [
+        (name, parameters_of(name, entry.elements))
+        for shard in catalog.check(loaded.checkpoint.path)
+        for name, entry in shard.tensors.items()
+    ]
     return {
         "model": loaded.checkpoint.name,
         "device": str(loaded.device),
@@ -168,18 +177,20 @@ def measure(
             "tokens_per_forward": round(len(last.token_ids[0]) / max(1, sum(last.steps)), 2),
         },
         "memory_gb": round(memory / 1e9, 3),
+        "floor": bench_floor.measure(loaded.plan.estimate, tensors, model.config, loaded.device, loaded.dtype),
     }
 
 
 def rows(found: dict[str, Any]) -> list[tuple[str, str]]:
     """What `measure` found, for people."""
-    step, answer = found["step_ms"], found["answer"]
+    step, answer, floor = found["step_ms"], found["answer"], found["floor"]
     how = [found["device"], found["dtype"], f"{found['threads']} threads", f"{found['pairs']} pairs"]
     return [
         (found["model"], " · ".join(how)),
         ("a denoising step, dgtui", f"{step['dgtui']:.2f} ms"),
         ("a denoising step, transformers generate", f"{step['transformers']:.2f} ms"),
         ("dgtui / transformers, median of pairs", f"{found['step_ratio']:.3f}"),
+        ("the machine's floor of a step", f"{floor['ms']:.2f} ms, by {floor['bound_by']}"),
         ("cost of producing frames", f"{found['frame_overhead']:+.1%}"),
         ("same tokens as transformers", "yes" if found["same_tokens"] else "NO"),
         ("an answer at the model's own settings", f"{answer['tokens']} tokens, {answer['steps']} steps"),

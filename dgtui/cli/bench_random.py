@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from dgtui.cli import bench_floor
 from dgtui.cli.terminal import note, redrawable, size
 from dgtui.errors import CorruptCheckpoint, UsageError, reason
 
@@ -107,6 +108,9 @@ def measure(path: Path, packing: str, context: int, steps: int, vision: bool, de
     canvas, vocab = geometry.canvas_length, geometry.text_config.vocab_size
     if context <= canvas:
         raise UsageError(f"--context {context} leaves no room for a prompt beside the canvas of {canvas} tokens")
+    longest = geometry.text_config.max_position_embeddings
+    if context > longest:
+        raise UsageError(f"--context {context} is more than the {longest} tokens that this geometry can have")
     source = RandomWeights(geometry, place, seed, _report)
     planned = estimate(geometry, source.tensors, wanted, dtype, context, snapshots=1)
     _warm_up(place)
@@ -124,6 +128,7 @@ def measure(path: Path, packing: str, context: int, steps: int, vision: bool, de
         if isinstance(event, Frame):
             times.append(time.perf_counter())
     most = peak.most()
+    sizes = [(name, entry.elements) for name, entry in source.tensors.items()]
     gaps = [later - earlier for earlier, later in itertools.pairwise(times[1:])]
     return {
         "config": str(path),
@@ -142,8 +147,10 @@ def measure(path: Path, packing: str, context: int, steps: int, vision: bool, de
         "planned_weights_bytes": sum(planned.weights.values()),
         "load_peak_bytes": load_peak,
         "peak_bytes": most,
+        "peak_reserved_bytes": torch.cuda.max_memory_reserved(place) if place.type == "cuda" else None,
         "planned_peak_bytes": planned.total,
         "planned_over_measured": round(planned.total / most, 4) if most > 0 else None,
+        "floor": bench_floor.measure(planned, sizes, geometry, place, dtype),
     }
 
 
@@ -187,6 +194,8 @@ def _report(progress: Any) -> None:
 
 
 def table(found: dict[str, Any]) -> str:
+    """The figures, a line each."""
+    floor, reserved = found["floor"], found["peak_reserved_bytes"]
     rows = [
         ("weights", f"{size(found['weights_bytes'])}, {size(found['planned_weights_bytes'])} planned"),
         ("at most", f"{size(found['peak_bytes'])}, {size(found['planned_peak_bytes'])} planned"),
@@ -194,6 +203,10 @@ def table(found: dict[str, Any]) -> str:
         ("loading (weights drawn and packed)", f"{found['load_s']:.1f} s"),
         (f"prompt of {found['context']:,} tokens less the canvas, and a step", f"{found['first_step_s']:.2f} s"),
         ("a denoising step", f"{found['step_ms']:.2f} ms" if found["step_ms"] else "-"),
+        ("the machine's floor of a step", f"{floor['ms']:.2f} ms, by {floor['bound_by']}"),
     ]
+    if reserved:
+        rows.insert(2, ("at most, with what PyTorch held unused between", size(reserved)))
     head = " · ".join([found["config"], found["device"], found["dtype"], found["packing"]])
-    return "\n".join([head, *(f"  {name:<56}{value:>32}" for name, value in rows)]) + "\n"
+    lines = [head, *(f"  {name:<56}{value:>32}" for name, value in rows), f"  {bench_floor.said(floor)}"]
+    return "\n".join(lines) + "\n"

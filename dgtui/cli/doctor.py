@@ -63,6 +63,7 @@ def checks() -> Iterator[Check]:
     yield from _packages()
     yield from _terminal()
     yield from _guarded("GPU", _gpu)
+    yield from _kernels()
     yield from _guarded("memory", _memory)
     from dgtui import config
 
@@ -158,7 +159,16 @@ def _terminal() -> Iterator[Check]:
 def _gpu() -> Check:
     import torch
 
+    from dgtui.model import devices
+
     if torch.cuda.is_available():
+        if wrong := devices.trouble(torch.device("cuda", 0)):
+            found = f"{torch.cuda.get_device_name()}, and PyTorch {torch.__version__} cannot use it: {wrong}"
+            return Check(
+                "GPU", "warn", found,
+                "close what else uses it, or install a PyTorch build that has kernels for it; until then --device auto "
+                "takes the CPU",
+            )  # fmt: skip
         free, total = torch.cuda.mem_get_info()
         return Check("GPU", "ok", f"{torch.cuda.get_device_name()}, {size(free)} of {size(total)} free")
     if torch.backends.mps.is_available():
@@ -169,6 +179,27 @@ def _gpu() -> Check:
             "install a PyTorch build for CUDA that the driver supports",
         )  # fmt: skip
     return Check("GPU", "ok", "none: CPU only, which the embedded model is made for")
+
+
+def _kernels() -> Iterator[Check]:
+    """What packs and unpacks 4-bit weights, where there is a GPU to do it."""
+    try:
+        import torch
+
+        if not torch.cuda.is_available():
+            return
+        from dgtui.model import nf4
+
+        native = nf4.native("cuda")
+    except (ImportError, OSError):  # said already
+        return
+    if native:
+        yield Check("4-bit kernels", "ok", "bitsandbytes")
+    else:
+        yield Check(
+            "4-bit kernels", "warn", "PyTorch's own operations: bitsandbytes is not installed, or does not run here",
+            "pip install --upgrade 'dgtui[cuda]'; python -m bitsandbytes says what is wrong with it",
+        )  # fmt: skip
 
 
 def _memory() -> Check:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from dgtui.cli.terminal import loading, note
+from dgtui.errors import RunFailed
 
 if TYPE_CHECKING:
     from dgtui.config import Settings
@@ -145,7 +146,6 @@ def sampler_settings(settings: "Settings", checkpoint: "SamplerSettings") -> "Sa
 
 def wishes(settings: "Settings") -> "Wishes":
     """How the person wants a model to be held."""
-    from dgtui import paths
     from dgtui.model.parts import Wishes
 
     own = settings.model
@@ -154,8 +154,18 @@ def wishes(settings: "Settings") -> "Wishes":
         context=own.context,
         vision=own.vision,
         memory=own.gpu_memory,
-        cache=paths.cache_dir() if own.keep_quantized else None,
+        cache=_cache() if own.keep_quantized else None,
     )
+
+
+def _cache() -> Path:
+    """The cache folder; also one that cannot be made: only a load that would keep something there needs it."""
+    from dgtui import paths
+
+    try:
+        return paths.cache_dir()
+    except RunFailed:
+        return paths.cache_path()
 
 
 def load(worker: "Worker", settings: "Settings") -> "LoadedModel":

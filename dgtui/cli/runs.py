@@ -40,6 +40,8 @@ def check_record(path: Path | None, file: Path | None = None) -> None:
         return
     if not path.absolute().parent.is_dir():
         raise UsageError(f"there is no folder {path.parent} to record to")
+    if os.path.isdir(path):  # noqa: PTH112 - `Path.is_dir` raises for a name that is too long
+        raise UsageError(f"{path} is a folder", hint="name a file in it")
     if file is not None and os.path.realpath(path) == os.path.realpath(file):
         raise UsageError(f"{path} is the file itself", hint="give the recording another name")
 

@@ -130,7 +130,10 @@ class ReferenceStepper:
     """
 
     def __init__(self, denoiser: Denoiser, rows_at_once: int = 64) -> None:
-        """`rows_at_once`: candidates in a forward; the logits of one of a large vocabulary take gigabytes of work."""
+        """`rows_at_once`: candidates in a forward; the logits of one of a large vocabulary take gigabytes of work.
+
+        Where more of them run, their self-conditioning waits in the machine's memory.
+        """
         self.denoiser, self.rows_at_once = denoiser, rows_at_once
         self.canvas_length, self.vocab_size = denoiser.canvas_length, denoiser.vocab_size
         self.stop_ids, self.max_context = denoiser.stop_ids, denoiser.max_context
@@ -256,7 +259,11 @@ class ReferenceStepper:
         sampler.hold(scaled, held, pinned)
         probs, entropy = sampler.distribution(scaled)
         draft = torch.where(pinned, held, scaled.argmax(-1))
-        self._conditioning |= dict(zip(numbers, scaled.to(self.denoiser.conditioning_dtype), strict=True))
+        kept = scaled.to(self.denoiser.conditioning_dtype)
+        del scaled  # the draws below take as much again
+        if len(self._running) > self.rows_at_once:
+            kept = kept.cpu()
+        self._conditioning |= dict(zip(numbers, kept, strict=True))
         samples, fresh = [], []
         for i, row in enumerate(numbers):  # a candidate's draws do not depend on how many run beside it
             samples.append(sampler.draw(probs[i], self._rng[row]))
@@ -271,7 +278,7 @@ class ReferenceStepper:
         each = [self._conditioning.pop(row) for row in rows if row in self._conditioning]
         if not each:  # the first step
             return None
-        conditioning = torch.stack(each) if len(each) > 1 else each[0].unsqueeze(0)
+        conditioning = (torch.stack(each) if len(each) > 1 else each[0].unsqueeze(0)).to(self.denoiser.device)
         return sampler.hold(conditioning, held, pinned)  # a pin set since must not be contradicted by it
 
     def _report(self, step: "_Step") -> list[CandidateStep]:

@@ -14,6 +14,7 @@ from transformers.models.diffusion_gemma.modeling_diffusion_gemma import Diffusi
 
 from dgtui.diffusion.image import Image
 from dgtui.diffusion.job import BadJob
+from dgtui.model import devices
 from dgtui.model.plan import PIECE, SNAPSHOTS
 from dgtui.model.prefix import Place, Prefix
 
@@ -70,21 +71,24 @@ class TransformersDenoiser:
         self.prefix.append(ids)
 
     def release(self) -> None:
-        """Gives back the memory of the prefix, which is empty then, and what the GPU's allocator holds unused."""
+        """Gives back the memory of the prefix, which is empty then, and what PyTorch holds unused."""
         self.prefix.forget()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        devices.give_back()
 
     @torch.inference_mode()
     def log_probs(self, canvas_ids: torch.Tensor) -> torch.Tensor:
         """(B, C) ids → (B, C) log-probabilities in nats: of each id after the prefix and what is left of it on the
         canvas; 0 for the first. The prefix stays as it is."""
-        states = self._read(canvas_ids, self.prefix.branch(len(canvas_ids)), len(self.prefix.ids))
-        found = torch.zeros(canvas_ids.shape, device=self.device)
-        for row, ids in enumerate(canvas_ids):  # one at a time: logits of a large vocabulary take much memory
-            logits = self._head(states[row, :-1])
-            found[row, 1:] = logits.log_softmax(-1).gather(-1, ids[1:, None]).squeeze(-1)
-        return found
+        start = len(self.prefix.ids)
+        # As many at a time as take no more than a piece of the longest prompt does
+        together = max(1, min(PIECE // self.canvas_length, self.max_context // (start + self.canvas_length)))
+        found = []
+        for group in torch.split(canvas_ids, together):
+            states = self._read(group, self.prefix.expanded(len(group)), start)
+            for row, ids in zip(states, group, strict=True):  # logits of a large vocabulary take much memory
+                known = self._head(row[:-1]).log_softmax(-1).gather(-1, ids[1:, None]).squeeze(-1)
+                found.append(torch.nn.functional.pad(known, (1, 0)))
+        return torch.stack(found)
 
     def _head(self, states: torch.Tensor) -> torch.Tensor:
         """(…, hidden) → (…, V) logits in fp32: what the model's own forward does, in one copy instead of three."""
@@ -152,7 +156,6 @@ class TransformersDenoiser:
             decoder_position_ids=positions.unsqueeze(0),
             **{CACHE: self.prefix.expanded(len(canvas_ids))},
         ).last_hidden_state
-        del self_conditioning  # as large as the logits
         return self._head(states)
 
 

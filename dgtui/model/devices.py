@@ -6,14 +6,20 @@ from dgtui.errors import ModelUnloadable
 
 
 def choose_device(wanted: str) -> torch.device:
-    """ "auto": the first GPU, else Apple's, else the CPU. Or "cpu", "mps", "cuda", "cuda:N".
+    """ "auto": the first GPU if it works, else Apple's, else the CPU. Or "cpu", "mps", "cuda", "cuda:N".
+
+    A GPU that is chosen is this thread's from here on, also for what takes no device (pinned memory, kernels' tests).
 
     Raises:
-        ModelUnloadable: If this machine, or this build of PyTorch, has no such device.
+        ModelUnloadable: If this machine, or this build of PyTorch, has no such device, or cannot compute on it.
     """
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if wanted == "auto":
-        return torch.device("cuda", 0) if cuda else torch.device("mps" if mps else "cpu")
+        device = torch.device("cuda", 0)
+        if not cuda or trouble(device):
+            return torch.device("mps" if mps else "cpu")
+        torch.cuda.set_device(device)
+        return device
     device = torch.device(wanted)
     if device.type == "cuda":
         count = torch.cuda.device_count() if cuda else 0
@@ -24,11 +30,28 @@ def choose_device(wanted: str) -> torch.device:
                 f"{wanted} was asked for, and PyTorch finds {found} here",
                 hint="--device auto takes what there is; dgtui doctor says what is missing",
             )
+        if found := trouble(device):
+            raise ModelUnloadable(
+                f"{wanted} was asked for, and PyTorch cannot use it: {found}", hint="--device cpu does without it"
+            )
+        torch.cuda.set_device(device)
     elif device.type == "mps" and not mps:
         raise ModelUnloadable(
             "mps was asked for, and PyTorch finds none here", hint="--device auto takes what there is"
         )
     return device
+
+
+def trouble(device: torch.device) -> str:
+    """Why PyTorch cannot compute on a GPU that it finds; empty if it can.
+
+    There may be no kernels for so old a GPU in this build of PyTorch, or no memory left for the driver's own needs.
+    """
+    try:
+        torch.ones(1, device=device).add_(1).item()
+    except RuntimeError as error:
+        return str(error).partition("\n")[0]
+    return ""
 
 
 def choose_dtype(device: torch.device) -> torch.dtype:
@@ -41,12 +64,22 @@ def choose_dtype(device: torch.device) -> torch.dtype:
 
 
 def available(device: torch.device) -> int:
-    """Bytes that can be taken on a device; Apple's GPU shares the machine's."""
+    """Bytes that can be taken on a device; Apple's GPU shares the machine's, and lends itself no more than a part."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     import psutil
 
-    return int(psutil.virtual_memory().available)
+    free = int(psutil.virtual_memory().available)
+    if device.type == "mps":
+        free = min(free, torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
+    return free
+
+
+def give_back() -> None:
+    """Hands the memory that PyTorch holds unused back to the devices, where `available` and other programs see it."""
+    torch.cuda.empty_cache()  # does nothing where there is no GPU, or none was used
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()
 
 
 def gigabytes(size: int) -> str:

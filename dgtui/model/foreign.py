@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 METHODS: Final[Mapping[str, tuple[str, ...]]] = {
     "bitsandbytes": ("bitsandbytes", "accelerate"),
-    "compressed-tensors": ("compressed_tensors",),
+    "compressed-tensors": ("compressed_tensors", "accelerate"),
 }
-"""`quant_method` → the packages that transformers needs to run it."""
+"""`quant_method` → the packages that transformers needs to run it; accelerate, to put it on a device."""
 
 _BF16: Final = "take the checkpoint in bfloat16: dgtui packs it into 4 bit itself"
 

@@ -7,7 +7,8 @@ encoder and decoder share one copy, and the tokenizer is the model's.
 
 import shutil
 import time
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -15,7 +16,13 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from dgtui.diffusion.job import SamplerSettings
-from dgtui.errors import CorruptCheckpoint, ModelUnloadable, OutOfMemory, RunFailed, VocabularyMismatch
+from dgtui.errors import (
+    ModelUnloadable,
+    OutOfMemory,
+    RunFailed,
+    VocabularyMismatch,
+    out_of_memory,
+)
 from dgtui.model import devices, foreign, quantized
 from dgtui.model.catalog import Checkpoint, check, read_config
 from dgtui.model.devices import gigabytes
@@ -105,7 +112,9 @@ def load(checkpoint: Checkpoint, wishes: Wishes | None = None, progress: Report 
             model = _read(found.geometry, found.shards, plan, progress)
         else:
             model = _pack(found, plan, wishes.cache, progress, notes)
-    except (MemoryError, torch.OutOfMemoryError) as error:
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
         raise OutOfMemory(
             f"the memory ran out while loading {shown(checkpoint.name)}, which needs {gigabytes(plan.estimate.total)}",
             hint="close what else uses memory, or take a smaller model: --model embedded",
@@ -201,31 +210,61 @@ def _pack(found: _Found, plan: Plan, cache: Path | None, progress: Report | None
         try:
             shards = check(kept)
             quantized.verify(kept, shards, progress)
-        except CorruptCheckpoint as error:
-            notes.append(f"the 4-bit copy in {shown(kept)} was damaged ({error.message}) and has been made again")
-            shutil.rmtree(kept)
+        except ModelUnloadable as error:
+            notes.append(f"the 4-bit copy in {shown(kept)} was damaged ({error.message}) and is made again")
+            shutil.rmtree(kept, ignore_errors=True)
         else:
             return _read(found.geometry, shards, plan, progress)
-    with ExitStack() as stack:
-        folder = None
-        if kept is not None:
-            needed, free = quantized.stored_size(found.shards, packing), quantized.room(kept)
-            if needed + _DISK_RESERVE <= free:
-                source_folder = found.checkpoint.path
-                wanted = quantized.Folder(kept, source_folder, found.config, name, found.mark, packing)
-                try:
-                    folder = stack.enter_context(wanted)
-                except RunFailed as error:  # a copy is a convenience: another dgtui makes it just now, say
-                    notes.append(f"no 4-bit copy is kept: {error.message}")
-            else:
-                notes.append(f"no 4-bit copy is kept: it takes {gigabytes(needed)}, and {gigabytes(free)} are free")
-        source = stack.enter_context(Files(found.shards, progress, "quantizing"))
+    copy = None
+    if kept is not None:
+        needed, free = quantized.stored_size(found.shards, packing), quantized.room(kept)
+        if needed + _DISK_RESERVE <= free:
+            folder = quantized.Folder(kept, found.checkpoint.path, found.config, name, found.mark, packing)
+            copy = _Copy(folder, notes)
+        else:
+            notes.append(f"no 4-bit copy is kept: it takes {gigabytes(needed)}, and {gigabytes(free)} are free")
+    with copy or nullcontext(), Files(found.shards, progress, "quantizing") as source:
         model = lay_out(found.geometry, plan.packing, plan.dtype)
-        fill(model, source, plan.packing, plan.device, folder)
-        if folder is not None:
-            folder.finish()
-            notes.append(f"a 4-bit copy is kept in {shown(kept)} and read the next time; --no-keep declines")
+        fill(model, source, plan.packing, plan.device, copy)
+        if copy is not None:
+            copy.finish()
     return model
+
+
+class _Copy:
+    """The copy that a load keeps along the way. It is a convenience: where it cannot be written, the load goes on."""
+
+    def __init__(self, folder: quantized.Folder, notes: list[str]) -> None:
+        self._folder, self._notes = folder, notes
+        self._open = ExitStack()
+        self._failed = False
+
+    def __enter__(self) -> None:
+        self._try(lambda: self._open.enter_context(self._folder))
+
+    def __exit__(self, *why: Any) -> None:
+        self._open.__exit__(*why)
+
+    def add(self, name: str, tensor: torch.Tensor) -> None:
+        """See `weights.Keep`."""
+        self._try(lambda: self._folder.add(name, tensor))
+
+    def finish(self) -> None:
+        """The copy is there, or there is a note that says why not."""
+        self._try(self._folder.finish)
+        if not self._failed:
+            place = shown(self._folder.target)
+            self._notes.append(f"a 4-bit copy is kept in {place} and read the next time; --no-keep declines")
+
+    def _try(self, work: Callable[[], object]) -> None:
+        if self._failed:
+            return
+        try:
+            work()
+        except RunFailed as error:  # the disk is full, say, or another dgtui makes the copy just now
+            self._failed = True
+            self._open.close()
+            self._notes.append(f"no 4-bit copy is kept: {error.message}")
 
 
 def _suffix(plan: Plan, found: _Found) -> str:

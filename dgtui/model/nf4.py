@@ -32,6 +32,8 @@ _LEVELS: Final = (
 _TINY: Final = 1e-38  # in place of the scale of a block of zeros
 _CHUNK: Final = 1 << 20
 # Values that are quantized at a time, so that their intermediates take a few megabytes.
+_UNPACKED: Final = 1 << 22
+# Values that are unpacked at a time: an expert of the published model.
 
 
 class Nf4Weight(nn.Module):
@@ -137,14 +139,21 @@ def quantize(values: torch.Tensor, double: bool = False) -> Nf4Weight:
 
 @functools.cache
 def native(kind: str) -> bool:
-    """Whether bitsandbytes is installed, and has kernels for a kind of device."""
+    """Whether bitsandbytes is installed, and its kernels for a kind of device run.
+
+    It can be imported where it has none for this version of CUDA, and says so only when they are called.
+    """
     if kind not in ("cpu", "cuda"):
         return False
     try:
         import bitsandbytes  # noqa: F401
-    except ImportError:
+
+        packed = torch.zeros((BLOCK // 2, 1), dtype=torch.uint8, device=kind)
+        scales = torch.ones(1, device=kind)
+        found = torch.ops.bitsandbytes.dequantize_4bit(packed, scales, BLOCK, "nf4", (BLOCK,), torch.float32)
+    except Exception:  # at the import or at the call, each of its versions with another error
         return False
-    return True
+    return bool((found == _LEVELS[0]).all())
 
 
 def pack(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -183,8 +192,17 @@ def unpack_reference(
     packed: torch.Tensor, absmax: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype
 ) -> torch.Tensor:
     """`unpack` in PyTorch's own operations."""
-    values = _pairs(packed.device)[packed.int()].view(-1, BLOCK) * absmax.unsqueeze(-1)
-    return values.view(shape).to(dtype)
+    found = torch.empty(shape, dtype=dtype, device=packed.device)
+    pairs = _pairs(packed.device)
+    pieces = zip(
+        torch.split(found.view(-1), _UNPACKED),
+        torch.split(packed, _UNPACKED // 2),
+        torch.split(absmax, _UNPACKED // BLOCK),
+        strict=True,
+    )
+    for values, codes, scales in pieces:
+        torch.mul(pairs[codes.int()].view(-1, BLOCK), scales.unsqueeze(-1), out=values.view(-1, BLOCK))
+    return found
 
 
 def pack_scales(absmax: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

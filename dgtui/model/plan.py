@@ -105,12 +105,14 @@ def estimate(
         else:
             here.append((name, _size(name, entry, packing, dtype)))
     layers = _widths(text, tensors)
-    canvas, piece = config.canvas_length, min(PIECE, context)
-    step = _LOGITS * 4 * canvas * text.vocab_size + _layer_bytes(text, layers, canvas, context, dtype)
-    computed = max(step, _layer_bytes(text, layers, piece, context, dtype, masked=True))
+    piece = min(PIECE, context)
+    reading = _layer_bytes(text, layers, piece, context, dtype, masked=True)
+    # The vision tower's work on an image takes less than a step does: 0.14 GB for 280 tokens at full size
+    computed = max(_step_bytes(config, layers, context, dtype), reading)
     if packing.nf4:  # one matrix at a time is unpacked
         experts = 2 * text.moe_intermediate_size if text.num_experts else 0
-        computed += dtype.itemsize * text.hidden_size * max(text.intermediate_size, experts)
+        widest = max(text.intermediate_size, experts, *(layer.queries for layer in layers))
+        computed += dtype.itemsize * text.hidden_size * widest
     computed += max(streamed.values(), default=0)
     prefix = sum(
         2 * layer.keys * dtype.itemsize * (layer.seen(context) * snapshots if layer.window else context)
@@ -172,8 +174,8 @@ def choose(
                 half = found.total + (available - found.total) // 2  # the rest is for more than one canvas
                 wanted = _longest(wanted, longest, partial(total, packing, snapshots), half)
                 found = estimate(config, tensors, packing, dtype, wanted, snapshots)
-            a_canvas = _LOGITS * 4 * config.canvas_length * config.text_config.vocab_size
-            rows = max(1, min(_ROWS, (available - found.total + a_canvas) // a_canvas))
+            another = _step_bytes(config, _widths(config.text_config, tensors), wanted, dtype)
+            rows = min(_ROWS, 1 + (available - found.total) // another)
             reason = _reason(packing, rejected, available, device)
             return Plan(device, dtype, packing, wanted, snapshots, rows, found, available, reason)
         rejected.append((packing, found.total))
@@ -273,6 +275,13 @@ def _widths(text: Any, tensors: Mapping[str, TensorEntry]) -> list[_Layer]:
         _Layer(out(at, "q"), out(at, "k"), text.sliding_window if kind == "sliding_attention" else 0)
         for at, kind in enumerate(text.layer_types)
     ]
+
+
+def _step_bytes(config: Any, layers: list[_Layer], context: int, dtype: torch.dtype) -> int:
+    """What a denoising step computes of one canvas."""
+    text, canvas = config.text_config, config.canvas_length
+    logits: int = _LOGITS * 4 * canvas * text.vocab_size
+    return logits + _layer_bytes(text, layers, canvas, context, dtype)
 
 
 def _layer_bytes(

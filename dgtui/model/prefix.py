@@ -8,6 +8,7 @@ before the place, and encoding again from there.
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -69,6 +70,7 @@ class Prefix:
         """Encodes more ids and keeps the boundary behind them."""
         if not ids:
             return
+        self._snapshots = self._snapshots[max(0, len(self._snapshots) + 1 - self._most) :]  # room for the next one
         try:
             self._encode(ids, self.cache, len(self.ids))
         except BaseException:  # layers may have grown unevenly: nothing of this cache can be trusted
@@ -79,7 +81,7 @@ class Prefix:
         for layer in self._sliding():  # cut to the window they are views, which keep all that was cut off alive
             layer.keys, layer.values = layer.keys.clone(), layer.values.clone()
         sliding = [(layer.keys, layer.values) for layer in self._sliding()]  # a layer adds to copies of its tensors
-        self._snapshots = [*self._snapshots, _Snapshot(len(self.ids), sliding)][-self._most :]
+        self._snapshots = [*self._snapshots, _Snapshot(len(self.ids), sliding)]
 
     def _layers(self) -> list[Any]:
         return self.cache.layers  # a union of classes, of which only attention layers occur in this model
@@ -108,15 +110,23 @@ class Prefix:
             self.forget()
 
     def expanded(self, rows: int) -> DynamicCache:
-        """The cache as seen by a batch of `rows` canvases; no copy is made."""
-        return self.cache if rows == 1 else self.branch(rows)
+        """The cache as seen by a batch of `rows`; no copy is made.
 
-    def branch(self, rows: int) -> DynamicCache:
-        """The cache of a batch of `rows`, which may be added to: the prefix stays as it is."""
+        Encoder and decoder may read canvases over it: a layer gives them its keys and values with theirs behind, and
+        keeps none of that. The prefix, and the memory it takes, stay as they are.
+        """
         layers = [copy.copy(layer) for layer in self._layers()]
         for layer in layers:
             layer.keys = layer.keys.expand(rows, -1, -1, -1)
             layer.values = layer.values.expand(rows, -1, -1, -1)
+            layer.update = partial(_joined, layer)
         view = copy.copy(self.cache)
         view.layers = layers
         return view
+
+
+def _joined(
+    layer: Any, keys: torch.Tensor, values: torch.Tensor, *_: Any, **__: Any
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What a layer's own `update` returns, without its effect."""
+    return torch.cat([layer.keys, keys], dim=-2), torch.cat([layer.values, values], dim=-2)

@@ -245,7 +245,10 @@ def verify(folder: Path, shards: list[Shard], progress: Report | None = None) ->
 
     def changed(path: Path) -> bool:
         nonlocal done
-        wrong = digest(path) != sums[path.name]
+        try:
+            wrong = digest(path) != sums[path.name]
+        except OSError as error:
+            raise CorruptCheckpoint(f"{shown(path.name)} cannot be read: {reason(error)}", hint=_AGAIN) from error
         with lock:
             done += path.stat().st_size
             tell(progress, "checking", done, total)

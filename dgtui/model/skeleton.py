@@ -56,7 +56,7 @@ def _compute_buffers(model: Any) -> None:
 
 def pack_layers(model: Any, double: bool) -> None:
     """Puts packed modules, still without weights, in place of those that `parts.is_quantized` names."""
-    from dgtui.model.nf4 import IMPLEMENTATION, Nf4Experts, Nf4Linear, Nf4Weight
+    from dgtui.model.nf4 import Nf4Experts, Nf4Linear, Nf4Weight
 
     def packed(name: str, weight: torch.Tensor) -> "Nf4Weight":
         return Nf4Weight(tuple(weight.shape), double, device="meta")
@@ -73,7 +73,6 @@ def pack_layers(model: Any, double: bool) -> None:
                 own = f"{start}.{group}.{name}.weight"
                 if isinstance(linear, nn.Linear) and is_quantized(own, tuple(linear.weight.shape)):
                     setattr(getattr(layer, group), name, Nf4Linear(packed(own, linear.weight)))
-    model.set_experts_implementation(IMPLEMENTATION)
 
 
 def share_layers(model: Any) -> None:

@@ -184,17 +184,25 @@ def fill(
     """Give a model from `lay_out` its weights, each on the device where it stays; see `stream`."""
     for (module, own), tensor in stream(model, source, packing, device, keep):
         if tensor.device != device and device.type == "cuda":
-            tensor = tensor.pin_memory()  # goes to the GPU without a copy in between
+            tensor = _pinned(tensor)
         _put(module, own, tensor)
     for module in model.modules():
         for own in module._non_persistent_buffers_set:
             if module._buffers[own] is not None:
                 _put(module, own, _get(module, own).to(device))
-    if not packing.nf4 and device.type == "cpu":
+    if device.type == "cpu":  # for experts that are not packed
         model.set_experts_implementation("eager")  # grouped matmul is slower there
     if packing.nf4:
         use_bitsandbytes(model, device)
     share_layers(model)
+
+
+def _pinned(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor that goes to the GPU without a copy in between, if the system lets so much memory be held in place."""
+    try:
+        return tensor.pin_memory()
+    except RuntimeError:  # a limit of the container's, or of Windows': slower, and no reason to give up
+        return tensor
 
 
 def whole(source: Source, name: str, device: torch.device, dtype: torch.dtype) -> torch.Tensor:

@@ -23,6 +23,7 @@ from dgtui.diffusion.job import Job
 from dgtui.diffusion.log import RunLog
 from dgtui.diffusion.stepper import ReferenceStepper
 from dgtui.message import Message
+from dgtui.model import devices
 from dgtui.model.catalog import resolve
 from dgtui.model.denoiser import TransformersDenoiser
 from dgtui.model.loader import LoadedModel, load
@@ -172,9 +173,22 @@ def test_a_recording_holds_the_run_that_was_printed(dgtui: Any, tiny: Path, tmp_
 
 
 def test_a_recording_that_cannot_be_written_does_not_take_the_text(dgtui: Any, tiny: Path, tmp_path: Path) -> None:
-    done = dgtui("generate", "hi", "-m", tiny, "--steps", "3", "--json", "--record", tmp_path)
+    done = dgtui("generate", "hi", "-m", tiny, "--steps", "3", "--json", "--record", tmp_path / ("x" * 300))
     assert done.code == 1
     assert done.json.keys() >= KEYS
+
+
+def test_a_cache_folder_that_cannot_be_made_is_no_reason_not_to_run(
+    dgtui: Any, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert dgtui("generate", "hi", "-m", tiny, "--steps", "2").code == 0
+    info = dgtui("model", "info", tiny, "--json", "--context", "300").json["memory"]
+    little = info["total_bytes"] - info["weights_bytes"]["experts"] // 2
+    monkeypatch.setattr(devices, "available", lambda device: little)
+    packed = dgtui("generate", "hi", "-m", tiny, "--steps", "2", "--context", "300")
+    assert packed.code == 0 and "no 4-bit copy is kept" in packed.err
 
 
 # What is refused

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from dgtui import paths
 from dgtui.cli import doctor
-from dgtui.model import catalog
+from dgtui.model import catalog, devices, nf4
 from dgtui.model.shards import read_shards
 
 
@@ -250,6 +251,19 @@ def test_a_package_that_is_missing_fails_unless_it_is_optional(dgtui: Any, monke
         "torch": "fail", "transformers": "fail", "safetensors": "fail", "tokenizers": "fail",
         "textual": "warn", "bitsandbytes": "ok",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", ["", "CUDA error: no kernel image is available"])
+def test_a_gpu_and_kernels_that_do_not_run_are_said(wrong: str, dgtui: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Old GPU")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (7 * 10**9, 8 * 10**9))
+    monkeypatch.setattr(devices, "trouble", lambda device: wrong)
+    monkeypatch.setattr(nf4, "native", lambda kind: False)
+    found = {check.name: check for check in (doctor._gpu(), *doctor._kernels())}
+    assert (found["GPU"].mark, found["4-bit kernels"].mark) == ("warn" if wrong else "ok", "warn")
+    assert (wrong or "7.0 GB of 8.0 GB free") in found["GPU"].found and "Old GPU" in found["GPU"].found
+    assert "dgtui[cuda]" in found["4-bit kernels"].advice
 
 
 def test_doctor_leaves_nothing_but_empty_folders(dgtui: Any, own_folders: Path) -> None:

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from checkpoints import tiny_checkpoint
 
-from dgtui.model import devices
+from dgtui.model import devices, nf4
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +91,16 @@ def test_a_model_that_does_not_fit_exits_with_out_of_memory(dgtui: Any, source: 
     done = dgtui("generate", "Hello", "--model", source, "--gpu-memory", "100kB")
     assert done.code == 5
     assert ("needs" in done.err and "--context" in done.err) or "--model embedded" in done.err
+
+
+def test_memory_that_runs_out_while_packing_is_exit_5(
+    dgtui: Any, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*given: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 256.00 MiB.")
+
+    monkeypatch.setattr(nf4.Quantizing, "add", full)
+    done = dgtui("model", "quantize", source, tmp_path / "packed")
+    assert (done.code, done.out) == (5, b"")
+    assert "the memory ran out" in done.err and "--device cpu" in done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]

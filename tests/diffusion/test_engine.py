@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from fakes import CANVAS, EOS, SETTINGS, VOCAB, NumericDenoiser, certain, endless, job, never, stepper
 
 from dgtui.diffusion import engine
@@ -500,6 +501,24 @@ def test_candidates_that_take_turns_in_forwards_are_what_they_are_together(rows:
     assert max(apart.forwards) == rows < max(together.forwards) == 5
     assert sum(apart.forwards) == sum(together.forwards)
     assert len(set(together.forwards)) > 1
+
+
+def test_what_waits_for_its_turn_waits_in_the_machines_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The self-conditioning of a candidate takes 134 MB at full size; on a small GPU there is room for few of them."""
+    moved: list[int] = []
+    copied = torch.Tensor.cpu
+
+    def cpu(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.shape[1:] == (CANVAS, VOCAB):
+            moved.append(len(tensor))
+        return copied(tensor)
+
+    monkeypatch.setattr(torch.Tensor, "cpu", cpu)
+    wanted = job(candidates=3, settings=replace(SETTINGS, steps=2))
+    [*engine.run(ReferenceStepper(endless(), 3), wanted)]
+    assert moved == []
+    [*engine.run(ReferenceStepper(endless(), 2), wanted)]
+    assert moved == [2, 1, 2, 1]
 
 
 def test_a_candidate_that_is_done_costs_no_more_forwards() -> None:

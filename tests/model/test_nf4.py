@@ -52,6 +52,24 @@ def test_without_bitsandbytes_the_numbers_are_the_same(dtype: torch.dtype, monke
     with_it = ours.dequantize(dtype)
     monkeypatch.setattr(nf4, "native", lambda kind: False)
     assert torch.equal(ours.dequantize(dtype), with_it)
+    monkeypatch.setattr(nf4, "_UNPACKED", 1 << 12)  # and in pieces, the last one smaller
+    assert torch.equal(ours.dequantize(dtype), with_it)
+
+
+def test_bitsandbytes_without_kernels_for_the_device_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It can be imported where it has none for this version of CUDA, and raises when it is called."""
+    assert nf4.native("cpu")
+
+    def fail(*given: Any) -> None:
+        raise RuntimeError("Attempted to use bitsandbytes native library functionality but it's not available.")
+
+    monkeypatch.setattr(torch.ops.bitsandbytes, "dequantize_4bit", fail)
+    nf4.native.cache_clear()
+    try:
+        assert not nf4.native("cpu")
+        assert nf4.quantize(weights(2, 64)).dequantize(torch.float32).shape == (2, 64)
+    finally:
+        nf4.native.cache_clear()
 
 
 def test_scales_in_8_bit_are_those_of_bitsandbytes_but_for_its_table() -> None:

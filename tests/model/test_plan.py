@@ -157,6 +157,15 @@ def test_the_context_grows_into_the_memory_that_is_left(
     assert chosen(139, geometry, tensors, monkeypatch).context == geometry.text_config.max_position_embeddings
 
 
+def test_as_many_canvases_go_through_at_once_as_there_is_memory_left_for(
+    geometry: Any, tensors: Mapping[str, TensorEntry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [chosen(gpu, geometry, tensors, monkeypatch, context=32768).rows for gpu in (21.0, 23.5, 31.5, 48.0)]
+    assert rows == sorted(rows) and rows[0] < 4 and rows[-1] == 16
+    short, long = (chosen(28.0, geometry, tensors, monkeypatch, context=tokens).rows for tokens in (8192, 65536))
+    assert short > long  # each of them joins its keys to those of the whole prefix
+
+
 def test_on_the_processor_nothing_is_streamed(
     geometry: Any, tensors: Mapping[str, TensorEntry], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -231,6 +231,36 @@ def test_canvases_are_read_from_left_to_right_and_the_prefix_stays(
         assert row[0] == 0 and row[1:].max() < 0
 
 
+@pytest.mark.parametrize(("context", "groups"), [(400, [3]), (160, [2, 1]), (100, [1, 1, 1])])
+def test_no_more_canvases_are_read_at_once_than_memory_is_planned_for(
+    context: int, groups: list[int], model: DiffusionGemmaForBlockDiffusion, ids: list[int]
+) -> None:
+    """All of them together are no longer than the longest prompt; and none of their keys is kept."""
+    denoiser = TransformersDenoiser(model, frozenset({1}), context)
+    denoiser.encode(ids[:60])
+    views: list[DynamicCache] = []
+    expanded = denoiser.prefix.expanded
+
+    def seen(rows: int) -> DynamicCache:
+        views.append(expanded(rows))
+        return views[-1]
+
+    denoiser.prefix.expanded = seen  # type: ignore[method-assign]
+    found = denoiser.log_probs(CANVASES)
+    assert [len(view.layers[0].keys) for view in views] == groups  # type: ignore[arg-type]
+    for view in views:
+        for own, layer in zip(denoiser.prefix.cache.layers, view.layers, strict=True):
+            assert layer.keys.data_ptr() == own.keys.data_ptr()  # type: ignore[union-attr]
+            assert layer.values.data_ptr() == own.values.data_ptr()  # type: ignore[union-attr]
+    torch.testing.assert_close(found, wide_open(model, ids[:60]), rtol=0, atol=TOLERANCE)
+
+
+def wide_open(model: DiffusionGemmaForBlockDiffusion, ids: list[int]) -> torch.Tensor:
+    denoiser = TransformersDenoiser(model, frozenset({1}))
+    denoiser.encode(ids)
+    return denoiser.log_probs(CANVASES)
+
+
 def test_a_batch_copies_no_keys(warm: TransformersDenoiser, ids: list[int]) -> None:
     warm.encode(ids[:50])
     for own, seen in zip(warm.prefix.cache.layers, warm.prefix.expanded(4).layers, strict=True):

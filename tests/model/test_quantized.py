@@ -1,5 +1,6 @@
 """A checkpoint in NF4 on disk: what was packed is what is loaded, whole or not at all, and every byte is checked."""
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -28,12 +29,12 @@ from dgtui.errors import (
     RunFailed,
     UsageError,
 )
-from dgtui.model import catalog, devices, nf4, quantized
+from dgtui.model import catalog, devices, foreign, nf4, quantized
 from dgtui.model.catalog import resolve
 from dgtui.model.loader import LoadedModel, load
 from dgtui.model.parts import Packing, Wishes, is_quantized, part_of
 from dgtui.model.shards import fingerprint
-from dgtui.model.weights import Progress
+from dgtui.model.weights import Progress, _pinned
 
 SHAPE: dict[str, Any] = {"hidden": 128, "max_shard_size": "200KB"}
 """Wide enough that attention, dense MLP and experts are packed: multiples of 64."""
@@ -116,6 +117,15 @@ def test_packed_weights_compute_what_their_values_do(source: Path, folder: Path)
         if is_quantized(name, tuple(weight.shape)):
             weight.data.copy_(nf4.quantize(weight.data).dequantize(torch.float32))
     torch.testing.assert_close(logits(packed), logits(full), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("hidden", [48, 64])
+def test_experts_whose_rows_are_no_blocks_run_as_they_are(hidden: int, tmp_path: Path) -> None:
+    """No rows of theirs are, or half of them."""
+    quantized.quantize(resolve(str(tiny_checkpoint(tmp_path / "model", hidden=hidden))), tmp_path / "packed")
+    full, packed = read(tmp_path / "model").model, read(tmp_path / "packed").model
+    assert type(packed.model.decoder.layers[0].experts) is type(full.model.decoder.layers[0].experts)
+    assert torch.isfinite(logits(packed)).all()
 
 
 def test_without_bitsandbytes_it_is_the_same_model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,6 +314,13 @@ def test_what_another_program_quantized_is_refused_by_name(about: object, says: 
     assert caught.value.hint
 
 
+def test_what_transformers_needs_beside_a_methods_own_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(foreign, "find_spec", lambda name: None if name == "accelerate" else name)
+    for method in foreign.METHODS:
+        with pytest.raises(ModelUnloadable, match="needs accelerate"):
+            foreign.is_quantized({"quantization_config": {"quant_method": method}}, "some")
+
+
 def test_what_bitsandbytes_packed_through_transformers_is_loaded(source: Path, tmp_path: Path) -> None:
     """It packs the vision tower alone: transformers leaves tied weights as they are, and most are tied."""
     from transformers import BitsAndBytesConfig, DiffusionGemmaForBlockDiffusion
@@ -458,6 +475,42 @@ def test_no_copy_is_kept_where_nobody_wants_one_or_there_is_no_room(
     found = load(resolve(str(source)), Wishes(device="cpu", context=512, cache=tmp_path / "cache"))
     assert "no 4-bit copy is kept" in found.notes[1]
     assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("at", ["while it is written", "at its end"])
+def test_a_disk_that_fills_up_ends_the_copy_and_not_the_load(
+    at: str, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = small(monkeypatch, source)
+
+    def full(*given: Any, **named: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    left: list[list[Path]] = []
+
+    def seen(progress: Progress) -> None:
+        left.append([*(tmp_path / "cache" / "nf4").iterdir()])
+
+    if at == "at its end":
+        monkeypatch.setattr(quantized, "_sync", full)
+    else:
+        monkeypatch.setattr(quantized, "_SHARD", 1)
+        monkeypatch.setattr(quantized, "save_file", full)
+    second = load(first.checkpoint, Wishes(device="cpu", context=512, cache=tmp_path / "cache"), seen)
+    assert "no 4-bit copy is kept" in second.notes[1] and "No space left" in second.notes[1]
+    assert len(second.notes) == 2
+    assert torch.equal(logits(first.model), logits(second.model))
+    assert (left[-1] == []) == (at == "while it is written")  # room is made at once
+    assert [*(tmp_path / "cache" / "nf4").iterdir()] == []
+
+
+def test_memory_that_cannot_be_held_in_place_is_used_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(tensor: torch.Tensor) -> torch.Tensor:
+        raise torch.AcceleratorError("CUDA error: out of memory")
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", fail)
+    tensor = torch.arange(3)
+    assert _pinned(tensor) is tensor
 
 
 def test_two_first_loads_at_once_both_load_and_one_keeps(

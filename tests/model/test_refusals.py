@@ -125,7 +125,10 @@ def test_too_little_memory_is_said_before_reading(folder: Path, monkeypatch: pyt
     assert caught.value.hint
 
 
-@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory")])
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), torch.OutOfMemoryError("CUDA out of memory"), torch.AcceleratorError("CUDA error: out of memory")],
+)
 def test_memory_that_runs_out_while_reading_is_out_of_memory(folder: Path, error: BaseException) -> None:
     def fail(progress: Progress) -> None:
         raise error
