@@ -64,9 +64,8 @@ def command(
     if as_json:
         put(json.dumps(found, indent=2) + "\n")
     else:
-        put(
-            "".join(f"{name:<42}{value:>36}\n" for name, value in rows(found)) + bench_floor.said(found["floor"]) + "\n"
-        )
+        table = "".join(f"{name:<42}{value:>36}\n" for name, value in rows(found))
+        put(table + bench_floor.said(found["floor"]) + "\n")
     return 0
 
 

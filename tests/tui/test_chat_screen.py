@@ -10,6 +10,7 @@ from typing import Any
 import drawn
 import pytest
 from scripted import CANVAS, IDS, TALE, ScriptedBackend
+from textual import events
 from textual.events import Paste
 from textual.pilot import Pilot
 from textual.selection import SELECT_ALL
@@ -758,3 +759,11 @@ async def test_brackets_and_escapes_are_shown_and_drive_nothing() -> None:
         assert "\x1b" not in shown
         assert "\u202e" not in shown
         assert "[bold]why[/]" in shown
+
+
+async def test_what_is_typed_fast_is_taken_in_its_order() -> None:
+    async with chat() as seen:
+        for key in (*"tellx", "backspace", "space", *"me", "enter", *"why"):
+            seen.app.post_message(events.Key(key, " " if key == "space" else key if len(key) == 1 else None))
+        await seen.until(lambda: seen.screen.prompt.text == "why", "the rest of what was typed")
+        assert seen.screen.chat.turns[0].text == "tell me"

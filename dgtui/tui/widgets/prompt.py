@@ -174,7 +174,10 @@ class Prompt(TextArea):
             self.parent.mount(self._completions, before=self)
 
     async def _on_key(self, event: events.Key) -> None:
-        if event.key == "enter" and "enter" in self.screen.active_bindings:
+        if await keymap.run_own(self, event.key):
+            event.stop()
+            event.prevent_default()
+        elif event.key == "enter" and "enter" in self.screen.active_bindings:
             event.prevent_default()  # a text area breaks the line before bindings are asked
 
     async def _on_paste(self, event: events.Paste) -> None:
