@@ -269,6 +269,14 @@ def test_config_path_prints_the_path_and_nothing_else(dgtui: Any) -> None:
     assert (done.out, done.err) == (f"{paths.config_file()}\n".encode(), "")
 
 
+def test_config_path_gives_another_program_the_path_as_it_is(
+    dgtui: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = os.fsencode(tmp_path) + b"/caf\xe9 \x1b"
+    monkeypatch.setenv("XDG_CONFIG_HOME", os.fsdecode(home))
+    assert dgtui("config", "path").out == home + b"/dgtui/config.toml\n"
+
+
 # Every command
 
 ALL_HELP = """
