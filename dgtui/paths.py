@@ -38,7 +38,12 @@ def cache_dir() -> Path:
     Raises:
         RunFailed: If it cannot be made.
     """
-    return private_dir(platformdirs.user_cache_path(APP, appauthor=False))
+    return private_dir(cache_path())
+
+
+def cache_path() -> Path:
+    """The path of that folder, which need not exist: nothing is made."""
+    return platformdirs.user_cache_path(APP, appauthor=False)
 
 
 def state_dir() -> Path:

@@ -154,7 +154,7 @@ def wishes(settings: "Settings") -> "Wishes":
         context=own.context,
         vision=own.vision,
         memory=own.gpu_memory,
-        cache=paths.cache_dir() if own.keep_quantized else None,
+        cache=paths.cache_path() if own.keep_quantized else None,
     )
 
 

@@ -29,6 +29,7 @@ from dgtui.model.shards import Shard, fingerprint, shown
 from dgtui.model.skeleton import lay_out
 from dgtui.model.tokenizer import ModelTokenizer
 from dgtui.model.weights import Files, Progress, Report, fill
+from dgtui.paths import private_dir
 
 __all__ = ["LoadedModel", "Progress", "Wishes", "load", "plan_for"]
 
@@ -214,6 +215,7 @@ def _pack(found: _Found, plan: Plan, cache: Path | None, progress: Report | None
                 source_folder = found.checkpoint.path
                 wanted = quantized.Folder(kept, source_folder, found.config, name, found.mark, packing)
                 try:
+                    private_dir(kept.parent)
                     folder = stack.enter_context(wanted)
                 except RunFailed as error:  # a copy is a convenience: another dgtui makes it just now, say
                     notes.append(f"no 4-bit copy is kept: {error.message}")

@@ -460,6 +460,14 @@ def test_no_copy_is_kept_where_nobody_wants_one_or_there_is_no_room(
     assert not (tmp_path / "cache").exists()
 
 
+def test_a_cache_that_cannot_be_made_costs_only_the_copy(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    found = small(monkeypatch, source, cache=tmp_path / "file" / "cache")
+    assert "no 4-bit copy is kept: cannot make the folder" in found.notes[1]
+
+
 def test_two_first_loads_at_once_both_load_and_one_keeps(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
