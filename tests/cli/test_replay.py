@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -169,3 +170,14 @@ def test_a_run_is_played_in_a_real_terminal_and_left(tmp_path: Path) -> None:
         terminal.keys("q")
         assert terminal.wait_exit().code == 0
         assert audit(terminal.raw, TEXTUAL) == []
+
+
+@pytest.mark.terminal
+@pytest.mark.slow
+def test_a_kill_leaves_the_terminal_in_order(made: Path) -> None:
+    command = [sys.executable, "-m", "dgtui", "replay", str(made)]
+    with Terminal(command, columns=80, rows=24) as terminal:
+        terminal.wait_for("step 1/8", 120)
+        os.kill(terminal.pid, signal.SIGTERM)
+        assert terminal.wait_exit().code == 130
+        assert terminal.modes == {7, 25}  # the cursor is shown, nothing else is on
