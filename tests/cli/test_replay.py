@@ -14,6 +14,8 @@ import pytest
 from end_to_end.pty_terminal import TEXTUAL, Terminal, audit
 from recorded import hostile, write
 
+from dgtui import paths
+
 KINDS = ("svg", "html", "cast")
 
 
@@ -113,6 +115,14 @@ def test_step_theme_and_width_are_taken(made: Path, dgtui: Any) -> None:
     assert float(root.attrib["width"]) == pytest.approx(2 * 24 + 40 * 8.4)
     status = [element.text for element in root.iter() if (element.text or "").startswith("block ")]
     assert len(status) == 1 and "step 3/8" in (status[0] or "")
+
+
+def test_a_theme_of_the_settings_that_is_missing_stops_no_export(made: Path, dgtui: Any) -> None:
+    (paths.config_dir() / "config.toml").write_text('[screen]\ntheme = "nope"\n')
+    done = dgtui("replay", made, "--export", made.parent / "film.svg")
+    assert done.code == 0 and "there is no theme nope: midnight is used" in done.err
+    done = dgtui("replay", made, "--export", made.parent / "other.svg", "--theme", "nope")
+    assert done.code == 2 and "there is no theme nope" in done.err
 
 
 def test_a_name_in_capitals_is_the_same_kind(made: Path, dgtui: Any) -> None:
