@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 FALLBACK_THEME = "midnight"
 LOOK_AGAIN = 1.0
 "seconds between looks at the theme files"
+MOST_SAID = 3
+"mistakes in settings and themes that are shown at once"
 
 
 @runtime_checkable
@@ -57,7 +59,9 @@ class BaseApp(App[None]):
         overrides, bad_keys = keymap.check(settings.keys.bindings)
         self.set_keymap(overrides)
         self._problems = [*problems, *map(str, broken), *bad_keys]
-        if wanted.name != settings.screen.theme:
+        self._missing = settings.screen.theme if wanted.name != settings.screen.theme else None
+        "the theme that is taken as soon as there is one of that name"
+        if self._missing:
             self._problems.append(f"there is no theme {settings.screen.theme}: {wanted.name} is used")
         for theme in (*self._themes.values(), PLAIN):
             self.register_theme(theme.textual())
@@ -88,7 +92,13 @@ class BaseApp(App[None]):
     def on_mount(self) -> None:
         self.theme_changed_signal.subscribe(self, lambda _: self._restyle())
         self.set_interval(LOOK_AGAIN, self._look_again)
-        for problem in self._problems:
+        self._say(self._problems)
+
+    def _say(self, problems: Sequence[str]) -> None:
+        """As many as have room on a screen; the rest is for `dgtui doctor`."""
+        left = problems[MOST_SAID:]
+        said = [*problems[:MOST_SAID], *([f"and {len(left)} more: `dgtui doctor` lists them"] if left else [])]
+        for problem in said:
             self.notify(sanitize(problem, newlines=False), severity="warning", markup=False, timeout=10)
 
     def _restyle(self) -> None:
@@ -103,11 +113,12 @@ class BaseApp(App[None]):
             return
         self._stamp = now
         themes, broken = self._load_themes()
-        for problem in broken:
-            self.notify(sanitize(str(problem), newlines=False), severity="warning", markup=False)
+        self._say([str(problem) for problem in broken])
         for theme in themes.values():
             self.register_theme(theme.textual())
         self._themes = themes | ({self.theme: self._theme_named(self.theme)} if self.theme not in themes else {})
+        if self._missing and self._missing in themes and self.theme in (FALLBACK_THEME, PLAIN.name):
+            self.theme, self._missing = self._missing, None
         self.refresh_css(animate=False)
         self._restyle()
 

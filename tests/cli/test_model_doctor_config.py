@@ -252,6 +252,19 @@ def test_a_package_that_is_missing_fails_unless_it_is_optional(dgtui: Any, monke
     }  # fmt: skip
 
 
+def test_doctor_looks_at_keys_and_themes_too(dgtui: Any) -> None:
+    config = paths.config_dir() / "config.toml"
+    config.write_text('[screen]\ntheme = "mine"\n[keys]\n"canvas.pinn" = "z"\n"canvas.pin" = "left"\n')
+    (paths.config_dir() / "themes").mkdir()
+    (paths.config_dir() / "themes" / "mine.toml").write_text("name = 3\n")
+    done = dgtui("doctor")
+    text = done.out.decode()
+    assert done.code == 0
+    for said in (f"{config}:4: unknown binding canvas.pinn", "canvas.pin: left is the key", "mine.toml:1: name must be",
+                 "there is no theme mine"):  # fmt: skip
+        assert said in text
+
+
 def test_doctor_leaves_nothing_but_empty_folders(dgtui: Any, own_folders: Path) -> None:
     dgtui("doctor")
     assert [path for path in own_folders.rglob("*") if not path.is_dir()] == []
