@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dgtui import paths
+from dgtui import __version__, paths
 from dgtui.cli import doctor
 from dgtui.model import catalog
 from dgtui.model.shards import read_shards
@@ -320,6 +320,12 @@ def test_help_of_every_command_works_and_imports_nothing_heavy() -> None:
     assert found.keys() >= {"", "generate", "doctor", "bench", "config path"} | in_model
     assert all(result == [0, True] for result in found.values()), found
     assert heavy == []
+
+
+def test_the_help_says_what_no_command_does_and_the_version_is_told(dgtui: Any) -> None:
+    assert b"Without a command: chat" in dgtui("--help").out
+    done = dgtui("--version")
+    assert (done.code, done.out) == (0, f"dgtui {__version__}\n".encode())
 
 
 def test_completion_knows_every_command() -> None:
