@@ -138,19 +138,18 @@ def _run(
     began = time.perf_counter()
     run: Run = worker.submit(job, out.sink if frames else None)
     try:
-        if redrawable() and not frames:
-            from dgtui.cli.live import watch
+        try:
+            if redrawable() and not frames:
+                from dgtui.cli.live import watch
 
-            watch(run, loaded.tokenizer.pieces)
-        finished = run.wait()
-    except KeyboardInterrupt:
-        run.control.cancel()
-        finished = run.wait()  # within one denoising step; a second Ctrl+C ends it at once
-    wall = time.perf_counter() - began
-    try:
-        out.result(run, finished, wall)
+                watch(run, loaded.tokenizer.pieces)
+            finished = run.wait()
+        except KeyboardInterrupt:
+            run.control.cancel()
+            finished = run.wait()  # within one denoising step; a second Ctrl+C ends it at once
+        out.result(run, finished, time.perf_counter() - began)
     finally:  # a reader that has gone, or a recording that cannot be written, takes nothing from the other
-        if record is not None:
+        if record is not None and len(run.log):
             runs.record(record, run, loaded)
     return 130 if finished.reason == "cancelled" else 0
 

@@ -185,7 +185,7 @@ def test_a_recording_holds_the_run_that_was_printed(dgtui: Any, tiny: Path, tmp_
 
 
 def test_a_recording_that_cannot_be_written_does_not_take_the_text(dgtui: Any, tiny: Path, tmp_path: Path) -> None:
-    done = dgtui("generate", "hi", "-m", tiny, "--steps", "3", "--json", "--record", tmp_path)
+    done = dgtui("generate", "hi", "-m", tiny, "--steps", "3", "--json", "--record", tmp_path / ("n" * 300))
     assert done.code == 1
     assert done.json.keys() >= KEYS
 
@@ -231,6 +231,8 @@ def test_a_prompt_that_cannot_be_used_is_refused_with_4(
         ("--token-ids", "2 99999"),
         ("hi", "--no-such-option"),
         ("hi", "--record", "no/such/folder/run.dgtui"),
+        ("hi", "--record", "/"),
+        ("hi", "--record", ""),
     ],
 )
 def test_wrong_usage_ends_with_2_and_says_what_is_wrong(args: tuple[str, ...], dgtui: Any, tiny: Path) -> None:
@@ -362,6 +364,17 @@ def test_a_folder_for_the_cache_is_not_needed(tmp_path: Path, tiny: Path) -> Non
     environment = os.environ | {"XDG_CACHE_HOME": "/dev/null/cache"}
     process = start("hi", "-m", tiny, "--steps", "2", stdout=subprocess.PIPE, env=environment)
     assert (process.communicate(timeout=60)[1], process.returncode) == (b"", 0)
+
+
+def test_a_reader_that_has_gone_does_not_take_the_recording(tiny: Path, tmp_path: Path) -> None:
+    file = tmp_path / "run.dgtui"
+    process = start("hi", "-m", tiny, *LONG, "--frames", "--record", file, stdout=subprocess.PIPE, bufsize=0)
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    with process.stderr:
+        assert (process.wait(30), process.stderr.read()) == (1, b"")
+    assert recording.load(file).log.frames()
 
 
 @pytest.mark.parametrize("extra", [(), ("--frames",)], ids=["text", "frames"])
