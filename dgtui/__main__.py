@@ -1,6 +1,7 @@
 """The process: `dgtui`, or `python -m dgtui`."""
 
 import os
+import signal
 import sys
 from contextlib import suppress
 
@@ -9,6 +10,8 @@ from dgtui.cli import main
 
 def run() -> None:
     """Runs the program and ends the process."""
+    # `kill` and `timeout` end it as Ctrl+C does: what there is is kept, and the terminal left in order
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     code = main()
     if "torch" not in sys.modules:
         sys.exit(code)

@@ -7,8 +7,10 @@ and a `Problem` says where and what. A mistake in an option is wrong usage and r
 
 import dataclasses
 import difflib
+import errno
 import os
 import re
+import stat
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -139,6 +141,9 @@ _RULES: Final[Mapping[str, Rule]] = {
 """Dotted name → how its value is read. `keys.*` is open-ended and not in it."""
 
 _SECTIONS: Final = tuple(section.name for section in dataclasses.fields(Settings))
+_VARIABLES: Final = ("DGTUI_MODEL", *(f"DGTUI_{name.replace('.', '_').upper()}" for name in _RULES))
+_MOST_BYTES: Final = 1 << 20
+"""A larger file holds no settings."""
 
 
 def setting_names() -> tuple[str, ...]:
@@ -190,7 +195,7 @@ class _Given:
 
 def _read_file(path: Path, binding_ids: Collection[str] | None, problems: list[Problem]) -> dict[str, _Given]:
     try:
-        source = path.read_bytes().decode("utf-8-sig")
+        source = _bytes_of(path).decode("utf-8-sig")
         table = tomllib.loads(source)
     except FileNotFoundError:
         return {}
@@ -225,6 +230,16 @@ def _read_file(path: Path, binding_ids: Collection[str] | None, problems: list[P
     return taken
 
 
+def _bytes_of(path: Path) -> bytes:
+    """What is in a file. Raises `OSError`, also for a pipe or a device: those may go on for ever."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "not a file")
+    if status.st_size > _MOST_BYTES:
+        raise OSError(errno.EFBIG, "too large")
+    return path.read_bytes()
+
+
 def _read_environment(
     env: Mapping[str, str], binding_ids: Collection[str] | None, problems: list[Problem]
 ) -> dict[str, _Given]:
@@ -233,7 +248,11 @@ def _read_environment(
     for variable in sorted(env, key=lambda name: (name == "DGTUI_MODEL", name)):
         text = env[variable]
         name = _name_of_variable(variable, binding_ids)
-        if name is None or not text:
+        if not text:
+            continue
+        if name is None:  # another program may have names that begin as ours do
+            if variable.startswith("DGTUI_") and (near := difflib.get_close_matches(variable, _VARIABLES, 1, 0.85)):
+                problems.append(Problem("unknown setting; not used", variable, suggestion=near[0]))
             continue
         problem = _unknown(name, binding_ids)
         if problem is not None:

@@ -1,5 +1,6 @@
 """What `dgtui.config` promises: layers in order; a mistake is named with its place and never stops the program."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -195,6 +196,27 @@ def test_a_file_that_is_not_text_is_reported(file: Path) -> None:
 def test_a_folder_in_place_of_the_file_is_reported(file: Path) -> None:
     file.mkdir()
     assert "cannot be read" in load(file, env={})[1][0].message
+
+
+def test_a_pipe_in_place_of_the_file_is_not_waited_for(file: Path) -> None:
+    os.mkfifo(file)
+    assert load(file, env={})[1][0].message == "cannot be read, so it is not used: not a file"
+
+
+def test_a_huge_file_is_not_read(file: Path) -> None:
+    with file.open("wb") as stream:
+        stream.truncate(2**40)
+    assert "too large" in load(file, env={})[1][0].message
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [("DGTUI_SAMPLR_MAX_STEPS", "DGTUI_SAMPLER_MAX_STEPS"), ("DGTUI_MODLE", "DGTUI_MODEL"),
+     ("DGTUI_HISTROY_ENABLED", "DGTUI_HISTORY_ENABLED")],
+)  # fmt: skip
+def test_a_variable_that_is_nearly_one_of_ours_is_named(file: Path, variable: str, meant: str) -> None:
+    (problem,) = load(file, env={variable: "4"})[1]
+    assert str(problem) == f"{variable}: unknown setting; not used (did you mean {meant}?)"
 
 
 def test_a_bad_variable_leaves_the_files_value_and_is_reported(file: Path) -> None:

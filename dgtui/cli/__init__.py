@@ -9,11 +9,12 @@ import os
 import signal
 import sys
 from importlib import import_module
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import typer
 
-from dgtui.cli.terminal import drop_output, note
+from dgtui import __version__
+from dgtui.cli.terminal import drop_output, note, put
 from dgtui.errors import DgtuiError, OutOfMemory, out_of_memory
 from dgtui.text import sanitize
 
@@ -28,14 +29,19 @@ def program(only: str = "") -> typer.Typer:
     """The commands: all of them, or, since each one costs time to import, `only` the one that is known to be wanted."""
     app = typer.Typer(
         name="dgtui",
-        help="Text diffusion you can watch and steer. Runs DiffusionGemma; a small one of the same kind is built in.",
+        help="Text diffusion you can watch and steer. Runs DiffusionGemma; a small one of the same kind is built in."
+        "\n\nWithout a command: chat.",
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
 
     @app.callback(invoke_without_command=True)
-    def alone(context: typer.Context) -> int:
-        """Text diffusion you can watch and steer. Without a command: chat."""
+    def alone(
+        context: typer.Context,
+        version: Annotated[
+            bool, typer.Option("--version", is_eager=True, callback=_version, help="Print the version.")
+        ] = False,
+    ) -> int:
         if context.invoked_subcommand:
             return 0
         code: int = import_module("dgtui.cli.chat").command()
@@ -49,6 +55,12 @@ def program(only: str = "") -> typer.Typer:
         if name in wanted:
             app.add_typer(import_module(f"dgtui.cli.{name}").app, name=name)
     return app
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        put(f"dgtui {__version__}\n")
+        raise typer.Exit
 
 
 def main(args: list[str] | None = None) -> int:

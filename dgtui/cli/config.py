@@ -1,9 +1,12 @@
 """`dgtui config`: where settings are kept."""
 
+import os
+import sys
+
 import typer
 
 from dgtui import paths
-from dgtui.cli.terminal import note, put
+from dgtui.cli.terminal import is_terminal, note, put
 from dgtui.text import sanitize
 
 app = typer.Typer(help="Where settings are kept.", no_args_is_help=True)
@@ -18,7 +21,10 @@ def config() -> None:
 def path() -> int:
     """Print the path of config.toml, for an editor: $EDITOR "$(dgtui config path)"."""
     file = paths.config_file()
-    put(sanitize(str(file), newlines=False, tabs="replace") + "\n")
+    if is_terminal(sys.stdout):
+        put(sanitize(str(file), newlines=False, tabs="replace") + "\n")
+    else:  # another program gets the path as it is
+        put(os.fsencode(file) + b"\n")
     if not file.exists():
         note("it does not exist yet: every setting has its default")
     return 0

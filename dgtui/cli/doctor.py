@@ -66,9 +66,12 @@ def checks() -> Iterator[Check]:
     yield from _kernels()
     yield from _guarded("memory", _memory)
     from dgtui import config
+    from dgtui.tui import keymap
 
-    settings, problems = config.load()
+    settings, problems = config.load(binding_ids=keymap.ids())
     yield from _config(problems)
+    yield from _keys(settings)
+    yield from _themes(settings)
     yield from _guarded("model", lambda: _model(settings))
     yield from _folders()
     yield from _guarded("hub cache", _hub_cache)
@@ -219,6 +222,28 @@ def _config(problems: "list[Problem]") -> Iterator[Check]:
         yield Check("config", "warn", str(problem), f"correct it in {problem.source}")
     if not problems:
         yield Check("config", "ok", str(file) if file.exists() else f"{file} does not exist: all defaults")
+
+
+def _keys(settings: "Settings") -> Iterator[Check]:
+    from dgtui.tui import keymap
+
+    for problem in keymap.check(settings.keys.bindings)[1]:
+        yield Check("keys", "warn", problem, "correct it in the keys section; dgtui keys lists them")
+
+
+def _themes(settings: "Settings") -> Iterator[Check]:
+    from dgtui.tui.theme_file import load_themes, theme_folders
+
+    try:
+        themes, problems = load_themes(theme_folders())
+    except DgtuiError as error:
+        yield Check("themes", "warn", error.message, error.hint)
+        return
+    for problem in problems:
+        yield Check("themes", "warn", str(problem), "correct it, or remove the file")
+    if settings.screen.theme not in themes:
+        found = f"there is no theme {settings.screen.theme}, which screen.theme asks for"
+        yield Check("themes", "warn", found, "dgtui themes lists them")
 
 
 def _model(settings: "Settings") -> Check:

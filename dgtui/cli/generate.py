@@ -53,7 +53,7 @@ def command(
         raise UsageError("--token-ids takes the place of a prompt and of --raw", hint="give one of them")
     if image and (ids is not None or raw):
         raise UsageError("--image goes with a prompt in the chat template", hint="leave out --token-ids and --raw")
-    text = "" if ids is not None else _text(prompt)
+    text = "" if ids is not None else _text(prompt, raw)
     runs.check_record(record)
     pictures = runs.pictures(image)
 
@@ -85,8 +85,11 @@ def _ids(given: str) -> list[int]:
     return ids
 
 
-def _text(prompt: str | None) -> str:
-    """The prompt, or standard input. Raises `EmptyPrompt`; undecodable bytes are refused, not guessed at."""
+def _text(prompt: str | None, raw: bool) -> str:
+    """The prompt, or standard input without the line break at its end, unless it is to be sent `raw`.
+
+    Raises `EmptyPrompt`; undecodable bytes are refused, not guessed at.
+    """
     if prompt is None or prompt == "-":
         if sys.stdin is None or (prompt is None and is_terminal(sys.stdin)):
             raise EmptyPrompt("there is no prompt", hint='try: dgtui generate "Write a short tale about Mia."')
@@ -99,6 +102,8 @@ def _text(prompt: str | None) -> str:
             raise InputRefused(
                 f"standard input is not UTF-8 (byte {error.start})", hint="convert it first, for instance with iconv"
             ) from None
+        if not raw:  # `echo` ends a line that the person did not write
+            prompt = prompt.removesuffix("\n").removesuffix("\r")
     if not prompt.strip():
         raise EmptyPrompt("the prompt is empty", hint='try: dgtui generate "Write a short tale about Mia."')
     return prompt
@@ -133,19 +138,18 @@ def _run(
     began = time.perf_counter()
     run: Run = worker.submit(job, out.sink if frames else None)
     try:
-        if redrawable() and not frames:
-            from dgtui.cli.live import watch
+        try:
+            if redrawable() and not frames:
+                from dgtui.cli.live import watch
 
-            watch(run, loaded.tokenizer.pieces)
-        finished = run.wait()
-    except KeyboardInterrupt:
-        run.control.cancel()
-        finished = run.wait()  # within one denoising step; a second Ctrl+C ends it at once
-    wall = time.perf_counter() - began
-    try:
-        out.result(run, finished, wall)
+                watch(run, loaded.tokenizer.pieces)
+            finished = run.wait()
+        except KeyboardInterrupt:
+            run.control.cancel()
+            finished = run.wait()  # within one denoising step; a second Ctrl+C ends it at once
+        out.result(run, finished, time.perf_counter() - began)
     finally:  # a reader that has gone, or a recording that cannot be written, takes nothing from the other
-        if record is not None:
+        if record is not None and len(run.log):
             runs.record(record, run, loaded)
     return 130 if finished.reason == "cancelled" else 0
 

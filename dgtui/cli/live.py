@@ -58,7 +58,6 @@ def _style(flags: int, entropy: float) -> Style:
 def watch(run: "Run", pieces_of: Callable[[list[int]], list[bytes]]) -> None:
     """Redraws the newest frame until the run has ended, then clears what it drew."""
     console = stderr_console()
-    room = max(3, console.height - 4)
     with Live(console=console, transient=True, auto_refresh=False, vertical_overflow="crop") as live:
         shown: Frame | None = None
         while not _ended(run, 1 / _FRAMES_A_SECOND):
@@ -66,6 +65,7 @@ def watch(run: "Run", pieces_of: Callable[[list[int]], list[bytes]]) -> None:
             if frame is None or frame is shown:
                 continue
             shown = frame
+            room = max(3, console.height - 4)  # looked at anew: a terminal is resized while a run goes on
             lines = console.render_lines(canvas_text(frame, pieces_of(frame.ids.tolist())), pad=False)
             live.update(
                 Group(Text(status_line(frame, run.job.seed), style="dim", no_wrap=True, overflow="ellipsis"),

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from dgtui import paths
 from dgtui.cli.terminal import loading, note
-from dgtui.errors import RunFailed
 
 if TYPE_CHECKING:
     from dgtui.config import Settings
@@ -154,18 +154,8 @@ def wishes(settings: "Settings") -> "Wishes":
         context=own.context,
         vision=own.vision,
         memory=own.gpu_memory,
-        cache=_cache() if own.keep_quantized else None,
+        cache=paths.cache_path() if own.keep_quantized else None,
     )
-
-
-def _cache() -> Path:
-    """The cache folder; also one that cannot be made: only a load that would keep something there needs it."""
-    from dgtui import paths
-
-    try:
-        return paths.cache_dir()
-    except RunFailed:
-        return paths.cache_path()
 
 
 def load(worker: "Worker", settings: "Settings") -> "LoadedModel":

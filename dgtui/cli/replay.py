@@ -100,7 +100,7 @@ def _show(course: "Course", recording: Path, theme: str | None, first: int) -> i
 
 
 def _theme(name: str | None) -> "Theme":
-    """The theme of that name; without one the person's own choice."""
+    """The theme of that name; without one the person's own choice, or the default where there is none of that name."""
     import difflib
 
     from dgtui import config
@@ -111,6 +111,10 @@ def _theme(name: str | None) -> "Theme":
     for problem in (*problems, *broken):
         note(f"dgtui: {problem}")
     wanted = settings.screen.theme
+    if name is None and wanted not in themes:
+        usual = config.ScreenSettings().theme
+        note(f"dgtui: there is no theme {wanted}: {usual} is used")
+        wanted = usual
     if wanted in themes:
         return themes[wanted]
     near = difflib.get_close_matches(wanted, themes, n=1)

@@ -1,7 +1,9 @@
 """What commands need around a run: the model's shape before it, a recording after it."""
 
 import os
+import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,8 +42,9 @@ def check_record(path: Path | None, file: Path | None = None) -> None:
         return
     if not path.absolute().parent.is_dir():
         raise UsageError(f"there is no folder {path.parent} to record to")
-    if os.path.isdir(path):  # noqa: PTH112 - `Path.is_dir` raises for a name that is too long
-        raise UsageError(f"{path} is a folder", hint="name a file in it")
+    with suppress(OSError):  # nothing there yet, or nothing that can be: saving says what
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise UsageError(f"{path} is there already and is not a file", hint="give the recording another name")
     if file is not None and os.path.realpath(path) == os.path.realpath(file):
         raise UsageError(f"{path} is the file itself", hint="give the recording another name")
 

@@ -2,6 +2,7 @@
 
 import os
 import selectors
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -41,12 +42,20 @@ def load_settings(flags: Mapping[str, object]) -> tuple["Settings", list[str]]:
 
 def show(make: "Callable[[], BaseApp]", settings: "Settings") -> int:
     """Runs an app until the person leaves it; the exit code."""
+    import asyncio
+
     with _own_terminal():
         look_soon()
         read_pastes_safely()
         sys.setswitchinterval(0.0005)  # the default, 5 ms, costs the model thread more than the drawing does
         app = make()
-        app.run(mouse=settings.screen.mouse)
+
+        async def run() -> None:
+            # What is on the screen is stored as it comes: the app may leave at once
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, app.exit, None, 130)
+            await app.run_async(mouse=settings.screen.mouse)
+
+        asyncio.run(run())
     return app.return_code or 0
 
 

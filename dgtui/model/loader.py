@@ -36,6 +36,7 @@ from dgtui.model.shards import Shard, fingerprint, shown
 from dgtui.model.skeleton import lay_out
 from dgtui.model.tokenizer import ModelTokenizer
 from dgtui.model.weights import Files, Progress, Report, fill
+from dgtui.paths import private_dir
 
 __all__ = ["LoadedModel", "Progress", "Wishes", "load", "plan_for"]
 
@@ -240,7 +241,11 @@ class _Copy:
         self._failed = False
 
     def __enter__(self) -> None:
-        self._try(lambda: self._open.enter_context(self._folder))
+        def enter() -> None:
+            private_dir(self._folder.target.parent)
+            self._open.enter_context(self._folder)
+
+        self._try(enter)
 
     def __exit__(self, *why: Any) -> None:
         self._open.__exit__(*why)

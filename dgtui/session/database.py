@@ -152,7 +152,10 @@ def _made(path: Path) -> Path:
     """
     try:
         path = path.resolve()  # SQLite makes what a dangling link points to, with the default mode
-        private_dir(path.parent)
+        try:
+            private_dir(path.parent)
+        except RunFailed as error:
+            raise RunFailed(error.message, hint=_WITHOUT) from error
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError:

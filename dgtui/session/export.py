@@ -63,6 +63,7 @@ def to_json(conversation: Conversation, turns: Sequence[Stored]) -> dict[str, An
                 "seconds": stored.turn.seconds,
                 "finished": stored.turn.finished,
                 "images": [image.path for image in stored.turn.images],
+                "image_digests": [image.digest for image in stored.turn.images],
                 "created": stored.created.isoformat(),
             }
             for stored in turns
@@ -100,7 +101,7 @@ def write(path: Path, text: str, *, overwrite: bool = False) -> None:
         Path(name).replace(path)
         made.clear()
     except FileExistsError as error:
-        raise FileExists(f"{path} is there already", hint="choose another name, or overwrite it") from error
+        raise FileExists(f"{path} is there already", hint="choose another name") from error
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL in the name
         raise RunFailed(
             f"{path} could not be written: {reason(error)}", hint="choose another folder or name"

@@ -20,7 +20,7 @@ import safetensors
 import safetensors.numpy
 
 from dgtui.diffusion.log import RunLog
-from dgtui.errors import RecordingRefused, RunFailed
+from dgtui.errors import RecordingRefused, RunFailed, reason
 from dgtui.session.run_pack import Array, as_bytes, occurring_ids, pack, ragged
 from dgtui.session.run_unpack import Contents, Malformed, fields, text, unpack
 
@@ -65,10 +65,10 @@ def save(
     device: str,
     versions: Mapping[str, str],
 ) -> None:
-    """Writes a run, finished or not, in the place of whatever was at `path`; only its owner may read it.
+    """Writes a run, finished or not, in the place of the file that was at `path`; only its owner may read it.
 
     Args:
-        path: In a folder that exists.
+        path: In a folder that exists. A link is followed.
         log: May still grow: it is written as long as it is now.
         pieces: Of at least `occurring_ids(log)`; only those are kept.
         special_ids: Those of the tokenizer.
@@ -125,6 +125,9 @@ def _digest(arrays: Mapping[str, Array], facts_json: str) -> str:
 
 def _replace(path: Path, data: bytes) -> None:
     try:
+        path = path.resolve()
+        if path.exists() and not path.is_file():  # to root, a device is as easily replaced as a file
+            raise RunFailed(f"{path} is not a file", hint="choose another name")
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -136,8 +139,10 @@ def _replace(path: Path, data: bytes) -> None:
             with contextlib.suppress(FileNotFoundError):
                 Path(name).unlink()
             raise
-    except OSError as error:
-        raise RunFailed(f"{path} could not be written: {error.strerror or error}") from error
+    except (OSError, RuntimeError) as error:  # a loop of links
+        raise RunFailed(
+            f"{path} could not be written: {reason(error)}", hint="choose another folder or name"
+        ) from error
 
 
 def load(path: Path) -> Recording:

@@ -6,7 +6,6 @@ to the class.
 
 import asyncio
 import os
-import signal
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -29,15 +28,12 @@ if TYPE_CHECKING:
     from dgtui.tui.screens.chat import Opening
 
 FALLBACK_THEME = "midnight"
-INTERRUPTED = 130
-"exit code"
 LOOK_AGAIN = 1.0
 "seconds between looks at the theme files"
 _PATIENCE = 1.0
 "seconds that a key waits for those before it, at most"
-
 ROWS_OF_A_NOTICE = 8
-"""of the screen: what a notice and the space below it may take"""
+"of the screen: what a notice and the space below it may take"
 
 
 @runtime_checkable
@@ -68,7 +64,9 @@ class BaseApp(App[None]):
         overrides, bad_keys = keymap.check(settings.keys.bindings)
         self.set_keymap(overrides)
         self._problems = [*problems, *map(str, broken), *bad_keys]
-        if wanted.name != settings.screen.theme:
+        self._missing = settings.screen.theme if wanted.name != settings.screen.theme else None
+        "the theme that is taken as soon as there is one of that name"
+        if self._missing:
             self._problems.append(f"there is no theme {settings.screen.theme}: {wanted.name} is used")
         for theme in {**self._themes, wanted.name: wanted}.values():
             self.register_theme(theme.textual())
@@ -101,14 +99,14 @@ class BaseApp(App[None]):
     def on_mount(self) -> None:
         self.theme_changed_signal.subscribe(self, lambda _: self._restyle())
         self.set_interval(LOOK_AGAIN, self._look_again)
-        # By itself it would leave the terminal as it is on the screen, with its mouse on
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.exit, None, INTERRUPTED)
-        problems, room = self._problems, self._notices_that_fit
-        if len(problems) > room:
-            shown = max(1, room - 1)
-            rest = f"and {len(problems) - shown} more: `dgtui keys` and `dgtui themes` list all that is wrong"
-            problems = [*problems[:shown], rest]
-        for problem in problems:
+        self._say(self._problems)
+
+    def _say(self, problems: Sequence[str]) -> None:
+        """As many as there is room for; the rest is for `dgtui doctor`."""
+        room = self._notices_that_fit
+        shown = problems if len(problems) <= room else problems[: max(1, room - 1)]
+        left = len(problems) - len(shown)
+        for problem in [*shown, *([f"and {left} more: `dgtui doctor` lists them"] if left else [])]:
             self.notify(sanitize(problem, newlines=False), severity="warning", markup=False, timeout=10)
 
     async def on_event(self, event: events.Event) -> None:
@@ -149,11 +147,12 @@ class BaseApp(App[None]):
             return
         self._stamp = now
         themes, broken = self._load_themes()
-        for problem in broken:
-            self.notify(sanitize(str(problem), newlines=False), severity="warning", markup=False)
+        self._say([str(problem) for problem in broken])
         for theme in themes.values():
             self.register_theme(theme.textual())
         self._themes = themes | ({self.theme: self._theme_named(self.theme)} if self.theme not in themes else {})
+        if self._missing and self._missing in themes and self.theme in (FALLBACK_THEME, PLAIN.name):
+            self.theme, self._missing = self._missing, None
         self.refresh_css(animate=False)
         self._restyle()
 

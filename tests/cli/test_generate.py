@@ -1,5 +1,6 @@
 """What `dgtui generate` promises, on a checkpoint of random weights."""
 
+import io
 import itertools
 import json
 import os
@@ -16,7 +17,7 @@ import pytest
 from checkpoints import tiny_checkpoint
 from PIL import Image as Pillow
 
-from dgtui.cli.generate import _Output
+from dgtui.cli.generate import _Output, _text
 from dgtui.diffusion import engine
 from dgtui.diffusion.events import Finished, StopReason
 from dgtui.diffusion.job import Job
@@ -158,8 +159,20 @@ def test_max_tokens_cuts_what_is_written(dgtui: Any, tiny: Path) -> None:
 @pytest.mark.parametrize("args", [(), ("-",)])
 def test_standard_input_is_a_prompt_too(args: tuple[str, ...], dgtui: Any, tiny: Path) -> None:
     rest = ("-m", tiny, "--steps", "3", "--seed", "3", "--json")
-    piped = dgtui("generate", *args, *rest, stdin="grüße\n".encode())
-    assert piped.json["token_ids"] == dgtui("generate", "grüße\n", *rest).json["token_ids"]
+    piped = dgtui("generate", *args, *rest, stdin="grüße".encode())
+    assert piped.json["token_ids"] == dgtui("generate", "grüße", *rest).json["token_ids"]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_the_line_break_that_echo_adds_is_no_part_of_the_prompt(end: str) -> None:
+    def asked(text: str, raw: bool = False) -> str:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+            return _text("-", raw)
+
+    assert asked(f"sort:\n b, a{end}") == "sort:\n b, a"
+    assert asked(f"sort:{end}{end}") == f"sort:{end}"
+    assert asked(f"sort:{end}", raw=True) == f"sort:{end}"
 
 
 def test_a_recording_holds_the_run_that_was_printed(dgtui: Any, tiny: Path, tmp_path: Path) -> None:
@@ -232,6 +245,8 @@ def test_a_prompt_that_cannot_be_used_is_refused_with_4(
         ("--token-ids", "2 99999"),
         ("hi", "--no-such-option"),
         ("hi", "--record", "no/such/folder/run.dgtui"),
+        ("hi", "--record", "/"),
+        ("hi", "--record", ""),
     ],
 )
 def test_wrong_usage_ends_with_2_and_says_what_is_wrong(args: tuple[str, ...], dgtui: Any, tiny: Path) -> None:
@@ -345,6 +360,35 @@ def test_ctrl_c_ends_it_at_once_with_the_text_of_what_there_is(when: str, tiny: 
         ids = reply([int(token) for token in err.splitlines()[-1].split()], loaded)
         answer = list(loaded.tokenizer.split_thought(ids).answer_ids)
         assert out == loaded.tokenizer.decode_bytes(answer) + b"\n"
+
+
+def test_a_kill_is_taken_as_ctrl_c_and_the_recording_is_written(tiny: Path, tmp_path: Path) -> None:
+    record = ("--record", tmp_path / "run.dgtui")
+    process = start("hi", "-m", tiny, *LONG, "--frames", *record, stdout=subprocess.PIPE, bufsize=0)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (130, b"")
+    assert json.loads(out.splitlines()[-1])["stop_reason"] == "cancelled"
+    assert recording.load(tmp_path / "run.dgtui").log.finished is not None
+
+
+def test_a_folder_for_the_cache_is_not_needed(tmp_path: Path, tiny: Path) -> None:
+    environment = os.environ | {"XDG_CACHE_HOME": "/dev/null/cache"}
+    process = start("hi", "-m", tiny, "--steps", "2", stdout=subprocess.PIPE, env=environment)
+    assert (process.communicate(timeout=60)[1], process.returncode) == (b"", 0)
+
+
+def test_a_reader_that_has_gone_does_not_take_the_recording(tiny: Path, tmp_path: Path) -> None:
+    file = tmp_path / "run.dgtui"
+    process = start("hi", "-m", tiny, *LONG, "--frames", "--record", file, stdout=subprocess.PIPE, bufsize=0)
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    with process.stderr:
+        assert (process.wait(30), process.stderr.read()) == (1, b"")
+    assert recording.load(file).log.frames()
 
 
 @pytest.mark.parametrize("extra", [(), ("--frames",)], ids=["text", "frames"])

@@ -1,10 +1,14 @@
 """The canvas as a headless command draws it."""
 
 import io
+from concurrent.futures import Future
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
 from rich.console import Console
 
+from dgtui.cli import live
 from dgtui.cli.live import canvas_text, status_line
 from dgtui.diffusion.events import Flag, Frame
 
@@ -49,3 +53,24 @@ def test_the_state_of_a_token_is_readable_without_colour() -> None:
 def test_the_line_above_says_where_the_run_is() -> None:
     line = status_line(frame([Flag.ACCEPTED]), 4711)
     assert line == "block 1 · step 9/48 · 100% settled · mean entropy 0.00 · t 0.71 · seed 4711"
+
+
+def test_a_terminal_that_became_smaller_shows_the_end_of_the_canvas(monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, color_system=None, width=40, height=40)
+    monkeypatch.setattr(live, "stderr_console", lambda: console)
+    ended: Future[None] = Future()
+    run = SimpleNamespace(log=[frame([Flag.ACCEPTED] * 20)], ended=ended, job=SimpleNamespace(seed=7))
+    drawn: list[int] = []
+
+    def pieces(ids: list[int]) -> list[bytes]:
+        drawn.append(console.file.tell())  # where the drawing of this frame begins
+        if len(drawn) == 1:
+            console.height = 8
+            run.log.append(frame([Flag.ACCEPTED] * 20))
+        else:
+            ended.set_result(None)
+        return [f"row{number}\n".encode() for number in ids]
+
+    live.watch(run, pieces)  # type: ignore[arg-type]  # as much of a run as is looked at
+    last = console.file.getvalue()[drawn[1] :]  # type: ignore[attr-defined]  # it is a StringIO
+    assert "row19" in last and "row5" not in last

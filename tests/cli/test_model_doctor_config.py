@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from dgtui import paths
+from dgtui import __version__, paths
 from dgtui.cli import doctor
 from dgtui.model import catalog, devices, nf4
 from dgtui.model.shards import read_shards
@@ -266,6 +266,19 @@ def test_a_gpu_and_kernels_that_do_not_run_are_said(wrong: str, dgtui: Any, monk
     assert "dgtui[cuda]" in found["4-bit kernels"].advice
 
 
+def test_doctor_looks_at_keys_and_themes_too(dgtui: Any) -> None:
+    config = paths.config_dir() / "config.toml"
+    config.write_text('[screen]\ntheme = "mine"\n[keys]\n"canvas.pinn" = "z"\n"canvas.pin" = "left"\n')
+    (paths.config_dir() / "themes").mkdir()
+    (paths.config_dir() / "themes" / "mine.toml").write_text("name = 3\n")
+    done = dgtui("doctor")
+    text = done.out.decode()
+    assert done.code == 0
+    for said in (f"{config}:4: unknown binding canvas.pinn", "canvas.pin: left is the key", "mine.toml:1: name must be",
+                 "there is no theme mine"):  # fmt: skip
+        assert said in text
+
+
 def test_doctor_leaves_nothing_but_empty_folders(dgtui: Any, own_folders: Path) -> None:
     dgtui("doctor")
     assert [path for path in own_folders.rglob("*") if not path.is_dir()] == []
@@ -281,6 +294,14 @@ def test_config_path_prints_the_path_and_nothing_else(dgtui: Any) -> None:
     (paths.config_dir() / "config.toml").write_text("")
     done = dgtui("config", "path")
     assert (done.out, done.err) == (f"{paths.config_file()}\n".encode(), "")
+
+
+def test_config_path_gives_another_program_the_path_as_it_is(
+    dgtui: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = os.fsencode(tmp_path) + b"/caf\xe9 \x1b"
+    monkeypatch.setenv("XDG_CONFIG_HOME", os.fsdecode(home))
+    assert dgtui("config", "path").out == home + b"/dgtui/config.toml\n"
 
 
 # Every command
@@ -313,6 +334,12 @@ def test_help_of_every_command_works_and_imports_nothing_heavy() -> None:
     assert found.keys() >= {"", "generate", "doctor", "bench", "config path"} | in_model
     assert all(result == [0, True] for result in found.values()), found
     assert heavy == []
+
+
+def test_the_help_says_what_no_command_does_and_the_version_is_told(dgtui: Any) -> None:
+    assert b"Without a command: chat" in dgtui("--help").out
+    done = dgtui("--version")
+    assert (done.code, done.out) == (0, f"dgtui {__version__}\n".encode())
 
 
 def test_completion_knows_every_command() -> None:

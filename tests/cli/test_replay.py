@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from typing import Any
 import pytest
 from end_to_end.pty_terminal import TEXTUAL, Terminal, audit
 from recorded import hostile, write
+
+from dgtui import paths
 
 KINDS = ("svg", "html", "cast")
 
@@ -114,6 +117,14 @@ def test_step_theme_and_width_are_taken(made: Path, dgtui: Any) -> None:
     assert len(status) == 1 and "step 3/8" in (status[0] or "")
 
 
+def test_a_theme_of_the_settings_that_is_missing_stops_no_export(made: Path, dgtui: Any) -> None:
+    (paths.config_dir() / "config.toml").write_text('[screen]\ntheme = "nope"\n')
+    done = dgtui("replay", made, "--export", made.parent / "film.svg")
+    assert done.code == 0 and "there is no theme nope: midnight is used" in done.err
+    done = dgtui("replay", made, "--export", made.parent / "other.svg", "--theme", "nope")
+    assert done.code == 2 and "there is no theme nope" in done.err
+
+
 def test_a_name_in_capitals_is_the_same_kind(made: Path, dgtui: Any) -> None:
     assert dgtui("replay", made, "--export", made.parent / "FILM.SVG").code == 0
 
@@ -169,3 +180,14 @@ def test_a_run_is_played_in_a_real_terminal_and_left(tmp_path: Path) -> None:
         terminal.keys("q")
         assert terminal.wait_exit().code == 0
         assert audit(terminal.raw, TEXTUAL) == []
+
+
+@pytest.mark.terminal
+@pytest.mark.slow
+def test_a_kill_leaves_the_terminal_in_order(made: Path) -> None:
+    command = [sys.executable, "-m", "dgtui", "replay", str(made)]
+    with Terminal(command, columns=80, rows=24) as terminal:
+        terminal.wait_for("step 1/8", 120)
+        os.kill(terminal.pid, signal.SIGTERM)
+        assert terminal.wait_exit().code == 130
+        assert terminal.modes == {7, 25}  # the cursor is shown, nothing else is on

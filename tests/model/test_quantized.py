@@ -513,6 +513,14 @@ def test_memory_that_cannot_be_held_in_place_is_used_as_it_is(monkeypatch: pytes
     assert _pinned(tensor) is tensor
 
 
+def test_a_cache_that_cannot_be_made_costs_only_the_copy(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    found = small(monkeypatch, source, cache=tmp_path / "file" / "cache")
+    assert "no 4-bit copy is kept: cannot make the folder" in found.notes[1]
+
+
 def test_two_first_loads_at_once_both_load_and_one_keeps(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -127,7 +127,7 @@ def test_no_control_character_reaches_the_terminal_that_shows_the_file() -> None
 
 def test_json_has_everything() -> None:
     turns = stored(
-        Turn("user", "Why \x1b?", images=(Attachment("a.png"),)),
+        Turn("user", "Why \x1b?", images=(Attachment("a.png", "f00d"),)),
         Turn("model", "Water.", (6, 7), "Hm.", 2**63 - 1, 14, "eos", 1.5, False),
     )
     content = to_json(ABOUT, turns)
@@ -135,7 +135,8 @@ def test_json_has_everything() -> None:
     assert (content["format"], content["version"], content["id"]) == ("dgtui.conversation", 1, "bcd234")
     assert content["settings"] == {"max_steps": 48} and content["created"] == "2026-01-02T03:04:05+00:00"
     question, reply = content["turns"]
-    assert question["text"] == "Why \x1b?" and question["images"] == ["a.png"] and question["seed"] is None
+    assert question["text"] == "Why \x1b?" and question["seed"] is None
+    assert (question["images"], question["image_digests"]) == (["a.png"], ["f00d"])
     for field in Turn.__dataclass_fields__:
         assert field in reply
     assert reply["token_ids"] == [6, 7] and reply["seed"] == 2**63 - 1 and reply["finished"] is False

@@ -363,7 +363,7 @@ def test_a_folder_that_cannot_be_written_is_a_failure(locked: Path, name: str) -
     def action() -> None:
         with pytest.raises(RunFailed) as failure:
             Store(locked / name)
-        assert str(locked) in str(failure.value) and failure.value.hint
+        assert str(locked) in str(failure.value) and "[history] path" in failure.value.hint
 
     assert in_a_process(action, user=65534 if os.geteuid() == 0 else None) == 0
     assert set(modes(locked)) == {"history.db"}

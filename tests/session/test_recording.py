@@ -316,6 +316,18 @@ def test_an_interrupted_save_leaves_the_old_file(tmp_path: Path, monkeypatch: py
     assert [file for file in tmp_path.iterdir() if file.is_file()] == [path]
 
 
+def test_what_is_no_file_is_not_replaced_and_a_link_is_followed(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for name in ("pipe", "link"):
+        with pytest.raises(RunFailed, match="not a file"):
+            write(tmp_path / name, scripted())
+    assert (tmp_path / "pipe").is_fifo() and (tmp_path / "link").is_symlink()
+    (tmp_path / "other").symlink_to("run")
+    write(tmp_path / "other", scripted())
+    assert (tmp_path / "other").is_symlink() and recording.load(tmp_path / "run").log.frames()
+
+
 def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(RunFailed, match="No such file"):
         write(tmp_path / "no" / "run", scripted())

@@ -238,6 +238,29 @@ async def test_the_themes_own_colours_reach_a_theme_that_is_changed(tmp_path: Pa
         assert seen.app.query_one(CanvasView).look.theme.name == "paper"
 
 
+async def test_a_chosen_theme_is_taken_when_it_is_mended(tmp_path: Path) -> None:
+    folder = theme_folders()[1]
+    folder.mkdir(parents=True)
+    (folder / "mine.toml").write_text("name = 3")
+    chosen = replace(Settings(), screen=ScreenSettings(theme="mine"))
+    async with replay(recorded(tmp_path), settings=chosen) as seen:
+        assert seen.app.theme == "midnight"
+        (folder / "mine.toml").write_text('[colors]\nprimary = "#7aa2f7"\n[entropy]\nramp = ["#fff", "#f00"]\n')
+        seen.app._look_again()
+        await seen.pilot.pause()
+        assert seen.app.theme == seen.app.query_one(CanvasView).look.theme.name == "mine"
+
+
+async def test_more_mistakes_than_a_screen_has_room_for_are_counted(tmp_path: Path) -> None:
+    problems = [f"config.toml:{line}: wrong" for line in range(1, 8)]
+    app = ReplayApp(
+        Course(recorded(tmp_path)), Settings(), "run.dgtui", theme_folders=theme_folders(), problems=problems
+    )
+    async with app.run_test(size=(80, 24)):
+        said = [notification.message for notification in app._notifications]
+        assert said == [*problems[:3], "and 4 more: `dgtui doctor` lists them"]
+
+
 async def test_a_hostile_recording_draws_nothing_but_text(tmp_path: Path) -> None:
     async with replay(hostile(tmp_path), size=(80, 24)) as seen:
         assert is_safe(seen.app)
