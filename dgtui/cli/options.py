@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from dgtui import paths
 from dgtui.cli.terminal import loading, note
 
 if TYPE_CHECKING:
@@ -146,6 +145,7 @@ def sampler_settings(settings: "Settings", checkpoint: "SamplerSettings") -> "Sa
 
 def wishes(settings: "Settings") -> "Wishes":
     """How the person wants a model to be held."""
+    from dgtui import paths
     from dgtui.model.parts import Wishes
 
     own = settings.model

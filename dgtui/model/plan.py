@@ -28,8 +28,8 @@ would take gigabytes."""
 
 _LOGITS: Final = 3
 # Tensors of canvas × vocabulary in fp32 that a step holds at once: scaled logits, probabilities, and their logarithms.
-_STATES: Final = 8
-# Tensors of tokens × width that a layer holds at once, beside what its experts give.
+_STATES: Final = 4
+# Tensors of tokens × width that a layer holds at once, beside what its experts give or its attention reads.
 _ROWS: Final = 16
 # Canvases in a forward, where memory does not say less: more of them make a step no cheaper.
 _GPU_RESERVE: Final = 500_000_000
@@ -287,17 +287,17 @@ def _step_bytes(config: Any, layers: list[_Layer], context: int, dtype: torch.dt
 def _layer_bytes(
     text: Any, layers: list[_Layer], tokens: int, context: int, dtype: torch.dtype, masked: bool = False
 ) -> int:
-    """What the largest layer computes at once for so many tokens: states, what the experts give, keys and values of the
-    context once more, and, where some of it is masked, the mask, and keys and values for every head."""
+    """What the largest layer computes at once for so many tokens: states, and what the experts give, or else keys and
+    values of the context once more. Where some of it is masked that is the keys alone, and keys and values for every
+    head; and there is the mask."""
 
     hidden: int = text.hidden_size
-
-    def attention(layer: _Layer) -> int:
-        seen = layer.seen(context) + tokens
-        heads = layer.queries if masked and layer.queries > layer.keys else 0
-        return tokens * _STATES * max(hidden, layer.queries) + 2 * seen * (layer.keys + heads)
-
     experts: int = tokens * hidden * (text.top_k_experts or 0)
-    numbers = experts + max(map(attention, layers))
+
+    def numbers(layer: _Layer) -> int:
+        heads = layer.queries if masked and layer.queries > layer.keys else 0
+        read = (layer.seen(context) + tokens) * (layer.keys + 2 * heads if masked else 2 * layer.keys)
+        return tokens * _STATES * max(hidden, layer.queries) + max(experts, read)
+
     mask = tokens * context * (1 + dtype.itemsize) if masked else 0  # as bits, and as numbers
-    return numbers * dtype.itemsize + mask
+    return max(map(numbers, layers)) * dtype.itemsize + mask

@@ -8,9 +8,9 @@ import sys
 import time
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
-from conftest import Command
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -32,7 +32,7 @@ def tale(tmp_path: Path) -> Path:
     return file
 
 
-def test_standard_output_holds_the_file_and_only_the_span_is_another(dgtui: Command, tale: Path) -> None:
+def test_standard_output_holds_the_file_and_only_the_span_is_another(dgtui: Any, tale: Path) -> None:
     done = dgtui("infill", tale, "--span", "1:12-1:21", *QUICK)
     assert done.code == 0, done.err
     assert done.out.startswith(b"\xef\xbb\xbfMira was a ")
@@ -40,14 +40,14 @@ def test_standard_output_holds_the_file_and_only_the_span_is_another(dgtui: Comm
     assert tale.read_bytes() == b"\xef\xbb\xbf" + TALE, "the file is not touched"
 
 
-def test_a_pipe_in_is_a_pipe_out(dgtui: Command) -> None:
+def test_a_pipe_in_is_a_pipe_out(dgtui: Any) -> None:
     done = dgtui("infill", "-", "--at", "2:1", *QUICK, stdin=TALE)
     assert done.code == 0, done.err
     first, second = TALE.split(b"\r\n")[:2]
     assert done.out.startswith(first + b"\r\n") and done.out.endswith(second + b"\r\n")
 
 
-def test_json_says_what_was_written_where_and_what_else_there_was(dgtui: Command, tale: Path) -> None:
+def test_json_says_what_was_written_where_and_what_else_there_was(dgtui: Any, tale: Path) -> None:
     done = dgtui("infill", tale, "--span", "1:12-1:21", "--json", "--model", "embedded", "--seed", "5")
     assert done.code == 0, done.err
     assert set(done.json) == {"spans", "steps", "seed", "unchanged"}
@@ -59,7 +59,7 @@ def test_json_says_what_was_written_where_and_what_else_there_was(dgtui: Command
     assert done.json["unchanged"] == (span["old"] == span["new"])
 
 
-def test_json_has_the_line_breaks_of_the_file(dgtui: Command, tale: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_json_has_the_line_breaks_of_the_file(dgtui: Any, tale: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = "kite.\r\nThen Tom"
     monkeypatch.setattr(Infill, "job", lambda self: None)
     proposal = Proposal((old.replace("\r\n", "\n"),), 1.0, -3.0, 5, 8)
@@ -73,25 +73,25 @@ def test_json_has_the_line_breaks_of_the_file(dgtui: Command, tale: Path, monkey
     assert done.json["unchanged"] and "no change" in done.err
 
 
-def test_a_recording_does_not_take_the_place_of_the_file(dgtui: Command, tale: Path) -> None:
+def test_a_recording_does_not_take_the_place_of_the_file(dgtui: Any, tale: Path) -> None:
     done = dgtui("infill", tale, "--at", "1:1", "--record", tale, *QUICK)
     assert done.code == 2 and "the file itself" in done.err
     assert tale.read_bytes() == b"\xef\xbb\xbf" + TALE
 
 
-def test_several_spans_are_written_in_one_go(dgtui: Command, tale: Path) -> None:
+def test_several_spans_are_written_in_one_go(dgtui: Any, tale: Path) -> None:
     done = dgtui("infill", tale, "--span", "2:6-2:9", "--span", "1:12-1:17", "--json", *QUICK)
     assert done.code == 0, done.err
     assert [span["old"] for span in done.json["spans"]] == ["brave", "Tom"], "in the order of the file"
 
 
-def test_something_is_written_at_every_place_that_is_named(dgtui: Command, tale: Path) -> None:
+def test_something_is_written_at_every_place_that_is_named(dgtui: Any, tale: Path) -> None:
     done = dgtui("infill", tale, "--at", "1:12", "--at", "2:6", "--json", *QUICK)
     assert done.code == 0, done.err
     assert [span["start_byte"] for span in done.json["spans"]] == [14, 3 + TALE.index(b"Tom")]
 
 
-def test_spans_too_far_apart_for_one_canvas_go_one_after_the_other(dgtui: Command, tmp_path: Path) -> None:
+def test_spans_too_far_apart_for_one_canvas_go_one_after_the_other(dgtui: Any, tmp_path: Path) -> None:
     file = tmp_path / "long.md"
     file.write_bytes(TALE * 8)
     done = dgtui("infill", file, "--span", "1:12-1:17", "--span", "16:6-16:9", *QUICK)
@@ -99,7 +99,7 @@ def test_spans_too_far_apart_for_one_canvas_go_one_after_the_other(dgtui: Comman
     assert done.out.startswith(TALE[:11]) and TALE[16:] + TALE * 6 + TALE.split(b"Tom")[0] in done.out
 
 
-def test_in_place_saves_the_file_and_prints_nothing(dgtui: Command, tale: Path) -> None:
+def test_in_place_saves_the_file_and_prints_nothing(dgtui: Any, tale: Path) -> None:
     tale.chmod(0o640)
     done = dgtui("infill", tale, "--span", "1:12-1:21", "--in-place", *QUICK)
     assert (done.code, done.out) == (0, b"")
@@ -107,7 +107,7 @@ def test_in_place_saves_the_file_and_prints_nothing(dgtui: Command, tale: Path) 
     assert tale.stat().st_mode & 0o777 == 0o640
 
 
-def test_a_named_encoding_is_kept(dgtui: Command, tmp_path: Path) -> None:
+def test_a_named_encoding_is_kept(dgtui: Any, tmp_path: Path) -> None:
     file = tmp_path / "old.txt"
     data = "Zoë was a brave fox who lived by the river.\n".encode("cp1252")
     file.write_bytes(data)
@@ -116,7 +116,7 @@ def test_a_named_encoding_is_kept(dgtui: Command, tmp_path: Path) -> None:
     assert done.out.startswith(data[:10]) and done.out.endswith(data[15:])
 
 
-def test_an_instruction_is_what_the_model_is_asked(dgtui: Command, tale: Path) -> None:
+def test_an_instruction_is_what_the_model_is_asked(dgtui: Any, tale: Path) -> None:
     asked = ("--instruction", "Tell me a story about Mira and Tom.")
     done = dgtui("infill", tale, "--span", "1:12-1:21", *asked, *QUICK)
     assert done.code == 0 and done.out.endswith(TALE[20:])
@@ -139,7 +139,7 @@ def test_an_instruction_is_what_the_model_is_asked(dgtui: Command, tale: Path) -
     ],
 )
 def test_what_cannot_be_done_is_said_with_its_exit_code(
-    dgtui: Command, tale: Path, arguments: tuple[str, ...], code: int, said: str
+    dgtui: Any, tale: Path, arguments: tuple[str, ...], code: int, said: str
 ) -> None:
     done = dgtui("infill", tale, *arguments)
     assert (done.code, done.out) == (code, b"")
@@ -148,17 +148,17 @@ def test_what_cannot_be_done_is_said_with_its_exit_code(
 
 
 @pytest.mark.parametrize("data", [b"a\0b", b"\xff\xfe\xfa", b"caf\xe9\n"])
-def test_what_is_no_text_is_refused(dgtui: Command, data: bytes) -> None:
+def test_what_is_no_text_is_refused(dgtui: Any, data: bytes) -> None:
     done = dgtui("infill", "-", "--at", "1:1", stdin=data)
     assert (done.code, done.out) == (4, b"")
 
 
-def test_standard_input_cannot_be_saved_in_place(dgtui: Command) -> None:
+def test_standard_input_cannot_be_saved_in_place(dgtui: Any) -> None:
     assert dgtui("infill", "-", "--at", "1:1", "--in-place", stdin=TALE).code == 2
 
 
 def test_a_file_that_changed_meanwhile_is_not_overwritten(
-    dgtui: Command, tale: Path, monkeypatch: pytest.MonkeyPatch
+    dgtui: Any, tale: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from dgtui.cli import options
 
@@ -174,16 +174,14 @@ def test_a_file_that_changed_meanwhile_is_not_overwritten(
     assert tale.read_bytes() == b"somebody else's\n"
 
 
-def test_too_little_memory_for_the_model_is_exit_5(dgtui: Command, tale: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_memory_for_the_model_is_exit_5(dgtui: Any, tale: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "available", lambda device: 1_000_000)
     done = dgtui("infill", tale, "--span", "1:12-1:21", "--in-place", *QUICK)
     assert done.code == 5 and "memory" in done.err and not done.out
     assert tale.read_bytes() == b"\xef\xbb\xbf" + TALE
 
 
-def test_memory_that_runs_out_while_writing_is_exit_5(
-    dgtui: Command, tale: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_memory_that_runs_out_while_writing_is_exit_5(dgtui: Any, tale: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*arguments: object) -> None:
         raise MemoryError
 
@@ -215,7 +213,7 @@ LINES = st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0"), 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lines=LINES, ending=ENDINGS, bom=st.booleans(), where=st.randoms(use_true_random=False))
 def test_bytes_outside_of_the_span_are_identical_whatever_the_file(
-    dgtui: Command, lines: list[str], ending: str, bom: bool, where: Random
+    dgtui: Any, lines: list[str], ending: str, bom: bool, where: Random
 ) -> None:
     mark = b"\xef\xbb\xbf" if bom else b""
     text = ending.join(lines).encode()

@@ -133,7 +133,7 @@ def test_model_prompt_and_title_reach_the_terminal_as_text_alone(tmp_path: Path)
 
 def test_what_was_finished_before_kill_9_is_there_again(tmp_path: Path) -> None:
     checkpoint = tiny_checkpoint(tmp_path / "tiny")
-    with chat("--model", str(checkpoint), "--seed", "1", "--steps", "8", "--context", "900") as terminal:
+    with chat("--model", str(checkpoint), "--seed", "5", "--steps", "100", "--context", "900") as terminal:
         terminal.wait_for(READY, WAIT)
         terminal.keys("hello", "enter")
         terminal.wait_for(re.compile(r"block [3-9]"), WAIT)
