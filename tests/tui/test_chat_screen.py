@@ -705,7 +705,7 @@ async def test_of_many_problems_it_is_said_where_all_are_listed() -> None:
     )
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await pilot.pause()
-        assert "and 7 more: `dgtui keys`" in " ".join(drawn.text(app).replace("▌", " ").split())
+        assert "and 7 more: `dgtui doctor`" in " ".join(drawn.text(app).replace("▌", " ").split())
 
 
 async def test_the_palette_offers_our_themes_and_nothing_that_tears_the_screen() -> None:

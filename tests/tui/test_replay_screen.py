@@ -258,7 +258,7 @@ async def test_more_mistakes_than_a_screen_has_room_for_are_counted(tmp_path: Pa
     )
     async with app.run_test(size=(80, 24)):
         said = [notification.message for notification in app._notifications]
-        assert said == [*problems[:3], "and 4 more: `dgtui doctor` lists them"]
+        assert said == [*problems[:2], "and 5 more: `dgtui doctor` lists them"]
 
 
 async def test_a_hostile_recording_draws_nothing_but_text(tmp_path: Path) -> None:
