@@ -1,8 +1,8 @@
-"""The one model thread: it alone loads, generates and unloads. Jobs go in, events come out through a sink.
+"""The model thread: only this thread loads, generates and unloads. Jobs go in, events come out through a sink.
 
-One thread for everything, because CUDA-graph state belongs to the thread that captured it, and because two generations
-must never overlap: a job starts only after the one before it has ended. Back to a running job go only the flags and
-amendments of its `Control`, read between denoising steps. Headless commands and the app use the same worker.
+There is one thread for everything because CUDA-graph state belongs to the thread that captured it, and because two
+generations must never overlap: a job starts only after the previous one has ended. A running job is steered by its
+`Control` alone, which is read between denoising steps. Headless commands and the app use the same worker.
 """
 
 import gc
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from dgtui import __version__
 from dgtui.diffusion.control import Control
@@ -25,6 +25,7 @@ from dgtui.diffusion.log import RunLog
 from dgtui.errors import DgtuiError, InvalidSettings, OutOfMemory, RunFailed, out_of_memory
 
 if TYPE_CHECKING:
+    from dgtui.diffusion.stepper import Stepper
     from dgtui.model.catalog import Checkpoint
     from dgtui.model.loader import LoadedModel
     from dgtui.model.parts import Wishes
@@ -32,13 +33,23 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 
-STEPPER = "reference"
-"name of the stepper, for recordings: forks are exact only on the same one"
+MakeStepper: TypeAlias = "Callable[[LoadedModel], Stepper]"
+"""Makes the stepper that runs a loaded model. Called on the model thread."""
+
+
+def reference_stepper(loaded: "LoadedModel") -> "Stepper":
+    """The stepper that runs on every device: transformers' own model and plain PyTorch."""
+    from dgtui.diffusion.reference import ReferenceStepper
+    from dgtui.model.denoiser import TransformersDenoiser
+
+    plan = loaded.plan
+    denoiser = TransformersDenoiser(loaded.model, loaded.stop_ids, plan.context, plan.snapshots)
+    return ReferenceStepper(denoiser, plan.rows)
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A submitted job: its log grows while it runs, `control` steers it, `ended` holds how it ended or its error."""
+    """A submitted job: its log grows while it runs, `control` steers it, `ended` is its result or its error."""
 
     job: Job
     log: RunLog
@@ -46,16 +57,16 @@ class Run:
     ended: "Future[Finished]" = field(default_factory=Future)
 
     def wait(self) -> Finished:
-        """Blocks until the run has ended. Raises what it raised, as a `DgtuiError` where a person can act on it."""
+        """Blocks until the run has ended. Raises its error, as a `DgtuiError` where the user can act on it."""
         return self.ended.result()
 
 
 Sink = Callable[[Run, int], None]
-"""Told on the model thread, after each event, how far the run's log goes."""
+"""Called on the model thread after each event, with the new length of the run's log."""
 
 
 def versions() -> dict[str, str]:
-    """What a run depends on beside the weights."""
+    """The versions of everything a run depends on besides the weights."""
     from importlib import metadata
 
     packages = {package: metadata.version(package) for package in ("torch", "transformers")}
@@ -63,22 +74,31 @@ def versions() -> dict[str, str]:
 
 
 class Worker:
-    """Owner of the model thread. Methods may be called from any thread and return at once."""
+    """Owner of the model thread. Methods may be called from any thread and return at once.
 
-    def __init__(self) -> None:
+    `make_stepper` chooses how loaded models run. `connect` takes a stepper that needs no weights here.
+    """
+
+    def __init__(self, make_stepper: MakeStepper = reference_stepper) -> None:
+        self._make_stepper = make_stepper
         self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._runs: list[Run] = []
         self._lock = threading.Lock()
         self._closed = False
         self._loaded: LoadedModel | None = None
-        self._stepper: object = None
+        self._stepper: Stepper | None = None
         self._thread = threading.Thread(target=self._serve, name="dgtui-model", daemon=True)
         self._thread.start()
 
     @property
     def loaded(self) -> "LoadedModel | None":
-        """What is in memory. Its tokenizer and settings may be read from any thread, its weights only by this one."""
+        """The loaded model. Tokenizer and settings may be read on any thread, weights only on the model thread."""
         return self._loaded
+
+    @property
+    def stepper(self) -> "Stepper | None":
+        """What runs jobs now. Only its name, sizes and stop ids may be read outside the model thread."""
+        return self._stepper
 
     def load(
         self,
@@ -86,14 +106,14 @@ class Worker:
         wishes: "Wishes | None" = None,
         progress: "Callable[[Progress], None] | None" = None,
     ) -> "Future[LoadedModel]":
-        """Loads a checkpoint, or what a function finds on the model thread, after unloading the present one.
+        """Unloads the present model and loads a checkpoint, or the one that a function finds on the model thread.
 
-        Where nothing is found the present one stays.
-        `close` ends it at the next piece that is read, and nothing half written is left of a copy that it keeps.
+        If the function raises, the present model stays. `close` ends a load at the next piece it reads, and removes
+        a half-written copy.
         """
         future: Future[LoadedModel] = Future()
 
-        def told(at: "Progress") -> None:
+        def report(at: "Progress") -> None:
             if self._closed:
                 raise _closed()
             if progress is not None:
@@ -102,19 +122,15 @@ class Worker:
         def task() -> None:
             gc.disable()  # importing torch makes a million objects, and none of them is garbage
             try:
-                found = checkpoint() if callable(checkpoint) else checkpoint
+                chosen = checkpoint() if callable(checkpoint) else checkpoint
                 self._unload()
-                from dgtui.diffusion.stepper import ReferenceStepper
-                from dgtui.model.denoiser import TransformersDenoiser
                 from dgtui.model.loader import load
 
-                model = load(found, wishes, told)
-                plan = model.plan
-                denoiser = TransformersDenoiser(model.model, model.stop_ids, plan.context, plan.snapshots)
-                self._stepper = ReferenceStepper(denoiser, plan.rows)
+                model = load(chosen, wishes, report)
+                self._stepper = self._make_stepper(model)
                 self._loaded = model
             except BaseException as error:
-                _let_go(error)  # before what is left is frozen, and never looked at again
+                _drop_frames(error)  # before the freeze: frozen objects are never collected
                 raise
             finally:
                 gc.freeze()
@@ -124,10 +140,26 @@ class Worker:
         self._put(task, future)
         return future
 
+    def connect(self, open_stepper: "Callable[[], Stepper]") -> "Future[Stepper]":
+        """Unloads the present model and uses a stepper that needs no weights here, such as a server's.
+
+        `open_stepper` is called on the model thread. If it raises, the present model stays. `loaded` becomes None.
+        """
+        future: Future[Stepper] = Future()
+
+        def task() -> None:
+            stepper = open_stepper()
+            self._unload()
+            self._stepper = stepper
+            future.set_result(stepper)
+
+        self._put(task, future)
+        return future
+
     def submit(self, job: Job, sink: Sink | None = None) -> Run:
         """Queues a job for the model that is loaded when its turn comes.
 
-        What the sink raises ends the run, and is raised by `Run.wait`.
+        An exception from the sink ends the run, and `Run.wait` raises it.
         """
         run = Run(job, RunLog(job))
         with self._lock:
@@ -156,7 +188,7 @@ class Worker:
         return future
 
     def unload(self) -> "Future[None]":
-        """Gives the model's memory back."""
+        """Unloads the model and frees its memory."""
         future: Future[None] = Future()
 
         def task() -> None:
@@ -167,7 +199,7 @@ class Worker:
         return future
 
     def close(self, timeout: float = 0.4) -> None:
-        """Cancels what runs, loads or waits, and ends the thread; waits at most `timeout` seconds for it."""
+        """Cancels all jobs and loads and ends the thread. Waits at most `timeout` seconds for that."""
         with self._lock:
             self._closed = True
             for run in self._runs:
@@ -179,11 +211,11 @@ class Worker:
         def guarded() -> None:
             try:
                 task()
-            except BaseException as error:  # whoever waits for the future has to know
-                _let_go(error)
+            except BaseException as error:  # whoever waits for the future must see it
+                _drop_frames(error)
                 future.set_exception(_explained(error))
 
-        with self._lock:  # nothing may be queued behind the end: nobody would answer for it
+        with self._lock:  # nothing may be queued after the end: nobody would run it
             if not self._closed:
                 self._tasks.put(guarded)
                 return
@@ -195,68 +227,68 @@ class Worker:
 
     def _run(self, run: Run, sink: Sink | None) -> Finished:
         from dgtui.diffusion import engine
-        from dgtui.diffusion.stepper import ReferenceStepper
 
-        if not isinstance(self._stepper, ReferenceStepper):
+        if (stepper := self._stepper) is None:
             raise RunFailed("no model is loaded")
+        run.log.stepper = stepper.name
         exhausted = False
         try:
-            for event in engine.run(self._stepper, run.job, run.control):
-                upto = run.log.append(event)
+            for event in engine.run(stepper, run.job, run.control):
+                length = run.log.append(event)
                 if sink:
-                    sink(run, upto)
+                    sink(run, length)
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
-            exhausted = True  # what was raised holds on to all that was computed: it has to be gone first
+            exhausted = True  # released below: the exception still refers to everything that was computed
         if exhausted:
-            self._stepper.release()
-            tokens = len(run.job.prompt_ids) + (1 + len(run.log.blocks())) * self._stepper.canvas_length
+            stepper.release()
+            tokens = len(run.job.prompt_ids) + (1 + len(run.log.blocks())) * stepper.canvas_length
             raise OutOfMemory(
                 f"the memory ran out at {tokens:,} tokens of prompt and reply",
-                hint=f"shorten the conversation, or load the model with --context {tokens // 2} or with less on the "
-                "device: --gpu-memory, --no-vision",
+                hint=f"shorten the conversation, or load the model with --context {tokens // 2}; --gpu-memory and "
+                "--no-vision keep less of it on the device",
             )
         finished = run.log.finished
         assert finished is not None, "the engine ends every run with Finished"
         return finished
 
     def _unload(self) -> None:
-        if self._loaded is not None:
+        if self._stepper is not None:
             self._loaded = self._stepper = None
             gc.unfreeze()
-            _give_back()
+            _free_memory()
 
 
 def _closed() -> RunFailed:
     return RunFailed("the model thread has been closed")
 
 
-def _give_back() -> None:
-    """Memory that nothing holds any more: the next load is planned by what is free."""
+def _free_memory() -> None:
+    """Collects garbage and empties PyTorch's allocator: the next load is planned by the memory that is free."""
     gc.collect()
     if "torch" in sys.modules:
         from dgtui.model import devices
 
-        with suppress(RuntimeError):  # a GPU that has failed altogether: that is being told
+        with suppress(RuntimeError):  # a GPU that has failed altogether; that error is already being reported
             devices.give_back()
 
 
-def _let_go(error: BaseException) -> None:
-    """Takes from an error what its tracebacks hold, which may be most of a model; their lines stay."""
+def _drop_frames(error: BaseException) -> None:
+    """Clears the frames of an error's tracebacks, which may hold most of a model. The line numbers stay."""
     chain: BaseException | None = error
     while chain is not None:
         traceback.clear_frames(chain.__traceback__)
         chain = chain.__cause__ or chain.__context__
-    _give_back()
+    _free_memory()
 
 
 def _explained(error: BaseException) -> BaseException:
-    """The typed error for what went wrong, where there is one."""
+    """The typed error that fits, if there is one."""
     if isinstance(error, DgtuiError):
         return error
     if isinstance(error, BadJob):
         return InvalidSettings(str(error))
     if out_of_memory(error):
-        return OutOfMemory("the memory ran out", hint="close what else uses memory, or take a smaller model")
+        return OutOfMemory("the memory ran out", hint="close other programs that use memory, or use a smaller model")
     return error

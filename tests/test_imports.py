@@ -65,3 +65,7 @@ asyncio.run(paint())
 
 def test_the_chat_is_painted_before_arrays_and_models_are_imported() -> None:
     assert heavy_modules_after(PAINTED) == {"textual"}
+
+
+def test_the_engine_and_its_stepper_protocol_need_no_torch() -> None:
+    assert heavy_modules_after("import dgtui.diffusion.engine, dgtui.diffusion.stepper") == {"numpy"}

@@ -3,23 +3,25 @@
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from checkpoints import tiny_checkpoint
 
-from dgtui.diffusion.events import Frame, StopReason
-from dgtui.diffusion.job import Job, SamplerSettings
+from dgtui.diffusion.events import Flag, Frame, StopReason
+from dgtui.diffusion.job import Amendment, Job, SamplerSettings, Start
+from dgtui.diffusion.stepper import CandidateStep, Stepper
 from dgtui.errors import InvalidSettings, ModelNotFound, OutOfMemory, RunFailed
 from dgtui.model import devices, loader, skeleton
 from dgtui.model.catalog import Checkpoint, resolve
 from dgtui.model.denoiser import TransformersDenoiser
 from dgtui.model.parts import Wishes
 from dgtui.model.weights import Progress
-from dgtui.worker import Run, Worker
+from dgtui.worker import Run, Worker, reference_stepper
 
 ENDLESS = SamplerSettings(steps=100_000, stability=-1)
 SHORT = SamplerSettings(steps=2)
@@ -290,3 +292,91 @@ def test_close_ends_a_load_and_leaves_nothing_half_written(
     with pytest.raises(RunFailed, match="closed"):
         future.result(timeout=5)
     assert [*(tmp_path / "cache" / "nf4").iterdir()] == []
+
+
+class Countdown:
+    """A stepper without PyTorch, as one for a server is: writes id 7 everywhere, then is done."""
+
+    name, canvas_length, vocab_size, max_context, stop_ids = "countdown", 8, 100, 64, frozenset({1})
+
+    def encode(self, ids: object, images: object = ()) -> None:
+        self.prefix = list(ids)  # type: ignore[call-overload]
+
+    def seed(self, candidate: int, seed: int) -> None: ...
+
+    def rng_state(self, candidate: int) -> bytes:
+        return b""
+
+    def restore_rng(self, candidate: int, state: bytes) -> None: ...
+
+    def begin(self, starts: Sequence[Start], settings: SamplerSettings, suppressed: object = ()) -> list[Any]:
+        self.left = [2] * len(starts)
+        return [np.zeros(8, np.int32) for _ in starts]
+
+    def step(self) -> list[CandidateStep]:
+        sevens, certain = np.full(8, 7, np.int32), np.zeros(8, np.float32)
+        flags = np.full(8, Flag.ACCEPTED, np.uint8)
+        self.left = [left - 1 for left in self.left]
+        top = np.ones((8, 1), np.float32)
+        return [
+            CandidateStep(i, sevens, sevens, certain, flags, sevens[:, None], top, 0.0, 1.0, done=not left)
+            for i, left in enumerate(self.left)
+        ]
+
+    def amend(self, amendment: Amendment) -> int:
+        return 7
+
+    def commit(self, ids: object) -> None:
+        self.prefix += list(ids)  # type: ignore[call-overload]
+
+    def log_probs(self, canvases: Sequence[Any]) -> list[Any]:
+        return [np.zeros(8, np.float32) for _ in canvases]
+
+    def release(self) -> None:
+        self.prefix = []
+
+
+def test_a_stepper_without_a_local_model_runs_jobs(ready: Worker) -> None:
+    stepper: Stepper = Countdown()
+    assert ready.connect(lambda: stepper).result(timeout=10) is stepper
+    assert (ready.stepper, ready.loaded) == (stepper, None)
+    run = ready.submit(Job("a", (2, 5), seed=1, max_tokens=16))
+    assert [ids.tolist() for ids in run.wait().token_ids] == [[7] * 16]
+    assert run.log.stepper == "countdown"
+
+
+def test_a_model_stays_when_a_stepper_cannot_be_opened(ready: Worker) -> None:
+    def refused() -> Stepper:
+        raise RunFailed("the server refused the connection")
+
+    with pytest.raises(RunFailed, match="refused"):
+        ready.connect(refused).result(timeout=10)
+    assert ready.submit(job("a")).wait().token_ids
+
+
+def test_a_load_after_a_connection_runs_the_loaded_model(ready: Worker, tiny: Checkpoint) -> None:
+    ready.connect(Countdown).result(timeout=10)
+    ready.load(tiny, Wishes(device="cpu")).result(timeout=60)
+    run = ready.submit(job("a"))
+    run.wait()
+    assert run.log.stepper == "reference"
+
+
+def test_the_stepper_of_a_loaded_model_is_chosen_by_who_made_the_worker(tiny: Checkpoint) -> None:
+    made: list[Stepper] = []
+
+    def make(loaded: loader.LoadedModel) -> Stepper:
+        stepper = reference_stepper(loaded)
+        stepper.name = "other"  # type: ignore[misc]
+        made.append(stepper)
+        return stepper
+
+    worker = Worker(make)
+    try:
+        loaded = worker.load(tiny, Wishes(device="cpu")).result(timeout=60)
+        assert made == [worker.stepper] and worker.loaded is loaded
+        run = worker.submit(job("a"))
+        run.wait()
+        assert run.log.stepper == "other"
+    finally:
+        worker.close(timeout=5)

@@ -13,7 +13,7 @@ from dgtui.errors import RunFailed
 from dgtui.message import Message
 from dgtui.text import decode_utf8
 from dgtui.tui.backend import Facts, Rows, Stage
-from dgtui.worker import STEPPER, Run, Worker, versions
+from dgtui.worker import Run, Worker, versions
 
 if TYPE_CHECKING:
     from dgtui.diffusion.image import Image
@@ -66,7 +66,8 @@ class WorkerBackend:
         return facts
 
     def _facts(self, loaded: "LoadedModel") -> Facts:
-        shape, tokenizer = runs.shape(loaded), loaded.tokenizer
+        shape, tokenizer, stepper = runs.shape(loaded), loaded.tokenizer, self._worker.stepper
+        assert stepper is not None, "a loaded model has a stepper"
         return Facts(
             name=loaded.checkpoint.name,
             device=str(loaded.device),
@@ -80,7 +81,7 @@ class WorkerBackend:
             fill_id=shape.fill_id,
             special_ids=frozenset(tokenizer.special_ids),
             fingerprint=loaded.fingerprint,
-            stepper=STEPPER,
+            stepper=stepper.name,
             versions=versions(),
             load_seconds=loaded.load_seconds,
             notes=loaded.notes,

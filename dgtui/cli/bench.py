@@ -84,7 +84,7 @@ def measure(
     from dgtui.diffusion import engine
     from dgtui.diffusion.events import Finished
     from dgtui.diffusion.job import Job, Start
-    from dgtui.diffusion.stepper import ReferenceStepper
+    from dgtui.diffusion.reference import ReferenceStepper
     from dgtui.model import catalog
     from dgtui.model.denoiser import TransformersDenoiser
     from dgtui.model.parts import parameters_of
@@ -107,7 +107,7 @@ def measure(
         began = time.perf_counter()
         stepper.seed(0, seed)
         stepper.encode(ids)
-        stepper.begin(Start(), fixed, 1)
+        stepper.begin([Start()], fixed)
         with torch.inference_mode():
             for _ in range(steps):
                 draft = stepper.advance().draft

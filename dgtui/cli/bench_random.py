@@ -93,7 +93,7 @@ def measure(path: Path, packing: str, context: int, steps: int, vision: bool, de
     from dgtui.diffusion import engine
     from dgtui.diffusion.events import Frame
     from dgtui.diffusion.job import Job, SamplerSettings
-    from dgtui.diffusion.stepper import ReferenceStepper
+    from dgtui.diffusion.reference import ReferenceStepper
     from dgtui.model import devices, nf4
     from dgtui.model.denoiser import TransformersDenoiser
     from dgtui.model.geometry import read_geometry

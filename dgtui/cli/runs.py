@@ -72,7 +72,7 @@ def record(path: Path, run: "Run", loaded: "LoadedModel") -> None:
     """Writes a run to a recording."""
     from dgtui.session import recording
     from dgtui.session.run_pack import occurring_ids
-    from dgtui.worker import STEPPER, versions
+    from dgtui.worker import versions
 
     ids = occurring_ids(run.log).tolist()
     recording.save(
@@ -82,7 +82,7 @@ def record(path: Path, run: "Run", loaded: "LoadedModel") -> None:
         special_ids=loaded.tokenizer.special_ids,
         fingerprint=loaded.fingerprint,
         model=loaded.checkpoint.name,
-        stepper=STEPPER,
+        stepper=run.log.stepper,
         device=str(loaded.device),
         versions=versions(),
     )

@@ -149,9 +149,8 @@ class _Run:
         if fork:
             stepper.restore_rng(0, fork.rng)
         rng = tuple(stepper.rng_state(i) for i in range(job.candidates))
-        start, own = (job.start, job.starts) if first else (Start(), ())
-        canvases = stepper.begin(start, job.settings, job.candidates, own, job.suppressed)
-        starts = own or (start,) * job.candidates
+        starts = tuple(job.start_of(i) if first else Start() for i in range(job.candidates))
+        canvases = stepper.begin(starts, job.settings, job.suppressed)
         remaining = entry_step(starts[0].strength, job.settings.steps)
         self.pins, self.last = [{p: (s.ids or ())[p] for p in s.pinned} for s in starts], {}
         pinned = tuple(_mask(start.pinned, stepper.canvas_length) for start in starts)

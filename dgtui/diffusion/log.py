@@ -13,8 +13,10 @@ from dgtui.diffusion.job import Amendment, BadJob, Fork, Job, Start
 class RunLog:
     """The events of one job. One thread appends; any thread reads up to a length it has seen."""
 
-    def __init__(self, job: Job, events: Iterable[Event] = ()) -> None:
+    def __init__(self, job: Job, events: Iterable[Event] = (), stepper: str = "") -> None:
         self.job = job
+        self.stepper = stepper
+        "name of the stepper that runs the job; empty until it starts"
         self._events: list[Event] = list(events)
 
     def append(self, event: Event) -> int:

@@ -1,71 +1,42 @@
-"""One denoising step: the protocols, and the reference stepper (logits from a `Denoiser`, then `sampler`).
+"""One denoising step as the engine sees it: the `Stepper` protocol, and what a step reports.
 
-Shapes: B candidates, C canvas positions, V vocabulary. Tensors stay behind these protocols; what comes out is small
-arrays on the host.
+Only plain Python values and small host arrays cross this boundary, so this module imports no torch. `reference` has the
+stepper that runs PyTorch; a GPU stepper or one that asks a server are other implementations of the same protocol.
 """
+
+from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-import numpy.typing as npt
-import torch
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
-from dgtui.diffusion import sampler, schedule
-from dgtui.diffusion.canvas import Canvas
-from dgtui.diffusion.events import Action, Flag, Floats, Ids
-from dgtui.diffusion.image import Image
-from dgtui.diffusion.job import Amendment, SamplerSettings, Start
-from dgtui.diffusion.stopping import StableAndConfident
-
-Scalar = TypeVar("Scalar", bound=np.generic)
-
-
-class Denoiser(Protocol):
-    """A model: an encoder that remembers a prefix, and a decoder that sees it and a whole canvas."""
-
-    canvas_length: int
-    vocab_size: int
-    device: torch.device
-    stop_ids: frozenset[int]
-    max_context: int
-    "most ids of prefix and canvas together"
-    conditioning_dtype: torch.dtype
-    "in which it takes the last step's logits"
-
-    def encode(self, ids: Sequence[int], images: Sequence[Image] = ()) -> None:
-        """Makes `ids` the prefix, reusing what it has in common with the present one.
-
-        Raises `BadJob` if the ids do not have places for exactly these images, in this order.
-        """
-
-    def logits(self, canvas_ids: torch.Tensor, self_conditioning: torch.Tensor | None) -> torch.Tensor:
-        """(B, C) ids and the last step's scaled logits (B, C, V), or None at first → logits (B, C, V) in fp32."""
-
-    def commit(self, ids: Sequence[int]) -> None:
-        """Appends a finished canvas to the prefix."""
-
-    def release(self) -> None:
-        """Gives back what memory it can; the prefix is empty then."""
-
-    def log_probs(self, canvas_ids: torch.Tensor) -> torch.Tensor:
-        """(B, C) ids → (B, C) log-probabilities in nats, in fp32: of each id after the prefix and what is left of it
-        on the canvas, as the encoder predicts it; 0 for the first. The prefix stays as it is."""
+    from dgtui.diffusion.events import Floats, Ids
+    from dgtui.diffusion.image import Image
+    from dgtui.diffusion.job import Amendment, SamplerSettings, Start
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CandidateStep:
-    """What one step did to one candidate; see `events.Frame` for the arrays."""
+    """What one step did to one candidate. Read-only host arrays; see `events.Frame` for their meaning."""
 
     candidate: int
     ids: Ids
+    "(C,)"
     canvas: Ids
+    "(C,)"
     entropy: Floats
+    "(C,)"
     flags: npt.NDArray[np.uint8]
+    "(C,)"
     top_ids: Ids
+    "(C, K)"
     top_probs: Floats
+    "(C, K)"
     mean_entropy: float
     temperature: float
     done: bool
@@ -73,46 +44,97 @@ class CandidateStep:
 
 
 class Stepper(Protocol):
-    """What the engine drives. A stepper owns the canvas of the running block and the random streams."""
+    """Runs the denoising steps of one model. It owns the prefix, the canvases of the running block and their noise.
 
-    canvas_length: int
-    vocab_size: int
-    stop_ids: frozenset[int]
-    max_context: int
+    The engine calls it on one thread, always in this order, with B candidates, C = `canvas_length` positions and
+    K = `settings.top_k` alternatives:
+
+        1. `seed` for each candidate, then `encode` with the prompt and the blocks that are already finished.
+        2. For each block: `rng_state` (after `restore_rng` in a fork), `begin`, then `step` until every candidate is
+           done, the steps are used up, or the run is cancelled. `amend` and `seed` may come before any step.
+        3. `log_probs` of the finished canvases if the job asks for it, then `commit` of the first candidate's canvas,
+           if another block follows.
+
+    A run may be abandoned after any call, also by an exception. The next run starts with `seed` and `encode` again and
+    must not depend on what was left. Other contracts:
+
+    - A pinned position holds its id in `ids` and in `canvas` of every step, with `Flag.PINNED` and entropy 0, and costs
+      nothing of the entropy bound. The engine checks the ids and the flag, and raises `PinViolated`.
+    - Equal seeds, prefixes, starts, settings and amendments give equal steps on the same stepper, device and package
+      versions. A candidate's steps do not depend on how many run beside it. A stepper that cannot promise this (a
+      server that draws its own samples) must say so in its `name`, because recorded runs with the same name, weights,
+      device and versions are repeated instead of approximated.
+    - Failures: `MemoryError`, or PyTorch's own out-of-memory errors, when memory runs out (the worker then calls
+      `release` and reports it); `BadJob` for input that does not fit the model; anything else ends the run and reaches
+      whoever waits for it. A `DgtuiError` reaches the user as it is.
+    """
+
+    @property
+    def name(self) -> str:
+        """Short and stable, such as "reference". Recordings store it: a fork is exact only on the same stepper."""
+
+    @property
+    def canvas_length(self) -> int:
+        """C, positions of a canvas."""
+
+    @property
+    def vocab_size(self) -> int:
+        """V; ids are 0 to V - 1."""
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """Ids that end a reply."""
+
+    @property
+    def max_context(self) -> int:
+        """Most ids of prefix and canvas together."""
 
     def encode(self, ids: Sequence[int], images: Sequence[Image] = ()) -> None:
-        """Makes `ids` the prefix, `images` at their places in it; see `Denoiser.encode`."""
+        """Makes `ids` the prefix, reusing what it shares with the present one.
+
+        Raises `BadJob` if the ids do not have places for exactly these images, in this order.
+        """
 
     def seed(self, candidate: int, seed: int) -> None:
-        """Starts a candidate's random stream."""
+        """Restarts a candidate's random stream from a seed in [0, 2^63)."""
 
     def rng_state(self, candidate: int) -> bytes:
-        """The state of a candidate's random stream."""
+        """The state of a candidate's random stream, in the stepper's own format. A fork restores it."""
 
     def restore_rng(self, candidate: int, state: bytes) -> None:
-        """Puts a random stream back to a state."""
+        """Restores a state that `rng_state` returned."""
 
-    def begin(
-        self, start: Start, settings: SamplerSettings, candidates: int, starts: Sequence[Start] = (),
-        suppressed: Collection[int] = (),
-    ) -> list[Ids]:  # fmt: skip
-        """Lays out a block: the canvases (C,), one a candidate; each from its own of `starts` if given, else `start`.
+    def begin(self, starts: Sequence[Start], settings: SamplerSettings, suppressed: Collection[int] = ()) -> list[Ids]:
+        """Lays out a block: one start per candidate, all of one strength; returns their canvases (C,).
 
-        A candidate with no free position is done before the first step. No free position is given an id that is
-        `suppressed`.
+        Without ids a canvas is uniform noise. With ids, pinned positions are held; of the others a fraction `strength`
+        becomes noise, and the temperature schedule is entered at `schedule.entry_step`. A candidate without a free
+        position takes no step. Drafts have no `suppressed` id at a free position.
         """
 
     def step(self) -> list[CandidateStep]:
-        """One denoising step of every candidate that is not done; at most as many calls as `remaining`."""
+        """One denoising step of every candidate that is not done, in ascending order of candidate.
+
+        Called at most `schedule.entry_step(strength, settings.steps)` times per block.
+        """
 
     def amend(self, amendment: Amendment) -> int:
-        """Pins or frees a position of a running candidate; the id that is held or was freed."""
+        """Pins or frees a position of a running candidate before the next step.
+
+        Returns the id that is now held, or that was freed. `amendment.token` None pins the id of the newest draft.
+        """
 
     def commit(self, ids: Ids) -> None:
-        """Appends the finished canvas to the prefix."""
+        """Appends a finished canvas (C,) to the prefix."""
 
     def log_probs(self, canvases: Sequence[Ids]) -> list[Floats]:
-        """Of each id (C,) of each canvas, read from left to right; see `Denoiser.log_probs`."""
+        """Log-probabilities (C,) in nats of each canvas's ids, each given the prefix and the ids to its left.
+
+        The first is 0. The prefix does not change.
+        """
+
+    def release(self) -> None:
+        """Frees all memory that can be rebuilt: prefix, caches, the running block. The weights stay."""
 
 
 def derived_seed(seed: int, candidate: int) -> int:
@@ -121,215 +143,3 @@ def derived_seed(seed: int, candidate: int) -> int:
         return seed
     digest = hashlib.blake2b(f"{seed}:{candidate}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
-
-
-class ReferenceStepper:
-    """Logits from a `Denoiser`, everything else in plain PyTorch; token for token what transformers' `generate` does.
-
-    Draws from one `torch.Generator` a candidate in `generate`'s order: canvas, then per step samples, noise.
-    """
-
-    def __init__(self, denoiser: Denoiser, rows_at_once: int = 64) -> None:
-        """`rows_at_once`: candidates in a forward; the logits of one of a large vocabulary take gigabytes of work.
-
-        Where more of them run, their self-conditioning waits in the machine's memory.
-        """
-        self.denoiser, self.rows_at_once = denoiser, rows_at_once
-        self.canvas_length, self.vocab_size = denoiser.canvas_length, denoiser.vocab_size
-        self.stop_ids, self.max_context = denoiser.stop_ids, denoiser.max_context
-        self._rng: dict[int, torch.Generator] = {}
-        self._conditioning: dict[int, torch.Tensor] = {}
-        "scaled logits (C, V) of the running candidates' last step"
-
-    def encode(self, ids: Sequence[int], images: Sequence[Image] = ()) -> None:
-        """Makes `ids` the prefix."""
-        self.denoiser.encode(ids, images)
-
-    def commit(self, ids: Ids) -> None:
-        """Appends the finished canvas to the prefix."""
-        self.denoiser.commit(ids.tolist())
-
-    def release(self) -> None:
-        """Gives back what memory it can: the prefix, and what is left of a block that failed."""
-        self._conditioning = {}
-        self.denoiser.release()
-
-    def log_probs(self, canvases: Sequence[Ids]) -> list[Floats]:
-        """Of each id (C,) of each canvas, read from left to right."""
-        ids = torch.tensor(np.stack(canvases), dtype=torch.long, device=self.denoiser.device)
-        return [_frozen(row, np.float32) for row in self.denoiser.log_probs(ids).cpu().numpy()]
-
-    def seed(self, candidate: int, seed: int) -> None:
-        """Starts a candidate's random stream."""
-        self._rng[candidate] = torch.Generator(self.denoiser.device).manual_seed(seed)
-
-    def rng_state(self, candidate: int) -> bytes:
-        """The state of a candidate's random stream."""
-        return self._rng[candidate].get_state().numpy().tobytes()
-
-    def restore_rng(self, candidate: int, state: bytes) -> None:
-        """Puts a random stream back to a state."""
-        self._rng[candidate].set_state(torch.frombuffer(bytearray(state), dtype=torch.uint8))
-
-    def begin(
-        self, start: Start, settings: SamplerSettings, candidates: int, starts: Sequence[Start] = (),
-        suppressed: Collection[int] = (),
-    ) -> list[Ids]:  # fmt: skip
-        """Lays out canvases of pure noise, or of noise among what their starts hold."""
-        each = starts or (start,) * candidates
-        rows = [self._lay_out(i, own) for i, own in enumerate(each)]
-        ids, pinned = torch.stack([row for row, _ in rows]), torch.stack([held for _, held in rows])
-        self._canvas = Canvas(ids, pinned)
-        self._settings = settings
-        self._suppressed = torch.tensor(sorted(suppressed), dtype=torch.long, device=self.denoiser.device)
-        self._remaining = schedule.entry_step(each[0].strength, settings.steps)
-        self._stopping = StableAndConfident(settings.stability, settings.confidence)
-        self._running = (~pinned).any(-1).nonzero().squeeze(-1)
-        self._draft = ids.clone()
-        self._first = True
-        self._conditioning = {}
-        return [_frozen(row, np.int32) for row in ids.cpu().numpy()]
-
-    def _lay_out(self, candidate: int, start: Start) -> tuple[torch.Tensor, torch.Tensor]:
-        """The ids (C,) of a canvas and which of them are pinned (C,)."""
-        rng, device, length = self._rng[candidate], self.denoiser.device, self.canvas_length
-        ids = sampler.noise(length, self.vocab_size, rng)
-        pinned = torch.zeros(length, dtype=torch.bool, device=device)
-        if start.ids is None:
-            return ids, pinned
-        pinned[list(start.pinned)] = True
-        kept = pinned
-        if start.noised:
-            kept = torch.ones_like(pinned)
-        elif start.strength < 1:
-            kept = pinned | (torch.rand(length, generator=rng, device=device) >= start.strength)
-        return torch.where(kept, torch.tensor(start.ids, device=device), ids), pinned
-
-    def amend(self, amendment: Amendment) -> int:
-        """Pins or frees a position; a pin also carries itself in the self-conditioning from the next step on."""
-        row, position = amendment.candidate, amendment.position
-        if amendment.action is Action.UNPIN:
-            self._canvas.unpin(row, position)
-            return int(self._canvas.ids[row, position])
-        token = int(self._draft[row, position]) if amendment.token is None else amendment.token
-        self._canvas.pin(row, position, token)
-        self._draft[row, position] = token
-        return token
-
-    @torch.inference_mode()
-    def step(self) -> list[CandidateStep]:
-        """One denoising step of the candidates that are not done, and what it did."""
-        return self._report(self.advance(self._settings.top_k))
-
-    def advance(self, top_k: int = 0) -> "_Step":
-        """One forward of the running candidates, then acceptance, renoising and stopping; all on the device.
-
-        `top_k`: how many ids of each position, the likeliest ones, the step tells of.
-        """
-        settings, rows = self._settings, self._running
-        temperature = schedule.temperature(self._remaining, settings.steps, settings.t_min, settings.t_max)
-        self._remaining -= 1
-        pieces = [self._advance(group, temperature, top_k) for group in torch.split(rows, self.rows_at_once)]
-        entropy, draft, accepted, top_probs, top_ids = (torch.cat(tensors) for tensors in zip(*pieces, strict=True))
-
-        changed = draft != self._draft[rows]
-        if self._first:
-            changed, self._first = torch.zeros_like(changed), False
-        self._draft[rows] = draft
-        pinned = self._canvas.pinned[rows]
-        # transformers takes the mean over all positions; with nothing pinned this is the same sum over the same count
-        mean_entropy = entropy.sum(-1) / (~pinned).sum(-1).clamp_min(1)
-        if settings.stability < 0:
-            done = torch.zeros_like(rows, dtype=torch.bool)
-        else:
-            done = self._stopping.update(self._draft.clone(), mean_entropy, rows)
-        for row in rows[done].tolist():
-            del self._conditioning[row]
-        self._running = rows[~done]
-        return _Step(
-            rows, temperature, entropy, draft, pinned, accepted, changed, mean_entropy, done, top_probs, top_ids
-        )
-
-    def _advance(self, rows: torch.Tensor, temperature: float, top_k: int) -> tuple[torch.Tensor, ...]:
-        """Some of the running candidates (R,): entropy, draft and acceptance (R, C), likeliest ids (R, C, top_k)."""
-        canvas, numbers = self._canvas, rows.tolist()
-        pinned, held = canvas.pinned[rows], canvas.held[rows]
-        scaled = self.denoiser.logits(canvas.ids[rows], self._take_conditioning(numbers, held, pinned))
-        scaled.div_(temperature).index_fill_(-1, self._suppressed, -torch.inf)
-        sampler.hold(scaled, held, pinned)
-        probs, entropy = sampler.distribution(scaled)
-        draft = torch.where(pinned, held, scaled.argmax(-1))
-        kept = scaled.to(self.denoiser.conditioning_dtype)
-        del scaled  # the draws below take as much again
-        if len(self._running) > self.rows_at_once:
-            kept = kept.cpu()
-        self._conditioning |= dict(zip(numbers, kept, strict=True))
-        samples, fresh = [], []
-        for i, row in enumerate(numbers):  # a candidate's draws do not depend on how many run beside it
-            samples.append(sampler.draw(probs[i], self._rng[row]))
-            fresh.append(sampler.noise(self.canvas_length, self.vocab_size, self._rng[row]))
-        accepted = sampler.accept(entropy, self._settings.entropy_bound)
-        canvas.set_free(rows, torch.where(accepted, torch.stack(samples), torch.stack(fresh)))
-        top_probs, top_ids = probs.topk(min(top_k, self.vocab_size), dim=-1)
-        return entropy, draft, accepted, top_probs, top_ids
-
-    def _take_conditioning(self, rows: Sequence[int], held: torch.Tensor, pinned: torch.Tensor) -> torch.Tensor | None:
-        """Scaled logits of the last step. They are the denoiser's alone, which may free them: they are large."""
-        each = [self._conditioning.pop(row) for row in rows if row in self._conditioning]
-        if not each:  # the first step
-            return None
-        conditioning = (torch.stack(each) if len(each) > 1 else each[0].unsqueeze(0)).to(self.denoiser.device)
-        return sampler.hold(conditioning, held, pinned)  # a pin set since must not be contradicted by it
-
-    def _report(self, step: "_Step") -> list[CandidateStep]:
-        """A step copied to the host in one small piece."""
-        top_probs, top_ids = step.top_probs, step.top_ids
-        flags = (
-            step.pinned * int(Flag.PINNED)
-            + (step.accepted & ~step.pinned) * int(Flag.ACCEPTED)
-            + (~step.accepted & ~step.pinned) * int(Flag.RENOISED)
-            + step.changed * int(Flag.CHANGED)
-        )
-        columns = [step.draft, self._canvas.ids[step.rows], flags, step.entropy]
-        packed = torch.cat([*(c.float().unsqueeze(-1) for c in columns), top_ids.float(), top_probs], dim=-1)
-        host = packed.cpu().numpy()  # ids stay exact in fp32 up to 2^24
-        means, ends = step.mean_entropy.tolist(), step.done.tolist()
-        k = top_probs.shape[-1]
-        return [
-            CandidateStep(
-                candidate=row,
-                ids=_frozen(host[i, :, 0], np.int32),
-                canvas=_frozen(host[i, :, 1], np.int32),
-                flags=_frozen(host[i, :, 2], np.uint8),
-                entropy=_frozen(host[i, :, 3], np.float32),
-                top_ids=_frozen(host[i, :, 4 : 4 + k], np.int32),
-                top_probs=_frozen(host[i, :, 4 + k :], np.float32),
-                mean_entropy=means[i],
-                temperature=step.temperature,
-                done=ends[i],
-            )
-            for i, row in enumerate(step.rows.tolist())
-        ]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Step:
-    """A step's results on the device, R running rows: (R,), or (R, C), and the likeliest ids (R, C, K)."""
-
-    rows: torch.Tensor
-    temperature: float
-    entropy: torch.Tensor
-    draft: torch.Tensor
-    pinned: torch.Tensor
-    accepted: torch.Tensor
-    changed: torch.Tensor
-    mean_entropy: torch.Tensor
-    done: torch.Tensor
-    top_probs: torch.Tensor
-    top_ids: torch.Tensor
-
-
-def _frozen(array: npt.NDArray[np.generic], dtype: type[Scalar]) -> npt.NDArray[Scalar]:
-    out = array.astype(dtype)
-    out.flags.writeable = False
-    return out

@@ -27,7 +27,7 @@ _NO_PADDING = {"full_attention": None, "sliding_attention": None}
 
 
 class TransformersDenoiser:
-    """A loaded `DiffusionGemmaForBlockDiffusion` as a denoiser; see `dgtui.diffusion.stepper.Denoiser`."""
+    """A loaded `DiffusionGemmaForBlockDiffusion` as a denoiser; see `dgtui.diffusion.reference.Denoiser`."""
 
     def __init__(
         self,

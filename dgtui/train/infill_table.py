@@ -76,7 +76,7 @@ class Writer:
     def __init__(self, model: str | None) -> None:
         import torch
 
-        from dgtui.diffusion.stepper import ReferenceStepper
+        from dgtui.diffusion.reference import ReferenceStepper
         from dgtui.infill import Shape
         from dgtui.model import catalog
         from dgtui.model.denoiser import TransformersDenoiser

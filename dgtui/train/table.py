@@ -57,7 +57,7 @@ def _trials(model: str | None, tasks: list[str], count: int, part: int, parts: i
     from dgtui.diffusion import engine
     from dgtui.diffusion.events import BlockFinished, Finished
     from dgtui.diffusion.job import Job, Start
-    from dgtui.diffusion.stepper import ReferenceStepper
+    from dgtui.diffusion.reference import ReferenceStepper
     from dgtui.model import catalog
     from dgtui.model.denoiser import TransformersDenoiser
     from dgtui.model.loader import load

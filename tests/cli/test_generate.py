@@ -22,7 +22,7 @@ from dgtui.diffusion import engine
 from dgtui.diffusion.events import Finished, StopReason
 from dgtui.diffusion.job import Job
 from dgtui.diffusion.log import RunLog
-from dgtui.diffusion.stepper import ReferenceStepper
+from dgtui.diffusion.reference import ReferenceStepper
 from dgtui.message import Message
 from dgtui.model import devices
 from dgtui.model.catalog import resolve

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dgtui.diffusion.stepper import ReferenceStepper
+from dgtui.diffusion.reference import ReferenceStepper
 from dgtui.infill import Infill, Proposal
 from dgtui.model import devices
 

@@ -6,7 +6,7 @@ import torch
 
 from dgtui.diffusion.image import Image
 from dgtui.diffusion.job import Job, SamplerSettings, Start
-from dgtui.diffusion.stepper import ReferenceStepper
+from dgtui.diffusion.reference import ReferenceStepper
 
 CANVAS, VOCAB = 12, 23
 EOS = 5

@@ -27,7 +27,8 @@ from dgtui.diffusion.events import (
 )
 from dgtui.diffusion.job import Amendment, BadJob, Fork, Job, SamplerSettings, Start
 from dgtui.diffusion.log import RunLog
-from dgtui.diffusion.stepper import CandidateStep, ReferenceStepper
+from dgtui.diffusion.reference import ReferenceStepper
+from dgtui.diffusion.stepper import CandidateStep
 
 IDS = tuple(range(CANVAS))
 PATIENCE = 20.0

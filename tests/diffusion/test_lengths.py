@@ -319,7 +319,7 @@ def test_importing_it_does_not_load_torch() -> None:
 
 @pytest.mark.slow
 def test_the_embedded_model_searches_lengths_in_one_batch() -> None:
-    from dgtui.diffusion.stepper import ReferenceStepper
+    from dgtui.diffusion.reference import ReferenceStepper
     from dgtui.message import Message
     from dgtui.model import catalog
     from dgtui.model.denoiser import TransformersDenoiser

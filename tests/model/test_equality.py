@@ -19,7 +19,7 @@ from dgtui.diffusion import engine
 from dgtui.diffusion.events import Flag, Frame, StopReason
 from dgtui.diffusion.job import Job, SamplerSettings
 from dgtui.diffusion.log import RunLog
-from dgtui.diffusion.stepper import ReferenceStepper
+from dgtui.diffusion.reference import ReferenceStepper
 from dgtui.model.denoiser import TransformersDenoiser
 
 PAD = 0

@@ -22,7 +22,7 @@ from dgtui.diffusion import engine
 from dgtui.diffusion.events import Finished
 from dgtui.diffusion.image import Image
 from dgtui.diffusion.job import BadJob, Job, SamplerSettings
-from dgtui.diffusion.stepper import ReferenceStepper
+from dgtui.diffusion.reference import ReferenceStepper
 from dgtui.errors import CorruptCheckpoint, ImageRefused, ModelBlind
 from dgtui.message import Message
 from dgtui.model import denoiser as denoiser_module

@@ -19,7 +19,7 @@ import torch
 from dgtui.diffusion import engine
 from dgtui.diffusion.image import Image
 from dgtui.diffusion.job import Job, SamplerSettings
-from dgtui.diffusion.stepper import ReferenceStepper
+from dgtui.diffusion.reference import ReferenceStepper
 from dgtui.errors import ImageRefused, ModelBlind
 from dgtui.message import Message
 from dgtui.tui.backend import Facts, Rows, Stage
