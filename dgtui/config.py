@@ -6,12 +6,8 @@ and a `Problem` says where and what. A mistake in an option is wrong usage and r
 """
 
 import dataclasses
-import difflib
-import errno
 import os
 import re
-import stat
-import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +15,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from dgtui.errors import InvalidSettings
+from dgtui.mistakes import TomlError, closest, closest_dotted, did_you_mean, in_brackets, line_of, read_toml
 from dgtui.paths import config_file
 from dgtui.rules import DEVICE, KEYS, NAME, PATH, POSITIVE, SIZE, SWITCH, Rule, whole
 from dgtui.text import sanitize
@@ -39,8 +36,7 @@ class Problem:
 
     def __str__(self) -> str:
         place = self.source if self.line is None else f"{self.source}:{self.line}"
-        advice = f" (did you mean {self.suggestion}?)" if self.suggestion else ""
-        return sanitize(f"{place}: {self.message}{advice}", newlines=False)
+        return sanitize(f"{place}: {self.message}{in_brackets(did_you_mean(self.suggestion))}", newlines=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,30 +191,15 @@ class _Given:
 
 def _read_file(path: Path, binding_ids: Collection[str] | None, problems: list[Problem]) -> dict[str, _Given]:
     try:
-        source = _bytes_of(path).decode("utf-8-sig")
-        table = tomllib.loads(source)
-    except FileNotFoundError:
-        return {}
-    except tomllib.TOMLDecodeError as error:
-        reason, _, place = str(error).partition(" (at ")
-        line = re.search(r"line (\d+)", place)
-        number = int(line[1]) if line else source.count("\n") + 1
-        problems.append(Problem(f"not TOML, so the file is not used: {reason}", str(path), number))
-        return {}
-    except UnicodeDecodeError as error:
-        number = error.object[: error.start].count(b"\n") + 1
-        problems.append(Problem("not UTF-8, so the file is not used", str(path), number))
-        return {}
-    except (RecursionError, ValueError):  # nested too deep, or a number of thousands of digits
-        problems.append(Problem("cannot be read as TOML, so the file is not used", str(path)))
-        return {}
-    except OSError as error:
-        problems.append(Problem(f"cannot be read, so it is not used: {error.strerror or error}", str(path)))
+        source, table = read_toml(path, _MOST_BYTES)
+    except TomlError as error:
+        if not error.is_missing:
+            problems.append(Problem(f"{error.message}; the file is not used", str(path), error.line))
         return {}
 
     taken: dict[str, _Given] = {}
     for name, value in _flatten(table):
-        line_number = _line_of(name, source)
+        line_number = line_of(name, source)
         problem = _unknown(name, binding_ids)
         if problem is None:
             try:
@@ -228,16 +209,6 @@ def _read_file(path: Path, binding_ids: Collection[str] | None, problems: list[P
                 problem = f"{name} must be {_rule(name).expects}; not used", None
         problems.append(Problem(problem[0], str(path), line_number, problem[1]))
     return taken
-
-
-def _bytes_of(path: Path) -> bytes:
-    """What is in a file. Raises `OSError`, also for a pipe or a device: those may go on for ever."""
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "not a file")
-    if status.st_size > _MOST_BYTES:
-        raise OSError(errno.EFBIG, "too large")
-    return path.read_bytes()
 
 
 def _read_environment(
@@ -251,8 +222,8 @@ def _read_environment(
         if not text:
             continue
         if name is None:  # another program may have names that begin as ours do
-            if variable.startswith("DGTUI_") and (near := difflib.get_close_matches(variable, _VARIABLES, 1, 0.85)):
-                problems.append(Problem("unknown setting; not used", variable, suggestion=near[0]))
+            if variable.startswith("DGTUI_") and (near := closest(variable, _VARIABLES, cutoff=0.85)):
+                problems.append(Problem("unknown setting; not used", variable, suggestion=near))
             continue
         problem = _unknown(name, binding_ids)
         if problem is not None:
@@ -289,7 +260,7 @@ def _with_flags(values: dict[str, _Given], flags: Mapping[str, object]) -> dict[
         if value is None:
             continue
         if name not in _RULES:
-            raise InvalidSettings(f"there is no setting {name}", hint=_did_you_mean(_nearest(name, _RULES)))
+            raise InvalidSettings(f"there is no setting {name}", hint=did_you_mean(closest_dotted(name, _RULES)))
         try:
             values[name] = _Given(_RULES[name].read(value), "option")
         except ValueError:
@@ -349,55 +320,11 @@ def _unknown(name: str, binding_ids: Collection[str] | None) -> tuple[str, str |
     if section == "keys" and key:
         if binding_ids is None or key in binding_ids:
             return None
-        return f"unknown binding {key}; not used", _nearest(key, binding_ids)
+        return f"unknown binding {key}; not used", closest_dotted(key, binding_ids)
     if name in _RULES:
         return None
     if name in _SECTIONS:
         return f"{name} is a section, to be written as [{name}]; not used", None
-    if section not in _SECTIONS and key and (near := _nearest(section, _SECTIONS)):
+    if section not in _SECTIONS and key and (near := closest(section, _SECTIONS)):
         return f"unknown section {section}; {name} is not used", f"{near}.{key}" if f"{near}.{key}" in _RULES else near
-    return f"unknown setting {name}; not used", _nearest(name, _RULES)
-
-
-def _nearest(name: str, names: Collection[str]) -> str | None:
-    """The valid name most like `name`, also where only the section was forgotten or mistaken."""
-    key = name.rpartition(".")[2]
-    same_key = [candidate for candidate in names if candidate.rpartition(".")[2] == key]
-    near = same_key or difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    if not near:
-        by_key = {candidate.rpartition(".")[2]: candidate for candidate in names}
-        near = [by_key[match] for match in difflib.get_close_matches(key, by_key, n=1, cutoff=0.75)]
-    return near[0] if near else None
-
-
-def _did_you_mean(suggestion: str | None) -> str:
-    return f"did you mean {suggestion}?" if suggestion else ""
-
-
-_HEADER: Final = re.compile(r"\s*\[\[?\s*([^\[\]]+?)\s*\]")
-_KEY: Final = re.compile(r"""\s*((?:[\w.-]|\s*\.\s*|"[^"]*"|'[^']*')+?)\s*=""")
-
-
-def _line_of(name: str, source: str) -> int | None:
-    """The line that sets a dotted name: tomllib does not tell.
-
-    A scan that knows headers and keys is enough: the text is valid TOML, and a wrong guess (inside a multi-line
-    string) only misplaces a message. A value in an inline table is placed at the table.
-    """
-    section = ""
-    best: tuple[int, int] | None = None  # length of the matched name, line
-    for number, line in enumerate(source.split("\n"), start=1):
-        if header := _HEADER.match(line):
-            section = _bare(header[1])
-            found = section
-        elif key := _KEY.match(line):
-            found = f"{section}.{_bare(key[1])}".removeprefix(".")
-        else:
-            continue
-        if (name == found or name.startswith(f"{found}.")) and (best is None or len(found) > best[0]):
-            best = len(found), number
-    return best[1] if best else None
-
-
-def _bare(key: str) -> str:
-    return re.sub(r"""\s*\.\s*|["']""", lambda match: "." if "." in match[0] else "", key)
+    return f"unknown setting {name}; not used", closest_dotted(name, _RULES)

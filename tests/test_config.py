@@ -189,18 +189,18 @@ def test_broken_toml_is_reported_with_its_line(file: Path, source: str, line: in
 def test_a_file_that_is_not_text_is_reported(file: Path) -> None:
     file.write_bytes(b"[model]\nname = '\xff'\n")
     assert [(problem.line, problem.message) for problem in load(file, env={})[1]] == [
-        (2, "not UTF-8, so the file is not used")
+        (2, "not UTF-8; the file is not used")
     ]
 
 
 def test_a_folder_in_place_of_the_file_is_reported(file: Path) -> None:
     file.mkdir()
-    assert "cannot be read" in load(file, env={})[1][0].message
+    assert "a folder, not a file" in load(file, env={})[1][0].message
 
 
 def test_a_pipe_in_place_of_the_file_is_not_waited_for(file: Path) -> None:
     os.mkfifo(file)
-    assert load(file, env={})[1][0].message == "cannot be read, so it is not used: not a file"
+    assert load(file, env={})[1][0].message == "not a regular file; the file is not used"
 
 
 def test_a_huge_file_is_not_read(file: Path) -> None:

@@ -8,6 +8,7 @@ import typer
 from dgtui.cli.screen import load_settings, need_terminal, show
 from dgtui.cli.terminal import note
 from dgtui.errors import UsageError
+from dgtui.mistakes import closest, did_you_mean
 
 if TYPE_CHECKING:
     from dgtui.tui.film.course import Course
@@ -101,8 +102,6 @@ def _show(course: "Course", recording: Path, theme: str | None, first: int) -> i
 
 def _theme(name: str | None) -> "Theme":
     """The theme of that name; without one the person's own choice, or the default where there is none of that name."""
-    import difflib
-
     from dgtui import config
     from dgtui.tui.theme_file import load_themes, theme_folders
 
@@ -117,9 +116,8 @@ def _theme(name: str | None) -> "Theme":
         wanted = usual
     if wanted in themes:
         return themes[wanted]
-    near = difflib.get_close_matches(wanted, themes, n=1)
-    advice = f"did you mean {near[0]}?" if near else "`dgtui themes` lists them"
-    raise UsageError(f"there is no theme {wanted}", hint=advice)
+    hint = did_you_mean(closest(wanted, themes), "`dgtui themes` lists them")
+    raise UsageError(f"there is no theme {wanted}", hint=hint)
 
 
 def _export(

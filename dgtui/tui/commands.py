@@ -3,12 +3,12 @@
 A message that begins with a slash is a command; two slashes say one, and a path is no command ("/etc/hosts is…").
 """
 
-import difflib
 import re
 from dataclasses import dataclass
 from typing import Final
 
 from dgtui.errors import UsageError
+from dgtui.mistakes import closest
 
 
 class UnknownCommand(UsageError):
@@ -70,10 +70,10 @@ def parse(text: str) -> tuple[Slash, str] | None:
         return None
     if slash := _BY_NAME.get(word.lower()):
         return slash, text[len(word) + 1 :].strip()
-    near = difflib.get_close_matches(word.lower(), _BY_NAME, n=1, cutoff=0.5)
+    near = closest(word.lower(), _BY_NAME, cutoff=0.5)
     raise UnknownCommand(
         f"there is no command /{word}" if word else "a command's name is missing after the slash",
-        hint=f"did you mean /{near[0]}? // at the start says a slash" if near else "/help lists the commands",
+        hint=f"did you mean /{near}? // at the start says a slash" if near else "/help lists the commands",
     )
 
 

@@ -5,12 +5,12 @@ protocol, though a second key may. `check` stands between the person's settings 
 or a key that does not exist in silence and leaves the command without a key.
 """
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from dgtui.mistakes import closest_dotted, did_you_mean, in_brackets
 from dgtui.tui.key_names import normal, shown, types
 
 if TYPE_CHECKING:
@@ -298,7 +298,9 @@ def check(overrides: Mapping[str, tuple[str, ...]]) -> tuple[dict[str, str], lis
     wanted: dict[str, tuple[str, ...]] = {}
     for name, keys in overrides.items():
         if name not in _BY_ID:
-            problems.append(f"{name}: there is no such binding{_did_you_mean(name)}")
+            problems.append(
+                f"{name}: there is no such binding{in_brackets(did_you_mean(closest_dotted(name, _BY_ID)))}"
+            )
             continue
         taken: list[str] = []
         for key in keys:
@@ -353,9 +355,3 @@ def _meet(one: str, other: str) -> bool:
     if frozenset(contexts) in _APART:
         return False
     return first == second or "app" in (first, second)
-
-
-def _did_you_mean(name: str) -> str:
-    same = [known for known in _BY_ID if known.rpartition(".")[2] == name.rpartition(".")[2]]
-    near = same or difflib.get_close_matches(name, _BY_ID, n=1)
-    return f" (did you mean {near[0]}?)" if near else ""

@@ -4,16 +4,14 @@ A file is a theme or it is not: with one mistake in it, the file is skipped and 
 file, line and name. Nothing that a file holds, or is, can raise.
 """
 
-import difflib
 import re
-import stat
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from dgtui import paths
+from dgtui.mistakes import TomlError, closest, did_you_mean, in_brackets, line_of, read_toml
 from dgtui.text import sanitize
 from dgtui.tui.theme import ANSI, COLORS, MARKS, Theme
 
@@ -76,17 +74,10 @@ def load_themes(folders: Sequence[Path]) -> tuple[dict[str, Theme], list[Problem
 
 def load_theme(file: Path) -> tuple[Theme | None, list[Problem]]:
     """The theme of a file, or everything that is wrong with it."""
-    source = _read(file)
-    if isinstance(source, Problem):
-        return None, [source]
     try:
-        table = tomllib.loads(source)
-    except tomllib.TOMLDecodeError as error:
-        reason, _, place = str(error).partition(" (at ")
-        line = re.search(r"line (\d+)", place)
-        return None, [Problem(file, int(line[1]) if line else source.count("\n") + 1, f"not TOML: {reason}")]
-    except (ValueError, RecursionError):  # a number of thousands of digits; brackets in brackets in brackets
-        return None, [Problem(file, None, "not a theme: a value in it is too large")]
+        source, table = read_toml(file, MAX_BYTES)
+    except TomlError as error:
+        return None, [Problem(file, error.line, error.message)]
     reader = _Reader(file, source, table)
     theme = reader.theme()
     return (None, sorted(reader.problems, key=lambda problem: problem.line or 0)) if reader.problems else (theme, [])
@@ -111,23 +102,6 @@ def _files(folder: Path) -> list[Path]:
         return sorted(file for file in folder.iterdir() if file.suffix == ".toml" and not file.name.startswith("."))
     except OSError:
         return []
-
-
-def _read(file: Path) -> str | Problem:
-    try:
-        status = file.stat()
-        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for its other end
-            return Problem(file, None, "not a file" if not stat.S_ISDIR(status.st_mode) else "a folder, not a file")
-        with file.open("rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
-    except OSError as error:
-        return Problem(file, None, f"cannot be read: {error.strerror or error}")
-    if len(data) > MAX_BYTES:
-        return Problem(file, None, f"too large for a theme: more than {MAX_BYTES // 1024} KiB")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        return Problem(file, data[: error.start].count(b"\n") + 1, "not UTF-8")
 
 
 @dataclass
@@ -212,7 +186,9 @@ class _Reader:
         return first
 
     def _wrong(self, key: str, message: str, value: Any = None) -> None:
-        self.problems.append(Problem(self.file, _line(self.source, key, value), message))
+        self.problems.append(
+            Problem(self.file, line_of(key, self.source, value if isinstance(value, str) else ""), message)
+        )
 
 
 def _color(value: Any) -> str | None:
@@ -263,26 +239,4 @@ def _colors_in(mark: str) -> list[str]:
 
 
 def _nearest(word: str, words: Sequence[str]) -> str:
-    near = difflib.get_close_matches(word.lower(), words, n=1)
-    return f" (did you mean {near[0]}?)" if near else ""
-
-
-def _line(source: str, key: str, value: Any = None) -> int | None:
-    """The line of a dotted key, or of a value below it: tomllib does not tell.
-
-    A scan is enough: the text is valid TOML, and a wrong guess (in a multi-line string) only misplaces a message.
-    """
-    section, _, last = key.rpartition(".")
-    inside, found = "", None
-    for number, line in enumerate(source.split("\n"), start=1):
-        if header := re.match(r"\s*\[\s*([^\[\]]+?)\s*\]", line):
-            inside = header[1].strip("\"'")
-            if inside == key or (found is None and inside == section):
-                found = number
-        elif (word := re.match(r"""\s*["']?([\w.-]+)["']?\s*=""", line)) is not None:
-            full = f"{inside}.{word[1]}".removeprefix(".")
-            if full == key or (inside == "" and full == section):
-                found = number
-        if found is not None and isinstance(value, str) and value and value in line and inside == section and last:
-            return number
-    return found
+    return in_brackets(did_you_mean(closest(word.lower(), words)))

@@ -260,9 +260,9 @@ def test_all_mistakes_of_a_file_are_reported_from_top_to_bottom(folder: Path) ->
     ("data", "said"),
     [
         (b"# \xe9\nname = 'caf\xe9'\n", "mine.toml:1: not UTF-8"),
-        (b"#" * (MAX_BYTES + 1), "mine.toml: too large for a theme: more than 64 KiB"),
-        (b"a = " + b"[" * 20_000, "mine.toml: not a theme: a value in it is too large"),
-        (b"a = " + b"1" * 20_000, "mine.toml: not a theme: a value in it is too large"),
+        (b"#" * (MAX_BYTES + 1), "mine.toml: too large: more than 64 KiB"),
+        (b"a = " + b"[" * 20_000, "mine.toml: cannot be read as TOML: a value is too long or too deeply nested"),
+        (b"a = " + b"1" * 20_000, "mine.toml: cannot be read as TOML: a value is too long or too deeply nested"),
         (b"\x00\x01\x02", "mine.toml:1: not TOML"),
     ],
 )
@@ -279,8 +279,8 @@ def test_what_is_no_file_is_reported_and_waits_for_nothing(folder: Path) -> None
     themes, problems = load_themes([folder])
     assert themes == {}
     said = [str(problem).replace(f"{folder}/", "") for problem in problems]
-    assert said[:2] == ["a.toml: a folder, not a file", "b.toml: not a file"]
-    assert [line.partition(":")[2][:15] for line in said[2:]] == [" cannot be read"] * 2 + [" not a file"]
+    assert said[:2] == ["a.toml: a folder, not a file", "b.toml: not a regular file"]
+    assert [line.partition(":")[2][:15] for line in said[2:]] == [" cannot be read"] * 2 + [" not a regular "]
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the superuser may read everything")
