@@ -5,6 +5,7 @@ few words is right, and which one depends on the noise there, so that a re-diffu
 to hold one.
 """
 
+import math
 import queue
 import threading
 import time
@@ -36,6 +37,41 @@ IDS = {word: at + 3 for at, word in enumerate(WORDS)}
 VOCAB = 3 + len(WORDS)
 
 
+class Gate:
+    """Where the model's thread waits until a test lets it pass. Open at first."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._passes = math.inf
+        self.held = False
+        "the model's thread waits here"
+
+    def close(self) -> None:
+        """Lets nothing pass."""
+        self._set(0)
+
+    def open(self) -> None:
+        """Lets everything pass."""
+        self._set(math.inf)
+
+    def let(self, count: int) -> None:
+        """Lets that many more pass."""
+        self._set(self._passes + count)
+
+    def _set(self, passes: float) -> None:
+        with self._changed:
+            self._passes = passes
+            self._changed.notify_all()
+
+    def wait(self) -> None:
+        """Waits to pass: for the model's thread."""
+        with self._changed:
+            self.held = self._passes < 1
+            self._changed.wait_for(lambda: self._passes >= 1)
+            self.held = False
+            self._passes -= 1
+
+
 class ScriptedDenoiser:
     """Sure of one of the right words at each place, the surer the more steps it has taken."""
 
@@ -45,6 +81,8 @@ class ScriptedDenoiser:
 
     def __init__(self, seconds: float, steps: int) -> None:
         self.seconds, self.steps = seconds, steps
+        self.gate = Gate()
+        "before each step"
         self.prefix: list[int] = []
         self._step = 0
         self._target = torch.zeros(0)
@@ -61,6 +99,7 @@ class ScriptedDenoiser:
         return torch.zeros(canvas_ids.shape)
 
     def logits(self, canvas_ids: torch.Tensor, self_conditioning: torch.Tensor | None) -> torch.Tensor:
+        self.gate.wait()
         time.sleep(self.seconds)  # lets other threads run, as a GPU would
         if self_conditioning is None:
             self._step = 0
@@ -74,18 +113,33 @@ class ScriptedDenoiser:
 
 
 class ScriptedBackend:
-    """`tui.backend.Backend` with a scripted model."""
+    """`tui.backend.Backend` with a scripted model.
 
-    def __init__(self, *, seconds: float = 0.0, steps: int = 6, load_seconds: float = 0.0, error: Any = None) -> None:
+    Args:
+        seconds: That a denoising step takes at least.
+        steps: That the model needs to be sure.
+        hold_load: `load_gate` is closed: nothing is loaded until a test opens it.
+        hold_steps: `step_gate` is closed: no denoising step is taken until a test lets it.
+        error: Of every load.
+    """
+
+    def __init__(
+        self, *, seconds: float = 0.0, steps: int = 6, hold_load: bool = False, hold_steps: bool = False,
+        error: Any = None,
+    ) -> None:  # fmt: skip
         self.denoiser = ScriptedDenoiser(seconds, steps)
+        self.load_gate, self.step_gate, self.see_gate = Gate(), self.denoiser.gate, Gate()
+        if hold_load:
+            self.load_gate.close()
+        if hold_steps:
+            self.step_gate.close()
         self.facts: Facts | None = None
         self.jobs: list[Job] = []
         self.runs: list[Run] = []
         self.loads: list[str | None] = []
         self.benches: list[Future[Rows]] = []
         self.sees = True
-        self.looking_seconds = 0.0
-        self._load_seconds, self._error = load_seconds, error
+        self._error = error
         self._tasks: queue.SimpleQueue[Any] = queue.SimpleQueue()
         threading.Thread(target=self._serve, daemon=True).start()
 
@@ -101,7 +155,7 @@ class ScriptedBackend:
 
         def task(_: Any) -> None:
             progress(Stage("reading", 1, 2))
-            time.sleep(self._load_seconds)
+            self.load_gate.wait()
             if self._error is not None:
                 future.set_exception(self._error)
                 return
@@ -150,7 +204,7 @@ class ScriptedBackend:
             raise ImageRefused(f"{path.name} is gone") from None
         if digest not in ("", text):
             raise ImageRefused(f"{path.name} has changed since it was sent")
-        time.sleep(self.looking_seconds)
+        self.see_gate.wait()
         patches = np.full((len(text), 1), sum(map(ord, text)), dtype=np.float32)
         return text, Image(patches, np.zeros((len(text), 2), dtype=np.int32), len(text))
 
@@ -170,7 +224,7 @@ class ScriptedBackend:
             try:
                 for pair in range(3):
                     progress(f"pair {pair} of 3")
-                    time.sleep(self.denoiser.seconds)
+                    self.step_gate.wait()
             except BaseException as error:
                 future.set_exception(error)
             else:
@@ -186,7 +240,17 @@ class ScriptedBackend:
     def memory(self) -> tuple[int, str]:
         return 1_500_000_000, "memory"
 
+    def occupy(self) -> Gate:
+        """Keeps the model's thread from beginning anything that is asked for from now on, until the gate opens."""
+        gate = Gate()
+        gate.close()
+        self._tasks.put(lambda _: gate.wait())
+        return gate
+
     def close(self) -> None:
         for run in self.runs:
             run.control.cancel()
+        self.load_gate.open()
+        self.step_gate.open()
+        self.see_gate.open()
         self._tasks.put(None)

@@ -62,17 +62,19 @@ async def test_a_model_that_does_not_see_says_so_and_the_command_can_be_correcte
 
 
 async def test_an_image_given_on_the_command_line_waits_for_the_model(cat: Path) -> None:
-    async with chat(opening=Opening(seed=3, images=(cat,)), load_seconds=0.3) as seen:
+    async with chat(opening=Opening(seed=3, images=(cat,)), hold_load=True) as seen:
         assert "cat.png (when the model is loaded)" in line(seen)
         await seen.say("tell me")
+        seen.backend.load_gate.open()
         await seen.until(lambda: len(seen.screen.chat.turns) == 2, "a reply")
         await seen.settled()
         assert [image.tokens for image in seen.backend.jobs[0].images] == [5]
 
 
 async def test_a_message_that_was_to_go_with_an_image_does_not_go_without_it(cat: Path) -> None:
-    async with chat(opening=Opening(seed=3, images=(cat.with_name("gone.png"),)), load_seconds=0.3) as seen:
+    async with chat(opening=Opening(seed=3, images=(cat.with_name("gone.png"),)), hold_load=True) as seen:
         await seen.say("tell me")
+        seen.backend.load_gate.open()
         await seen.until(lambda: "gone.png is gone" in seen.notices(), "a notice")
         assert seen.screen.prompt.text == "tell me" and seen.screen.chat.turns == []
 
@@ -137,12 +139,13 @@ async def test_another_model_reads_what_is_attached_anew(cat: Path) -> None:
 
 
 async def test_a_discarded_draft_gives_its_images_back(cat: Path) -> None:
-    async with chat(seconds=0.05, steps=40) as seen:
+    async with chat(hold_steps=True, steps=40) as seen:
         await seen.say(f"/image {cat}")
         await seen.say("tell me")
         await seen.until(lambda: seen.screen.panel.running, "a run")
         assert line(seen) == ""
         await seen.canvas("escape")
+        seen.backend.step_gate.open()
         await seen.settled()
         await seen.canvas("escape")
         await seen.until(lambda: "cat.png (5 tokens)" in line(seen), "the image")
@@ -165,11 +168,12 @@ async def test_a_regenerated_or_reopened_reply_has_the_images(cat: Path) -> None
 
 async def test_a_message_waits_for_an_image_that_is_being_read_and_the_screen_does_not(cat: Path) -> None:
     async with chat() as seen:
-        seen.backend.looking_seconds = 0.4
+        seen.backend.see_gate.close()
         await seen.say(f"/image {cat}")
         await seen.until(lambda: "cat.png (being read)" in line(seen), "a line")
         await seen.say("tell me")
         assert seen.backend.jobs == [] and "as soon as the images are read" in seen.notices()
+        seen.backend.see_gate.open()
         await seen.until(lambda: len(seen.backend.jobs) == 1, "a job")
         assert len(seen.backend.jobs[0].images) == 1
         await seen.settled()
@@ -177,11 +181,12 @@ async def test_a_message_waits_for_an_image_that_is_being_read_and_the_screen_do
 
 async def test_an_image_dropped_while_it_is_read_is_not_attached(cat: Path) -> None:
     async with chat() as seen:
-        seen.backend.looking_seconds = 0.3
+        seen.backend.see_gate.close()
         await seen.say(f"/image {cat}")
         await seen.until(lambda: "being read" in line(seen), "a line")
         await seen.say("/image -")
-        await seen.pilot.pause(0.5)
+        seen.backend.see_gate.open()
+        await seen.until(lambda: not seen.screen.attached.workers, "the end of reading")
         assert line(seen) == "" and seen.screen.attached.images == []
         await seen.reply()
         assert seen.backend.jobs[0].images == ()

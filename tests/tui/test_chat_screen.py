@@ -93,7 +93,7 @@ async def chat(
     app = DgtuiApp(backend, store, Settings(), opening, theme_folders=theme_folders())
     async with app.run_test(size=size, notifications=notifications) as pilot:
         seen = Seen(app, pilot, backend, store)
-        if model.get("error") is None and not model.get("load_seconds"):
+        if model.get("error") is None and not model.get("hold_load"):
             await seen.until(lambda: backend.facts is not None, "a model")
             await pilot.pause()
         yield seen
@@ -111,9 +111,10 @@ async def test_a_message_is_answered_and_stored() -> None:
 
 
 async def test_a_prompt_typed_while_the_model_loads_is_sent_when_it_is_there() -> None:
-    async with chat(load_seconds=0.4) as seen:
+    async with chat(hold_load=True) as seen:
         await seen.say("tell me")
         assert seen.backend.facts is None
+        seen.backend.load_gate.open()
         await seen.until(lambda: len(seen.screen.chat.turns) == 2, "the reply")
         await seen.settled()
         assert seen.screen.chat.turns[1].text
@@ -128,20 +129,22 @@ async def test_a_model_that_cannot_be_loaded_says_why_and_the_text_stays() -> No
 
 
 async def test_a_message_that_waits_comes_back_if_no_model_is_loaded() -> None:
-    async with chat(error=ModelNotFound("no such model"), load_seconds=0.4) as seen:
+    async with chat(error=ModelNotFound("no such model"), hold_load=True) as seen:
         await seen.say("tell me")
         seen.screen.prompt.insert("and")
+        seen.backend.load_gate.open()
         await seen.until(lambda: seen.screen.load_error, "the error")
         await seen.pilot.pause()
         assert seen.screen.prompt.text == "tell me\nand"
 
 
 async def test_a_second_message_does_not_take_the_place_of_the_one_that_waits() -> None:
-    async with chat(load_seconds=0.4) as seen:
+    async with chat(hold_load=True) as seen:
         await seen.say("tell me")
         await seen.say("and why")
         assert "waiting already" in seen.notices()
         assert seen.screen.prompt.text == "and why"
+        seen.backend.load_gate.open()
         await seen.until(lambda: len(seen.screen.chat.turns) == 2, "the reply")
         assert seen.screen.chat.turns[0].text == "tell me"
 
@@ -184,7 +187,8 @@ async def test_a_pinned_word_survives_every_rediffusion_and_is_marked() -> None:
 
 
 async def test_words_pinned_during_a_run_are_held_from_the_next_step_on() -> None:
-    async with chat(seconds=0.1, steps=40) as seen:
+    async with chat(hold_steps=True, steps=40) as seen:
+        seen.backend.step_gate.let(3)
         await seen.say("tell me")
         await seen.until(lambda: seen.screen.panel.version and len(seen.screen.panel.version.frames()) > 2, "frames")
         await seen.canvas("space")
@@ -195,6 +199,7 @@ async def test_words_pinned_during_a_run_are_held_from_the_next_step_on() -> Non
         await seen.pilot.press(*"hello", "enter")
         await seen.pilot.pause()
         assert "from the next step on" in seen.notices()
+        seen.backend.step_gate.open()
         await seen.canvas("space")
         await seen.settled()
         last = seen.screen.panel.version.frames()[-1]
@@ -203,13 +208,15 @@ async def test_words_pinned_during_a_run_are_held_from_the_next_step_on() -> Non
 
 
 async def test_pause_holds_step_takes_one_and_space_goes_on() -> None:
-    async with chat(seconds=0.1, steps=40) as seen:
+    async with chat(hold_steps=True, steps=40) as seen:
+        seen.backend.step_gate.let(1)
         await seen.say("tell me")
         panel = seen.screen.panel
-        await seen.until(lambda: panel.version and panel.version.frames(), "a frame")
+        await seen.until(lambda: panel.version and panel.version.frames() and seen.backend.step_gate.held, "two steps")
         await seen.canvas("space")
         await seen.until(lambda: panel.version.run.control.paused, "pause")
-        await seen.pilot.pause(0.1)
+        seen.backend.step_gate.open()
+        await seen.until(lambda: len(panel.version.frames()) == 2, "the end of the second step")
         held = len(panel.version.frames())
         await seen.pilot.pause(0.1)
         assert len(panel.version.frames()) == held
@@ -241,11 +248,13 @@ async def test_scrubbing_looks_back_and_a_fork_there_keeps_both() -> None:
 
 
 async def test_esc_stops_keeps_the_draft_and_once_more_discards_it() -> None:
-    async with chat(seconds=0.1, steps=40) as seen:
+    async with chat(hold_steps=True, steps=40) as seen:
+        seen.backend.step_gate.let(3)
         await seen.say("tell me")
         panel = seen.screen.panel
         await seen.until(lambda: panel.version and len(panel.version.frames()) > 2, "frames")
         await seen.canvas("escape")
+        seen.backend.step_gate.open()
         await seen.settled()
         assert seen.screen.chat.turns[-1].stop_reason == "cancelled"
         kept = seen.screen.chat.turns[-1].text
@@ -256,38 +265,45 @@ async def test_esc_stops_keeps_the_draft_and_once_more_discards_it() -> None:
 
 
 async def test_esc_stops_the_run_from_the_prompt_and_the_transcript_too() -> None:
-    async with chat(seconds=0.1, steps=40) as seen:
+    async with chat(hold_steps=True, steps=40) as seen:
+        seen.backend.step_gate.let(1)
         await seen.say("tell me")
         await seen.pilot.press("slash")
         await seen.until(lambda: seen.screen.panel.version.frames(), "a step")
         await seen.pilot.press("escape")
         assert seen.screen.panel.running, "first it closes the completions"
         await seen.pilot.press("escape")
+        seen.backend.step_gate.open()
         await seen.settled()
         assert seen.screen.chat.turns[-1].stop_reason == "cancelled"
         await seen.pilot.press("escape")
         assert len(seen.screen.chat.turns) == 2, "only in the canvas it discards"
+        seen.backend.step_gate.close()
         seen.screen.transcript.focus()
         await seen.pilot.press("R")
         await seen.until(lambda: seen.screen.panel.running, "another run")
         await seen.pilot.press("escape")
+        seen.backend.step_gate.open()
         await seen.settled()
         assert len(seen.screen.chat.turns) == 2
 
 
-def slow(seen: Seen) -> None:
-    """From here on a run takes its time."""
-    seen.backend.denoiser.seconds, seen.backend.denoiser.steps = 0.1, 40
+def hold_after_one_step(seen: Seen) -> None:
+    """From here on a run takes one step, and waits for the gate to be opened."""
+    seen.backend.denoiser.steps = 40
+    seen.backend.step_gate.close()
+    seen.backend.step_gate.let(1)
 
 
 async def test_discarding_a_change_that_was_stopped_leaves_the_reply_it_was_made_from() -> None:
     async with chat() as seen:
         text = await seen.reply()
         panel = seen.screen.panel
-        slow(seen)
+        hold_after_one_step(seen)
         await seen.canvas("r")
         await seen.until(lambda: panel.version.frames(), "a step")
         await seen.canvas("escape")
+        seen.backend.step_gate.open()
         await seen.settled()
         assert seen.screen.chat.turns[-1].stop_reason == "cancelled"
         await seen.canvas("escape")
@@ -302,11 +318,12 @@ async def test_undo_stops_the_run_that_is_left() -> None:
     async with chat() as seen:
         text = await seen.reply()
         panel = seen.screen.panel
-        slow(seen)
+        hold_after_one_step(seen)
         await seen.canvas("i")
         gap = panel.version
         await seen.until(gap.frames, "a step")
         await seen.canvas("u")
+        seen.backend.step_gate.open()
         await seen.until(lambda: not gap.running, "its end")
         await seen.pilot.pause()
         assert gap.run.log.finished.reason == "cancelled"
@@ -320,11 +337,12 @@ async def test_a_gap_that_is_stopped_before_its_first_step_leaves_the_text() -> 
     async with chat() as seen:
         text = await seen.reply()
         panel = seen.screen.panel
-        slow(seen)
         seen.screen.panel.canvas.focus()
         await seen.pilot.pause()
+        gate = seen.backend.occupy()
         panel.action_gap()
         panel.action_stop()
+        gate.open()
         await seen.settled()
         assert panel.version.kind == "gap" and not panel.version.frames()
         assert seen.screen.chat.turns[-1].text == text
@@ -454,13 +472,13 @@ async def test_a_frame_stays_in_sight_until_it_is_used_and_goes_with_its_convers
 async def test_an_answer_about_a_block_that_is_past_changes_no_other() -> None:
     async with chat() as seen:
         seen.backend.denoiser._choices = [[IDS["red"], IDS["now"]]] * CANVAS  # no end
-        slow(seen)
+        hold_after_one_step(seen)
         await seen.say("tell me")
         panel = seen.screen.panel
         await seen.until(lambda: panel.version.frames(), "a step")
         await seen.canvas("space", "a")
         await seen.until(lambda: len(seen.app.screen_stack) == 2, "the alternatives")
-        seen.backend.denoiser.seconds = 0.0
+        seen.backend.step_gate.open()
         panel.version.run.control.resume()
         await seen.until(lambda: panel.version.block > 0, "another block")
         await seen.pilot.press("enter")

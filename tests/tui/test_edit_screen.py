@@ -106,7 +106,7 @@ async def edit(
     app = EditApp(backend, file, Settings(), opening or EditOpening(seed=3), theme_folders=theme_folders())
     async with app.run_test(size=size) as pilot:
         seen = Seen(app, pilot, backend, path)
-        if model.get("error") is None and not model.get("load_seconds"):
+        if model.get("error") is None and not model.get("hold_load"):
             await seen.until(lambda: backend.facts is not None, "a model")
         await pilot.pause()
         yield seen
@@ -117,19 +117,17 @@ async def edit(
 
 
 async def test_a_selection_resolves_in_place_and_the_text_changes_on_accept_alone(tmp_path: Path) -> None:
-    async with edit(tmp_path, seconds=0.1) as seen:
+    async with edit(tmp_path, hold_steps=True) as seen:
         await seen.select(FOX)
         selection, cursor = seen.screen.editor.selection, seen.screen.editor.cursor
         seen.screen.action_rediffuse()
         frames: set[str] = set()
-
-        def watched() -> bool:
+        while seen.screen._review is None:
             frames.add(seen.shown())
             assert seen.data == TEXT.encode()
             assert (seen.screen.editor.selection, seen.screen.editor.cursor) == (selection, cursor)
-            return seen.screen._review is not None
-
-        await seen.until(watched, "a review")
+            seen.backend.step_gate.let(1)
+            await seen.pilot.pause(0.05)  # longer than a frame is shown at least
         assert len(frames) >= 4, "it was seen to resolve"
         await seen.pilot.pause()
         assert seen.data == TEXT.encode()
@@ -219,11 +217,13 @@ async def test_what_is_there_already_is_no_change(tmp_path: Path) -> None:
 
 
 async def test_esc_stops_a_run_and_shows_what_is_there(tmp_path: Path) -> None:
-    async with edit(tmp_path, seconds=0.2, steps=20) as seen:
+    async with edit(tmp_path, hold_steps=True, steps=20) as seen:
+        seen.backend.step_gate.let(1)
         await seen.select(FOX)
         await seen.press("ctrl+r")
-        await seen.until(lambda: seen.backend.runs and len(seen.backend.runs[-1].log) > 13, "a step")
+        await seen.until(lambda: seen.backend.runs[-1].log.frames() and seen.backend.step_gate.held, "a step")
         seen.screen.action_cancel()
+        seen.backend.step_gate.open()
         await seen.reviewed()
         assert "stopped" in seen.shown()
         assert seen.data == TEXT.encode()
@@ -291,12 +291,13 @@ async def test_without_a_selection_there_is_nothing_to_write_anew(tmp_path: Path
 
 
 async def test_editing_works_before_the_model_is_there_and_a_question_waits_for_it(tmp_path: Path) -> None:
-    async with edit(tmp_path, load_seconds=3) as seen:
+    async with edit(tmp_path, hold_load=True) as seen:
         await seen.press(*"Hi ")
         assert seen.data == b"Hi " + TEXT.encode()
         await seen.select(FOX)
         await seen.press("ctrl+r")
         assert "no model yet" in seen.notices()
+        seen.backend.load_gate.open()
         await seen.reviewed()
         assert seen.backend.jobs
 
@@ -456,7 +457,7 @@ async def test_a_reload_during_a_review_ends_it(tmp_path: Path) -> None:
 
 
 async def test_staying_keeps_what_is_being_written(tmp_path: Path) -> None:
-    async with edit(tmp_path, seconds=0.1) as seen:
+    async with edit(tmp_path, hold_steps=True) as seen:
         await seen.press("x")
         await seen.select(FOX)
         await seen.press("ctrl+r")
@@ -464,6 +465,7 @@ async def test_staying_keeps_what_is_being_written(tmp_path: Path) -> None:
         await seen.until(lambda: isinstance(seen.app.screen, Ask), "a question")
         await seen.press("escape")
         assert seen.screen._work is not None and not seen.screen._work.stopping
+        seen.backend.step_gate.open()
         await seen.reviewed()
 
 
@@ -653,9 +655,10 @@ async def test_keys_work_again_after_the_terminal_was_too_small(tmp_path: Path) 
 
 
 async def test_a_question_that_waits_for_the_model_takes_no_keys_from_a_line(tmp_path: Path) -> None:
-    async with edit(tmp_path, load_seconds=1.5) as seen:
+    async with edit(tmp_path, hold_load=True) as seen:
         await seen.select(FOX)
         await seen.press("ctrl+r", "ctrl+f", "z")
+        seen.backend.load_gate.open()
         await seen.until(lambda: seen.backend.facts is not None, "a model")
         await seen.pilot.pause(0.1)
         await seen.press("A", "z")
@@ -666,11 +669,12 @@ async def test_a_question_that_waits_for_the_model_takes_no_keys_from_a_line(tmp
 
 
 async def test_esc_withdraws_a_question_that_waits(tmp_path: Path) -> None:
-    async with edit(tmp_path, load_seconds=1.5) as seen:
+    async with edit(tmp_path, hold_load=True) as seen:
         await seen.select(FOX)
         await seen.press("ctrl+r")
         await seen.press("escape")
         assert "withdrawn" in seen.notices()
+        seen.backend.load_gate.open()
         await seen.until(lambda: seen.backend.facts is not None, "a model")
         await seen.pilot.pause(0.1)
         assert not seen.screen.proposing and not seen.backend.runs
@@ -686,7 +690,8 @@ async def test_a_question_to_a_model_that_cannot_be_loaded_says_why(tmp_path: Pa
 
 async def test_a_passage_that_resolves_is_in_sight(tmp_path: Path) -> None:
     text = "".join(f"line {n:03}\n" for n in range(200))
-    async with edit(tmp_path, text, seconds=0.1, size=(80, 24)) as seen:
+    async with edit(tmp_path, text, hold_steps=True, size=(80, 24)) as seen:
+        seen.backend.step_gate.let(2)
         editor = seen.screen.editor
         await seen.select(f"line {editor.size.height - 1:03}")
         await seen.press("ctrl+r")
@@ -696,7 +701,9 @@ async def test_a_passage_that_resolves_is_in_sight(tmp_path: Path) -> None:
             return seen.screen._work is not None and 0 <= row < editor.size.height
 
         await seen.until(is_in_sight, "it is in sight while it resolves")
+        await seen.until(lambda: seen.backend.step_gate.held, "a step to stop in")
         await seen.press("escape")
+        seen.backend.step_gate.open()
         await seen.reviewed()
 
 

@@ -17,17 +17,22 @@ async def test_the_figures_are_shown_when_they_are_there_and_drive_nothing() -> 
 
 
 async def test_closing_it_ends_the_measurement() -> None:
-    async with chat(seconds=0.3) as seen:
+    async with chat(hold_steps=True) as seen:
         await seen.say("/bench")
-        await seen.until(lambda: "pair 0" in str(seen.app.screen.query_one(Static).content), "a first run")
+        screen = seen.app.screen
+        assert isinstance(screen, Speed)
+        await seen.until(lambda: "pair 0" in str(screen.query_one(Static).content), "a first run")
         await seen.pilot.press("escape")
+        await seen.until(lambda: not screen.is_attached, "the screen to be gone")
+        await seen.pilot.pause()
+        seen.backend.step_gate.open()
         await seen.until(lambda: seen.backend.benches, "the end")
         assert isinstance(seen.backend.benches[0].exception(), Closed)
         assert await seen.reply()
 
 
 async def test_it_waits_for_no_reply_and_no_model() -> None:
-    async with chat(seconds=0.05, steps=40) as seen:
+    async with chat(hold_steps=True) as seen:
         await seen.say("tell me")
         await seen.until(lambda: seen.screen.panel.running, "a run")
         await seen.say("/bench")
