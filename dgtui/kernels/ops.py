@@ -1,0 +1,148 @@
+"""The operations of a denoising step as one object, so that a forward is written once for kernels and for references.
+
+T tokens, H hidden, E experts of width W, k experts a token; B candidates, C canvas positions, V vocabulary.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import torch
+
+from dgtui.kernels import experts, norms, sampler
+from dgtui.kernels.packed import PackedWeight
+from dgtui.kernels.sampler import Accepted, Draws, Pins, Sampled
+
+
+class Experts(Protocol):
+    def __call__(
+        self, x: torch.Tensor, index: torch.Tensor, weights: torch.Tensor, gate_up: PackedWeight, down: PackedWeight
+    ) -> torch.Tensor:
+        """x (T, H), index (T, k) int32, weights (T, k) fp32, gate_up (E, 2W, H) gate first, down (E, H, W) → (T, H).
+
+        The k results of a token are added in the order of `index`: the same input gives the same sum. One expert and
+        k = 1 are a dense gated MLP.
+        """
+
+
+class Linear(Protocol):
+    def __call__(self, x: torch.Tensor, weight: PackedWeight) -> torch.Tensor:
+        """x (T, K), weight (1, N, K) → (T, N)."""
+
+
+class Gated(Protocol):
+    def __call__(self, gate_up: torch.Tensor) -> torch.Tensor:
+        """(T, 2W), gate first → gelu(gate) · up (T, W), with the tanh form of GELU."""
+
+
+class ResidualNorm(Protocol):
+    def __call__(
+        self,
+        x: torch.Tensor,
+        branches: Sequence[tuple[torch.Tensor, torch.Tensor]],
+        post: torch.Tensor | None,
+        scale: torch.Tensor | None,
+        norms: Sequence[torch.Tensor],
+        eps: float,
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Adds branches to the residual stream and norms the sum, in one launch.
+
+        x (T, H); one or two branches: y (T, H) and the weight (H) of its norm. total = Σ rms(y) · weight, with `post`
+        (H) rms(total) · post; stream = (x + total) · scale, `scale` () or (1). Returns the stream (T, H), and
+        rms(stream) · w (T, H) for each w (H) of `norms`, of which there are up to three. All sums in fp32.
+        """
+
+
+class Rotate(Protocol):
+    def __call__(
+        self,
+        qkv: torch.Tensor,
+        q_norm: torch.Tensor,
+        k_norm: torch.Tensor,
+        cos: torch.Tensor,
+        sin: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        start: torch.Tensor,
+        heads: int,
+        eps: float,
+    ) -> torch.Tensor:
+        """Norms and turns q and k, norms v, writes k and v to the KV buffer, in one launch.
+
+        qkv (B, C, (heads + 2 · kv) · d), or (B, C, (heads + kv) · d) where k is v too; q_norm, k_norm (d); cos, sin
+        (C, d) fp32 of the canvas's positions; keys, values (B, kv, L, d), written at places start … start + C − 1;
+        start () int32, on the device. Returns q (B, heads, C, d).
+        """
+
+
+class Route(Protocol):
+    def __call__(self, scores: torch.Tensor, expert_scale: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """scores (T, E), expert_scale (E) → weights (T, k) fp32, index (T, k) int32.
+
+        Softmax in fp32, the k likeliest made to sum to 1, each times its expert's scale.
+        """
+
+
+class Sample(Protocol):
+    def __call__(
+        self,
+        logits: torch.Tensor,
+        inverse_temperature: torch.Tensor,
+        softcap: float | None,
+        pins: Pins,
+        draws: Draws,
+    ) -> Sampled:
+        """logits (B, C, V) as the head gives them, bf16 or fp32; inverse_temperature () fp32, on the device."""
+
+
+class Probabilities(Protocol):
+    def __call__(
+        self,
+        logits: torch.Tensor,
+        normalizer: torch.Tensor,
+        inverse_temperature: torch.Tensor,
+        softcap: float | None,
+        pins: Pins,
+        live: torch.Tensor,
+    ) -> torch.Tensor:
+        """The distribution that self-conditioning takes, (B, C, V) in the type of the logits, which it may overwrite.
+
+        Logits, normalizer (`Sampled.normalizer`) and inverse temperature are those of the step before, the pins those of
+        now. `live` (B) bool: False gives zeros, as for a first step.
+        """
+
+
+class Accept(Protocol):
+    def __call__(self, sampled: Sampled, pins: Pins, bound: torch.Tensor) -> Accepted:
+        """Accepts in ascending order of entropy while (cumulative − own) ≤ bound; bound () fp32, on the device."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ops:
+    """All operations."""
+
+    name: str
+    experts: Experts
+    linear: Linear
+    gated: Gated
+    residual_norm: ResidualNorm
+    rotate: Rotate
+    route: Route
+    sample: Sample
+    probabilities: Probabilities
+    accept: Accept
+
+
+TORCH: Final = Ops(
+    "pytorch",
+    experts.experts_reference,
+    experts.linear_reference,
+    experts.gated_reference,
+    norms.residual_norm_reference,
+    norms.rotate_reference,
+    norms.route_reference,
+    sampler.sample_reference,
+    sampler.probabilities_reference,
+    sampler.accept_reference,
+)
+"""The references. Static shapes, no wait for the device."""

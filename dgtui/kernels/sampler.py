@@ -1,0 +1,181 @@
+"""From logits to the next canvas: entropy, likeliest ids, draws, acceptance and renoising.
+
+Shapes: B candidates, C canvas positions, V vocabulary. Ids are int64, masks are bool. Whatever changes from step to
+step (temperature, step number, pins) is read from device memory: a captured graph sees the change.
+
+Randomness is Philox 4x32-10 (Salmon et al., SC 2011): a function of the candidate's seed and of (position, step, block,
+candidate). The same key gives the same numbers, however many candidates run beside it, on every device.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+
+ROUNDS: Final = 10
+_MULTIPLIERS: Final = (0xD2511F53, 0xCD9E8D57)
+_WEYL: Final = (0x9E3779B9, 0xBB67AE85)
+_WORD: Final = 0xFFFFFFFF
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pins:
+    """Positions that are held, and ids that no position takes."""
+
+    held: torch.Tensor
+    "(B, C) int64: read where pinned"
+    pinned: torch.Tensor
+    "(B, C) bool"
+    suppressed: torch.Tensor | None
+    "(V) bool: never drawn, never counted. Not all of V."
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Draws:
+    """The key of a step's random numbers."""
+
+    seeds: torch.Tensor
+    "(B) int64, not negative"
+    candidates: torch.Tensor
+    "(B) int32"
+    counter: torch.Tensor
+    "(2) int32: number of the block, number of the step in it (from 1; 0 is the canvas that a block starts with)"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sampled:
+    """What a step's logits say at each position. A pinned position is its id with certainty."""
+
+    entropy: torch.Tensor
+    "(B, C) fp32, nats"
+    argmax: torch.Tensor
+    "(B, C) int64"
+    drawn: torch.Tensor
+    "(B, C) int64: a sample of the distribution"
+    noise: torch.Tensor
+    "(B, C) int64: a uniform id, from the same key"
+    top_ids: torch.Tensor
+    "(B, C, 8) int64, likeliest first; of a pinned position the others are 0"
+    top_probs: torch.Tensor
+    "(B, C, 8) fp32"
+    normalizer: torch.Tensor
+    "(B, C) fp32: log Σ exp of the scaled logits"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Accepted:
+    """What a step makes of a canvas."""
+
+    accepted: torch.Tensor
+    "(B, C) bool: of pinned positions too"
+    canvas: torch.Tensor
+    "(B, C) int64: accepted positions take their sample, others a uniform id, pinned ones stay"
+    mean_entropy: torch.Tensor
+    "(B) fp32, over free positions"
+
+
+TOP: Final = 8
+"""How many of the likeliest ids a step tells of."""
+
+
+def scaled_reference(
+    logits: torch.Tensor, inverse_temperature: torch.Tensor, softcap: float | None, pins: Pins
+) -> torch.Tensor:
+    """(B, C, V) raw logits → softcapped, divided by the temperature, −inf where suppressed, pins held; in fp32."""
+    z = logits.float()
+    if softcap is not None:
+        z = softcap * torch.tanh(z / softcap)
+    z = z * inverse_temperature
+    if pins.suppressed is not None:
+        z = z.masked_fill(pins.suppressed, -torch.inf)
+    certain = torch.full_like(z, -torch.inf).scatter_(-1, pins.held.unsqueeze(-1), 0.0)
+    return torch.where(pins.pinned.unsqueeze(-1), certain, z)
+
+
+def sample_reference(
+    logits: torch.Tensor,
+    inverse_temperature: torch.Tensor,
+    softcap: float | None,
+    pins: Pins,
+    draws: Draws,
+) -> Sampled:
+    """What `sample` computes. Sums are taken in fp64."""
+    c, v = logits.shape[1:]
+    z = scaled_reference(logits, inverse_temperature, softcap, pins)
+    normalizer = z.double().logsumexp(-1)
+    log_probs = z.double() - normalizer.unsqueeze(-1)
+    probs = log_probs.exp()
+    entropy = -(log_probs.clamp_min(torch.finfo(torch.float32).min) * probs).sum(-1)
+    entropy = entropy.clamp_min(0)
+    words = philox_reference(draws, c)
+    wanted = uniform_reference(words[0]).double().unsqueeze(-1)
+    cumulative = probs.cumsum(-1)
+    possible = torch.where(probs > 0, torch.arange(v, device=z.device), -1).amax(-1, keepdim=True)
+    drawn = torch.searchsorted(cumulative, wanted * cumulative[..., -1:], right=True).minimum(possible).squeeze(-1)
+    top_probs, top_ids = probs.topk(min(TOP, v), -1)
+    missing = (0, TOP - top_ids.shape[-1])
+    top_ids = torch.nn.functional.pad(torch.where(top_probs > 0, top_ids, 0), missing)
+    argmax = torch.where(pins.pinned, pins.held, z.argmax(-1))
+    return Sampled(
+        entropy.float(),
+        argmax,
+        torch.where(pins.pinned, pins.held, drawn),
+        (words[1] * v) >> 32,
+        top_ids,
+        torch.nn.functional.pad(top_probs, missing).float(),
+        normalizer.float(),
+    )
+
+
+def probabilities_reference(
+    logits: torch.Tensor,
+    normalizer: torch.Tensor,
+    inverse_temperature: torch.Tensor,
+    softcap: float | None,
+    pins: Pins,
+    live: torch.Tensor,
+) -> torch.Tensor:
+    """What `probabilities` computes: (B, C, V) in the type of the logits."""
+    z = scaled_reference(logits, inverse_temperature, softcap, pins)
+    sums = torch.where(pins.pinned, 0.0, normalizer).unsqueeze(-1)
+    return torch.where(live.view(-1, 1, 1), (z - sums).exp(), 0.0).to(logits.dtype)
+
+
+def accept_reference(sampled: Sampled, pins: Pins, bound: torch.Tensor) -> Accepted:
+    """What `accept` computes."""
+    entropy = sampled.entropy
+    ordered, order = entropy.sort(-1, stable=True)
+    within = ordered.cumsum(-1) - ordered <= bound
+    accepted = torch.zeros_like(within).scatter_(-1, order, within)
+    fresh = torch.where(accepted, sampled.drawn, sampled.noise)
+    free = (~pins.pinned).sum(-1).clamp_min(1)
+    return Accepted(accepted, torch.where(pins.pinned, pins.held, fresh), entropy.sum(-1) / free)
+
+
+def philox_reference(draws: Draws, positions: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The first two of the four 32-bit words of each key, (B, C) int64 each."""
+    b, device = len(draws.seeds), draws.seeds.device
+    block, step = draws.counter.long()
+    zeros = torch.zeros((b, positions), dtype=torch.long, device=device)
+    c0, c1 = zeros + torch.arange(positions, device=device), zeros + step
+    c2, c3 = zeros + block, zeros + draws.candidates.long().unsqueeze(-1)
+    seeds = draws.seeds.unsqueeze(-1)
+    k0, k1 = seeds & _WORD, (seeds >> 32) & _WORD
+    for _ in range(ROUNDS):
+        high0, low0 = _multiply(c0, _MULTIPLIERS[0])
+        high2, low2 = _multiply(c2, _MULTIPLIERS[1])
+        c0, c1, c2, c3 = high2 ^ c1 ^ k0, low2, high0 ^ c3 ^ k1, low0
+        k0, k1 = (k0 + _WEYL[0]) & _WORD, (k1 + _WEYL[1]) & _WORD
+    return c0, c1
+
+
+def _multiply(a: torch.Tensor, b: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """High and low words of the product of two 32-bit words, in int64 without overflow."""
+    low, high = (a & 0xFFFF) * b, (a >> 16) * b
+    total = low + ((high & 0xFFFF) << 16)
+    return (high >> 16) + (total >> 32), total & _WORD
+
+
+def uniform_reference(words: torch.Tensor) -> torch.Tensor:
+    """32-bit words → fp32 in [0, 1)."""
+    return (words >> 8).float() * 2.0**-24
