@@ -1,4 +1,4 @@
-"""The operations of a denoising step as one object, so that a forward is written once for kernels and for references.
+"""The operations of a denoising step as one object: a forward is written once for kernels and references.
 
 T tokens, H hidden, E experts of width W, k experts a token; B candidates, C canvas positions, V vocabulary.
 """
@@ -107,8 +107,8 @@ class Probabilities(Protocol):
     ) -> torch.Tensor:
         """The distribution that self-conditioning takes, (B, C, V) in the type of the logits, which it may overwrite.
 
-        Logits, normalizer (`Sampled.normalizer`) and inverse temperature are those of the step before, the pins those of
-        now. `live` (B) bool: False gives zeros, as for a first step.
+        Logits, normalizer (`Sampled.normalizer`) and inverse temperature are those of the step before. The pins are
+        those of now. `live` (B) bool: False gives zeros, as for a first step.
         """
 
 
