@@ -144,7 +144,7 @@ def probabilities_reference(
 def accept_reference(sampled: Sampled, pins: Pins, bound: torch.Tensor) -> Accepted:
     """What `accept` computes."""
     entropy = sampled.entropy
-    ordered, order = entropy.sort(-1, stable=True)
+    ordered, order = entropy.sort(dim=-1, stable=True)
     within = ordered.cumsum(-1) - ordered <= bound
     accepted = torch.zeros_like(within).scatter_(-1, order, within)
     fresh = torch.where(accepted, sampled.drawn, sampled.noise)
