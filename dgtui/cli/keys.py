@@ -1,4 +1,4 @@
-"""`dgtui keys`: what is bound to what, with the person's own keys in place, and what is wrong with those."""
+"""`dgtui keys`: lists the key bindings, including the person's own, and problems with those."""
 
 import json
 from typing import Annotated, Final
@@ -26,19 +26,19 @@ _TITLES: Final = {
 
 
 def command(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of lines.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> int:
-    """List the keys of the screens. Your own, from the keys section of config.toml, are marked with *."""
+    """List the key bindings. Your own, from the keys section of config.toml, are marked with *."""
     from dgtui import config
 
     settings, problems = config.load(binding_ids=keymap.ids())
     taken, refused = keymap.check(settings.keys.bindings)
     wrong = [*map(str, problems), *(f"[keys] {problem}" for problem in refused)]
     if as_json:
-        found = [
+        bindings = [
             _described(context, command, taken) for context, commands in keymap.COMMANDS.items() for command in commands
         ]
-        put(json.dumps({"bindings": found, "problems": wrong}, indent=2) + "\n")
+        put(json.dumps({"bindings": bindings, "problems": wrong}, indent=2) + "\n")
         return 0
     for number, (context, commands) in enumerate(keymap.COMMANDS.items()):
         put(("\n" if number else "") + _TITLES.get(context, context) + "\n")
@@ -56,7 +56,7 @@ def _row(command: keymap.Command, taken: dict[str, str]) -> list[str]:
 
 
 def _shown(key: str) -> str:
-    """A key; in brackets where a terminal needs the Kitty keyboard protocol to send it."""
+    """A key; in brackets if the terminal needs the Kitty keyboard protocol to send it."""
     return shown(key) if plain(key) else f"({shown(key)})"
 
 

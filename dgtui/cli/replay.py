@@ -1,4 +1,4 @@
-"""`dgtui replay`: a recorded run on the screen, or in a file that others can look at. Needs no model."""
+"""`dgtui replay`: plays a recorded run on the screen, or exports it. Needs no model."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -11,97 +11,102 @@ from dgtui.errors import UsageError
 from dgtui.mistakes import closest, did_you_mean
 
 if TYPE_CHECKING:
-    from dgtui.tui.film.course import Course
+    from dgtui.tui.exports.recorded_run import RecordedRun
     from dgtui.tui.theme import Theme
 
 KINDS: Final = (".svg", ".html", ".cast")
 WIDTH: Final = 100
 STILLS: Final = 5
 MOST_STEPS: Final = 2000
-"""A film of more leaves steps out."""
+"""Steps in a page or a cast; with more, some are left out."""
 
 
 def command(
-    recording: Annotated[Path, typer.Argument(metavar="RECORDING", help="What --record, or w in the canvas, wrote.")],
+    recording: Annotated[
+        Path, typer.Argument(metavar="RECORDING", help="A recording, written by --record or by w in the canvas.")
+    ],
     export: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write a picture (.svg), a page (.html) or an asciinema film (.cast)."),
+        typer.Option(metavar="FILE", help="Write a picture (.svg), a web page (.html) or an asciinema cast (.cast)."),
     ] = None,
     step: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Begin at this step; of an .svg, the only one.")
+        int | None, typer.Option(metavar="N", min=1, help="Start at this step. An .svg shows only this step.")
     ] = None,
     stills: Annotated[
-        int | None, typer.Option(metavar="N", min=1, max=100, help=f"Steps in an .svg, spread evenly ({STILLS}).")
+        int | None,
+        typer.Option(
+            metavar="N", min=1, max=100, help=f"Number of evenly spaced steps in an .svg (default: {STILLS})."
+        ),
     ] = None,
     candidate: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Which one, of a run with several canvases at once.")
+        int | None, typer.Option(metavar="N", min=1, help="Which candidate to show, for a run with several canvases.")
     ] = None,
-    theme: Annotated[str | None, typer.Option(metavar="NAME", help="One of `dgtui themes`.")] = None,
+    theme: Annotated[str | None, typer.Option(metavar="NAME", help="A theme from `dgtui themes`.")] = None,
     width: Annotated[
-        int | None, typer.Option(metavar="N", min=20, max=400, help=f"Columns of an exported text ({WIDTH}).")
+        int | None, typer.Option(metavar="N", min=20, max=400, help=f"Columns of the exported text (default: {WIDTH}).")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Export to a file that is there already.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> int:
-    """Play a recorded run: scrub it, look into it, or export it."""
+    """Play a recorded run: scrub through its steps, look at alternatives, or export it."""
     _check(recording, export, step, stills, width, force)
 
     from dgtui.session.recording import load
 
     made = load(recording)
 
-    from dgtui.tui.film.course import Course
+    from dgtui.tui.exports.recorded_run import RecordedRun
 
     if candidate is not None and candidate > made.log.job.candidates:
-        raise UsageError(f"--candidate is {candidate}: the run has {made.log.job.candidates}")
-    course = Course(made, None if candidate is None else candidate - 1)
-    if step is not None and step > len(course):
-        raise UsageError(f"--step is {step}: the recording has {len(course)} steps")
+        raise UsageError(f"--candidate is {candidate}, but the run has {made.log.job.candidates}")
+    recorded = RecordedRun(made, None if candidate is None else candidate - 1)
+    if step is not None and step > len(recorded):
+        raise UsageError(f"--step is {step}, but the recording has {len(recorded)} steps")
     first = (step or 1) - 1
     if export is None:
-        return _show(course, recording, theme, first)
-    _export(course, export, _theme(theme), width or WIDTH, [first] if step else course.chosen(stills or STILLS), first,
-            force)  # fmt: skip
+        return _show(recorded, recording, theme, first)
+    stills_at = [first] if step else recorded.chosen(stills or STILLS)
+    _export(recorded, export, _theme(theme), width or WIDTH, stills_at, first, force)
     return 0
 
 
 def _check(
     recording: Path, export: Path | None, step: int | None, stills: int | None, width: int | None, force: bool
 ) -> None:
-    """Raises `UsageError` for options that do not go together."""
+    """Raises `UsageError` for options that cannot be combined."""
     if export is None:
         given = [name for name, is_set in (("--stills", stills), ("--width", width), ("--force", force)) if is_set]
         if given:
-            raise UsageError(f"{given[0]} is for --export", hint="name a file to write")
+            raise UsageError(f"{given[0]} needs --export", hint="add --export FILE")
         return
     kind = export.suffix.lower()
     if kind not in KINDS:
-        raise UsageError(f"{export} is no kind of export", hint=f"end its name in {', '.join(KINDS)}")
+        raise UsageError(f"cannot export to {export}", hint=f"the name must end in {', '.join(KINDS)}")
     if stills and (step or kind != ".svg"):
-        raise UsageError("--stills is for an .svg, and without --step")
+        raise UsageError("--stills needs an .svg and cannot be combined with --step")
     if step and kind == ".cast":
-        raise UsageError("--step is for the screen, an .svg or an .html")
+        raise UsageError("--step works on the screen and with an .svg or an .html")
     if not export.absolute().parent.is_dir():
-        raise UsageError(f"there is no folder {export.parent} to export to")
+        raise UsageError(f"there is no folder {export.parent}")
     if export.resolve() == recording.resolve():
         raise UsageError(f"{export} is the recording itself", hint="choose another name")
 
 
-def _show(course: "Course", recording: Path, theme: str | None, first: int) -> int:
-    need_terminal("--export FILE.html writes a page instead")
+def _show(recorded: "RecordedRun", recording: Path, theme: str | None, first: int) -> int:
+    need_terminal("--export FILE.html writes a web page instead")
     settings, problems = load_settings({"screen.theme": theme})
     from dgtui.tui.screens.replay import ReplayApp
     from dgtui.tui.theme_file import theme_folders
 
     return show(
         lambda: ReplayApp(
-            course, settings, recording.name, theme_folders=theme_folders(), first=first, problems=problems
+            recorded, settings, recording.name, theme_folders=theme_folders(), first=first, problems=problems
         ),
         settings,
     )
 
 
 def _theme(name: str | None) -> "Theme":
-    """The theme of that name; without one the person's own choice, or the default where there is none of that name."""
+    """The named theme; without a name the configured one, or the default if that does not exist."""
     from dgtui import config
     from dgtui.tui.theme_file import load_themes, theme_folders
 
@@ -121,30 +126,30 @@ def _theme(name: str | None) -> "Theme":
 
 
 def _export(
-    course: "Course", path: Path, theme: "Theme", width: int, stills: list[int], first: int, force: bool
+    recorded: "RecordedRun", path: Path, theme: "Theme", width: int, stills: list[int], first: int, force: bool
 ) -> None:
     from dgtui.session.export import FileExists, write
-    from dgtui.tui.film.still import Studio
+    from dgtui.tui.exports.exporter import Exporter
 
-    studio = Studio(course, theme, width)
+    exporter = Exporter(recorded, theme, width)
     if path.suffix.lower() == ".svg":
-        from dgtui.tui.film import svg
+        from dgtui.tui.exports import svg
 
-        text = svg.picture(studio, stills)
+        text = svg.picture(exporter, stills)
     else:
-        steps = course.chosen(MOST_STEPS)
-        if len(steps) < len(course):
-            note(f"{len(course):,} steps are too many for a film: {len(steps):,} of them, spread evenly, are in it")
+        steps = recorded.chosen(MOST_STEPS)
+        if len(steps) < len(recorded):
+            note(f"{len(recorded):,} steps are too many: the export holds {len(steps):,} evenly spaced ones")
         if path.suffix.lower() == ".html":
-            from dgtui.tui.film import web
+            from dgtui.tui.exports import web
 
-            text = web.page(studio, steps, first)
+            text = web.page(exporter, steps, first)
         else:
-            from dgtui.tui.film import cast
+            from dgtui.tui.exports import cast
 
-            text = cast.film(studio, steps)
+            text = cast.document(exporter, steps)
     try:
         write(path, text, overwrite=force)
     except FileExists as there:
-        raise FileExists(there.message, hint="--force writes over it") from None
+        raise FileExists(there.message, hint="--force overwrites it") from None
     note(f"{path}: {len(text.encode()):,} bytes")

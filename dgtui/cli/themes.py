@@ -1,4 +1,4 @@
-"""`dgtui themes`: the looks there are, where each comes from, and which files in the themes folders are none."""
+"""`dgtui themes`: lists the themes, where each comes from, and theme files with mistakes."""
 
 import json
 import os
@@ -24,9 +24,9 @@ _PINNED: Final = " pinned "
 
 
 def command(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of lines.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> int:
-    """List the themes: name, kind, a sample of the entropy ramp, and the file. The chosen one is marked with *."""
+    """List the themes: name, kind, a sample of the entropy ramp, and the file. The current one is marked with *."""
     from dgtui import config
     from dgtui.tui.colour import AA
     from dgtui.tui.theme_file import load_themes, theme_folders
@@ -36,41 +36,41 @@ def command(
     themes, problems = load_themes(folders)
     chosen = settings.screen.theme
     if as_json:
-        found = [_described(theme, theme.name == chosen) for theme in themes.values()]
+        described = [_described(theme, theme.name == chosen) for theme in themes.values()]
         wrong = [{"file": str(p.file), "line": p.line, "message": p.message} for p in problems]
-        put(json.dumps({"themes": found, "problems": wrong}, indent=2) + "\n")
+        put(json.dumps({"themes": described, "problems": wrong}, indent=2) + "\n")
     else:
         _show(themes, chosen, folders[0])
-        note(f"your own go to {folders[1]}")
+        note(f"put your own themes into {folders[1]}")
     for problem in (*mistakes, *problems):
         note(str(problem))
     for theme in themes.values():
         worst = theme.worst_contrast() if theme.source and theme.source.parent != folders[0] else None
         if worst is not None and worst < AA:
-            note(f"{theme.source}: some text has a contrast of {worst:.1f} only; {AA} is needed to read it well")
+            note(f"{theme.source}: the lowest text contrast is {worst:.1f}; readable text needs {AA}")
     if chosen not in themes:
-        note(f"screen.theme is {chosen!r}, and there is no theme of that name")
+        note(f"screen.theme is {chosen!r}, but there is no such theme")
     return 0
 
 
 def _show(themes: "Mapping[str, Theme]", chosen: str, shipped: "Path") -> None:
     rows = [["*" if theme.name == chosen else " ", theme.name, _kind(theme)] for theme in themes.values()]
-    places = [_place(theme, shipped) for theme in themes.values()]
+    origins = [_origin(theme, shipped) for theme in themes.values()]
     console = _color_console()
     if console is None:
-        for line in columns([[*row, place] for row, place in zip(rows, places, strict=True)]):
+        for line in columns([[*row, origin] for row, origin in zip(rows, origins, strict=True)]):
             put(f"{line}\n")
         return
     left = columns([[*row, ""] for row in rows])
     width = max(map(len, left)) + 2
-    for line, place, theme in zip(left, places, themes.values(), strict=True):
+    for line, origin, theme in zip(left, origins, themes.values(), strict=True):
         with console.capture() as drawn:
             console.print(_sample(theme.for_terminal(console.color_system)), end="")
-        put(f"{line.ljust(width)}{drawn.get()}  {sanitize(place, newlines=False, tabs='replace')}\n")
+        put(f"{line.ljust(width)}{drawn.get()}  {sanitize(origin, newlines=False, tabs='replace')}\n")
 
 
 def _sample(theme: "Theme") -> "Text":
-    """Text that goes from settled to undecided, and a pinned word."""
+    """A text from settled to undecided, and a pinned word."""
     from rich.style import Style
     from rich.text import Text
 
@@ -84,7 +84,7 @@ def _sample(theme: "Theme") -> "Text":
 
 
 def _color_console() -> "Console | None":
-    """A console on stdout, if that is a terminal which shows colours."""
+    """A console on stdout, if that is a terminal with colours."""
     if not is_terminal(sys.stdout) or os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") in ("dumb", ""):
         return None
     from rich.console import Console
@@ -97,7 +97,7 @@ def _kind(theme: "Theme") -> str:
     return "terminal" if theme.ansi else "dark" if theme.dark else "light"
 
 
-def _place(theme: "Theme", shipped: "Path") -> str:
+def _origin(theme: "Theme", shipped: "Path") -> str:
     return "shipped" if theme.source is None or theme.source.parent == shipped else str(theme.source)
 
 

@@ -76,7 +76,7 @@ def test_a_broken_theme_is_named_with_its_line_on_stderr(dgtui: Any) -> None:
 
 def test_a_chosen_theme_that_is_not_there_is_said(dgtui: Any) -> None:
     configure('[screen]\ntheme = "midnihgt"\n')
-    assert "screen.theme is 'midnihgt', and there is no theme of that name" in dgtui("themes").err
+    assert "screen.theme is 'midnihgt', but there is no such theme" in dgtui("themes").err
 
 
 def test_a_theme_of_the_person_that_is_hard_to_read_is_listed_and_named(dgtui: Any) -> None:
@@ -84,7 +84,7 @@ def test_a_theme_of_the_person_that_is_hard_to_read_is_listed_and_named(dgtui: A
     own_theme("clear.toml", THEME.replace("#f00", "#ff0"))
     done = dgtui("themes")
     said = [line for line in done.err.splitlines() if "contrast" in line]
-    assert len(said) == 1 and said[0].startswith(f"{file}: some text has a contrast of 1.")
+    assert len(said) == 1 and said[0].startswith(f"{file}: the lowest text contrast is 1.")
     assert b"faint" in done.out
 
 

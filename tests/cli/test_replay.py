@@ -67,8 +67,8 @@ def test_the_screen_needs_a_terminal_and_says_what_does_not(made: Path, dgtui: A
         (("--export", "film.svg", "--theme", "midnigt"), "did you mean midnight?"),
         (("--export", "film.svg", "--width", "3"), "--width"),
         (("--export", "run.dgtui"), ".svg"),
-        (("--stills", "3"), "--stills is for --export"),
-        (("--force",), "--force is for --export"),
+        (("--stills", "3"), "--stills needs --export"),
+        (("--force",), "--force needs --export"),
     ],
 )
 def test_options_that_make_no_sense_are_wrong_usage(
@@ -157,8 +157,8 @@ def test_what_generate_records_can_be_exported(tmp_path: Path, dgtui: Any) -> No
         assert dgtui("replay", file, "--export", tmp_path / f"film.{kind}").code == 0
     page = (tmp_path / "film.html").read_text(encoding="utf-8")
     assert "› Tell me a story about Mia the fox." in page
-    film = json.loads(page.partition('id="film">')[2].partition("</script>")[0])
-    text = "".join("".join(film["rows"][number][1::2]) for number in film["pages"][-1])
+    content = json.loads(page.partition('id="data">')[2].partition("</script>")[0])
+    text = "".join("".join(content["rows"][number][1::2]) for number in content["pages"][-1])
     noise = str.maketrans("", "", "·⏎")  # what stands for blanks that have not settled
     assert "".join(text.translate(noise).split()) == "".join(done.out.decode().translate(noise).split())
 

@@ -15,7 +15,7 @@ from textual.pilot import Pilot
 from dgtui.config import KeysSettings, ScreenSettings, Settings
 from dgtui.session.recording import Recording
 from dgtui.tui import keymap
-from dgtui.tui.film.course import Course
+from dgtui.tui.exports.recorded_run import RecordedRun
 from dgtui.tui.screens.replay import SPEEDS, ReplayApp, ReplayScreen
 from dgtui.tui.theme_file import theme_folders
 from dgtui.tui.widgets.alternatives import Alternatives
@@ -26,8 +26,8 @@ from dgtui.tui.widgets.timeline import Timeline
 class Seen:
     """The app under test, with a clock that the test sets."""
 
-    def __init__(self, app: ReplayApp, pilot: Pilot[None], course: Course) -> None:
-        self.app, self.pilot, self.course = app, pilot, course
+    def __init__(self, app: ReplayApp, pilot: Pilot[None], played: RecordedRun) -> None:
+        self.app, self.pilot, self.recorded = app, pilot, played
         self.now = 0.0
         self.screen._clock = lambda: self.now
 
@@ -54,11 +54,11 @@ class Seen:
 async def replay(
     recording: Recording, *, size: tuple[int, int] = (100, 30), settings: Settings | None = None, first: int = 0
 ) -> AsyncIterator[Seen]:
-    course = Course(recording)
-    app = ReplayApp(course, settings or Settings(), "run.dgtui", theme_folders=theme_folders(), first=first)
+    played = RecordedRun(recording)
+    app = ReplayApp(played, settings or Settings(), "run.dgtui", theme_folders=theme_folders(), first=first)
     async with app.run_test(size=size) as pilot:
         await pilot.pause()
-        seen = Seen(app, pilot, course)
+        seen = Seen(app, pilot, played)
         seen.screen._timer.stop()  # time is the test's own
         yield seen
 
@@ -74,11 +74,11 @@ async def test_it_opens_at_the_first_step_with_what_was_asked(tmp_path: Path) ->
 
 async def test_scrubbing_shows_every_step_and_stops_at_the_ends(tmp_path: Path) -> None:
     async with replay(recorded(tmp_path)) as seen:
-        last = len(seen.course) - 1
+        last = len(seen.recorded) - 1
         for at in range(1, last + 1):
             await seen.press("right_square_bracket")
             assert seen.screen.at == at
-            assert seen.course.status(at) in seen.rows
+            assert seen.recorded.status(at) in seen.rows
         await seen.press("right_square_bracket")
         assert seen.screen.at == last
         await seen.press("left_square_bracket")
@@ -99,7 +99,7 @@ async def test_a_bar_that_is_clicked_is_shown(tmp_path: Path) -> None:
 
 async def test_blocks_that_are_done_stand_above_the_canvas(tmp_path: Path) -> None:
     async with replay(recorded(tmp_path)) as seen:
-        first = seen.course.text(seen.course.block_ends[0]).strip()
+        first = seen.recorded.text(seen.recorded.block_ends[0]).strip()
         assert first not in seen.rows
         await seen.press("right_curly_bracket")
         assert " ".join(first.split()) in " ".join(seen.rows.split())
@@ -107,7 +107,7 @@ async def test_blocks_that_are_done_stand_above_the_canvas(tmp_path: Path) -> No
 
 async def test_it_plays_at_the_recorded_speed_and_stops_at_the_end(tmp_path: Path) -> None:
     async with replay(recorded(tmp_path)) as seen:
-        pace = seen.course.pace
+        pace = seen.recorded.pace
         await seen.press("space")
         assert seen.screen.playing and "▶ ×1" in seen.rows
         await seen.wait(pace[3] + 1e-9)
@@ -126,7 +126,7 @@ async def test_it_plays_at_the_recorded_speed_and_stops_at_the_end(tmp_path: Pat
 
 async def test_plus_and_minus_change_the_speed_within_bounds(tmp_path: Path) -> None:
     async with replay(recorded(tmp_path)) as seen:
-        pace = seen.course.pace
+        pace = seen.recorded.pace
         await seen.press("plus")
         assert seen.screen.pace == 2 and "×2" in seen.rows
         await seen.press("space")
@@ -141,10 +141,10 @@ async def test_plus_and_minus_change_the_speed_within_bounds(tmp_path: Path) -> 
 async def test_reduced_motion_shows_the_end_of_each_block_only(tmp_path: Path) -> None:
     still = Settings(screen=ScreenSettings(reduced_motion=True))
     async with replay(recorded(tmp_path), settings=still) as seen:
-        ends = seen.course.block_ends
+        ends = seen.recorded.block_ends
         await seen.press("space")
         shown = set()
-        for time in seen.course.pace[1:]:
+        for time in seen.recorded.pace[1:]:
             await seen.wait(time - seen.now)
             shown.add(seen.screen.at)
         assert shown - {0} == set(ends)
@@ -153,9 +153,9 @@ async def test_reduced_motion_shows_the_end_of_each_block_only(tmp_path: Path) -
 async def test_a_selection_is_copied_else_the_reply_as_it_was(tmp_path: Path) -> None:
     async with replay(recorded(tmp_path, ended())) as seen:
         await seen.press("right_curly_bracket", "y")
-        assert seen.app.clipboard == seen.course.text(len(seen.course) - 1)
+        assert seen.app.clipboard == seen.recorded.text(len(seen.recorded) - 1)
         await seen.press("shift+right", "ctrl+c")
-        view = seen.course.view(seen.screen.at)
+        view = seen.recorded.view(seen.screen.at)
         assert seen.app.clipboard == b"".join(view.pieces[:2]).decode()
         assert seen.app.is_running and not seen.app._exit
 
@@ -164,22 +164,22 @@ async def test_alternatives_are_shown_and_choosing_one_changes_nothing(tmp_path:
     async with replay(recorded(tmp_path)) as seen:
         await seen.press("right_square_bracket", "a")
         assert isinstance(seen.app.screen, Alternatives)
-        frame = seen.course.frames[1]
-        shown = seen.course.pieces(frame.top_ids[seen.screen.canvas.cursor].tolist())
+        frame = seen.recorded.frames[1]
+        shown = seen.recorded.pieces(frame.top_ids[seen.screen.canvas.cursor].tolist())
         assert all(piece.decode().strip() in seen.rows for piece in shown if piece)
-        before = seen.course.view(1)
+        before = seen.recorded.view(1)
         await seen.press("down", "enter")
         assert seen.app.screen is seen.screen
-        assert seen.screen.at == 1 and seen.course.view(1) is before
+        assert seen.screen.at == 1 and seen.recorded.view(1) is before
 
 
 async def test_candidates_are_gone_through(tmp_path: Path) -> None:
     async with replay(recorded(tmp_path, run(candidates=3, max_tokens=CANVAS))) as seen:
-        first = seen.screen.course.candidate
+        first = seen.screen.recorded.candidate
         await seen.press("n")
-        assert seen.screen.course.candidate == (first + 1) % 3
+        assert seen.screen.recorded.candidate == (first + 1) % 3
         await seen.press("N", "N")
-        assert seen.screen.course.candidate == (first - 1) % 3
+        assert seen.screen.recorded.candidate == (first - 1) % 3
         assert f"candidate {(first - 1) % 3 + 1} of 3" in seen.rows
 
 
@@ -254,7 +254,7 @@ async def test_a_chosen_theme_is_taken_when_it_is_mended(tmp_path: Path) -> None
 async def test_more_mistakes_than_a_screen_has_room_for_are_counted(tmp_path: Path) -> None:
     problems = [f"config.toml:{line}: wrong" for line in range(1, 8)]
     app = ReplayApp(
-        Course(recorded(tmp_path)), Settings(), "run.dgtui", theme_folders=theme_folders(), problems=problems
+        RecordedRun(recorded(tmp_path)), Settings(), "run.dgtui", theme_folders=theme_folders(), problems=problems
     )
     async with app.run_test(size=(80, 24)):
         said = [notification.message for notification in app._notifications]
@@ -264,7 +264,7 @@ async def test_more_mistakes_than_a_screen_has_room_for_are_counted(tmp_path: Pa
 async def test_a_hostile_recording_draws_nothing_but_text(tmp_path: Path) -> None:
     async with replay(hostile(tmp_path), size=(80, 24)) as seen:
         assert is_safe(seen.app)
-        for _ in range(len(seen.course)):
+        for _ in range(len(seen.recorded)):
             await seen.press("right_square_bracket")
             assert is_safe(seen.app)
         await seen.press("a")
@@ -273,7 +273,7 @@ async def test_a_hostile_recording_draws_nothing_but_text(tmp_path: Path) -> Non
 
 def test_nothing_of_a_model_is_imported() -> None:
     code = (
-        "import sys, dgtui.tui.screens.replay, dgtui.tui.film.web, dgtui.tui.film.cast\n"
+        "import sys, dgtui.tui.screens.replay, dgtui.tui.exports.web, dgtui.tui.exports.cast\n"
         "heavy = {m for m in sys.modules if m.split('.')[0] in ('torch', 'transformers')}\n"
         "heavy |= {m for m in sys.modules if m.startswith(('dgtui.model', 'dgtui.worker', 'dgtui.diffusion.engine'))}\n"
         "assert not heavy, heavy"

@@ -21,7 +21,7 @@ from dgtui.layout import shown_tokens
 from dgtui.text import sanitize, truncate
 from dgtui.tui import keymap
 from dgtui.tui.app import BaseApp
-from dgtui.tui.film.course import Course
+from dgtui.tui.exports.recorded_run import RecordedRun
 from dgtui.tui.theme import Look
 from dgtui.tui.widgets.alternatives import Alternatives
 from dgtui.tui.widgets.canvas_view import CanvasView
@@ -33,7 +33,7 @@ NARROWEST: Final = (60, 16)
 
 
 class ReplayScreen(Screen[None]):
-    """Plays a course. `clock` gives seconds; a test has its own."""
+    """Plays a recorded. `clock` gives seconds; a test has its own."""
 
     DEFAULT_CSS = """
     ReplayScreen { layout: vertical; }
@@ -54,12 +54,12 @@ class ReplayScreen(Screen[None]):
     AUTO_FOCUS = "CanvasView"
 
     def __init__(
-        self, course: Course, settings: Settings, look: Look, name: str, first: int = 0,
+        self, recorded: RecordedRun, settings: Settings, look: Look, name: str, first: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.course, self.settings, self.look = course, settings, look
-        self.at = min(first, len(course) - 1)
+        self.recorded, self.settings, self.look = recorded, settings, look
+        self.at = min(first, len(recorded) - 1)
         "the step that is shown, from 0"
         self.playing = False
         self.pace = 1.0
@@ -102,30 +102,30 @@ class ReplayScreen(Screen[None]):
         """Draws the step that is shown."""
         if not self.is_mounted:
             return
-        course, at = self.course, self.at
-        self.canvas.show(course.view(at))
-        self.query_one(Timeline).show(course.entropies, at, False)
-        self.query_one("#meters", Static).update(course.meters(at, max(20, self.canvas.size.width)))
+        recorded, at = self.recorded, self.at
+        self.canvas.show(recorded.view(at))
+        self.query_one(Timeline).show(recorded.entropies, at, False)
+        self.query_one("#meters", Static).update(recorded.meters(at, max(20, self.canvas.size.width)))
         panel = self.query_one("#panel")
-        panel.border_title = course.status(at).replace("[", "\\[")
+        panel.border_title = recorded.status(at).replace("[", "\\[")
         sign = "▶" if self.playing else "‖"
-        clock = f"{course.seconds[at]:.2f} s of {course.seconds[-1]:.2f} s"
+        clock = f"{recorded.seconds[at]:.2f} s of {recorded.seconds[-1]:.2f} s"
         panel.border_subtitle = f"{sign} ×{self.pace:g} · {clock}"
         self.query_one("#top", Static).update(self._top())
         self._show_before()
 
     def _top(self) -> str:
-        made = self.course.recording
+        made = self.recorded.recording
         parts = (self._file, "·", made.model, "·", made.device)
         left = sanitize(f" dgtui  replay  {' '.join(parts)}", newlines=False, tabs="replace")
         return truncate(left, max(0, self.size.width - 1))
 
     def _show_before(self) -> None:
         """What was asked, and the blocks of the reply that were done by then."""
-        said, course = self.query_one("#said", Static), self.course
-        earlier = course.earlier(self.at)
+        said, recorded = self.query_one("#said", Static), self.recorded
+        earlier = recorded.earlier(self.at)
         text = "".join(shown_tokens(earlier, [True] * len(earlier)))
-        asked = sanitize(course.prompt, tabs="expand")
+        asked = sanitize(recorded.prompt, tabs="expand")
         shown = Content.assemble(("› ", "$text-accent"), asked or ("(no text)", MUTED), "\n\n" if text else "", text)
         if said.content != shown:
             said.update(shown)
@@ -138,10 +138,10 @@ class ReplayScreen(Screen[None]):
         if self.playing:
             self._hold()
             return
-        if self.at == len(self.course) - 1:
+        if self.at == len(self.recorded) - 1:
             self.at = 0
         self.playing = True
-        self._film, self._last_tick = self.course.pace[self.at], self._clock()
+        self._film, self._last_tick = self.recorded.pace[self.at], self._clock()
         self._timer.resume()
         self.repaint()
 
@@ -156,13 +156,13 @@ class ReplayScreen(Screen[None]):
         now = self._clock()
         self._film += (now - self._last_tick) * self.pace
         self._last_tick = now
-        to = bisect_right(self.course.pace, self._film) - 1
+        to = bisect_right(self.recorded.pace, self._film) - 1
         if self.settings.screen.reduced_motion:
-            to = max((end for end in self.course.block_ends if end <= to), default=self.at)
+            to = max((end for end in self.recorded.block_ends if end <= to), default=self.at)
         if to > self.at:
             self.at = to
             self.repaint()
-        if self.at == len(self.course) - 1:
+        if self.at == len(self.recorded) - 1:
             self._hold()
 
     def action_speed(self, by: int) -> None:
@@ -173,12 +173,12 @@ class ReplayScreen(Screen[None]):
 
     def action_scrub(self, by: int) -> None:
         """Moves the playhead, and holds."""
-        self.at = max(0, min(len(self.course) - 1, self.at + by))
+        self.at = max(0, min(len(self.recorded) - 1, self.at + by))
         self._hold()
 
     def action_scrub_to(self, end: str) -> None:
         """Moves the playhead to the first step or the last."""
-        self.action_scrub(-len(self.course) if end == "first" else len(self.course))
+        self.action_scrub(-len(self.recorded) if end == "first" else len(self.recorded))
 
     @on(Timeline.Picked)
     def _picked(self, message: Timeline.Picked) -> None:
@@ -190,11 +190,11 @@ class ReplayScreen(Screen[None]):
     def action_alternatives(self) -> None:
         """Shows what else would have fitted under the cursor."""
         self._hold()
-        frame, place = self.course.frames[self.at], self.canvas.cursor
+        frame, place = self.recorded.frames[self.at], self.canvas.cursor
         ids = frame.top_ids[place].tolist() if place < len(frame.top_ids) else []
-        choices = list(zip(ids, self.course.pieces(ids), frame.top_probs[place].tolist(), strict=True)) if ids else []
-        names = dict.fromkeys(self.course.recording.special_ids, "(markup)") | dict.fromkeys(
-            self.course.stop_ids, "(end)"
+        choices = list(zip(ids, self.recorded.pieces(ids), frame.top_probs[place].tolist(), strict=True)) if ids else []
+        names = dict.fromkeys(self.recorded.recording.special_ids, "(markup)") | dict.fromkeys(
+            self.recorded.stop_ids, "(end)"
         )
         self.app.push_screen(
             Alternatives(place, choices, self.canvas.cursor_cell, names=names, held=int(frame.ids[place]))
@@ -202,7 +202,7 @@ class ReplayScreen(Screen[None]):
 
     def action_candidate(self, by: int) -> None:
         """Goes to another candidate of a run that had several."""
-        count = self.course.candidates
+        count = self.recorded.candidates
         if count < 2:
             self._say("the run has one candidate only")
             return
@@ -210,16 +210,16 @@ class ReplayScreen(Screen[None]):
 
         for step in range(1, count):
             try:
-                self.course = Course(self.course.recording, (self.course.candidate + by * step) % count)
+                self.recorded = RecordedRun(self.recorded.recording, (self.recorded.candidate + by * step) % count)
             except RecordingRefused:  # that one took no step
                 continue
             break
-        self.at = min(self.at, len(self.course) - 1)
+        self.at = min(self.at, len(self.recorded) - 1)
         self._hold()
 
     def action_copy(self) -> None:
         """Copies the selection, or the reply as it was after the step that is shown."""
-        text = self.course.text(self.at, self.canvas.selection)
+        text = self.recorded.text(self.at, self.canvas.selection)
         self.app.copy_to_clipboard(text)
         self._say(f"{len(text)} characters copied")
 
@@ -244,11 +244,11 @@ class ReplayApp(BaseApp):
     TITLE = "dgtui replay"
 
     def __init__(
-        self, course: Course, settings: Settings, name: str, *, theme_folders: Sequence[Path], first: int = 0,
+        self, recorded: RecordedRun, settings: Settings, name: str, *, theme_folders: Sequence[Path], first: int = 0,
         problems: Iterable[str] = (),
     ) -> None:  # fmt: skip
         super().__init__(settings, theme_folders=theme_folders, problems=problems)
-        self._course, self._file, self._first = course, name, first
+        self._recorded, self._file, self._first = recorded, name, first
 
     def get_default_screen(self) -> Screen[Any]:
-        return ReplayScreen(self._course, self.settings, self.look, self._file, self._first)
+        return ReplayScreen(self._recorded, self.settings, self.look, self._file, self._first)

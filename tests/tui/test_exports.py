@@ -25,9 +25,9 @@ from dgtui.diffusion.log import RunLog
 from dgtui.errors import RecordingRefused
 from dgtui.session.recording import Recording
 from dgtui.text import cell_width
-from dgtui.tui.film import cast, svg, web
-from dgtui.tui.film.course import IDLE, Course, stop_ids
-from dgtui.tui.film.still import ASKED, Studio
+from dgtui.tui.exports import cast, svg, web
+from dgtui.tui.exports.exporter import ASKED, Exporter
+from dgtui.tui.exports.recorded_run import IDLE, RecordedRun, stop_ids
 from dgtui.tui.frames import view_at
 from dgtui.tui.theme_file import load_themes, theme_folders
 
@@ -36,12 +36,12 @@ CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u20
 OURS = re.compile(r"\x1b\[(?:\d+(?:;\d+)*m|\d+;\d+H|2J|\?25[lh])")
 
 
-def studio(recording: Recording, theme: str = "midnight", width: int = 60) -> Studio:
-    return Studio(Course(recording), THEMES[theme], width)
+def exporter(recording: Recording, theme: str = "midnight", width: int = 60) -> Exporter:
+    return Exporter(RecordedRun(recording), THEMES[theme], width)
 
 
-def every(studio: Studio) -> list[int]:
-    return list(range(len(studio.course)))
+def every(exporter: Exporter) -> list[int]:
+    return list(range(len(exporter.recorded)))
 
 
 def with_frames(recording: Recording, **changes: list[Any]) -> Recording:
@@ -58,28 +58,28 @@ def with_frames(recording: Recording, **changes: list[Any]) -> Recording:
     return dataclasses.replace(recording, log=RunLog(log.job, [changed(event) for event in log]))
 
 
-# A course
+# A played
 
 
 def test_every_step_is_what_the_chat_showed(tmp_path: Path) -> None:
     recording = recorded(tmp_path)
-    course = Course(recording)
-    assert len(course) == len(recording.log.frames()) > 12
-    for at, frame in enumerate(course.frames):
-        _, shown = view_at(recording.log, frame.block, frame.step, 0, course.pieces, course.stop_ids)
-        view = course.view(at)
+    played = RecordedRun(recording)
+    assert len(played) == len(recording.log.frames()) > 12
+    for at, frame in enumerate(played.frames):
+        _, shown = view_at(recording.log, frame.block, frame.step, 0, played.pieces, played.stop_ids)
+        view = played.view(at)
         assert (view.pieces, view.end) == (shown.pieces, shown.end)
         for mine, other in ((view.settled, shown.settled), (view.flags, shown.flags), (view.entropy, shown.entropy)):
             assert np.array_equal(mine, other)
 
 
 def test_the_end_of_a_reply_is_found_without_the_model(tmp_path: Path) -> None:
-    course = Course(recorded(tmp_path, ended()))
-    assert course.stop_ids == {EOS}
-    assert course.view(len(course) - 1).end == TALE.index(EOS)
-    assert course.text(len(course) - 1) == b"".join(PIECES[i] for i in TALE[:9]).decode()
-    assert course.recording.log.finished is not None
-    assert course.recording.log.finished.reason is StopReason.EOS
+    played = RecordedRun(recorded(tmp_path, ended()))
+    assert played.stop_ids == {EOS}
+    assert played.view(len(played) - 1).end == TALE.index(EOS)
+    assert played.text(len(played) - 1) == b"".join(PIECES[i] for i in TALE[:9]).decode()
+    assert played.recording.log.finished is not None
+    assert played.recording.log.finished.reason is StopReason.EOS
 
 
 def test_fill_ends_a_reply_that_was_stopped(tmp_path: Path) -> None:
@@ -89,79 +89,79 @@ def test_fill_ends_a_reply_that_was_stopped(tmp_path: Path) -> None:
 
 
 def test_a_run_that_never_ended_its_reply_has_no_end(tmp_path: Path) -> None:
-    course = Course(recorded(tmp_path))
-    assert course.stop_ids == frozenset()
-    assert all(course.view(at).end == CANVAS for at in range(len(course)))
+    played = RecordedRun(recorded(tmp_path))
+    assert played.stop_ids == frozenset()
+    assert all(played.view(at).end == CANVAS for at in range(len(played)))
 
 
 def test_blocks_before_are_part_of_the_text(tmp_path: Path) -> None:
-    course = Course(recorded(tmp_path))
-    last = len(course) - 1
-    assert course.earlier(0) == ()
-    assert [len(course.earlier(end)) for end in course.block_ends] == [0, CANVAS, 2 * CANVAS]
-    assert course.text(last).startswith(course.text(course.block_ends[0]))
-    assert course.recording.log.finished is not None
-    (ids,) = course.recording.log.finished.token_ids
-    assert course.text(last) == b"".join(PIECES[i] for i in ids.tolist()).decode()
+    played = RecordedRun(recorded(tmp_path))
+    last = len(played) - 1
+    assert played.earlier(0) == ()
+    assert [len(played.earlier(end)) for end in played.block_ends] == [0, CANVAS, 2 * CANVAS]
+    assert played.text(last).startswith(played.text(played.block_ends[0]))
+    assert played.recording.log.finished is not None
+    (ids,) = played.recording.log.finished.token_ids
+    assert played.text(last) == b"".join(PIECES[i] for i in ids.tolist()).decode()
 
 
 def test_the_prompt_is_what_the_person_said(tmp_path: Path) -> None:
-    assert Course(recorded(tmp_path)).prompt == "Tell me of the river."
+    assert RecordedRun(recorded(tmp_path)).prompt == "Tell me of the river."
     other = {**PIECES, 1: b"no markup"}
-    assert Course(recorded(tmp_path, pieces=other)).prompt.startswith("no markup")
+    assert RecordedRun(recorded(tmp_path, pieces=other)).prompt.startswith("no markup")
 
 
 def test_meters_are_those_of_the_step_and_the_end_is_said_at_the_end(tmp_path: Path) -> None:
-    course = Course(recorded(tmp_path, ended()))
-    last = len(course) - 1
-    assert "end of reply" in course.meters(last, 200)
-    assert not any("end of reply" in course.meters(at, 200) for at in range(last))
-    assert "9 tokens" in course.meters(last, 200)
-    assert course.status(0).startswith("block 1 · step 1/8 · ")
+    played = RecordedRun(recorded(tmp_path, ended()))
+    last = len(played) - 1
+    assert "end of reply" in played.meters(last, 200)
+    assert not any("end of reply" in played.meters(at, 200) for at in range(last))
+    assert "9 tokens" in played.meters(last, 200)
+    assert played.status(0).startswith("block 1 · step 1/8 · ")
 
 
 def test_times_of_a_file_may_be_anything_and_never_go_back(tmp_path: Path) -> None:
     wrong = [float("nan"), float("-inf"), 1e308, -5.0, float("inf"), 0.5, 1e300, 3.0]
-    course = Course(with_frames(recorded(tmp_path), seconds=wrong, mean_entropy=wrong, temperature=wrong))
-    for times in (course.seconds, course.pace):
-        assert len(times) == len(course)
+    played = RecordedRun(with_frames(recorded(tmp_path), seconds=wrong, mean_entropy=wrong, temperature=wrong))
+    for times in (played.seconds, played.pace):
+        assert len(times) == len(played)
         assert all(0 <= a <= b < 1e7 for a, b in pairwise(times))
-    drawn = studio(course.recording)
+    drawn = exporter(played.recording)
     assert all(0 <= bar.height <= 1 for bar in drawn.bars())
-    check_cast(cast.film(drawn, every(drawn)))
+    check_cast(cast.document(drawn, every(drawn)))
     check_html(web.page(drawn, every(drawn)))
     check_svg(svg.picture(drawn, every(drawn)))
 
 
 def test_a_break_is_shortened_for_playing_and_kept_in_the_times(tmp_path: Path) -> None:
     seconds = [1.0 + at + (600.0 if at > 3 else 0.0) for at in range(100)]
-    course = Course(with_frames(recorded(tmp_path), seconds=seconds))
-    assert course.seconds[:5] == (1.0, 2.0, 3.0, 4.0, 605.0)
-    assert course.pace[:6] == (0.0, 1.0, 2.0, 3.0, 3.0 + IDLE, 4.0 + IDLE)
+    played = RecordedRun(with_frames(recorded(tmp_path), seconds=seconds))
+    assert played.seconds[:5] == (1.0, 2.0, 3.0, 4.0, 605.0)
+    assert played.pace[:6] == (0.0, 1.0, 2.0, 3.0, 3.0 + IDLE, 4.0 + IDLE)
 
 
 def test_what_holds_no_step_is_refused(tmp_path: Path) -> None:
     log = run()
     started = next(event for event in log if isinstance(event, BlockStarted))
     with pytest.raises(RecordingRefused, match="no denoising step"):
-        Course(recorded(tmp_path, RunLog(log.job, [started])))
+        RecordedRun(recorded(tmp_path, RunLog(log.job, [started])))
 
 
 def test_each_candidate_has_a_course_of_its_own(tmp_path: Path) -> None:
     recording = recorded(tmp_path, run(candidates=3, max_tokens=CANVAS))
-    texts = [Course(recording, candidate).text(7) for candidate in range(3)]
+    texts = [RecordedRun(recording, candidate).text(7) for candidate in range(3)]
     assert len(set(texts)) == 3
-    assert Course(recording).text(7) in texts
-    assert "candidate 2 of 3" in Course(recording, 1).status(0)
+    assert RecordedRun(recording).text(7) in texts
+    assert "candidate 2 of 3" in RecordedRun(recording, 1).status(0)
 
 
 def test_steps_are_chosen_evenly_and_the_last_is_among_them(tmp_path: Path) -> None:
-    course = Course(recorded(tmp_path))
-    last = len(course) - 1
-    assert course.chosen(1) == [last]
-    assert course.chosen(2) == [0, last]
-    assert course.chosen(10**6) == list(range(last + 1))
-    gaps = np.diff(course.chosen(5))
+    played = RecordedRun(recorded(tmp_path))
+    last = len(played) - 1
+    assert played.chosen(1) == [last]
+    assert played.chosen(2) == [0, last]
+    assert played.chosen(10**6) == list(range(last + 1))
+    gaps = np.diff(played.chosen(5))
     assert len(gaps) == 4 and gaps.max() - gaps.min() <= 1
 
 
@@ -194,37 +194,37 @@ def words(root: ET.Element) -> str:
 
 
 def test_a_picture_has_the_text_of_its_step(tmp_path: Path) -> None:
-    drawn = studio(recorded(tmp_path, ended()))
-    last = len(drawn.course) - 1
+    drawn = exporter(recorded(tmp_path, ended()))
+    last = len(drawn.recorded) - 1
     root = check_svg(svg.picture(drawn, [last]))
-    assert words(root) == "".join(drawn.course.text(last).split())
+    assert words(root) == "".join(drawn.recorded.text(last).split())
     assert any("Tell me of the river." in (e.text or "") for e in root.iter())
     assert any("end of reply" in (e.text or "") for e in root.iter())
 
 
-def test_a_strip_has_one_still_a_step(tmp_path: Path) -> None:
-    drawn = studio(recorded(tmp_path))
+def test_a_strip_has_one_snapshot_per_step(tmp_path: Path) -> None:
+    drawn = exporter(recorded(tmp_path))
     for count in (1, 2, 5):
-        root = check_svg(svg.picture(drawn, drawn.course.chosen(count)))
+        root = check_svg(svg.picture(drawn, drawn.recorded.chosen(count)))
         assert sum((e.text or "").startswith("block ") for e in root.iter()) == count
 
 
 def test_wide_signs_take_two_cells(tmp_path: Path) -> None:
     rain = next(i for i, piece in PIECES.items() if piece == " 雨".encode())
-    drawn = studio(recorded(tmp_path, run(NumericDenoiser(script=certain([rain] * CANVAS)), max_tokens=CANVAS)))
-    last = check_svg(svg.picture(drawn, [len(drawn.course) - 1]))
+    drawn = exporter(recorded(tmp_path, run(NumericDenoiser(script=certain([rain] * CANVAS)), max_tokens=CANVAS)))
+    last = check_svg(svg.picture(drawn, [len(drawn.recorded) - 1]))
     (text,) = [e for e in last.iter() if e.tag.endswith("text") and "雨" in (e.text or "") and e.get("textLength")]
     assert float(text.attrib["textLength"]) == pytest.approx(cell_width(text.text or "") * 8.4, abs=0.01)
 
 
 @pytest.mark.parametrize("theme", sorted(THEMES))
 def test_every_theme_has_colours_outside_of_a_terminal(theme: str, tmp_path: Path) -> None:
-    drawn = studio(recorded(tmp_path), theme)
-    text = svg.picture(drawn, drawn.course.chosen(3))
+    drawn = exporter(recorded(tmp_path), theme)
+    text = svg.picture(drawn, drawn.recorded.chosen(3))
     fills = re.findall(r'fill[:="]+([^";}]+)', text)
     assert fills and all(re.fullmatch("#[0-9a-f]{6}", fill) for fill in fills)
     check_html(web.page(drawn, every(drawn)))
-    check_cast(cast.film(drawn, every(drawn)))
+    check_cast(cast.document(drawn, every(drawn)))
 
 
 # HTML
@@ -259,7 +259,7 @@ class Reader(HTMLParser):
 
 
 def check_html(text: str) -> tuple[Reader, dict[str, Any]]:
-    """A page of its own elements only, whose policy allows its own script and style and nothing else; and its film."""
+    """Checks that a page has only known elements and that its policy allows only its own script and style."""
     assert not CONTROL.search(text)
     page = Reader()
     page.feed(text)
@@ -278,33 +278,33 @@ def check_html(text: str) -> tuple[Reader, dict[str, Any]]:
     assert "url(" not in style and "@import" not in style
     assert "http" not in re.sub("http-equiv", "", text.replace(data, ""))
     assert "innerHTML" not in code
-    film = json.loads(data)
+    content = json.loads(data)
     assert not set(data) & set("<>&")
-    pages = len(film["pages"])
-    assert pages == len(film["status"]) == len(film["meters"]) == len(film["times"]) == len(film["bars"])
-    assert film["times"] == sorted(film["times"])
-    assert all(number < len(film["rows"]) for rows in film["pages"] for number in rows)
-    return page, film
+    pages = len(content["pages"])
+    assert pages == len(content["status"]) == len(content["meters"]) == len(content["times"]) == len(content["bars"])
+    assert content["times"] == sorted(content["times"])
+    assert all(number < len(content["rows"]) for rows in content["pages"] for number in rows)
+    return page, content
 
 
-def texts(film: dict[str, Any], at: int) -> str:
-    return "".join("".join(text for text in film["rows"][number][1::2]) for number in film["pages"][at])
+def texts(content: dict[str, Any], at: int) -> str:
+    return "".join("".join(text for text in content["rows"][number][1::2]) for number in content["pages"][at])
 
 
 def test_a_page_holds_every_step_and_shows_the_last_without_scripts(tmp_path: Path) -> None:
-    drawn = studio(recorded(tmp_path))
-    page, film = check_html(web.page(drawn, every(drawn), first=3))
-    assert film["first"] == 3
-    assert len(film["pages"]) == len(drawn.course)
-    last = "".join(drawn.course.text(len(drawn.course) - 1).split())
-    assert "".join(texts(film, -1).split()) == last
+    drawn = exporter(recorded(tmp_path))
+    page, content = check_html(web.page(drawn, every(drawn), first=3))
+    assert content["first"] == 3
+    assert len(content["pages"]) == len(drawn.recorded)
+    last = "".join(drawn.recorded.text(len(drawn.recorded) - 1).split())
+    assert "".join(texts(content, -1).split()) == last
     assert "".join("".join(page.text["span"]).split()) == last
 
 
 def test_a_row_that_stays_is_stored_once(tmp_path: Path) -> None:
-    drawn = studio(recorded(tmp_path))
-    _, film = check_html(web.page(drawn, every(drawn)))
-    assert len({json.dumps(row) for row in film["rows"]}) == len(film["rows"])
+    drawn = exporter(recorded(tmp_path))
+    _, content = check_html(web.page(drawn, every(drawn)))
+    assert len({json.dumps(row) for row in content["rows"]}) == len(content["rows"])
 
 
 # asciinema
@@ -325,25 +325,25 @@ def check_cast(text: str) -> pyte.Screen:
 
 
 def test_a_film_ends_with_the_last_step_on_the_screen(tmp_path: Path) -> None:
-    drawn = studio(recorded(tmp_path, ended()))
-    last = len(drawn.course) - 1
-    screen = check_cast(cast.film(drawn, every(drawn)))
+    drawn = exporter(recorded(tmp_path, ended()))
+    last = len(drawn.recorded) - 1
+    screen = check_cast(cast.document(drawn, every(drawn)))
     rows = [row.rstrip() for row in screen.display]
     assert rows[1] == f" {ASKED}Tell me of the river."
     assert rows[2].startswith(" block 1 · step ")
-    assert "".join("".join(rows[3:-4]).split()) == "".join(drawn.course.text(last).split())
+    assert "".join("".join(rows[3:-4]).split()) == "".join(drawn.recorded.text(last).split())
     assert rows[-2].startswith(" ") and "end of reply" in rows[-2]
 
 
 def test_a_film_keeps_the_recorded_times(tmp_path: Path) -> None:
-    drawn = studio(recorded(tmp_path))
-    events = [json.loads(line) for line in cast.film(drawn, every(drawn)).splitlines()][1:]
-    assert [time for time, _, _ in events[1:-1]] == pytest.approx(drawn.course.seconds, abs=1e-5)
+    drawn = exporter(recorded(tmp_path))
+    events = [json.loads(line) for line in cast.document(drawn, every(drawn)).splitlines()][1:]
+    assert [time for time, _, _ in events[1:-1]] == pytest.approx(drawn.recorded.seconds, abs=1e-5)
 
 
 def test_a_film_in_the_terminals_colours_names_no_others(tmp_path: Path) -> None:
-    drawn = studio(recorded(tmp_path), "terminal")
-    text = cast.film(drawn, every(drawn))
+    drawn = exporter(recorded(tmp_path), "terminal")
+    text = cast.document(drawn, every(drawn))
     assert "theme" not in json.loads(text.splitlines()[0])
     assert "38;2" not in text and "48;2" not in text
 
@@ -352,12 +352,12 @@ def test_a_film_in_the_terminals_colours_names_no_others(tmp_path: Path) -> None
 
 
 def test_a_hostile_recording_is_harmless_in_every_kind(tmp_path: Path) -> None:
-    drawn = studio(hostile(tmp_path))
+    drawn = exporter(hostile(tmp_path))
     check_svg(svg.picture(drawn, every(drawn)))
-    page, film = check_html(web.page(drawn, every(drawn)))
+    page, content = check_html(web.page(drawn, every(drawn)))
     assert len(page.text["script"]) == 2
-    assert any("<script>" in "".join(row[1::2]) for row in film["rows"]), "it is shown as the text it is"
-    check_cast(cast.film(drawn, every(drawn)))
+    assert any("<script>" in "".join(row[1::2]) for row in content["rows"]), "it is shown as the text it is"
+    check_cast(cast.document(drawn, every(drawn)))
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -370,7 +370,7 @@ def test_a_hostile_recording_is_harmless_in_every_kind(tmp_path: Path) -> None:
 def test_whatever_tokens_are_made_of_no_film_is_harmed(pieces: list[bytes], model: str, width: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         recording = recorded(Path(folder), run(max_tokens=CANVAS), pieces=dict(enumerate(pieces)), model=model)
-    drawn = studio(recording, width=width)
-    check_svg(svg.picture(drawn, drawn.course.chosen(3)))
+    drawn = exporter(recording, width=width)
+    check_svg(svg.picture(drawn, drawn.recorded.chosen(3)))
     check_html(web.page(drawn, every(drawn)))
-    check_cast(cast.film(drawn, every(drawn)))
+    check_cast(cast.document(drawn, every(drawn)))

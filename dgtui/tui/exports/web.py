@@ -1,7 +1,7 @@
-"""A recorded run as one web page that can be scrubbed and played: no web fonts, nothing loaded, works from a disk.
+"""A recorded run as one web page with a player: it loads nothing, not even fonts, and works from a disk.
 
-The page's policy (CSP) allows the one script and the one style sheet that are written here, by their hashes. Texts are
-escaped in the page and put into it as text by the script, never as markup; without scripts the last step is shown.
+The content security policy allows only the script and the style sheet written here, by their hashes. Texts are escaped
+in the page, and the script inserts them as text, never as markup. Without scripts the last step is shown.
 """
 
 import base64
@@ -15,40 +15,40 @@ from typing import Any, Final
 from rich.style import Style
 
 from dgtui.text import sanitize, truncate
-from dgtui.tui.film.still import ASKED, Paint, Still, Studio
-from dgtui.tui.film.svg import FONTS, css, playhead
+from dgtui.tui.exports.exporter import ASKED, Exporter, Paint, Snapshot
+from dgtui.tui.exports.svg import FONTS, css, playhead
 from dgtui.tui.widgets.brush import Ink
 
 _HERE: Final = Path(__file__).parent
 _BARS: Final = 30
 _METERS: Final = 200
-"""Cells for the meters: a page breaks lines by itself."""
+"""Cells for the meters. Generous: a page wraps its lines."""
 
 
-def page(studio: Studio, steps: Sequence[int], first: int = 0) -> str:
-    """The steps (from 0) as an HTML document, opened at the one of them that is nearest to `first`."""
-    return _Page(studio).draw(list(steps), min(range(len(steps)), key=lambda n: abs(steps[n] - first)))
+def page(exporter: Exporter, steps: Sequence[int], first: int = 0) -> str:
+    """The steps (counted from 0) as an HTML document, which opens at the step nearest to `first`."""
+    return _Page(exporter).draw(list(steps), min(range(len(steps)), key=lambda n: abs(steps[n] - first)))
 
 
 class _Page:
-    def __init__(self, studio: Studio) -> None:
-        self.studio = studio
+    def __init__(self, exporter: Exporter) -> None:
+        self.exporter = exporter
         self._classes: dict[Paint, int] = {}
         self._rows: dict[tuple[Any, ...], int] = {}
 
     def draw(self, steps: list[int], first: int) -> str:
-        stills = [self.studio.still(at) for at in steps]
-        film = self._film(stills, first)
-        height = max(len(still.rows) for still in stills)
-        last = stills[-1]
+        snapshots = [self.exporter.snapshot(at) for at in steps]
+        data = self._data(snapshots, first)
+        height = max(len(snapshot.rows) for snapshot in snapshots)
+        last = snapshots[-1]
         script = (_HERE / "player.js").read_text(encoding="utf-8")
         style = self._css(height)
         policy = (
             f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; base-uri 'none'; "
             "form-action 'none'"
         )
-        model = truncate(sanitize(self.studio.course.recording.model, newlines=False, tabs="replace"), 80)
-        title = escape(f"dgtui: {model}, seed {self.studio.course.recording.log.job.seed}")
+        model = truncate(sanitize(self.exporter.recorded.recording.model, newlines=False, tabs="replace"), 80)
+        title = escape(f"dgtui: {model}, seed {self.exporter.recorded.recording.log.job.seed}")
         rows = "\n".join(f"<div>{''.join(self._span(*part) for part in row)}</div>" for row in last.rows)
         return f"""<!doctype html>
 <html lang="en">
@@ -57,14 +57,14 @@ class _Page:
 <meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="referrer" content="no-referrer">
-<meta name="color-scheme" content="{"dark" if self.studio.theme.dark else "light"}">
+<meta name="color-scheme" content="{"dark" if self.exporter.theme.dark else "light"}">
 <title>{title}</title>
 <style>{style}</style>
 </head>
 <body>
 <main>
-<p class="ask">{escape(ASKED + self.studio.prompt)}</p>
-<p class="small" id="status">{escape(film["status"][-1])}</p>
+<p class="ask">{escape(ASKED + self.exporter.prompt)}</p>
+<p class="small" id="status">{escape(data["status"][-1])}</p>
 <div id="page" role="group" aria-label="canvas">
 {rows}
 </div>
@@ -77,46 +77,46 @@ class _Page:
 <option value="2">2</option><option value="4">4</option></select></label>
 <output id="clock"></output>
 </div>
-<p class="small" id="meters">{escape(film["meters"][-1])}</p>
+<p class="small" id="meters">{escape(data["meters"][-1])}</p>
 <p class="small" id="keys" hidden>space plays · ← → one step · home end · + - speed</p>
 </main>
-<script type="application/json" id="film">{_json(film)}</script>
+<script type="application/json" id="data">{_json(data)}</script>
 <script>{script}</script>
 </body>
 </html>
 """
 
-    def _film(self, stills: Sequence[Still], first: int) -> dict[str, Any]:
-        """What the script reads. Rows are numbered: most steps share most of theirs with the step before."""
-        pages = [[self._row(row) for row in still.rows] for still in stills]
-        bars = self.studio.bars()
-        course = self.studio.course
+    def _data(self, snapshots: Sequence[Snapshot], first: int) -> dict[str, Any]:
+        """What the script reads. Rows are numbered, as most steps share most rows with the step before."""
+        pages = [[self._row(row) for row in snapshot.rows] for snapshot in snapshots]
+        bars = self.exporter.bars()
+        recorded = self.exporter.recorded
         return {
             "first": first,
             "rows": list(self._rows),
             "pages": pages,
-            "status": [course.status(still.at) for still in stills],
-            "meters": [course.meters(still.at, _METERS) for still in stills],
-            "times": [round(course.pace[still.at], 4) for still in stills],
-            "seconds": [round(course.seconds[still.at], 4) for still in stills],
-            "bars": [playhead(bars, still.at) for still in stills],
+            "status": [recorded.status(snapshot.at) for snapshot in snapshots],
+            "meters": [recorded.meters(snapshot.at, _METERS) for snapshot in snapshots],
+            "times": [round(recorded.pace[snapshot.at], 4) for snapshot in snapshots],
+            "seconds": [round(recorded.seconds[snapshot.at], 4) for snapshot in snapshots],
+            "bars": [playhead(bars, snapshot.at) for snapshot in snapshots],
         }
 
     def _row(self, ink: Ink) -> int:
-        row = tuple(part for text, style in ink for part in (self._class(self.studio.paint(style)), text))
+        row = tuple(part for text, style in ink for part in (self._class(self.exporter.paint(style)), text))
         return self._rows.setdefault(row, len(self._rows))
 
     def _class(self, paint: Paint) -> int:
         return self._classes.setdefault(paint, len(self._classes))
 
     def _span(self, text: str, style: Style) -> str:
-        return f'<span class="c{self._class(self.studio.paint(style))}">{escape(text)}</span>'
+        return f'<span class="c{self._class(self.exporter.paint(style))}">{escape(text)}</span>'
 
     def _bars(self, at: int) -> str:
-        bars, studio = self.studio.bars(), self.studio
+        bars, exporter = self.exporter.bars(), self.exporter
         drawn = "".join(
             f'<rect x="{number}" y="{_BARS * (1 - max(bar.height, 0.06)):.2f}" width=".8" '
-            f'height="{_BARS * max(bar.height, 0.06):.2f}" fill="{studio.rgb(studio.look.ramp(bar.nats))}"/>'
+            f'height="{_BARS * max(bar.height, 0.06):.2f}" fill="{exporter.rgb(exporter.look.ramp(bar.nats))}"/>'
             for number, bar in enumerate(bars)
         )
         return (
@@ -125,11 +125,11 @@ class _Page:
         )
 
     def _css(self, height: int) -> str:
-        studio = self.studio
+        exporter = self.exporter
         paints = [f"#page .c{number}{{{_css_of(paint)}}}" for paint, number in self._classes.items()]
         sheet = (_HERE / "player.css").read_text(encoding="utf-8")
-        names = {"ground": studio.ground, "text": studio.text, "muted": studio.muted, "border": studio.border,
-                 "accent": studio.accent, "fonts": FONTS, "width": f"{studio.width}ch",
+        names = {"ground": exporter.ground, "text": exporter.text, "muted": exporter.muted, "border": exporter.border,
+                 "accent": exporter.accent, "fonts": FONTS, "width": f"{exporter.width}ch",
                  "height": f"{1.5 * max(1, height):g}em"}  # fmt: skip
         return f":root{{{';'.join(f'--{name}:{value}' for name, value in names.items())}}}\n{sheet}" + "\n".join(paints)
 
@@ -139,9 +139,9 @@ def _css_of(paint: Paint) -> str:
     return f"color:{paint.color}{ground}{css(paint)}"
 
 
-def _json(film: dict[str, Any]) -> str:
-    """JSON that no HTML parser sees markup in."""
-    text = json.dumps(film, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+def _json(data: dict[str, Any]) -> str:
+    """JSON without any character that is markup in HTML."""
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 

@@ -1,6 +1,6 @@
-"""One step of a recorded run as styled rows: what all films are made of, and what their colours are outside a terminal.
+"""The steps of a recorded run as styled rows, and their colours outside a terminal: the basis of every export.
 
-Every text of a still is sanitised and no wider than the film.
+Every text of a snapshot is sanitised and no wider than the export.
 """
 
 import math
@@ -18,19 +18,19 @@ from rich.terminal_theme import DEFAULT_TERMINAL_THEME, SVG_EXPORT_THEME
 from dgtui.layout import lay_out, shown_tokens
 from dgtui.text import sanitize, truncate
 from dgtui.tui.colour import faded, mix
-from dgtui.tui.film.course import Course
+from dgtui.tui.exports.recorded_run import RecordedRun
 from dgtui.tui.theme import Theme
 from dgtui.tui.widgets.brush import Brush, Ink
 
 MOST_BARS: Final = 400
 LEAST_FULL_NATS: Final = 1.0
-"""A bar of full height, unless some step of the run was less certain."""
+"""Nats of a bar of full height, unless some step of the run was less certain."""
 ASKED: Final = "› "
 """Stands before the prompt."""
 
 
 @dataclass(frozen=True, slots=True)
-class Still:
+class Snapshot:
     """The text of the reply after a step."""
 
     at: int
@@ -39,7 +39,7 @@ class Still:
 
 @dataclass(frozen=True, slots=True)
 class Paint:
-    """A style in colours that are the same everywhere."""
+    """A style as "#rrggbb" colours and attributes."""
 
     color: str
     ground: str | None
@@ -51,7 +51,7 @@ class Paint:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A bar of the timeline: steps up to and with `last`, and the most uncertain of them."""
+    """A bar of the timeline: one or several steps up to `last`, with the mean entropy of the least certain."""
 
     last: int
     nats: float
@@ -59,19 +59,19 @@ class Bar:
     "0 … 1"
 
 
-class Studio:
-    """Draws the steps of a course in one theme and width."""
+class Exporter:
+    """Draws the steps of a recorded run in one theme and width."""
 
-    def __init__(self, course: Course, theme: Theme, width: int) -> None:
+    def __init__(self, recorded: RecordedRun, theme: Theme, width: int) -> None:
         """`width` is in cells."""
-        self.course, self.theme, self.width = course, theme, width
+        self.recorded, self.theme, self.width = recorded, theme, width
         self.look = theme.look()
         self._brush = Brush(self.look, Style())
-        self.prompt = truncate(" ".join(sanitize(course.prompt, tabs="replace").split()), width - len(ASKED))
+        self.prompt = truncate(" ".join(sanitize(recorded.prompt, tabs="replace").split()), width - len(ASKED))
 
-    def still(self, at: int) -> Still:
-        """A step. The blocks before its own open the text, as they open the reply."""
-        view, earlier = self.course.view(at), self.course.earlier(at)
+    def snapshot(self, at: int) -> Snapshot:
+        """The reply after a step: earlier blocks, then the canvas."""
+        view, earlier = self.recorded.view(at), self.recorded.earlier(at)
         held, end = np.zeros(len(earlier)), view.end
         settled = np.concatenate([np.ones(len(earlier), np.bool_), view.settled[:end]])
         tokens = shown_tokens((*earlier, *view.pieces[:end]), settled.tolist())
@@ -80,11 +80,11 @@ class Studio:
             np.concatenate([held, view.flags[:end]]).astype(np.uint8),
             settled,
         )
-        return Still(at, tuple(self._brush.rows(lay_out(tokens, self.width), styles, None, None)))
+        return Snapshot(at, tuple(self._brush.rows(lay_out(tokens, self.width), styles, None, None)))
 
     def bars(self, most: int = MOST_BARS) -> list[Bar]:
-        """The timeline of the whole run; where steps are many, a bar stands for several."""
-        values = self.course.entropies
+        """The timeline of the whole run. With more steps than `most`, each bar stands for several."""
+        values = self.recorded.entropies
         full = max([LEAST_FULL_NATS, *(value for value in values if math.isfinite(value))])
         edges = np.linspace(0, len(values), min(len(values), most) + 1).round().astype(int).tolist()
         return [_bar(values[first:end], end - 1, full) for first, end in pairwise(edges)]
@@ -93,7 +93,7 @@ class Studio:
 
     @property
     def ground(self) -> str:
-        """What everything is painted on."""
+        """The background."""
         return self.rgb(self.theme.ground, ground=True)
 
     @property
@@ -103,7 +103,7 @@ class Studio:
 
     @property
     def muted(self) -> str:
-        """The colour of what stands around the text."""
+        """The colour of status and meters."""
         return faded(self.text, self.ground, [self.ground])
 
     @property
@@ -113,15 +113,15 @@ class Studio:
 
     @property
     def accent(self) -> str:
-        """The colour of what can be used, or is played."""
+        """The colour of controls, the prompt and the playhead."""
         return self.rgb(self.theme.palette["accent"])
 
     def rgb(self, name: str, *, ground: bool = False) -> str:
-        """A colour as "#rrggbb"; the terminal's own as most terminals show them."""
+        """A colour as "#rrggbb"; a terminal colour as most terminals show it."""
         return _rgb(name, ground, self.theme.dark)
 
     def paint(self, style: Style) -> Paint:
-        """A style, without reverse and dim."""
+        """A style with reverse and dim resolved into colours."""
         color = self.rgb(style.color.name) if style.color else self.text
         ground = self.rgb(style.bgcolor.name, ground=True) if style.bgcolor else None
         if style.reverse:
@@ -133,7 +133,7 @@ class Studio:
 
 
 def _bar(values: Sequence[float], last: int, full: float) -> Bar:
-    nats = max((value if value == value else full for value in values), default=0.0)  # nan counts as undecided
+    nats = max((value if value == value else full for value in values), default=0.0)  # NaN counts as undecided
     return Bar(last, nats, min(1.0, max(0.0, nats / full)))
 
 

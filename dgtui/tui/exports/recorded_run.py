@@ -1,7 +1,7 @@
-"""A recording as a row of steps: what was on the canvas after each, what was known of the run then, and when it was.
+"""A recording as a sequence of steps: the canvas after each step, the meters at that moment, and the time.
 
-Works without a model. A recording does not say which ids end a reply; how its run ended does. Times and numbers of a
-file may be anything: here they go forwards, and every string is safe to show.
+Works without a model. A recording does not name the ids that end a reply; they are inferred from how its run ended.
+Times and numbers in a file may be anything: here times never decrease, and every string is safe to show.
 """
 
 import math
@@ -23,20 +23,20 @@ from dgtui.tui.widgets import meters
 from dgtui.tui.widgets.canvas_view import View
 
 IDLE: Final = 2.0
-"""Seconds that a film waits for a step at most: nobody wants to see a coffee break again."""
+"""Seconds that a replay waits for a step at most: long pauses of the run are not worth watching."""
 
-_LONGEST: Final = 3600.0  # seconds between steps that are believed
+_LONGEST: Final = 3600.0  # seconds; a longer time between two steps is not believed
 _MOST_RANKED: Final = 64
 
 
-class Course:
+class RecordedRun:
     """The denoising steps of one candidate of a recorded run, over all blocks. Steps are counted from 0 here."""
 
     def __init__(self, recording: Recording, candidate: int | None = None) -> None:
-        """`candidate` None: the one that a length search would propose first.
+        """`candidate` None means the one that a length search would propose first.
 
         Raises:
-            RecordingRefused: The candidate took no step.
+            RecordingRefused: The candidate has no denoising step.
         """
         log = recording.log
         self.recording = recording
@@ -47,11 +47,11 @@ class Course:
         self._finished = {e.block: e for e in log.blocks(self.candidate)}
         self.frames: Sequence[Frame] = log.frames(candidate=self.candidate)
         if not self.frames:
-            raise RecordingRefused("the recording holds no denoising step: there is nothing to show")
+            raise RecordingRefused("the recording holds no denoising step, so there is nothing to show")
         self.seconds = _forwards([frame.seconds for frame in self.frames])
-        "when each step was done, since the run's start; never decreasing"
+        "seconds from the run's start to the end of each step; never decreasing"
         self.pace = _shortened(self.seconds)
-        "the same with no wait longer than `IDLE`, and none before the first step"
+        "the same without waits longer than `IDLE`, and with the first step at 0"
         self._seen: dict[int, View] = {}
 
     def __len__(self) -> int:
@@ -59,7 +59,7 @@ class Course:
 
     @property
     def candidates(self) -> int:
-        """How many canvases were refined together."""
+        """How many canvases were denoised together."""
         return self.recording.log.job.candidates
 
     @cached_property
@@ -74,7 +74,7 @@ class Course:
         return tuple(sorted(last.values()))
 
     def pieces(self, ids: Sequence[int]) -> list[bytes]:
-        """The bytes of each of some ids."""
+        """The bytes of each id."""
         known = self.recording.pieces
         return [known.get(i, b"") for i in ids]
 
@@ -88,7 +88,7 @@ class Course:
         return self._seen[at]
 
     def _window(self, at: int) -> RunLog:
-        """As much of the log as says what a step looked like."""
+        """The part of the log that the view of one step needs."""
         frame, before = self.frames[at], self._before[at]
         events: list[Event] = [self._started[frame.block]]
         if before is not None:
@@ -100,13 +100,13 @@ class Course:
 
     @cached_property
     def _before(self) -> Sequence[int | None]:
-        """The step before in the same block."""
+        """The previous step of the same block, for each step."""
         last: dict[int, int] = {}
-        found: list[int | None] = []
+        previous: list[int | None] = []
         for at, frame in enumerate(self.frames):
-            found.append(last.get(frame.block))
+            previous.append(last.get(frame.block))
             last[frame.block] = at
-        return found
+        return previous
 
     def status(self, at: int) -> str:
         """`block 2 · step 9/48 · …`."""
@@ -116,24 +116,24 @@ class Course:
         return truncate(sanitize(line, newlines=False), 200)
 
     def meters(self, at: int, width: int) -> str:
-        """The meters as they stood then, in one line."""
+        """The meters after a step, in one line of at most `width` cells."""
         until = RunLog(self.recording.log.job, self._events[: self._upto[at]])
         return meters.line(meters.measure(until, now=None, stop_ids=self.stop_ids, candidate=self.candidate), width)
 
     @cached_property
     def _upto(self) -> Sequence[int]:
-        """How far the log goes with each step: up to what begins the next one."""
-        found: list[int] = []
+        """How many events belong to each step and those before it: up to the start of the next step."""
+        ends: list[int] = []
         for index, event in enumerate(self._events):
             mine = isinstance(event, Frame) and event.candidate == self.candidate
-            if (mine or isinstance(event, BlockStarted)) and found and found[-1] == len(self._events):
-                found[-1] = index
+            if (mine or isinstance(event, BlockStarted)) and ends and ends[-1] == len(self._events):
+                ends[-1] = index
             if mine:
-                found.append(len(self._events))
-        return found
+                ends.append(len(self._events))
+        return ends
 
     def earlier(self, at: int) -> tuple[bytes, ...]:
-        """The pieces of the reply's blocks before the one of a step."""
+        """The pieces of the reply's earlier blocks."""
         block = self.frames[at].block
         if block not in self._earlier:
             blocks = [*self.recording.log.job.blocks]
@@ -148,7 +148,7 @@ class Course:
         return {}
 
     def text(self, at: int, selection: tuple[int, int] | None = None) -> str:
-        """The reply as it was after a step, or selected places of its canvas. Not sanitised."""
+        """The reply after a step, or the selected positions of its canvas. Not sanitised."""
         view = self.view(at)
         if selection:
             return decode_utf8(b"".join(view.pieces[slice(*selection)]))
@@ -156,7 +156,7 @@ class Course:
 
     @cached_property
     def prompt(self) -> str:
-        """What was last said to the model, as far as markup tells; else all of the prompt. Not sanitised."""
+        """The last user message if the markup shows where it is, else the whole prompt. Not sanitised."""
         parts: list[list[int]] = [[]]
         for token in self.recording.log.job.prompt_ids:
             if token in self.recording.special_ids:
@@ -168,7 +168,7 @@ class Course:
         return (asked[-1] if asked else " ".join(text.strip() for text in texts if text.strip())).strip()
 
     def chosen(self, count: int) -> list[int]:
-        """Steps spread evenly, the last one among them and, if there are two or more, the first."""
+        """Evenly spaced steps, always with the last one and, if there are two or more, the first."""
         last = len(self) - 1
         if count < 2:
             return [last]
@@ -177,9 +177,9 @@ class Course:
 
 
 def stop_ids(recording: Recording) -> frozenset[int]:
-    """The ids that ended the replies of a run: what stands behind them, and what fills the canvas behind that."""
+    """The ids that ended the replies of a run: the id after each reply, and the ids that fill the canvas after that."""
     log, special = recording.log, recording.special_ids
-    job, found = log.job, set[int]()
+    job, stops = log.job, set[int]()
     finished = log.finished
     newest: dict[int, Ids] = {}
     written = [[i for block in job.blocks for i in block] for _ in range(min(job.candidates, _MOST_RANKED))]
@@ -190,14 +190,14 @@ def stop_ids(recording: Recording) -> frozenset[int]:
                 written[event.candidate] += event.ids.tolist()
     if isinstance(finished, Finished) and finished.reason is StopReason.EOS:
         for ids, all_ids in zip(finished.token_ids, written, strict=False):
-            found.update(all_ids[len(ids) : len(ids) + 1])
+            stops.update(all_ids[len(ids) : len(ids) + 1])
     for ids in newest.values():
-        found |= _fill(ids, special)
-    return frozenset(found)
+        stops |= _fill(ids, special)
+    return frozenset(stops)
 
 
 def _fill(ids: Ids, special: frozenset[int]) -> set[int]:
-    """The markup that fills the end of a canvas, and the markup before that, which ended the reply."""
+    """The special id that fills the end of a canvas, and the special id before it, which ended the reply."""
     fill = int(ids[-1]) if len(ids) else -1
     other = np.flatnonzero(ids != fill)
     first = int(other[-1]) + 1 if len(other) else 0
@@ -207,7 +207,7 @@ def _fill(ids: Ids, special: frozenset[int]) -> set[int]:
 
 
 def _best(log: RunLog) -> int:
-    """The candidate that a length search proposes first; 0 for other runs."""
+    """The candidate that a length search would propose first; 0 for other runs."""
     if not 1 < log.job.candidates <= _MOST_RANKED or any(not f.top_probs.shape[1] for f in log.frames()[:1]):
         return 0
     ranked = rank(log)
@@ -215,20 +215,20 @@ def _best(log: RunLog) -> int:
 
 
 def _forwards(seconds: Sequence[float]) -> tuple[float, ...]:
-    """Times that never go back and make no leap, whatever the file says."""
+    """Times that never decrease and never jump, whatever the file says."""
     now = last = 0.0
-    found = []
+    times = []
     for time in seconds:
         if math.isfinite(time):
             now += min(max(0.0, time - last), _LONGEST)
             last = max(last, min(time, last + _LONGEST))
-        found.append(now)
-    return tuple(found)
+        times.append(now)
+    return tuple(times)
 
 
 def _shortened(seconds: Sequence[float]) -> tuple[float, ...]:
-    now, found = 0.0, [0.0]
+    now, times = 0.0, [0.0]
     for before, after in pairwise(seconds):
         now += min(after - before, IDLE)
-        found.append(now)
-    return tuple(found)
+        times.append(now)
+    return tuple(times)

@@ -1,10 +1,10 @@
 "use strict";
 (() => {
-  const film = JSON.parse(document.getElementById("film").textContent);
+  const data = JSON.parse(document.getElementById("data").textContent);
   const part = (id) => document.getElementById(id);
   const page = part("page"), range = part("steps"), play = part("play"), speed = part("speed");
   const bars = Array.from(part("bars").children);
-  const last = film.pages.length - 1;
+  const last = data.pages.length - 1;
   let at = -1, clock = 0, before = null, next = 0;
 
   function row(cells) {
@@ -21,22 +21,22 @@
   function show(to) {
     to = Math.max(0, Math.min(last, to));
     if (to === at) return;
-    const old = at < 0 ? [] : film.pages[at];
-    const rows = film.pages[to];
+    const old = at < 0 ? [] : data.pages[at];
+    const rows = data.pages[to];
     if (at < 0) page.replaceChildren();
     rows.forEach((number, y) => {
       if (number === old[y]) return;
-      const line = row(film.rows[number]);
+      const line = row(data.rows[number]);
       if (y < page.children.length) page.children[y].replaceWith(line);
       else page.append(line);
     });
     while (page.children.length > rows.length) page.lastElementChild.remove();
-    bars.forEach((bar, number) => bar.classList.toggle("ahead", number > film.bars[to]));
-    part("status").textContent = film.status[to];
-    part("meters").textContent = film.meters[to];
-    part("clock").textContent = film.seconds[to].toFixed(2) + " s of " + film.seconds[last].toFixed(2) + " s";
+    bars.forEach((bar, number) => bar.classList.toggle("ahead", number > data.bars[to]));
+    part("status").textContent = data.status[to];
+    part("meters").textContent = data.meters[to];
+    part("clock").textContent = data.seconds[to].toFixed(2) + " s of " + data.seconds[last].toFixed(2) + " s";
     range.value = String(to);
-    range.setAttribute("aria-valuetext", film.status[to]);
+    range.setAttribute("aria-valuetext", data.status[to]);
     at = to;
   }
 
@@ -55,7 +55,7 @@
     clock += (now - before) / 1000 * Number(speed.value);
     before = now;
     let to = at;
-    while (to < last && film.times[to + 1] <= clock) to += 1;
+    while (to < last && data.times[to + 1] <= clock) to += 1;
     show(to);
     if (at === last) stop();
     else next = requestAnimationFrame(tick);
@@ -67,7 +67,7 @@
       return;
     }
     if (at === last) show(0);
-    clock = film.times[at];
+    clock = data.times[at];
     before = performance.now();
     play.textContent = "pause";
     next = requestAnimationFrame(tick);
@@ -81,7 +81,7 @@
   play.addEventListener("click", toggle);
   part("bars").addEventListener("click", (event) => {
     const bar = bars.indexOf(event.target);
-    if (bar >= 0) seek(film.bars.findIndex((number) => number >= bar));
+    if (bar >= 0) seek(data.bars.findIndex((number) => number >= bar));
   });
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.altKey || event.metaKey || event.target === speed) return;
@@ -100,5 +100,5 @@
   });
 
   part("controls").hidden = part("keys").hidden = false;
-  show(film.first);
+  show(data.first);
 })();

@@ -1,6 +1,6 @@
-"""Steps of a recorded run as one picture: an SVG that loads nothing, runs nothing, and has every token in its place.
+"""Steps of a recorded run as one SVG picture, which loads and runs nothing.
 
-Every piece of text has its place and its length, so that no font can shift it.
+Every piece of text has its own position and length, so the reader's font cannot shift it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -8,40 +8,40 @@ from html import escape
 from typing import Final
 
 from dgtui.text import cell_width, sanitize, truncate
-from dgtui.tui.film.still import ASKED, Bar, Paint, Still, Studio
+from dgtui.tui.exports.exporter import ASKED, Bar, Exporter, Paint, Snapshot
 from dgtui.tui.widgets.brush import Ink
 
 FONTS: Final = '"JetBrains Mono", "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", "Liberation Mono", monospace'
-"""Of the reader's machine."""
+"""Fonts of the reader's machine."""
 
 _CELL, _LINE, _SIZE = 8.4, 21, 14
 _SMALL = 12
 _EDGE = 24
 _BARS, _WIDEST_BAR = 26, 20.0
-_GAP = 30  # between stills
+_GAP = 30  # between snapshots
 
 
-def picture(studio: Studio, steps: Sequence[int]) -> str:
-    """The steps (from 0) below each other, as an SVG document."""
-    return _Sheet(studio).draw([studio.still(at) for at in steps])
+def picture(exporter: Exporter, steps: Sequence[int]) -> str:
+    """The steps (counted from 0) below each other, as an SVG document."""
+    return _Sheet(exporter).draw([exporter.snapshot(at) for at in steps])
 
 
 class _Sheet:
-    def __init__(self, studio: Studio) -> None:
-        self.studio = studio
+    def __init__(self, exporter: Exporter) -> None:
+        self.exporter = exporter
         self._classes: dict[Paint, str] = {}
         self._y = float(_EDGE)
-        self._right = _EDGE + studio.width * _CELL
+        self._right = _EDGE + exporter.width * _CELL
 
-    def draw(self, stills: Sequence[Still]) -> str:
+    def draw(self, snapshots: Sequence[Snapshot]) -> str:
         body = [*self._prompt()]
-        for number, still in enumerate(stills):
-            body += [*(self._rule() if number else ()), *self._still(still)]
+        for number, snapshot in enumerate(snapshots):
+            body += [*(self._rule() if number else ()), *self._snapshot(snapshot)]
         width, height = self._right + _EDGE, self._y + _EDGE - 8
-        title = escape(_title(self.studio, stills))
+        title = escape(_title(self.exporter, snapshots))
         frame = (
             f'<rect x=".5" y=".5" width="{_n(width - 1)}" height="{_n(height - 1)}" rx="10" '
-            f'fill="{self.studio.ground}" stroke="{self.studio.border}"/>'
+            f'fill="{self.exporter.ground}" stroke="{self.exporter.border}"/>'
         )
         return "\n".join(
             [
@@ -55,34 +55,34 @@ class _Sheet:
         )
 
     def _prompt(self) -> Iterator[str]:
-        if self.studio.prompt:
+        if self.exporter.prompt:
             self._y += _SIZE
-            yield self._text(_EDGE, ASKED + self.studio.prompt, "ask")
+            yield self._text(_EDGE, ASKED + self.exporter.prompt, "ask")
             self._y += _LINE - _SIZE + 12
 
     def _rule(self) -> Iterator[str]:
         self._y += _GAP / 2
-        yield f'<path d="M{_EDGE} {_n(self._y)}H{_n(self._right)}" stroke="{self.studio.border}"/>'
+        yield f'<path d="M{_EDGE} {_n(self._y)}H{_n(self._right)}" stroke="{self.exporter.border}"/>'
         self._y += _GAP / 2
 
-    def _still(self, still: Still) -> Iterator[str]:
+    def _snapshot(self, snapshot: Snapshot) -> Iterator[str]:
         self._y += _SMALL
-        course, room = self.studio.course, int(self.studio.width * _SIZE / _SMALL)
-        yield self._text(_EDGE, truncate(course.status(still.at), room), "small")
+        recorded, room = self.exporter.recorded, int(self.exporter.width * _SIZE / _SMALL)
+        yield self._text(_EDGE, truncate(recorded.status(snapshot.at), room), "small")
         self._y += 10
-        for row in still.rows or ((),):
+        for row in snapshot.rows or ((),):
             yield from self._row(row)
             self._y += _LINE
         self._y += 8
-        yield from bars(self.studio, still.at, _EDGE, self._y, self.studio.width * _CELL, _BARS)
+        yield from bars(self.exporter, snapshot.at, _EDGE, self._y, self.exporter.width * _CELL, _BARS)
         self._y += _BARS + 8 + _SMALL
-        yield self._text(_EDGE, course.meters(still.at, room), "small")
+        yield self._text(_EDGE, recorded.meters(snapshot.at, room), "small")
         self._y += 6
 
     def _row(self, row: Ink) -> Iterator[str]:
         column = 0
         for text, style in row:
-            cells, paint = cell_width(text), self.studio.paint(style)
+            cells, paint = cell_width(text), self.exporter.paint(style)
             x = _EDGE + column * _CELL
             if paint.ground:
                 yield (
@@ -104,19 +104,19 @@ class _Sheet:
         return f'<text class="{name}" x="{_n(x)}" y="{_n(self._y)}">{escape(text, quote=False)}</text>'
 
     def _css(self) -> str:
-        studio = self.studio
+        exporter = self.exporter
         return "\n".join(
             [
                 f"text{{font-family:{FONTS};font-size:{_SIZE}px;white-space:pre}}",
-                f".ask{{fill:{studio.accent}}}",
-                f".small{{font-size:{_SMALL}px;fill:{studio.muted}}}",
+                f".ask{{fill:{exporter.accent}}}",
+                f".small{{font-size:{_SMALL}px;fill:{exporter.muted}}}",
                 *(f".{name}{{fill:{paint.color}{css(paint)}}}" for paint, name in self._classes.items()),
             ]
         )
 
 
 def css(paint: Paint) -> str:
-    """The attributes of a paint as CSS, each after a semicolon; colours aside."""
+    """The attributes of a paint as CSS without the colours, each after a semicolon."""
     lines = " ".join(["underline"] * paint.underline + ["line-through"] * paint.strike)
     return (
         (";font-weight:bold" if paint.bold else "")
@@ -125,9 +125,9 @@ def css(paint: Paint) -> str:
     )
 
 
-def bars(studio: Studio, at: int, x: float, y: float, width: float, height: float) -> Iterator[str]:
-    """The timeline as rectangles; the step's own bar has a mark below, what comes after it is pale."""
-    drawn = studio.bars()
+def bars(exporter: Exporter, at: int, x: float, y: float, width: float, height: float) -> Iterator[str]:
+    """The timeline as rectangles: the current step has a mark below it, later steps are pale."""
+    drawn = exporter.bars()
     step = min(width / len(drawn), _WIDEST_BAR)
     here = playhead(drawn, at)
     for number, bar in enumerate(drawn):
@@ -135,26 +135,26 @@ def bars(studio: Studio, at: int, x: float, y: float, width: float, height: floa
         pale = ' opacity=".3"' if number > here else ""
         yield (
             f'<rect x="{_n(x + number * step)}" y="{_n(y + height - tall)}" width="{_n(max(step - 1.5, step * 0.7))}" '
-            f'height="{_n(tall)}" fill="{studio.rgb(studio.look.ramp(bar.nats))}"{pale}/>'
+            f'height="{_n(tall)}" fill="{exporter.rgb(exporter.look.ramp(bar.nats))}"{pale}/>'
         )
     yield (
         f'<rect x="{_n(x + here * step)}" y="{_n(y + height + 2)}" width="{_n(max(step - 1.5, step * 0.7))}" '
-        f'height="2" fill="{studio.accent}"/>'
+        f'height="2" fill="{exporter.accent}"/>'
     )
 
 
 def playhead(drawn: Sequence[Bar], at: int) -> int:
-    """Which bar a step is in."""
+    """The number of the bar that holds a step."""
     return next(number for number, bar in enumerate(drawn) if at <= bar.last)
 
 
-def _title(studio: Studio, stills: Sequence[Still]) -> str:
-    model = truncate(sanitize(studio.course.recording.model, newlines=False, tabs="replace"), 80)
-    steps = ", ".join(str(still.at + 1) for still in stills)
-    said = truncate(" ".join(sanitize(studio.course.text(stills[-1].at), tabs="replace").split()), 400)
-    return f"{model}, denoising step {steps} of {len(studio.course)}: {said}"
+def _title(exporter: Exporter, snapshots: Sequence[Snapshot]) -> str:
+    model = truncate(sanitize(exporter.recorded.recording.model, newlines=False, tabs="replace"), 80)
+    steps = ", ".join(str(snapshot.at + 1) for snapshot in snapshots)
+    said = truncate(" ".join(sanitize(exporter.recorded.text(snapshots[-1].at), tabs="replace").split()), 400)
+    return f"{model}, denoising step {steps} of {len(exporter.recorded)}: {said}"
 
 
 def _n(value: float) -> str:
-    """A number as short as it is precise enough."""
+    """A number with at most two decimals."""
     return f"{value:.2f}".rstrip("0").rstrip(".")
