@@ -16,6 +16,9 @@ from rich.cells import cell_len
 
 from dgtui.text import REPLACEMENT, sanitize
 
+MIN_SCREEN: Final = (60, 16)
+"""Columns and rows that the screens need."""
+
 BREAK_SIGN: Final = "⏎"
 """Stands for line breaks at a place that is still noise."""
 BLANK_SIGN: Final = "·"

@@ -17,6 +17,7 @@ import typer
 from dgtui import paths
 from dgtui.cli.terminal import is_terminal, put, size
 from dgtui.errors import DgtuiError
+from dgtui.layout import MIN_SCREEN
 from dgtui.text import sanitize
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ Mark = Literal["ok", "warn", "fail"]
 
 PACKAGES: Final = ("torch", "transformers", "safetensors", "tokenizers", "textual", "bitsandbytes")
 _NEEDED: Final = ("torch", "transformers", "safetensors", "tokenizers")
-_NARROWEST: Final = (60, 16)
 _SIGNS: Final = {"ok": "✓", "warn": "!", "fail": "✗"}
 _COLOURS: Final = {"ok": "green", "warn": "yellow", "fail": "red"}
 
@@ -142,8 +142,8 @@ def _terminal() -> Iterator[Check]:
     else:
         wide, high = os.get_terminal_size(streams[0].fileno())
         found = f"{term}, {wide} × {high}"
-        if wide < _NARROWEST[0] or high < _NARROWEST[1]:
-            least = "{} × {}".format(*_NARROWEST)
+        if wide < MIN_SCREEN[0] or high < MIN_SCREEN[1]:
+            least = "{} × {}".format(*MIN_SCREEN)
             yield Check("terminal", "warn", found, f"make the window larger: screens need {least}")
         else:
             yield Check("terminal", "ok", found)

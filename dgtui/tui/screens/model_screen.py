@@ -15,13 +15,13 @@ from textual.widgets import Static
 from dgtui.config import Settings
 from dgtui.diffusion.job import BadJob
 from dgtui.errors import DgtuiError
+from dgtui.layout import MIN_SCREEN
 from dgtui.text import sanitize
 from dgtui.tui.backend import Backend, Facts, Stage
 from dgtui.tui.messages import Loaded, LoadProgress, explain
 from dgtui.tui.theme import Look
 from dgtui.tui.widgets.loading import Loading
 
-NARROWEST: Final = (60, 16)
 LOADING_SAID_EVERY: Final = 0.1
 "seconds"
 
@@ -54,7 +54,7 @@ class ModelScreen(Screen[None]):
 
     def compose_too_small(self) -> ComposeResult:
         """What is shown in place of all else; to be the last part of a screen."""
-        columns, rows = NARROWEST
+        columns, rows = MIN_SCREEN
         text = f"dgtui needs {columns} columns and {rows} rows.\nMake the terminal larger; nothing is lost."
         yield Static(text, id="too-small")
 
@@ -67,7 +67,7 @@ class ModelScreen(Screen[None]):
         raise NotImplementedError
 
     def on_resize(self) -> None:
-        small = self.size.width < NARROWEST[0] or self.size.height < NARROWEST[1]
+        small = self.size.width < MIN_SCREEN[0] or self.size.height < MIN_SCREEN[1]
         if small and not self.has_class("small"):
             self._had_focus = self.focused  # what is hidden loses it
         self.set_class(small, "small")

@@ -17,7 +17,7 @@ from textual.screen import Screen
 from textual.widgets import Footer, Static
 
 from dgtui.config import Settings
-from dgtui.layout import shown_tokens
+from dgtui.layout import MIN_SCREEN, shown_tokens
 from dgtui.text import sanitize, truncate
 from dgtui.tui import keymap
 from dgtui.tui.app import BaseApp
@@ -29,11 +29,10 @@ from dgtui.tui.widgets.page import MUTED
 from dgtui.tui.widgets.timeline import Timeline
 
 SPEEDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-NARROWEST: Final = (60, 16)
 
 
 class ReplayScreen(Screen[None]):
-    """Plays a recorded. `clock` gives seconds; a test has its own."""
+    """Plays a recorded run. `clock` gives seconds; a test has its own."""
 
     DEFAULT_CSS = """
     ReplayScreen { layout: vertical; }
@@ -85,7 +84,7 @@ class ReplayScreen(Screen[None]):
         self.set_look(self.look)
 
     def on_resize(self) -> None:
-        self.set_class(self.size.width < NARROWEST[0] or self.size.height < NARROWEST[1], "small")
+        self.set_class(self.size.width < MIN_SCREEN[0] or self.size.height < MIN_SCREEN[1], "small")
         self.call_after_refresh(self.repaint)
 
     @property
