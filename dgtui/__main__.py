@@ -1,4 +1,4 @@
-"""The process: `dgtui`, or `python -m dgtui`."""
+"""Entry point of `dgtui` and `python -m dgtui`."""
 
 import os
 import signal
@@ -10,12 +10,12 @@ from dgtui.cli import main
 
 def run() -> None:
     """Runs the program and ends the process."""
-    # `kill` and `timeout` end it as Ctrl+C does: what there is is kept, and the terminal left in order
+    # `kill` and `timeout` act like Ctrl+C: the draft is kept and the terminal is restored
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     code = main()
     if "torch" not in sys.modules:
         sys.exit(code)
-    # Taking torch apart takes a second, and there is nothing in it to keep: files are closed by those who wrote them
+    # Unloading torch takes a second and has no effect: all files are closed already
     for stream in filter(None, (sys.stdout, sys.stderr)):
         with suppress(OSError, ValueError):
             stream.flush()

@@ -1,8 +1,8 @@
-"""The errors a person can do something about.
+"""Errors that the user can act on.
 
-Raised where the cause is known, once, with what to do next in `hint`. The command line turns the class into an exit
-code (`exit_code`, explained in `EXIT_CODES`), the screens turn it into a notice. Everything else that is raised is a
-bug and keeps its traceback. Messages may quote files and models: pass them through `dgtui.text.sanitize` to show them.
+They are raised once, where the cause is known, with advice in `hint`. The command line maps the class to an exit code
+(`exit_code`, explained in `EXIT_CODES`) and the screens show it as a notice. Any other exception is a bug and keeps its
+traceback. Messages may quote files and models, so pass them through `dgtui.text.sanitize` before showing them.
 """
 
 from collections.abc import Mapping
@@ -15,24 +15,24 @@ EXIT_CODES: Mapping[int, str] = MappingProxyType(
         1: "failed while running",
         2: "wrong usage",
         3: "model missing or unloadable",
-        4: "input refused (binary, undecodable, too large, bad span)",
+        4: "input rejected (binary, undecodable, too large, invalid span)",
         5: "out of memory",
         6: "not a terminal",
         130: "interrupted",
     }
 )
-"""Every exit code of the program and what it means. The classes below name the code they lead to."""
+"""Every exit code and its meaning. Each class below has one of these codes."""
 
 
 def reason(error: BaseException) -> str:
-    """Why the system refused something, in its own words."""
+    """Returns the system's own words for an error."""
     return (isinstance(error, OSError) and error.strerror) or str(error)
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out: the machine's, a GPU's, or what a GPU's libraries take for themselves.
+    """Whether memory ran out: on the machine, on a GPU, or inside a GPU library.
 
-    PyTorch has a class for the second only; the others are a `RuntimeError` with these words.
+    PyTorch has a class for the GPU only. The other cases are a `RuntimeError` with one of these phrases.
     """
     if not isinstance(error, RuntimeError):
         return isinstance(error, MemoryError)
@@ -41,15 +41,15 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 class DgtuiError(Exception):
-    """Base of all typed errors.
+    """Base class of all typed errors.
 
     Args:
-        message: What happened, one sentence without a final full stop.
-        hint: What to do next, or an empty string where there is nothing to advise.
+        message: What happened, in one sentence without a final full stop.
+        hint: What to do next. Empty if there is no advice.
     """
 
     exit_code: ClassVar[int] = 1
-    """The key in `EXIT_CODES` the command line exits with."""
+    """The exit code of the command line, a key of `EXIT_CODES`."""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -58,63 +58,63 @@ class DgtuiError(Exception):
 
 
 class RunFailed(DgtuiError):
-    """Something failed while running: a save, a generation, a folder that cannot be made."""
+    """Something failed while running: a save, a generation, the creation of a folder."""
 
     exit_code = 1
 
 
 class UsageError(DgtuiError):
-    """The command was called wrongly: options that exclude each other, a value that cannot be."""
+    """The command was called wrongly: conflicting options, or an invalid value."""
 
     exit_code = 2
 
 
 class InvalidSettings(UsageError):
-    """An option given for a setting is out of range, or contradicts another setting."""
+    """A setting is out of range or conflicts with another setting."""
 
 
 class ModelNotFound(DgtuiError):
-    """No checkpoint of that name in the catalog, the local cache or the file system."""
+    """There is no checkpoint of that name in the catalog, the local cache or the file system."""
 
     exit_code = 3
 
 
 class ModelUnfetchable(DgtuiError):
-    """The checkpoint is not on this machine, and the hub does not give it: no connection, no access, no answer."""
+    """The checkpoint is not on this machine, and downloading it failed: no connection, no access or no answer."""
 
     exit_code = 3
 
 
 class ModelUnloadable(DgtuiError):
-    """The checkpoint is there and cannot be used."""
+    """The checkpoint exists but cannot be used."""
 
     exit_code = 3
 
 
 class WrongArchitecture(ModelUnloadable):
-    """The checkpoint is for some other kind of model."""
+    """The checkpoint belongs to another kind of model."""
 
 
 class CorruptCheckpoint(ModelUnloadable):
-    """Files are missing, cut short, or disagree with the checkpoint's own config."""
+    """Files of the checkpoint are missing, cut short, or disagree with its config."""
 
 
 class UnsafeCheckpoint(ModelUnloadable):
-    """The checkpoint would run code when loaded (pickled weights, remote code): refused."""
+    """Loading the checkpoint would run its code (pickled weights, remote code)."""
 
 
 class VocabularyMismatch(ModelUnloadable):
-    """Tokenizer and weights disagree about the vocabulary."""
+    """Tokenizer and weights have different vocabularies."""
 
 
 class InputRefused(DgtuiError):
-    """What was handed in cannot be worked on; it is left untouched."""
+    """The input cannot be processed. It is left untouched."""
 
     exit_code = 4
 
 
 class EmptyPrompt(InputRefused):
-    """There is nothing to answer."""
+    """The prompt is empty."""
 
 
 class PromptTooLong(InputRefused):
@@ -122,34 +122,34 @@ class PromptTooLong(InputRefused):
 
 
 class DocumentRefused(InputRefused):
-    """The file is binary, undecodable or too large, or a span lies outside of it."""
+    """The file is binary, undecodable or too large, or a span lies outside it."""
 
 
 class ImageRefused(InputRefused):
-    """The file is no image, damaged, animated or too large, or the model has no way to be told of it."""
+    """The file is not an image, is damaged, animated or too large, or the model has no markup for images."""
 
 
 class ModelBlind(InputRefused):
-    """An image was given to a model that does not see."""
+    """An image was given to a model without a vision tower."""
 
 
 class RecordingRefused(InputRefused):
-    """The file is not a recording, or one of a version this program does not read."""
+    """The file is not a recording, or its version is not supported."""
 
 
 class OutOfMemory(DgtuiError):
-    """Neither the GPU nor the machine has the memory that the run needs."""
+    """The run needs more memory than the GPU or the machine has."""
 
     exit_code = 5
 
 
 class NotATerminal(DgtuiError):
-    """A screen was asked for and there is no terminal to draw it on."""
+    """A screen command was started without a terminal."""
 
     exit_code = 6
 
 
 class Interrupted(DgtuiError):
-    """The person pressed Ctrl+C."""
+    """The user pressed Ctrl+C."""
 
     exit_code = 130

@@ -1,4 +1,4 @@
-"""A turn of a conversation as text: what sessions keep and tokenizers render. Plain data that both sides may import."""
+"""A turn of a conversation as text. Sessions store it and tokenizers render it. Plain data that both may import."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -11,12 +11,12 @@ Role = Literal["system", "user", "model"]
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn. `content` is what was said and nothing else: markup that is typed in it stays text, and a thought
-    that was folded away is not part of it."""
+    """One turn of a conversation."""
 
     role: Role
     content: str
+    """The text alone. Markup typed in it stays text, and folded thoughts are not part of it."""
     token_ids: tuple[int, ...] = ()
-    """The ids that `content` was written as, so that a prompt holds them and not some other way to encode it."""
+    """The ids in which the model wrote `content`. A prompt reuses them, as encoding the text may give other ids."""
     images: tuple["Image", ...] = ()
-    """What is shown to the model before `content`."""
+    """Images shown to the model before `content`."""

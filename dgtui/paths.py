@@ -1,9 +1,9 @@
-"""Where things lie on disk.
+"""Folders on disk.
 
-The person's folders follow the XDG base directory specification: `XDG_CONFIG_HOME` and its siblings win, a relative
-value in them counts as unset. A folder is made when first asked for and is readable by its owner alone, because
-conversations and recovery copies go there. What ships with the program is found beside the package (in a checkout)
-or inside it (in a wheel).
+The user's folders follow the XDG base directory specification, with `XDG_CONFIG_HOME` and its siblings. Relative values
+in these are ignored. A folder is created when it is first needed and is readable by its owner alone, because it may
+hold conversations and recovery copies. Data that ships with the program lies beside the package (in a checkout) or
+inside it (in a wheel).
 """
 
 from pathlib import Path
@@ -19,50 +19,50 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def config_dir() -> Path:
-    """The folder of `config.toml` and the person's own themes, made if missing.
+    """Returns the folder of `config.toml` and the user's own themes, created if missing.
 
     Raises:
-        RunFailed: If it cannot be made.
+        RunFailed: The folder cannot be created.
     """
     return private_dir(platformdirs.user_config_path(APP, appauthor=False))
 
 
 def data_dir() -> Path:
-    """The folder of conversations, made if missing. Raises `RunFailed` if it cannot be made."""
+    """Returns the folder of conversations, created if missing. Raises `RunFailed` if that fails."""
     return private_dir(platformdirs.user_data_path(APP, appauthor=False))
 
 
 def cache_dir() -> Path:
-    """The folder of what can be made again (packed weights, compiled kernels), made if missing.
+    """Returns the folder of replaceable data (packed weights, compiled kernels), created if missing.
 
     Raises:
-        RunFailed: If it cannot be made.
+        RunFailed: The folder cannot be created.
     """
     return private_dir(cache_path())
 
 
 def cache_path() -> Path:
-    """The path of the cache folder. It need not exist."""
+    """Returns the path of the cache folder, which need not exist."""
     return platformdirs.user_cache_path(APP, appauthor=False)
 
 
 def state_dir() -> Path:
-    """The folder of logs and recovery journals, made if missing. Raises `RunFailed` if it cannot be made."""
+    """Returns the folder of logs and recovery journals, created if missing. Raises `RunFailed` if that fails."""
     return private_dir(platformdirs.user_state_path(APP, appauthor=False))
 
 
 def config_file() -> Path:
-    """The path of `config.toml`. Neither the file nor its folder need exist: reading settings makes nothing."""
+    """Returns the path of `config.toml`. Neither the file nor its folder need exist."""
     return platformdirs.user_config_path(APP, appauthor=False) / "config.toml"
 
 
 def private_dir(path: Path) -> Path:
-    """Make `path` and its missing parents with mode 0700, and return it.
+    """Creates `path` and its missing parents with mode 0700, and returns it.
 
-    A folder that exists keeps its mode: it may be shared, or managed by the person, on purpose.
+    An existing folder keeps its mode, as it may be shared on purpose.
 
     Raises:
-        RunFailed: If a folder cannot be made, or a file is in the way.
+        RunFailed: A folder cannot be created, or `path` is a file.
     """
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
@@ -72,37 +72,37 @@ def private_dir(path: Path) -> Path:
     except OSError as error:
         reason = error.strerror or str(error)
         raise RunFailed(
-            f"cannot make the folder {path}: {reason}",
-            hint="point XDG_CONFIG_HOME, XDG_DATA_HOME, XDG_CACHE_HOME and XDG_STATE_HOME at folders you can write",
+            f"the folder {path} cannot be created: {reason}",
+            hint="set XDG_CONFIG_HOME, XDG_DATA_HOME, XDG_CACHE_HOME and XDG_STATE_HOME to writable folders",
         ) from error
     if not path.is_dir():
-        raise RunFailed(f"{path} is in the way of a folder of that name", hint="move that file elsewhere")
+        raise RunFailed(f"{path} should be a folder, but is a file", hint="move the file elsewhere")
     return path
 
 
 def embedded_dir() -> Path:
-    """The folder of the checkpoint that ships with the program."""
+    """Returns the folder of the checkpoint that ships with the program."""
     return _PACKAGE / "model" / "embedded"
 
 
 def shipped_dir(name: str) -> Path:
-    """A folder of data that ships with the program, such as `themes`.
+    """Returns a folder of data that ships with the program, such as `themes`.
 
     Raises:
-        RunFailed: If the installation lacks it.
+        RunFailed: The installation lacks the folder.
     """
     inside = _PACKAGE / name
     if inside.is_dir():
         return inside
     checkout = _PACKAGE.parent
-    # Without this check, an installed package would take any neighbour of that name in site-packages.
+    # Without this check, an installed package would use any folder of that name in site-packages.
     if (checkout / "pyproject.toml").is_file() and (checkout / name).is_dir():
         return checkout / name
-    raise RunFailed(f"the installation has no folder {name}", hint="install dgtui again")
+    raise RunFailed(f"the installation has no {name} folder", hint="install dgtui again")
 
 
 def typed_path(text: str) -> Path:
-    """A path as a person types it; `~` of a person whom the system does not know stays as it is."""
+    """Returns a typed path with `~` expanded. The `~` of an unknown user is kept."""
     try:
         return Path(text).expanduser()
     except RuntimeError:

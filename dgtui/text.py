@@ -1,9 +1,9 @@
 """Text on its way to a screen or a pipe.
 
-`sanitize` is the one gate: whatever comes out of a model, a file, a file name or an error passes it before it is shown.
-It replaces, and never removes, what could drive a terminal or deceive a reader, one character for one, so that
-positions in the shown text are positions in the text. It looks at each character alone: an escape sequence split over
-two frames is as harmless as a whole one. `cell_width` and `truncate` measure in terminal cells, as the screen lays out.
+Everything from a model, a file, a file name or an error passes `sanitize` before it is shown. It replaces characters
+that could control a terminal or deceive a reader, one for one, and removes none: positions in the shown text are
+positions in the original. It looks at each character alone, so a split escape sequence is as harmless as a whole one.
+`cell_width` and `truncate` measure in terminal cells, as the screen does.
 """
 
 import re
@@ -12,19 +12,19 @@ from typing import Final, Literal
 from rich.cells import cell_len
 
 Tabs = Literal["keep", "expand", "replace"]
-"""What `sanitize` does with a tab: leave it, fill up to the next tab stop with spaces, or show ␉."""
+"""What `sanitize` does with a tab: keep it, replace it by spaces up to the next tab stop, or show ␉."""
 
 REPLACEMENT: Final = "\ufffd"
-"""Stands for a character that has no picture of its own. One cell wide."""
+"""Shown for a character without a visible symbol of its own. One cell wide."""
 
-# What is not drawn: Unicode's Default_Ignorable_Code_Point, reserved ranges included so that the answer is the same in
-# every Python version, and the rest of category Cf that has no glyph. It can reorder a line (bidi marks, overrides,
-# isolates), hide a message (tags, fillers, selectors) or part a word from its look-alike (zero-width characters).
+# Invisible characters: Unicode's Default_Ignorable_Code_Point, with its reserved ranges to get the same answer in every
+# Python version, and the rest of category Cf without a glyph. They can reorder a line (bidi marks, overrides,
+# isolates), hide a message (tags, fillers, selectors) or make two words look the same (zero-width characters).
 #
-# The zero-width joiner is in the list although it builds emoji: terminals disagree whether such a sequence takes two
-# cells or six, which tears every frame around it. "👩‍💻" is shown as two emoji with a visible join.
-# Not in the list: U+FE0E and U+FE0F, which only choose between two looks of the sign before them ("⚠️"), and the
-# Arabic, Syriac and Kaithi number signs, which are of category Cf but visible.
+# The zero-width joiner is listed although emoji use it: terminals disagree whether such a sequence takes two cells or
+# six, which breaks every frame around it. "👩‍💻" is shown as two emoji with a visible join.
+# Not listed: U+FE0E and U+FE0F, which only choose between two looks of the character before them ("⚠️"), and the Arabic,
+# Syriac and Kaithi number signs, which are in category Cf but visible.
 _INVISIBLE = (
     "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
     "\ufe00-\ufe0d\ufeff\uffa0\ufff0-\ufffb\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
@@ -41,20 +41,20 @@ _FORBIDDEN = re.compile(
 
 
 def sanitize(text: str, *, newlines: bool = True, tabs: Tabs = "keep", tab_size: int = 8) -> str:
-    r"""Make `text` safe to show.
+    r"""Makes `text` safe to show.
 
-    Replaced by a picture (U+2400 and on): C0 controls and DEL. Replaced by U+FFFD: C1 controls, bidi and other
-    invisible format characters, line and paragraph separators, unpaired surrogates, noncharacters. A carriage return
-    is a control here: split a file into its lines first. Private-use characters stay (icon fonts).
+    C0 controls and DEL are replaced by their symbols (U+2400 and up). C1 controls, bidi and other invisible format
+    characters, line and paragraph separators, unpaired surrogates and noncharacters are replaced by U+FFFD. A carriage
+    return counts as a control: split a file into lines first. Private-use characters (icon fonts) are kept.
 
-    Unless tabs are expanded, the result has the length of `text`, and the results for two pieces of a text, put
-    together, are the result for the whole.
+    Unless tabs are expanded, the result is as long as `text`, and the results for two parts of a text, joined, equal
+    the result for the whole.
 
     Args:
-        text: Any text at all.
-        newlines: Keep "\n"; else it is shown as ␊, which keeps a title or a file name on one line.
+        text: Any text.
+        newlines: Keep "\n". Otherwise it is shown as ␊, which keeps a title or a file name on one line.
         tabs: See `Tabs`. Widgets need "expand" or "replace": a raw tab has no width in their layout.
-        tab_size: Cells from one tab stop to the next, for "expand"; each line of `text` starts at a stop.
+        tab_size: Cells between tab stops, for "expand". Each line of `text` starts at a tab stop.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -75,11 +75,11 @@ def sanitize(text: str, *, newlines: bool = True, tabs: Tabs = "keep", tab_size:
 
 
 def expand_tabs(line: str, tab_size: int = 8) -> str:
-    """Fill every tab of `line` with spaces up to the next stop; `str.expandtabs` counts characters, this counts cells.
+    """Replaces every tab of `line` by spaces up to the next tab stop. Unlike `str.expandtabs` it counts cells.
 
     Args:
         line: A single sanitised line that starts at a tab stop.
-        tab_size: Cells from one stop to the next, at least 1.
+        tab_size: Cells between tab stops, at least 1.
     """
     first, *rest = line.split("\t")
     pieces = [first]
@@ -92,15 +92,15 @@ def expand_tabs(line: str, tab_size: int = 8) -> str:
 
 
 def cell_width(text: str, *, tab_size: int = 8) -> int:
-    """The terminal cells that a sanitised line takes, its tabs filled up to the next stop."""
+    """Returns the width of a sanitised line in terminal cells, with tabs expanded."""
     return cell_len(expand_tabs(text, tab_size) if "\t" in text else text)
 
 
 def truncate(text: str, cells: int, *, ellipsis: str = "…", tab_size: int = 8) -> str:
-    """Cut a sanitised line to at most `cells` cells, with `ellipsis` at the end where something was cut off.
+    """Cuts a sanitised line to at most `cells` cells and marks a cut with `ellipsis`.
 
-    A wide character is never halved, so the result may be one cell short. In fewer cells than the ellipsis needs,
-    nothing is left.
+    A wide character is never split, so the result may be one cell shorter. The result is empty if the ellipsis does not
+    fit.
     """
     if cell_width(text, tab_size=tab_size) <= cells:
         return text
@@ -118,9 +118,9 @@ def truncate(text: str, cells: int, *, ellipsis: str = "…", tab_size: int = 8)
 
 
 def decode_utf8(data: bytes) -> str:
-    """Decode what is there: malformed bytes, and a sequence that has not ended yet, become U+FFFD each.
+    """Decodes UTF-8. Malformed bytes and an incomplete sequence at the end become U+FFFD.
 
-    Fit for drafts that are decoded anew with every frame, as no state is kept between calls. The result still has to be
-    sanitised.
+    No state is kept between calls, so a draft can be decoded again with every frame. Sanitise the result before it is
+    shown.
     """
     return data.decode("utf-8", errors="replace")

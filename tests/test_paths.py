@@ -53,9 +53,9 @@ def test_a_folder_that_exists_keeps_its_mode(tmp_path) -> None:
 
 def test_a_file_in_the_way_is_a_typed_error(tmp_path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(RunFailed, match="in the way"):
+    with pytest.raises(RunFailed, match="should be a folder"):
         paths.private_dir(tmp_path / "file")
-    with pytest.raises(RunFailed, match="cannot make") as raised:
+    with pytest.raises(RunFailed, match="cannot be created") as raised:
         paths.private_dir(tmp_path / "file" / "below")
     assert "XDG_" in raised.value.hint
 

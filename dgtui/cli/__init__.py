@@ -1,7 +1,7 @@
-"""The command line: one file a command; the only place where worker and screen are put together.
+"""The command line: one file per command. Only here are worker and screen put together.
 
-Nothing heavy is imported at the top of these files, so that `--help` and completion answer at once. Errors that a
-person can act on end here: message and advice on stderr, the class's exit code.
+Nothing heavy is imported at the top of these files, because `--help` and completion must answer at once. Typed errors
+end here: message and hint on stderr, and the exit code of their class.
 """
 
 import io
@@ -18,19 +18,19 @@ from dgtui.cli.terminal import drop_output, note, put
 from dgtui.errors import DgtuiError, OutOfMemory, out_of_memory
 from dgtui.text import sanitize
 
+# UsageError of click, or of typer's own copy of it since 0.26. No public name works with both.
 _WrongUsage: Final[Any] = typer.BadParameter.__base__
-# UsageError, of click or of the copy of it that typer has kept since 0.26: it has no public name in both.
 
 _COMMANDS: Final = ("chat", "edit", "generate", "infill", "replay", "bench", "doctor", "keys", "themes")
 _GROUPS: Final = ("model", "config")
 
 
 def program(only: str = "") -> typer.Typer:
-    """The commands: all of them, or, since each one costs time to import, `only` the one that is known to be wanted."""
+    """Returns the program with all commands, or with `only` one, as each command costs time to import."""
     app = typer.Typer(
         name="dgtui",
-        help="Text diffusion you can watch and steer. Runs DiffusionGemma; a small one of the same kind is built in."
-        "\n\nWithout a command: chat.",
+        help="Text diffusion you can watch and steer. Runs DiffusionGemma; a small model of the same kind is built in."
+        "\n\nWithout a command, `dgtui` opens the chat.",
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
@@ -64,7 +64,7 @@ def _version(wanted: bool) -> None:
 
 
 def main(args: list[str] | None = None) -> int:
-    """Runs the program; the exit code. Never raises for what a person did or may do."""
+    """Runs the program and returns its exit code. Raises only for bugs."""
     given = sys.argv[1:] if args is None else args
     only = given[0] if given else "" if "_DGTUI_COMPLETE" in os.environ else "chat"
     try:
@@ -85,20 +85,20 @@ def main(args: list[str] | None = None) -> int:
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
-        note("dgtui: the memory ran out")
-        note("       close what else uses memory, or ask for less of it: a smaller --context, --device cpu")
+        note("dgtui: out of memory")
+        note("       close other programs, or use less memory: a smaller --context, or --device cpu")
         return OutOfMemory.exit_code
-    except BrokenPipeError:  # whoever read our output has gone: end quietly, as `head` expects
+    except BrokenPipeError:  # the reader of our output is gone: end quietly, as `head` expects
         drop_output()
         return 1
-    except SystemExit as end:  # typer's own answer to the same
+    except SystemExit as end:  # raised by typer in the same case
         drop_output()
         return end.code if isinstance(end.code, int) else 1
     return code if isinstance(code, int) else 0
 
 
 if hasattr(signal, "SIGPIPE"):
-    # Python's default, stated: a closed pipe is an error we handle, not a signal that kills us between two writes
+    # Python's default, made explicit: a closed pipe is an error to handle, not a signal that kills the program
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 
 __all__ = ["main", "program"]

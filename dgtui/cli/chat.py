@@ -1,4 +1,4 @@
-"""`dgtui chat`: the screen. The one place where it and the worker are put together."""
+"""`dgtui chat`: puts the chat screen, the history and the worker together."""
 
 import gc
 from concurrent.futures import ThreadPoolExecutor
@@ -19,28 +19,28 @@ if TYPE_CHECKING:
 
 @options.with_settings
 def command(
-    go_on: Annotated[bool, typer.Option("--continue", help="Go on with the last conversation.")] = False,
-    session: Annotated[str | None, typer.Option(metavar="ID", help="Go on with a stored conversation.")] = None,
-    system: Annotated[str, typer.Option(metavar="TEXT", help="The system prompt.")] = "",
-    no_history: Annotated[bool, typer.Option("--no-history", help="Store nothing.")] = False,
+    go_on: Annotated[bool, typer.Option("--continue", help="Continue the last conversation.")] = False,
+    session: Annotated[str | None, typer.Option(metavar="ID", help="Continue a stored conversation.")] = None,
+    system: Annotated[str, typer.Option(metavar="TEXT", help="System prompt.")] = "",
+    no_history: Annotated[bool, typer.Option("--no-history", help="Do not store the conversation.")] = False,
     image: options.Image = None,
-    record: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the last run to a recording.")] = None,
+    record: Annotated[Path | None, typer.Option(metavar="FILE", help="Save the last run as a recording.")] = None,
     theme: Annotated[str | None, typer.Option(metavar="NAME", help="One of `dgtui themes`.")] = None,
     seed: options.Seed = None,
     *,
     flags: dict[str, object],
 ) -> int:
-    """Talk to the model, watch its canvas resolve, and steer it."""
+    """Chat with the model, watch its canvas resolve, and steer it."""
     if go_on and session:
-        raise UsageError("--continue and --session exclude each other", hint="give one of them")
+        raise UsageError("--continue and --session cannot be combined", hint="use one of them")
     runs.check_record(record)
     need_terminal("use `dgtui generate` in scripts and pipes")
     runs.pictures(image)
     settings, problems = load_settings(
         options.to_see(flags, image) | {"screen.theme": theme, "history.enabled": False if no_history else None}
     )
-    gc.disable()  # imports make no garbage; `Worker.load`, which makes the last of them, enables it again
-    with ThreadPoolExecutor(1) as beside:  # opening a file waits for the disk
+    gc.disable()  # imports create no garbage. `Worker.load` turns it on again after the last import
+    with ThreadPoolExecutor(1) as beside:  # opening the history waits for the disk
         opened = beside.submit(_open_store, settings)
         from dgtui.cli.backend import WorkerBackend
         from dgtui.tui.app import DgtuiApp

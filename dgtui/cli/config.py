@@ -1,4 +1,4 @@
-"""`dgtui config`: where settings are kept."""
+"""`dgtui config`: the settings file."""
 
 import os
 import sys
@@ -9,22 +9,22 @@ from dgtui import paths
 from dgtui.cli.terminal import is_terminal, note, put
 from dgtui.text import sanitize
 
-app = typer.Typer(help="Where settings are kept.", no_args_is_help=True)
+app = typer.Typer(help="Show where the settings file is.", no_args_is_help=True)
 
 
 @app.callback()
 def config() -> None:
-    """Where settings are kept."""
+    """Show where the settings file is."""
 
 
 @app.command("path")
 def path() -> int:
-    """Print the path of config.toml, for an editor: $EDITOR "$(dgtui config path)"."""
+    """Print the path of config.toml. To edit it: $EDITOR "$(dgtui config path)"."""
     file = paths.config_file()
     if is_terminal(sys.stdout):
         put(sanitize(str(file), newlines=False, tabs="replace") + "\n")
-    else:  # another program gets the path as it is
+    else:  # other programs get the exact bytes of the path
         put(os.fsencode(file) + b"\n")
     if not file.exists():
-        note("it does not exist yet: every setting has its default")
+        note("the file does not exist yet: all settings have their defaults")
     return 0

@@ -1,4 +1,4 @@
-"""`dgtui edit`: a file on the screen, and the model to rewrite spans of it."""
+"""`dgtui edit`: an editor in which the model rewrites spans of a file."""
 
 import gc
 from contextlib import closing
@@ -13,26 +13,26 @@ from dgtui.cli.screen import load_settings, need_terminal, show
 
 @options.with_settings
 def command(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A text file; one that is not there yet is made.")],
-    encoding: Annotated[str | None, typer.Option(metavar="NAME", help="Of the file, if it is not UTF-8.")] = None,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A text file. Created if missing.")],
+    encoding: Annotated[str | None, typer.Option(metavar="NAME", help="Encoding of the file (default: UTF-8).")] = None,
     instruction: Annotated[
-        str | None, typer.Option("--instruction", "-i", metavar="TEXT", help="How to rewrite, unless told otherwise.")
+        str | None, typer.Option("--instruction", "-i", metavar="TEXT", help="Default instruction for rewriting.")
     ] = None,
-    record: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the last run to a recording.")] = None,
+    record: Annotated[Path | None, typer.Option(metavar="FILE", help="Save the last run as a recording.")] = None,
     theme: Annotated[str | None, typer.Option(metavar="NAME", help="One of `dgtui themes`.")] = None,
     seed: options.Seed = None,
     *,
     flags: dict[str, object],
 ) -> int:
-    """Edit a file; select a span and let the model write it anew, every other byte kept."""
+    """Edit a file. Select a span and the model rewrites it; all other bytes stay as they are."""
     runs.check_record(record, file)
     need_terminal("use `dgtui infill` in scripts and pipes")
     settings, problems = load_settings(flags | {"screen.theme": theme})
 
     from dgtui.tui.screens.edit_file import OpenFile
 
-    opened = OpenFile(file, encoding)  # refused, if it is, before anything is drawn
-    gc.disable()  # imports make no garbage; `Worker.load`, which makes the last of them, enables it again
+    opened = OpenFile(file, encoding)  # reject the file before anything is drawn
+    gc.disable()  # imports create no garbage. `Worker.load` turns it on again after the last import
     from dgtui.cli.backend import WorkerBackend
     from dgtui.tui.screens.edit import EditApp, EditOpening
     from dgtui.tui.theme_file import theme_folders

@@ -1,4 +1,4 @@
-"""What the commands with a screen share: a terminal that can show one, the settings, and the run of the app."""
+"""Shared by the screen commands: checking the terminal, reading the settings, running the app."""
 
 import os
 import selectors
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 
 
 _LOOK: Final = 0.03
-# Seconds until it is looked whether something has followed what was typed: a little more than ESCDELAY.
+"""Seconds after which input is checked for a continuation. A little longer than ESCDELAY."""
 
 
 def need_terminal(hint: str) -> None:
-    """Raises `NotATerminal` where a screen could not be drawn or typed at. To be called before Textual is imported."""
+    """Raises `NotATerminal` unless a screen can be drawn and typed at. Call it before Textual is imported."""
     if not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):
-        raise NotATerminal("this needs a terminal to draw on and to type at", hint=hint)
+        raise NotATerminal("this command needs a terminal for its screen and keyboard", hint=hint)
     if os.environ.get("TERM", "dumb") in ("dumb", ""):
-        raise NotATerminal("this terminal can show lines only (TERM is dumb or not set)", hint=hint)
+        raise NotATerminal("this terminal cannot show a screen (TERM is dumb or not set)", hint=hint)
     os.environ.setdefault("ESCDELAY", "25")  # milliseconds until a lone Esc counts; Textual reads it when imported
 
 
 def load_settings(flags: Mapping[str, object]) -> tuple["Settings", list[str]]:
-    """The settings, and what is wrong with them, to be said on the screen."""
+    """Returns the settings and a list of the mistakes in them, to be shown on the screen."""
     from dgtui import config
     from dgtui.tui import keymap
 
@@ -41,17 +41,17 @@ def load_settings(flags: Mapping[str, object]) -> tuple["Settings", list[str]]:
 
 
 def show(make: "Callable[[], BaseApp]", settings: "Settings") -> int:
-    """Runs an app until the person leaves it; the exit code."""
+    """Runs an app until the user quits. Returns the exit code."""
     import asyncio
 
     with _own_terminal():
         look_soon()
         read_pastes_safely()
-        sys.setswitchinterval(0.0005)  # the default, 5 ms, costs the model thread more than the drawing does
+        sys.setswitchinterval(0.0005)  # the default of 5 ms costs the model thread more than drawing does
         app = make()
 
         async def run() -> None:
-            # What is on the screen is stored as it comes: the app may leave at once
+            # Everything is stored as it arrives, so the app may exit at once
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, app.exit, None, 130)
             await app.run_async(mouse=settings.screen.mouse)
 
@@ -60,7 +60,7 @@ def show(make: "Callable[[], BaseApp]", settings: "Settings") -> int:
 
 
 class _SoonSelector(selectors.SelectSelector):
-    """Waits for input as long as it is told to, but only shortly where some has just come."""
+    """Waits for input for the given time, but only briefly right after some input."""
 
     _looks = 0
 
@@ -71,8 +71,10 @@ class _SoonSelector(selectors.SelectSelector):
 
 
 def look_soon() -> None:
-    """Makes a lone Esc count soon, where the terminal has not the kitty protocol: it does when nothing has followed it,
-    and Textual looks for that every 0.1 s, which is long for a key that stops a run. There is no setting for it."""
+    """Recognises a lone Esc sooner on terminals without the kitty keyboard protocol.
+
+    Such an Esc counts once no other byte follows. Textual checks for that only every 0.1 s and has no setting for it.
+    """
     from textual.drivers import linux_driver
 
     own: Any = linux_driver
@@ -80,7 +82,7 @@ def look_soon() -> None:
 
 
 def read_pastes_safely() -> None:
-    """Keeps what is pasted from being taken for keys. There is no setting for it."""
+    """Keeps pasted text from being read as keys. Textual has no setting for it."""
     from textual.drivers import linux_driver
 
     from dgtui.tui.pasted_input import PasteSafeParser
@@ -91,9 +93,9 @@ def read_pastes_safely() -> None:
 
 @contextmanager
 def _own_terminal() -> Iterator[None]:
-    """Lets the screen draw on a descriptor of its own while descriptor 2 leads to a log file.
+    """Lets the screen draw on its own descriptor and redirects descriptor 2 to a log file.
 
-    What C code writes to standard error (drivers, tokenizers) must not tear the screen.
+    Messages of C code on standard error (drivers, tokenizers) must not corrupt the screen.
     """
     log = paths.state_dir() / "dgtui.log"
     screen, before = os.fdopen(os.dup(1), "w", encoding="utf-8"), os.dup(2)

@@ -1,4 +1,4 @@
-"""Where headless commands write: results to stdout; notes to stderr, progress only where that can be redrawn."""
+"""Output of headless commands: results to stdout, notes to stderr, and progress to stderr if it can be redrawn."""
 
 import os
 import sys
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 def put(result: str | bytes) -> None:
-    """Writes a result to stdout, at once; what the stream's encoding has no sign for becomes a question mark.
+    """Writes a result to stdout at once. Characters outside the stream's encoding become question marks.
 
     Raises:
-        RunFailed: If stdout is closed, or its disk is full.
-        BrokenPipeError: If whoever read it has gone.
+        RunFailed: stdout is closed, or the disk is full.
+        BrokenPipeError: The reader of the pipe is gone.
     """
     if sys.stdout is None:
-        raise RunFailed("standard output is closed", hint="there is nowhere to write the result to")
+        raise RunFailed("standard output is closed", hint="redirect it to a file or a pipe")
     encoding = sys.stdout.encoding or "utf-8"
     data = result if isinstance(result, bytes) else result.encode(encoding, "replace")
     try:
@@ -39,7 +39,7 @@ def put(result: str | bytes) -> None:
 
 
 def drop_output() -> None:
-    """Sends what is still to be written to nowhere: the interpreter would fail on it again when it ends."""
+    """Discards the buffered output, which the interpreter would otherwise fail to write again at exit."""
     if sys.stdout is None:
         return
     with suppress(OSError, ValueError):
@@ -48,7 +48,7 @@ def drop_output() -> None:
 
 
 def columns(rows: Sequence[Sequence[str]], *, right: Collection[int] = ()) -> list[str]:
-    """Sanitised rows as lines with their cells below each other; the columns in `right` end at the same place."""
+    """Returns sanitised rows as aligned lines. The columns in `right` are right-aligned."""
     cells = [[sanitize(cell, newlines=False, tabs="replace") for cell in row] for row in rows]
     widths = [max(cell_width(cell) for cell in column) for column in zip(*cells, strict=True)]
 
@@ -60,31 +60,31 @@ def columns(rows: Sequence[Sequence[str]], *, right: Collection[int] = ()) -> li
 
 
 def size(count: int) -> str:
-    """Bytes, in powers of ten: "51.6 GB", "7 MB", "670 kB"."""
+    """Formats a number of bytes in powers of ten: "51.6 GB", "7 MB", "670 kB"."""
     if count >= 1e9:
         return f"{count / 1e9:.1f} GB"
     return f"{count / 1e6:.0f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
 
 
 def note(text: str) -> None:
-    """One line for the person, on stderr."""
+    """Prints one line to stderr."""
     if sys.stderr is not None:
-        with suppress(OSError):  # nobody reads it any more, or its disk is full: no reason to fail
+        with suppress(OSError):  # a closed stderr or a full disk is no reason to fail
             print(sanitize(text, newlines=False), file=sys.stderr, flush=True)
 
 
 def is_terminal(stream: object) -> bool:
-    """Whether a standard stream is there and is a terminal."""
+    """Whether a standard stream exists and is a terminal."""
     return bool(stream is not None and hasattr(stream, "isatty") and stream.isatty())
 
 
 def redrawable() -> bool:
-    """Whether stderr is a terminal that understands more than lines."""
+    """Whether stderr is a terminal on which text can be redrawn."""
     return is_terminal(sys.stderr) and os.environ.get("TERM", "dumb") not in ("dumb", "")
 
 
 def stderr_console() -> "Console":
-    """A console on stderr; `NO_COLOR` is honoured by rich."""
+    """Returns a console on stderr. Rich honours `NO_COLOR`."""
     from rich.console import Console
 
     return Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
@@ -92,7 +92,7 @@ def stderr_console() -> "Console":
 
 @contextmanager
 def working(what: str) -> Iterator[Callable[[str], None]]:
-    """Says what is being done until the block ends, on a terminal only; what it yields says something else."""
+    """Shows a status line on a terminal until the block ends. Yields a function that changes the line."""
     if not redrawable():
         yield lambda text: None
         return
@@ -102,7 +102,7 @@ def working(what: str) -> Iterator[Callable[[str], None]]:
 
 @contextmanager
 def loading(name: str, what: str = "loading") -> Iterator["Callable[[Progress], None]"]:
-    """Says that a model is being loaded, how far it is and for how long, until the block ends."""
+    """Shows the progress of loading a model until the block ends. Yields the function that reports progress."""
     began = time.monotonic()
     with working(f"{what} {name}") as say:
 

@@ -1,1 +1,1 @@
-"""Files: bytes as they were read, edits of spans, review, saving, recovery. Imports neither torch nor the screen."""
+"""Text files: reading, editing byte spans, review, saving and crash recovery. Imports no torch and no screen."""

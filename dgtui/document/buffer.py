@@ -1,8 +1,8 @@
-"""A text that is being edited: the bytes of its file with spans replaced, every other byte as it was.
+"""The text of an open file: its bytes, with spans replaced. All other bytes stay as they were.
 
-Offsets count bytes of the file, lines and columns count from 0, columns in characters. A byte order mark is before the
-text and never touched. Lines end at LF or CRLF and at nothing else. Only the lines that are asked for are decoded, so
-that a keystroke in a large file costs a copy of it and no more.
+Offsets count bytes of the file. Lines and columns count from 0, columns in characters. A byte order mark stands before
+the text and is never changed. Only LF and CRLF end a line. Only requested lines are decoded: a keystroke in a large
+file costs one copy of its bytes.
 """
 
 import itertools
@@ -19,20 +19,20 @@ from dgtui.errors import DocumentRefused
 
 
 class Anchor:
-    """A span that follows the edits around it; made by `Buffer.anchor`.
+    """A span that moves with the edits around it. `Buffer.anchor` makes it.
 
-    What is put at its borders stays outside. Undo and redo bring it back to where it was.
+    Text inserted at its borders stays outside. Undo and redo restore its position.
     """
 
     def __init__(self, start: int, end: int, version: int) -> None:
         self.start = start
         self.end = end
         self.alive = True
-        """False: an edit has cut into the span, or replaced it. `start` and `end` are then where that happened."""
+        """False once an edit has overlapped the span. `start` and `end` are then both the start of that edit."""
         self._known = {version: (start, end, True)}
 
     def follow(self, edit: Edit, version: int) -> None:
-        """Moves along with an edit that leads to `version`."""
+        """Moves the span for an edit that leads to `version`."""
         if version not in self._known:
             self._known[version] = self._moved(edit)
         self.start, self.end, self.alive = self._known[version]
@@ -47,22 +47,22 @@ class Anchor:
 
 
 class Buffer:
-    """The text of a source, and its edits.
+    """The text of a `Source`, and its edits.
 
     Args:
-        source: What was read.
-        clock: Seconds, to tell a pause in typing.
+        source: The file as it was read.
+        clock: Returns seconds. It detects pauses in typing.
     """
 
     def __init__(self, source: Source, clock: Callable[[], float] = time.monotonic) -> None:
         self.data = source.data
-        """The file as it is now."""
+        """All bytes of the edited file."""
         self.encoding = source.encoding
-        """Python's name of it."""
+        """Python's name of the encoding."""
         self.first = len(BOM_UTF8) if source.encoding == "utf-8" and source.data.startswith(BOM_UTF8) else 0
-        """Where the text begins: behind the byte order mark, if there is one."""
+        """Offset of the text: after the byte order mark if there is one, else 0."""
         self.version = 0
-        """The number of this state of the text. It changes with every edit; undo brings the old one back."""
+        """The number of this state of the text. Every edit changes it. Undo restores the old number."""
         self._saved = 0
         self._versions = itertools.count(1)
         self._lines = Lines(self.data, self.first)
@@ -72,15 +72,15 @@ class Buffer:
 
     @property
     def lines(self) -> int:
-        """How many lines there are: one more than line breaks."""
+        """Number of lines: one more than line breaks."""
         return len(self._lines)
 
     def line(self, line: int) -> str:
-        """The text of a line, without its ending."""
+        """Returns the text of a line without its ending. Raises `DocumentRefused` if there is no such line."""
         return self._decoded(*self.line_span(line))
 
     def line_span(self, line: int) -> tuple[int, int]:
-        """Start and end of a line, without its ending. Raises `DocumentRefused` if there is no such line."""
+        """Returns start and end of a line without its ending. Raises `DocumentRefused` if there is no such line."""
         if not 0 <= line < self.lines:
             raise DocumentRefused(f"there is no line {line + 1}", hint=f"the last line is {self.lines}")
         start = self._lines.start(line)
@@ -90,20 +90,20 @@ class Buffer:
         return start, end - (end > start and self.data[end - 1] == ord("\r"))
 
     def ending_of(self, line: int) -> bytes:
-        """What ends a line: LF, CRLF, or nothing, for the last."""
+        """Returns the ending of a line: LF, CRLF, or nothing for the last line."""
         _, end = self.line_span(line)
         return self.data[end : self._lines.start(line + 1)] if line + 1 < self.lines else b""
 
     def ending_at(self, offset: int) -> bytes:
-        """The line ending that is used around `offset`: that of its line, or of the one before; LF if there is none."""
+        """Returns the line ending used around `offset`: of its line, else of the line before, else LF."""
         line = self._lines.at(offset)
         return self.ending_of(line) or self.ending_of(max(0, line - 1)) or b"\n"
 
     def offset(self, line: int, column: int) -> int:
-        """The byte at a place; the column behind the last character is the end of the line.
+        """Returns the byte offset of a line and column. The column after the last character is the end of the line.
 
         Raises:
-            DocumentRefused: There is no such place.
+            DocumentRefused: There is no such line or column.
         """
         text, (start, _) = self.line(line), self.line_span(line)
         if not 0 <= column <= len(text):
@@ -113,10 +113,10 @@ class Buffer:
         return start + len(text[:column].encode(self.encoding))
 
     def place(self, offset: int) -> tuple[int, int]:
-        """Line and column of a byte; between CR and LF, of the end of the line.
+        """Returns line and column of a byte offset. Between CR and LF that is the end of the line.
 
         Raises:
-            DocumentRefused: The offset is outside of the text, or inside of a character.
+            DocumentRefused: The offset is outside the text or inside a character.
         """
         self._check(offset)
         line = self._lines.at(offset)
@@ -124,39 +124,39 @@ class Buffer:
         return line, len(self._decoded(start, min(offset, end)))
 
     def text(self, start: int, end: int) -> str:
-        """The text from byte to byte, its line endings as they are. Raises `DocumentRefused` for a bad span."""
+        """Returns the text of a byte span with its line endings. Raises `DocumentRefused` for an invalid span."""
         self._check_span(start, end)
         return self._decoded(start, end)
 
     def encode(self, text: str, near: int) -> bytes:
-        """The bytes of a text in this file, its line breaks as they are around `near`.
+        """Encodes text for this file, with the line endings that are used around the offset `near`.
 
         Raises:
-            DocumentRefused: The encoding has no bytes for one of its characters.
+            DocumentRefused: The encoding cannot represent one of the characters.
         """
         text = text.replace("\r\n", "\n").replace("\n", self.ending_at(near).decode("ascii"))
         if (new := self._encoded(text)) is None:
             sign = next(sign for sign in text if self._encoded(sign) is None)
             raise DocumentRefused(
-                f"{sign!r} (U+{ord(sign):04X}) cannot be written in {self.encoding}",
-                hint="leave it out" if sign == "\0" or self.encoding == "utf-8" else "convert the file to UTF-8 first",
+                f"{sign!r} (U+{ord(sign):04X}) cannot be encoded in {self.encoding}",
+                hint="remove it" if sign == "\0" or self.encoding == "utf-8" else "convert the file to UTF-8 first",
             )
         return new
 
     def replace(self, start: int, end: int, new: bytes, *, typing: bool = False) -> Edit:
-        """Puts `new` in the place of the bytes from `start` to `end`.
+        """Replaces the bytes from `start` to `end` with `new`.
 
         Args:
-            start: On a character.
-            end: Likewise.
-            new: Text in the encoding of the file, see `encode`. If it is what is there, nothing happens.
-            typing: It is a keystroke: one undo takes back what is typed or deleted in one go.
+            start: Offset of the first replaced byte, at a character boundary.
+            end: Offset after the last replaced byte, at a character boundary.
+            new: Text in the encoding of the file (see `encode`). If it equals the old bytes, nothing changes.
+            typing: The edit is a keystroke. One undo reverts a whole run of typing or deleting.
 
         Returns:
             The edit.
 
         Raises:
-            DocumentRefused: `new` is no text, or the span is outside of the text or cuts a character.
+            DocumentRefused: `new` is not valid text, or the span is outside the text or splits a character.
         """
         self._check_span(start, end)
         try:
@@ -164,7 +164,7 @@ class Buffer:
         except UnicodeDecodeError:
             valid = False
         if not valid:
-            raise DocumentRefused(f"what is to be put at byte {start} is no text in {self.encoding}")
+            raise DocumentRefused(f"the replacement at byte {start} is not valid {self.encoding}")
         edit = Edit(start, self.data[start:end], new)
         if edit.new != edit.old:
             after = next(self._versions)
@@ -174,9 +174,9 @@ class Buffer:
 
     @contextmanager
     def group(self) -> Iterator[None]:
-        """The edits of the block are one undo step. If it raises, they are taken back.
+        """Makes all edits inside the `with` block one undo step. If the block raises, they are reverted.
 
-        Each edit counts in the text as the one before left it. No undo or redo may be inside.
+        Each edit's offsets refer to the text after the edit before it. Do not undo or redo inside the block.
         """
         if not self._history.open():
             yield
@@ -189,40 +189,40 @@ class Buffer:
         self._history.close()
 
     def break_typing(self) -> None:
-        """What is typed next is a new undo step: the cursor was moved, something else was done."""
+        """Starts a new undo step at the next keystroke, for example after a cursor movement."""
         self._history.break_typing()
 
     def undo(self) -> tuple[int, int] | None:
-        """Takes the last step back. The span that changed, as it is now; None: there is nothing to take back."""
+        """Reverts the last step. Returns the changed span in the new text, or None if there was nothing to undo."""
         return self._apply(self._history.undo())
 
     def redo(self) -> tuple[int, int] | None:
-        """Does again what was undone last. The span that changed, as it is now; None: there is nothing to do again."""
+        """Repeats the last undone step. Returns the changed span in the new text, or None if there was none."""
         return self._apply(self._history.redo())
 
     def anchor(self, start: int, end: int) -> Anchor:
-        """A span that follows the edits for as long as it is kept. Raises `DocumentRefused` for a bad span."""
+        """Returns a span that follows all later edits. Raises `DocumentRefused` for an invalid span."""
         self._check_span(start, end)
         anchor = Anchor(start, end, self.version)
         self._anchors.add(anchor)
         return anchor
 
     def came_by(self, version: int) -> bool:
-        """Whether the text had that version on its way here: not one that was undone, and then written over."""
+        """Whether the current text was built on that version. False for a version that was undone and then replaced."""
         return version in (0, self.version) or self._history.came_by(version)
 
     @property
     def changed(self) -> bool:
-        """Whether the text is another one than that which was read, or saved last."""
+        """Whether the text differs from the last saved (or first read) version."""
         return self.version != self._saved
 
     def saved(self) -> None:
-        """The file holds the text as it is now."""
+        """Marks the current version as saved."""
         self._saved = self.version
         self._history.break_typing()
 
     def edits_since(self, count: int) -> Sequence[Edit]:
-        """All edits but the first `count`, in their order; what undo and redo did are edits like any other."""
+        """Returns all edits after the first `count`, in order. Undo and redo count as edits too."""
         return self._edits[count:]
 
     def _apply(self, changes: Sequence[Change]) -> tuple[int, int] | None:
@@ -246,15 +246,15 @@ class Buffer:
     def _check(self, offset: int) -> None:
         if not self.first <= offset <= len(self.data):
             raise DocumentRefused(
-                f"byte {offset} is outside of the text", hint=f"it goes from byte {self.first} to {len(self.data)}"
+                f"byte {offset} is outside the text", hint=f"the text spans bytes {self.first} to {len(self.data)}"
             )
         if self._is_inside(offset):
-            raise DocumentRefused(f"byte {offset} is inside of a character")
+            raise DocumentRefused(f"byte {offset} is inside a character")
 
     def _is_inside(self, offset: int) -> bool:
         if self.encoding == "utf-8":
             return offset < len(self.data) and self.data[offset] & 0xC0 == 0x80
-        try:  # elsewhere the second byte of a character may look like a whole one: only its line tells
+        try:  # in other encodings a second byte may look like a whole character, so decode from the line's start
             self._decoded(self._lines.start(self._lines.at(offset)), offset)
         except UnicodeDecodeError:
             return True
@@ -264,7 +264,7 @@ class Buffer:
         return self.data[start:end].decode(self.encoding)
 
     def _encoded(self, text: str) -> bytes | None:
-        """None: the bytes would not be read as that text."""
+        """Returns None if the encoded bytes would not decode to the same text."""
         try:
             data = text.encode(self.encoding)
             return data if "\0" not in text and data.decode(self.encoding) == text else None

@@ -1,7 +1,7 @@
-"""What a proposal changes, word by word: for reading, and as hunks that are accepted one by one.
+"""A word-by-word diff: hunks for reading, each of which can be accepted alone.
 
-Old and new text have the same kind of line endings, or every ending is a change. Hunks count characters of the old text
-and never touch each other, so that any of them, accepted in any order, give the same text.
+Old and new text should use the same line endings; otherwise every ending is a change. Hunks use character offsets of
+the old text and never touch each other, so the order in which they are accepted does not matter.
 """
 
 import re
@@ -10,19 +10,20 @@ from difflib import SequenceMatcher
 from itertools import accumulate
 from typing import Final
 
-_ALONE: Final = r"\u2e80-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"  # Chinese, Japanese: no blanks
+_ALONE: Final = r"\u2e80-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"  # Chinese, Japanese: no spaces
 _SIGNS: Final = r"\x00-/:-@\[-^`{-\xbf\u2000-\u2bff"
 _WORDS: Final = re.compile(rf"\r?\n|[^\S\r\n]+|[^\s{_SIGNS}{_ALONE}]+|.", re.DOTALL)
-"""A line break, blanks, a word with its accents, or any other character."""
+"""A line break, a run of blanks, a word with its accents, or any other single character."""
 _LINES: Final = re.compile(r"[^\n]*\n|[^\n]+")
 
 _PAIRS: Final = 40_000_000
-"""Old words times new words in a run of lines beyond which it is one hunk: lining them up would take too long."""
+"""Largest product of old and new word counts that is diffed by words. Longer runs of lines become one hunk, as the
+comparison would take too long."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Hunk:
-    """A run that changed: `old`, from `start` to `end` in the old text, became `new`. Either may be empty."""
+    """One change: `old`, at `start` to `end` in the old text, became `new`. Either may be empty."""
 
     start: int
     end: int
@@ -31,17 +32,17 @@ class Hunk:
 
 
 def hunks(old: str, new: str) -> list[Hunk]:
-    """The runs that changed, in their order. None: the texts are the same."""
-    found: list[Hunk] = []
+    """Returns all changes in order. The list is empty if the texts are equal."""
+    result: list[Hunk] = []
     a, b = _LINES.findall(old), _LINES.findall(new)
     at = [*accumulate(map(len, a), initial=0)]
     for i, j, k, m in _runs(SequenceMatcher(str.isspace, a, b)):
-        found += _words("".join(a[i:j]), "".join(b[k:m]), at[i])
-    return found
+        result += _words("".join(a[i:j]), "".join(b[k:m]), at[i])
+    return result
 
 
 def _words(old: str, new: str, offset: int) -> list[Hunk]:
-    """The hunks between two runs of lines, of which the old one begins at `offset`."""
+    """Returns the hunks between two runs of lines. The old run begins at character `offset`."""
     a, b = _WORDS.findall(old), _WORDS.findall(new)
     if len(a) * len(b) > _PAIRS:
         return [Hunk(offset, offset + len(old), old, new)]
@@ -59,10 +60,10 @@ def _runs(matcher: SequenceMatcher[str]) -> list[tuple[int, int, int, int]]:
 
 
 def _is_blank(word: str) -> bool:
-    """Whether it is too common to line the texts up by."""
+    """Whether a word is too common to align the texts by."""
     return word.isspace() and word[-1] != "\n"
 
 
 def _is_island(same: str) -> bool:
-    """Whether it is too little to stay between two changes: they read better as one. Lines stay apart."""
+    """Whether the equal text between two changes is so short that they read better as one. Lines stay separate."""
     return "\n" not in same and sum(map(str.isalnum, same)) < 2

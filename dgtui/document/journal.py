@@ -1,9 +1,9 @@
-"""Crash recovery: the edits of an open file, on disk for the next program should this one die.
+"""Crash recovery: the edits of an open file, on disk, for the next start after a crash.
 
-A journal holds the file as it was read and every edit since, so that the text comes back even where the file itself has
-changed or is gone. An edit is handed to the system at once, which the death of the program cannot undo, and forced to
-the disk within `SYNC_SECONDS`, which bounds what a power cut takes. Every frame is checked against all before it. What
-does not pass, and what another program has open, is reported: never trusted, never deleted.
+A journal holds the file as it was read and every edit since. The text can be recovered even if the file itself has
+changed or is gone. Every edit is written to the system at once, which survives the death of the program, and synced to
+the disk within `SYNC_SECONDS`, which limits the loss in a power cut. The checksum of each frame covers all frames
+before it. Damaged journals, and those that another program has open, are reported but never used and never deleted.
 """
 
 import errno
@@ -29,56 +29,55 @@ from dgtui.errors import RunFailed, reason
 from dgtui.paths import private_dir, state_dir
 
 SYNC_SECONDS: Final = 5.0
-"""How long an edit may wait until it is forced to the disk."""
+"""Longest time in seconds before an edit is synced to the disk."""
 
 _MAGIC: Final = b"dgtui journal 1\n"
 _FRAME: Final = struct.Struct(">QQQI")
-"""Start and end of what was replaced, the length of what replaced it, and a checksum over this and all frames before.
+"""Start and end of the replaced bytes, length of the new bytes, and a checksum of this and all earlier frames.
 
-The first frame holds JSON (`path`, `pid`), the second puts the file as it was read into nothing, the rest are edits.
+The first frame holds JSON (`path`, `pid`). The second inserts the file as it was read. The rest are edits.
 """
 
 State = Literal["whole", "torn", "unreadable", "in use"]
-"""A journal that passed all checks; one that passed up to some edit; one that holds nothing to go by; one whose
-program still runs."""
+"""All checks passed; they passed up to some edit; nothing can be recovered; its program is still running."""
 
 _ORDER: Final[tuple[State, ...]] = ("whole", "torn", "in use", "unreadable")
 
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """What a journal holds. Everything but `file`, `state` and `when` is empty where it could not be read."""
+    """The contents of a journal. If it could not be read, only `file`, `state` and `when` are set."""
 
     file: Path
     """The journal itself."""
     state: State
     when: datetime
-    """The last edit, in local time."""
+    """Local time of the last edit."""
     before: bytes = b""
     """The file as it was read."""
     text: bytes = b""
-    """The file with the edits, as far as they passed the checks."""
+    """The file with all edits that passed the checks."""
     edits: int = 0
     owner: int | None = None
-    """The process that wrote it."""
+    """Id of the process that wrote it."""
 
     def data(self, source: Source) -> bytes | None:
-        """The text with its edits, if they apply to the file as it is now.
+        """Returns the text with its edits if they apply to the file as it is now.
 
-        None: the file is another one by now, or the journal is not whole. What was recovered is still in `text`, to be
-        offered as a copy. Where `text` is what the file holds, it was saved, and there is nothing to recover.
+        Returns None if the file has changed since or the journal is not whole. `text` can then still be offered as a
+        copy. If `text` equals the file, it was saved and there is nothing to recover.
         """
         return self.text if self.state == "whole" and self.before == source.data else None
 
     def discard(self) -> None:
-        """Ends the offer, once it is declined or what it held is safe elsewhere.
+        """Removes the journal, after the person has declined it or its text is stored elsewhere.
 
-        Deletes a whole journal. One that is damaged only gets another name, one in use is left alone.
+        A whole journal is deleted. A damaged one is only renamed, and one in use is left alone.
 
         Raises:
-            RunFailed: It cannot be deleted or renamed.
+            RunFailed: The journal cannot be deleted or renamed.
         """
-        with _explained(self.file, "removed"), suppress(FileNotFoundError):
+        with _explained("the journal {} cannot be removed", self.file), suppress(FileNotFoundError):
             if self.state == "whole":
                 self.file.unlink()
             elif self.state != "in use":
@@ -86,38 +85,38 @@ class Recovery:
 
 
 class Journal:
-    """Records the edits of one buffer. Nothing is on disk before the first.
+    """Records the edits of one buffer. No file exists before the first edit.
 
-    Around a save: `flush()`, save, `saved()`. For one thread at a time.
+    Call `flush()` before a save and `saved()` after it. Not thread-safe.
 
     Args:
-        path: The file that is edited. It need not be there.
+        path: The edited file. It need not exist.
         data: The bytes that the first edit applies to.
     """
 
     def __init__(self, path: Path, data: bytes) -> None:
         self._path = path
-        self._lock = threading.Lock()  # over `_descriptor`, which a background thread forces to the disk
+        self._lock = threading.Lock()  # guards `_descriptor`, which a background thread syncs
         self._failure: OSError | None = None
         self._sync_is_due = False
         self._begin(data)
 
     def _begin(self, data: bytes) -> None:
         self.file: Path | None = None
-        "none before the first edit"
+        "None before the first edit"
         self._descriptor: int | None = None
         self._size = self._checksum = 0
         self._pending = [Edit(0, b"", data)]
 
     def record(self, *edits: Edit) -> None:
-        """Adds edits in their order. What undo and redo do are edits like any other.
+        """Adds edits in order. Undo and redo count as edits too.
 
         Raises:
-            RunFailed: They could not be written, or earlier ones could not be forced to the disk. They are kept and
-                written with the next.
+            RunFailed: The edits could not be written, or earlier ones could not be synced. They are kept and written
+                with the next edit.
         """
         self._pending += edits
-        with _explained(self._path, "protected against a crash"):
+        with _explained("the edits of {} cannot be written to its journal", self._path):
             self._write()
             if not self._sync_is_due:
                 self._sync_is_due = True
@@ -129,17 +128,17 @@ class Journal:
                 raise failure
 
     def flush(self) -> None:
-        """Forces everything to the disk now. Raises `RunFailed` if that fails."""
-        with _explained(self._path, "protected against a crash"):
+        """Syncs everything to the disk. Raises `RunFailed` if that fails."""
+        with _explained("the edits of {} cannot be written to its journal", self._path):
             if self._descriptor is not None or len(self._pending) > 1:
                 self._write()
                 self._sync()
 
     def saved(self, data: bytes) -> None:
-        """The file holds `data` safely: what was recorded is removed, and the next edits apply to `data`.
+        """Removes the recorded edits, as the file now holds `data`. Later edits apply to `data`.
 
         Raises:
-            RunFailed: It cannot be removed. The next edits are recorded all the same.
+            RunFailed: The journal cannot be removed. Later edits are recorded all the same.
         """
         try:
             self.close()
@@ -147,8 +146,8 @@ class Journal:
             self._begin(data)
 
     def close(self) -> None:
-        """Removes the journal: the buffer is saved, or its edits are not wanted. Raises `RunFailed` if that fails."""
-        with _explained(self._path, "cleared of its journal"), suppress(FileNotFoundError):
+        """Removes the journal, when its edits are saved or not wanted. Raises `RunFailed` if that fails."""
+        with _explained("the journal of {} cannot be removed", self._path), suppress(FileNotFoundError):
             try:
                 if self.file is not None:
                     self.file.unlink()
@@ -156,10 +155,10 @@ class Journal:
                 self.leave()
 
     def leave(self) -> None:
-        """Leaves the journal where it is, for the next `find`. No other call may follow."""
+        """Closes the journal and keeps its file for the next `find`. No other call may follow."""
         with self._lock:
             if self._descriptor is not None:
-                os.close(self._descriptor)  # with it goes the lock on the file
+                os.close(self._descriptor)  # also releases the lock on the file
             self._descriptor = None
 
     def _write(self) -> None:
@@ -171,19 +170,19 @@ class Journal:
             checksum = _chain(edit.start, edit.end, edit.new, checksum)
             frames += [_FRAME.pack(edit.start, edit.end, len(edit.new), checksum), edit.new]
         data = b"".join(frames)
-        write_at(self._descriptor, data, self._size)  # over what a write that failed may have left
+        write_at(self._descriptor, data, self._size)  # overwrites the rest of a failed write
         self._size, self._checksum, self._pending = self._size + len(data), checksum, []
 
     def _create(self) -> None:
         self.file = _folder() / f"{_key(self._path)}-{secrets.token_hex(4)}.journal"
         self._descriptor = os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with suppress(OSError):  # a file system without locks
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX)  # at most a moment: somebody looks whether it is locked
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)  # others hold it only for the moment in which they test it
         header = {"path": str(self._path.resolve()), "pid": os.getpid()}
         self._pending.insert(0, Edit(0, b"", json.dumps(header).encode()))
 
     def _sync(self) -> None:
-        self._sync_is_due = False  # before: an edit from here on may come too late for this time
+        self._sync_is_due = False  # first: an edit from now on may miss this sync
         with self._lock:
             if self._descriptor is None:
                 return
@@ -204,23 +203,23 @@ class Journal:
 
 
 def find(path: Path, besides: Path | None = None) -> Recovery | None:
-    """The journal that matters most of those left for the file: the newest that can be read, else one in use.
+    """Returns the most useful journal left for a file: the newest readable one, else one in use.
 
     Args:
-        path: The file.
-        besides: A journal that does not count.
+        path: The edited file.
+        besides: A journal to ignore.
 
     Raises:
-        RunFailed: There is no looking for it.
+        RunFailed: The folder of journals cannot be read.
     """
-    with _explained(path, "looked up in the journals"):
+    with _explained("the journals of {} cannot be read", path):
         files = (file for file in _folder().glob(f"{_key(path)}-*.journal") if file != besides)
         found = [recovery for file in files if (recovery := _read(file, path))]
     return min(found, key=lambda one: (_ORDER.index(one.state), -one.when.timestamp()), default=None)
 
 
 def write_at(descriptor: int, data: bytes, offset: int) -> None:
-    """Writes all of `data` at `offset`; `os.pwrite` may write less."""
+    """Writes all of `data` at `offset`. A single `os.pwrite` may write less."""
     view = memoryview(data)
     while view:
         written = os.pwrite(descriptor, view, offset)
@@ -228,7 +227,7 @@ def write_at(descriptor: int, data: bytes, offset: int) -> None:
 
 
 def content(descriptor: int) -> bytes:
-    """All that the file holds."""
+    """Returns all bytes of an open file."""
     pieces, size = [], 0
     while piece := os.pread(descriptor, 1 << 24, size):
         pieces.append(piece)
@@ -238,7 +237,7 @@ def content(descriptor: int) -> bytes:
 
 @contextmanager
 def opened(path: Path, flags: int, mode: int = 0o600, folder: int | None = None) -> Iterator[int]:
-    """A descriptor, closed at the end; `path` is relative to the folder of that descriptor."""
+    """Opens a file and yields its descriptor. `path` is relative to the open `folder`, if that is given."""
     descriptor = os.open(path, flags | os.O_CLOEXEC, mode, dir_fd=folder)
     try:
         yield descriptor
@@ -247,7 +246,7 @@ def opened(path: Path, flags: int, mode: int = 0o600, folder: int | None = None)
 
 
 def sync_names(folder: int) -> None:
-    """Forces to the disk which names an open folder holds, where its file system can do that for folders."""
+    """Syncs the names in an open folder to the disk, if its file system supports that."""
     try:
         os.fsync(folder)
     except OSError as error:
@@ -256,12 +255,12 @@ def sync_names(folder: int) -> None:
 
 
 def _read(file: Path, path: Path) -> Recovery | None:
-    """None: it was removed meanwhile."""
+    """Returns None if the journal has been removed meanwhile."""
     try:
         with opened(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK) as journal:
             status = os.fstat(journal)
             if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
-                raise PermissionError(errno.EPERM, "not our own file")
+                raise PermissionError(errno.EPERM, "the file belongs to someone else")
             in_use = _is_locked(journal)
             if os.fstat(journal).st_nlink == 0:
                 return None
@@ -301,7 +300,7 @@ def _is_locked(journal: int) -> bool:
 
 
 def _frames(data: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """The frames up to the first that does not pass its check."""
+    """Yields the frames up to the first whose checksum does not match."""
     if not data.startswith(_MAGIC):
         return
     at, before = len(_MAGIC), 0
@@ -327,10 +326,11 @@ def _key(path: Path) -> str:
 
 
 @contextmanager
-def _explained(path: Path, what: str) -> Iterator[None]:
+def _explained(failure: str, path: Path) -> Iterator[None]:
+    """Raises `RunFailed` for an error of the block. `failure` is the message, with {} for the path."""
     try:
         yield
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL in the name
         raise RunFailed(
-            f"{path} cannot be {what}: {reason(error)}", hint="see to the folder of journals, and save"
+            f"{failure.format(path)}: {reason(error)}", hint="save now, and check the journal folder"
         ) from error

@@ -1,8 +1,8 @@
-"""Saving a file all or nothing.
+"""Atomic saving.
 
-Whenever the program dies while `save` runs, the file holds the old bytes or the new ones; where it can only be written
-in place, a journal holds both meanwhile, and `journal.find` offers it. A file that changed since it was read is not
-overwritten unless that is asked for. Links, mode, owner, access lists and extended attributes stay as they are.
+If the program dies during `save`, the file holds the old bytes or the new ones. If it can only be written in place, a
+journal holds both meanwhile and `journal.find` offers it. A file that changed since it was read is not overwritten
+without `force`. Links, mode, owner, access lists and extended attributes are preserved.
 """
 
 import errno
@@ -24,38 +24,38 @@ from dgtui.document.undo import Edit
 from dgtui.errors import RunFailed, reason
 
 _IN_PLACE: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.ENOTSUP})
-"""What keeps a file from being replaced by a new one (no right to the folder, to give the new one its owner or its
-attributes, a mount point), but need not keep it from being written to."""
+"""Errors of replacing a file by a new one (no permission for the folder, owner or attributes; a mount point). Writing
+in place may still work then."""
 
 _ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-
+"""Errors of a full disk."""
 
 PATIENCE: Final = 3.0
-"""Seconds to wait for the lock of a folder. Two saves hold it for a moment each, another program perhaps for hours."""
+"""Longest wait in seconds for the lock of a folder. A save holds it for a moment, another program perhaps longer."""
 
 
 class Conflict(RunFailed):
-    """The file on disk is not the one that was read, or saved last. It is left as it is."""
+    """The file on disk is not the one that was last read or saved. It was not changed."""
 
 
 def save(data: bytes, path: Path, expected: Source | None, *, force: bool = False) -> Identity:
-    """Makes `path` hold `data`.
+    """Saves `data` as the contents of `path`.
 
-    A file that holds them already is not touched. Else a new file is written beside it and takes its place, or, where
-    that would lose a second link, the owner or the attributes, or is not allowed, the file is written in place.
+    A file with these contents already is not touched. Otherwise a new file is written next to it and replaces it. If
+    that is not permitted, or would lose a hard link, the owner or attributes, the file is written in place.
 
     Args:
-        data: The whole file.
-        path: A symbolic link is followed, and stays.
-        expected: What the file should still hold: as it was read, or as it was saved last. None: no file.
-        force: Write whatever the file holds by now.
+        data: All bytes of the file.
+        path: The file. A symbolic link is followed and kept.
+        expected: The file as it was last read or saved. None: there should be no file.
+        force: Overwrite the file even if it has changed.
 
     Returns:
-        The identity of the file with `data` in it.
+        The identity of the saved file.
 
     Raises:
-        Conflict: The file does not hold what is expected, and there is no `force`.
-        RunFailed: It could not be saved. The file holds what it did, or the message says otherwise.
+        Conflict: The file is not as expected, and `force` is not set.
+        RunFailed: The file could not be saved. It is unchanged unless the message says otherwise.
     """
     with _explained(path):
         target = _resolved(path)
@@ -67,7 +67,7 @@ def save(data: bytes, path: Path, expected: Source | None, *, force: bool = Fals
         if found is None:
             return _replace(data, path, target, None)
         if not os.access(target, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
-            raise PermissionError(errno.EACCES, "it is read-only")
+            raise PermissionError(errno.EACCES, "the file is read-only")
         if found.status.st_nlink == 1:
             try:
                 return _replace(data, path, target, found)
@@ -93,16 +93,16 @@ def _differs(found: _Found | None, expected: Source | None) -> bool:
 
 def _conflict(path: Path, target: Path, found: _Found | None) -> Conflict:
     name = f"{path} (a link to {target})" if path.is_symlink() else f"{path}"
-    happened = "is no longer there" if found is None else "has changed on disk, or appeared there"
-    return Conflict(f"{name} {happened}", hint="reload it, look at the difference, or save under another name")
+    happened = "no longer exists" if found is None else "has changed on disk, or appeared since"
+    return Conflict(f"{name} {happened}", hint="reload it, view the differences, or save under another name")
 
 
 def _resolved(path: Path) -> Path:
-    """Where the links lead.
+    """Returns the target of a path, with links resolved.
 
     Raises:
-        OSError: The system does not follow them, such as those that another person planted in a shared folder; to look
-            them up one by one, as `Path.resolve` does, would pass by that protection.
+        OSError: The system refuses to follow a link, such as one planted by another person in a shared folder.
+            `Path.resolve` alone reads links one by one and would bypass that protection.
     """
     with suppress(FileNotFoundError):
         path.stat()
@@ -114,24 +114,24 @@ def _look(target: Path) -> _Found | None:
         with opened(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK) as file:
             status = os.fstat(file)
             if not stat.S_ISREG(status.st_mode):
-                raise OSError(errno.EINVAL, "it is not a file")
+                raise OSError(errno.EINVAL, "it is not a regular file")
             return _Found(content(file), status, _attributes(file))
     except FileNotFoundError:
         return None
 
 
 def _replace(data: bytes, path: Path, target: Path, found: _Found | None) -> Identity:
-    """What is written stays in the folder that is opened first, even if it is moved or another takes its name."""
+    """Writes a new file and renames it over the old one, within one opened folder, even if that folder is moved."""
     with opened(target.parent, os.O_RDONLY | os.O_DIRECTORY) as folder:
         name = f".dgtui-{secrets.token_hex(8)}"
-        mode = 0o666 if found is None else 0o600  # the former less the umask
+        mode = 0o666 if found is None else 0o600  # 0o666 is reduced by the umask
         with opened(Path(name), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode, folder) as new:
             try:
                 write_at(new, data, 0)
                 if found is not None:
                     _keep(found, new)
                 os.fsync(new)
-                _lock(folder)  # or of two that look now, the later would win unseen
+                _lock(folder)  # otherwise two saves could both pass the check, and one be lost
                 now = _look(target)
                 if (now and now.data) != (found and found.data):
                     raise _conflict(path, target, now)
@@ -145,7 +145,7 @@ def _replace(data: bytes, path: Path, target: Path, found: _Found | None) -> Ide
 
 
 def _lock(folder: int) -> None:
-    """Locks a folder until it is closed, where its file system can do that and no other program keeps it locked."""
+    """Locks a folder until it is closed. Goes on without a lock if there are none or another program keeps it."""
     until = time.monotonic() + PATIENCE
     with suppress(OSError):
         while True:
@@ -159,10 +159,10 @@ def _lock(folder: int) -> None:
 
 
 def _keep(found: _Found, new: int) -> None:
-    """Gives a new file what belongs to the old. Raises `OSError` if it cannot be given all of it."""
+    """Copies owner, mode and attributes of the old file to the new one. Raises `OSError` if any cannot be copied."""
     os.fchown(new, found.status.st_uid, found.status.st_gid)
     os.fchmod(new, stat.S_IMODE(found.status.st_mode))
-    given = _attributes(new)  # a folder may give its own, and a file system labels
+    given = _attributes(new)  # a folder may add its own, and a file system adds labels
     for name in given.keys() - found.attributes.keys():
         os.removexattr(new, name)
     for name, value in found.attributes.items():
@@ -186,8 +186,8 @@ def _overwrite(data: bytes, path: Path, target: Path, found: _Found) -> Identity
             except OSError:
                 journal.leave()
                 raise RunFailed(
-                    f"{path} could not be saved, and is damaged: {error}",
-                    hint=f"dgtui edit {path} offers what was to be saved",
+                    f"{path} could not be saved and is damaged: {error}",
+                    hint=f"`dgtui edit {path}` offers to recover it",
                 ) from error
             journal.close()
             raise
@@ -196,7 +196,7 @@ def _overwrite(data: bytes, path: Path, target: Path, found: _Found) -> Identity
 
 
 def _put(data: bytes, file: int) -> None:
-    """The end first: if there is no room for it, nothing has been overwritten."""
+    """Writes the added end first: if the disk is full, nothing has been overwritten."""
     size = os.fstat(file).st_size
     write_at(file, data[size:], size)
     write_at(file, data[:size], 0)
@@ -205,7 +205,7 @@ def _put(data: bytes, file: int) -> None:
 
 
 def _attributes(file: int) -> dict[str, bytes]:
-    """Extended attributes, access lists and labels among them; none where the system or Python has none."""
+    """Returns extended attributes, including access lists and labels. Empty where the system has none."""
     if sys.platform != "linux":
         return {}
     try:
@@ -222,5 +222,5 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL in the name
         full = isinstance(error, OSError) and error.errno in _ROOM
-        hint = "make room and save again" if full else "save under another name"
+        hint = "free some space and save again" if full else "save under another name"
         raise RunFailed(f"{path} could not be saved: {reason(error)}", hint=hint) from error

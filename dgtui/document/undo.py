@@ -1,7 +1,7 @@
-"""Edits, and the order in which they are taken back.
+"""Edits and their undo history.
 
-A step is what one undo takes back: an edit, a group of them, or what was typed in one go. Every state of the text has a
-number, its version, that it gets back when undo or redo return to it.
+One undo reverts one step: an edit, a group of edits, or a run of typing. Every state of the text has a version number.
+Undo and redo restore the version number together with the text.
 """
 
 import time
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Final
 
 PAUSE: Final = 1.0
-"""Seconds without typing after which what is typed is a new step."""
+"""Seconds without typing after which the next keystroke starts a new step."""
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """Bytes that became others. `start` counts in the text as it was just before."""
+    """A replacement of bytes. `start` is an offset in the text just before the edit."""
 
     start: int
     old: bytes
@@ -23,25 +23,25 @@ class Edit:
 
     @property
     def end(self) -> int:
-        """The end of `old`."""
+        """Offset after `old`."""
         return self.start + len(self.old)
 
     @property
     def inverse(self) -> "Edit":
-        """What takes it back."""
+        """The edit that reverts this one."""
         return Edit(self.start, self.new, self.old)
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """An edit, and the version that it leads to."""
+    """An edit and the version that it leads to."""
 
     edit: Edit
     version: int
 
 
 class History:
-    """Steps that are done and steps that were undone."""
+    """The steps that were made, and the steps that were undone."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -52,7 +52,7 @@ class History:
         self._typed = 0.0
 
     def add(self, edit: Edit, before: int, after: int, *, typing: bool) -> None:
-        """An edit that led from one version to the next: a new step, or a part of the one that is going on."""
+        """Adds an edit from version `before` to version `after`: a new step, or a part of the current one."""
         both = Change(edit, after), Change(edit.inverse, before)
         now = self._clock()
         if self._open is not None:
@@ -65,30 +65,30 @@ class History:
         self._typed = now
 
     def open(self) -> bool:
-        """Begins a group. False: one is open already, and takes up the edits."""
+        """Starts a group. Returns False if one is already open; it then takes the edits."""
         if self._open is not None:
             return False
         self._open = []
         return True
 
     def close(self) -> None:
-        """Ends the group: it is one step."""
+        """Ends the group and adds it as one step."""
         if self._open:
             self._push(self._open)
         self._open = None
         self._caret = None
 
     def abandon(self) -> list[Change]:
-        """Ends the group, which is no step: what takes it back."""
+        """Ends the group without adding a step. Returns the changes that revert it."""
         edits, self._open, self._caret = self._open or [], None, None
         return [back for _, back in reversed(edits)]
 
     def break_typing(self) -> None:
-        """What is typed next is a new step."""
+        """Starts a new step at the next keystroke."""
         self._caret = None
 
     def undo(self) -> list[Change]:
-        """What takes the last step back; nothing, if there is none."""
+        """Returns the changes that revert the last step. Empty if there is none."""
         self.break_typing()
         if not self._done:
             return []
@@ -96,7 +96,7 @@ class History:
         return [back for _, back in reversed(self._undone[-1])]
 
     def redo(self) -> list[Change]:
-        """What does the step again that was undone last; nothing, if there is none, or an edit was made since."""
+        """Returns the changes that repeat the last undone step. Empty if there is none or an edit was made since."""
         self.break_typing()
         if not self._undone:
             return []
@@ -104,7 +104,7 @@ class History:
         return [forth for forth, _ in self._done[-1]]
 
     def came_by(self, version: int) -> bool:
-        """Whether a step that is done, or a part of one, led to that version."""
+        """Whether a step, or a part of one, led to that version and is not undone."""
         return any(forth.version == version for step in reversed(self._done) for forth, _ in step)
 
     def _push(self, step: list[tuple[Change, Change]]) -> None:
@@ -119,7 +119,7 @@ class History:
 
 
 def reach(edits: Iterable[Edit]) -> tuple[int, int] | None:
-    """The span from the first to the last byte that a row of edits has written, as they lie after it."""
+    """Returns the span that successive edits have written, as offsets in the final text. None without edits."""
     span: tuple[int, int] | None = None
     for edit in edits:
         low, high = span or (edit.start, edit.end)

@@ -337,7 +337,7 @@ def test_help_of_every_command_works_and_imports_nothing_heavy() -> None:
 
 
 def test_the_help_says_what_no_command_does_and_the_version_is_told(dgtui: Any) -> None:
-    assert b"Without a command: chat" in dgtui("--help").out
+    assert b"Without a command, `dgtui` opens the chat" in dgtui("--help").out
     done = dgtui("--version")
     assert (done.code, done.out) == (0, f"dgtui {__version__}\n".encode())
 

@@ -312,7 +312,7 @@ def test_when_another_program_wrote_the_very_same_bytes_there_is_nothing_to_do(p
 def test_a_file_that_is_gone_or_appeared_is_a_conflict(path: Path, tmp_path: Path) -> None:
     found = source.read(path)
     path.unlink()
-    with pytest.raises(Conflict, match="no longer there"):
+    with pytest.raises(Conflict, match="no longer exists"):
         save(NEW, path, found)
     assert names(tmp_path) == []
     path.write_bytes(b"another")

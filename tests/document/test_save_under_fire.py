@@ -305,7 +305,7 @@ def test_on_a_full_disk_the_file_keeps_its_bytes_and_nothing_is_left_behind(tmp_
     if "untouched" not in done.stdout and done.returncode in (1, 77) and not done.stdout:
         pytest.skip(f"no small disk can be made here: {done.stderr.strip()}")
     said, *rest = done.stdout.splitlines()
-    assert "No space left on device" in said and said.endswith("make room and save again"), done
+    assert "No space left on device" in said and said.endswith("free some space and save again"), done
     assert rest == ["untouched", "file.txt"] + ["second.txt"] * (linked == "linked")
 
 

@@ -518,7 +518,7 @@ def test_a_cache_that_cannot_be_made_costs_only_the_copy(
 ) -> None:
     (tmp_path / "file").touch()
     found = small(monkeypatch, source, cache=tmp_path / "file" / "cache")
-    assert "no 4-bit copy is kept: cannot make the folder" in found.notes[1]
+    assert "no 4-bit copy is kept: the folder" in found.notes[1]
 
 
 def test_two_first_loads_at_once_both_load_and_one_keeps(

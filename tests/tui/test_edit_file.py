@@ -54,7 +54,7 @@ def test_what_was_saved_when_the_program_died_is_a_copy_if_the_file_cannot_be_re
     path = tmp_path / "a.md"
     path.write_bytes("é".encode()[:1])
     left_by_a_crash(path, "é".encode(), Edit(0, "é".encode(), "né".encode()))
-    with pytest.raises(DocumentRefused, match="not utf-8") as refused:
+    with pytest.raises(DocumentRefused, match="not valid utf-8") as refused:
         OpenFile(path)
     copy = tmp_path / "a.md.recovered"
     assert str(copy) in refused.value.hint
