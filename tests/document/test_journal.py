@@ -170,7 +170,7 @@ def test_edits_after_a_save_come_back_even_if_the_journal_before_it_could_not_be
     path.write_bytes(b"1" + OLD[3:])
     with monkeypatch.context() as patch:
         patch.setattr(Path, "unlink", fail)
-        with pytest.raises(RunFailed, match="journal of .* cannot be removed"):
+        with pytest.raises(RunFailed, match=r"journal of .* cannot be removed"):
             log.saved(path.read_bytes())
     time.sleep(0.01)  # for the newer of two
     log.record(edit(0, 1, b"first"))
