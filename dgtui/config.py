@@ -14,10 +14,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+from dgtui.diffusion.settings import SAMPLER
 from dgtui.errors import InvalidSettings
 from dgtui.mistakes import TomlError, closest, closest_dotted, did_you_mean, in_brackets, line_of, read_toml
 from dgtui.paths import config_file
-from dgtui.rules import DEVICE, KEYS, NAME, PATH, POSITIVE, SIZE, SWITCH, Rule, whole
+from dgtui.rules import DEVICE, KEYS, NAME, PATH, SIZE, SWITCH, Rule, whole
 from dgtui.text import sanitize
 
 
@@ -59,21 +60,11 @@ class ModelSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class SamplerSettings:
-    """`[sampler]`: how a block is denoised. None everywhere: the checkpoint's own generation_config."""
+class SamplerSection:
+    """`[sampler]`: how a block is denoised. The keys are those of `diffusion.settings.SAMPLER`, and `think`."""
 
-    max_steps: int | None = field(default=None, metadata={"rule": whole(1)})
-    """Denoising steps of a block at most. It also stretches the temperature schedule."""
-    t_min: float | None = field(default=None, metadata={"rule": POSITIVE})
-    """Temperature of the last step."""
-    t_max: float | None = field(default=None, metadata={"rule": POSITIVE})
-    """Temperature of the first step; above `t_min`."""
-    entropy_bound: float | None = field(default=None, metadata={"rule": POSITIVE})
-    """Nats that the positions accepted in one step may sum up to."""
-    stability: int | None = field(default=None, metadata={"rule": whole(0)})
-    """Steps that the draft must stay the same before a block may end."""
-    confidence: float | None = field(default=None, metadata={"rule": POSITIVE})
-    """Mean entropy, in nats, below which a block may end."""
+    chosen: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    """Field of `SamplerSettings` → value. The checkpoint's generation_config decides what is missing."""
     think: bool | None = field(default=None, metadata={"rule": SWITCH})
     """Let the model think before it answers. None: the chat template's default."""
 
@@ -118,7 +109,7 @@ class Settings:
 
     model: ModelSettings = ModelSettings()
     """Which checkpoint, and how it is loaded."""
-    sampler: SamplerSettings = SamplerSettings()
+    sampler: SamplerSection = SamplerSection()
     """How a block is denoised."""
     screen: ScreenSettings = ScreenSettings()
     """Looks and motion."""
@@ -128,7 +119,10 @@ class Settings:
     """Other keys for bindings."""
 
 
-_RULES: Final[Mapping[str, Rule]] = {
+_SAMPLER: Final = {spec.key: spec.name for spec in SAMPLER}
+RULES: Final[Mapping[str, Rule]] = {
+    f"sampler.{spec.key}": Rule(spec.expects, spec.read, spec.kind) for spec in SAMPLER
+} | {
     f"{section.name}.{setting.name}": setting.metadata["rule"]
     for section in dataclasses.fields(Settings)
     for setting in dataclasses.fields(section.default)  # type: ignore[arg-type]  # every default is a section object
@@ -137,14 +131,9 @@ _RULES: Final[Mapping[str, Rule]] = {
 """Dotted name → how its value is read. `keys.*` is open-ended and not in it."""
 
 _SECTIONS: Final = tuple(section.name for section in dataclasses.fields(Settings))
-_VARIABLES: Final = ("DGTUI_MODEL", *(f"DGTUI_{name.replace('.', '_').upper()}" for name in _RULES))
+_VARIABLES: Final = ("DGTUI_MODEL", *(f"DGTUI_{name.replace('.', '_').upper()}" for name in RULES))
 _MOST_BYTES: Final = 1 << 20
 """A larger file holds no settings."""
-
-
-def setting_names() -> tuple[str, ...]:
-    """The dotted names of all settings but the open-ended `keys.*`, in the order of the sections."""
-    return tuple(_RULES)
 
 
 def load(
@@ -259,19 +248,19 @@ def _with_flags(values: dict[str, _Given], flags: Mapping[str, object]) -> dict[
     for name, value in flags.items():
         if value is None:
             continue
-        if name not in _RULES:
-            raise InvalidSettings(f"there is no setting {name}", hint=did_you_mean(closest_dotted(name, _RULES)))
+        if name not in RULES:
+            raise InvalidSettings(f"there is no setting {name}", hint=did_you_mean(closest_dotted(name, RULES)))
         try:
-            values[name] = _Given(_RULES[name].read(value), "option")
+            values[name] = _Given(RULES[name].read(value), "option")
         except ValueError:
-            raise InvalidSettings(f"{name} must be {_RULES[name].expects}, not {value!r}") from None
+            raise InvalidSettings(f"{name} must be {RULES[name].expects}, not {value!r}") from None
     if (wrong := _contradiction(values)) is not None:
-        raise InvalidSettings(wrong, hint="give both, --t-min and --t-max")
+        raise InvalidSettings(wrong, hint="--t-max must be --t-min or more")
     return values
 
 
 def _drop_contradictions(values: dict[str, _Given], layer: Mapping[str, _Given], problems: list[Problem]) -> None:
-    """Take both temperatures back where the newest layer made them contradict each other."""
+    """Drops both temperatures if the newest layer made them contradict each other."""
     if (wrong := _contradiction(values)) is None:
         return
     culprit = layer.get("sampler.t_max") or layer["sampler.t_min"]
@@ -281,9 +270,9 @@ def _drop_contradictions(values: dict[str, _Given], layer: Mapping[str, _Given],
 
 def _contradiction(values: Mapping[str, _Given]) -> str | None:
     low, high = values.get("sampler.t_min"), values.get("sampler.t_max")
-    if low is None or high is None or high.value > low.value:  # type: ignore[operator]  # both are floats by their rule
+    if low is None or high is None or high.value >= low.value:  # type: ignore[operator]  # floats by their rule
         return None
-    return f"sampler.t_max ({high.value}) must be above sampler.t_min ({low.value})"
+    return f"sampler.t_max ({high.value}) must be sampler.t_min ({low.value}) or more"
 
 
 def _build(values: Mapping[str, _Given]) -> Settings:
@@ -291,9 +280,10 @@ def _build(values: Mapping[str, _Given]) -> Settings:
     for name, given in values.items():
         section, key = name.split(".", 1)
         sections[section][key] = given.value
+    chosen = {_SAMPLER[key]: value for key, value in sections["sampler"].items() if key in _SAMPLER}
     return Settings(
         ModelSettings(**sections["model"]),
-        SamplerSettings(**sections["sampler"]),
+        SamplerSection(MappingProxyType(chosen), sections["sampler"].get("think")),
         ScreenSettings(**sections["screen"]),
         HistorySettings(**sections["history"]),
         KeysSettings(MappingProxyType(sections["keys"])),
@@ -301,7 +291,7 @@ def _build(values: Mapping[str, _Given]) -> Settings:
 
 
 def _rule(name: str) -> Rule:
-    return _RULES.get(name, KEYS)
+    return RULES.get(name, KEYS)
 
 
 def _flatten(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -321,10 +311,10 @@ def _unknown(name: str, binding_ids: Collection[str] | None) -> tuple[str, str |
         if binding_ids is None or key in binding_ids:
             return None
         return f"unknown binding {key}; not used", closest_dotted(key, binding_ids)
-    if name in _RULES:
+    if name in RULES:
         return None
     if name in _SECTIONS:
         return f"{name} is a section, to be written as [{name}]; not used", None
     if section not in _SECTIONS and key and (near := closest(section, _SECTIONS)):
-        return f"unknown section {section}; {name} is not used", f"{near}.{key}" if f"{near}.{key}" in _RULES else near
-    return f"unknown setting {name}; not used", closest_dotted(name, _RULES)
+        return f"unknown section {section}; {name} is not used", f"{near}.{key}" if f"{near}.{key}" in RULES else near
+    return f"unknown setting {name}; not used", closest_dotted(name, RULES)

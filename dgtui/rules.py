@@ -5,7 +5,6 @@ person is made from `expects` by whoever knows where the value was written.
 """
 
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,13 +46,6 @@ def parse_size(text: object) -> int:
     if match is None or float(match[1]) == 0:
         raise ValueError(f"not a size: {text!r}")
     return int(float(match[1]) * (1024 if match[3] else 1000) ** ("KMGT".index(match[2]) + 1))
-
-
-def _read_positive(value: Any) -> float:
-    # The upper end refuses infinities, and whole numbers no float can hold; NaN fails every comparison.
-    if type(value) not in (int, float) or not 0 < value <= sys.float_info.max:
-        raise ValueError
-    return float(value)
 
 
 def _read_switch(value: Any) -> bool:
@@ -102,7 +94,6 @@ def _keys_from_text(text: str) -> list[str]:
     return [key.strip() for key in text.split(",")]
 
 
-POSITIVE: Final = Rule("a number above 0", _read_positive, float)
 SWITCH: Final = Rule("true or false", _read_switch, _switch_from_text)
 NAME: Final = Rule("a name in quotes", _read_name)
 DEVICE: Final = Rule('"auto", "cpu", "mps", "cuda" or "cuda:N"', _read_device)

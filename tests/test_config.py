@@ -6,11 +6,15 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
-from dgtui.config import Settings, load, setting_names
+from dgtui.cli import program
+from dgtui.config import RULES, Settings, load
+from dgtui.diffusion.settings import SAMPLER
 from dgtui.errors import InvalidSettings
 from dgtui.paths import config_file
 from dgtui.rules import parse_size
+from dgtui.tui.commands import SLASHES
 
 
 @pytest.fixture
@@ -28,10 +32,7 @@ def test_without_a_file_everything_has_its_default(file: Path) -> None:
 
 
 def test_sampler_defaults_are_left_to_the_checkpoint() -> None:
-    sampler = Settings().sampler
-    assert [getattr(sampler, name.removeprefix("sampler.")) for name in setting_names() if "sampler." in name] == [
-        None
-    ] * 7
+    assert (Settings().sampler.chosen, Settings().sampler.think) == ({}, None)
 
 
 def test_the_persons_own_file_and_environment_are_the_default_layers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,7 +40,7 @@ def test_the_persons_own_file_and_environment_are_the_default_layers(monkeypatch
     config_file().write_text("[sampler]\nmax_steps = 12\nstability = 3\n")
     monkeypatch.setenv("DGTUI_SAMPLER_STABILITY", "4")
     taken, problems = load()
-    assert (taken.sampler.max_steps, taken.sampler.stability, problems) == (12, 4, [])
+    assert (taken.sampler.chosen, problems) == ({"steps": 12, "stability": 4}, [])
 
 
 def test_every_section_is_read(file: Path) -> None:
@@ -77,7 +78,10 @@ canvas.pin = ["p", "ctrl+p"]
     assert problems == []
     assert taken.model.gpu_memory == 12_000_000_000
     assert (taken.model.name, taken.model.device, taken.model.keep_quantized) == ("tiny", "cuda:1", False)
-    assert (taken.sampler.t_max, taken.sampler.stability, taken.sampler.think) == (1.0, 0, True)
+    assert taken.sampler.chosen == {
+        "steps": 24, "t_min": 0.3, "t_max": 1.0, "entropy_bound": 0.2, "stability": 0, "confidence": 0.01,
+    }  # fmt: skip
+    assert taken.sampler.think
     assert (taken.screen.theme, taken.screen.max_fps, taken.screen.mouse) == ("paper", 60, False)
     assert taken.history.path == Path.home() / "talks.db"
     assert taken.keys.bindings == {"canvas.regenerate": ("g",), "canvas.pin": ("p", "ctrl+p")}
@@ -89,8 +93,8 @@ def test_options_win_over_environment_over_file_over_default(file: Path) -> None
     flags = {"sampler.max_steps": 4, "model.name": None}
     taken, problems = load(file, env=env, flags=flags)
     assert problems == []
-    assert (taken.sampler.max_steps, taken.sampler.stability, taken.sampler.entropy_bound) == (4, 3, 2.0)
-    assert (taken.model.name, taken.sampler.confidence) == ("environment", None)
+    assert taken.sampler.chosen == {"steps": 4, "stability": 3, "entropy_bound": 2.0}
+    assert taken.model.name == "environment"
 
 
 def test_dgtui_model_names_the_model(file: Path) -> None:
@@ -107,12 +111,13 @@ def test_every_key_can_be_set_from_the_environment(file: Path) -> None:
         "screen.theme": "paper",
         "history.path": "/talks.db",
     }
-    for name in setting_names():
+    for name in RULES:
         variable = "DGTUI_" + name.replace(".", "_").upper()
         taken, problems = load(file, env={variable: given.get(name, "1")})
         section, key = name.split(".")
         assert problems == []
-        assert getattr(getattr(taken, section), key) is not None
+        value = getattr(getattr(taken, section), key, None)
+        assert value is not None or list(taken.sampler.chosen.values()) == [1]
 
 
 def test_keys_can_be_set_from_the_environment(file: Path) -> None:
@@ -154,7 +159,7 @@ def test_an_unknown_section_is_named(file: Path) -> None:
         "t_max = nan",
         "t_max = inf",
         "entropy_bound = 0.0",
-        "stability = -1",
+        "stability = -2",
         "confidence = 0",
         "think = 1",
         "confidence = {a = 1}",
@@ -171,7 +176,7 @@ def test_a_bad_value_leaves_the_default_and_is_reported(file: Path, line: str) -
 def test_one_mistake_does_not_cost_the_other_settings(file: Path) -> None:
     file.write_text('[sampler]\nmax_steps = "x"\nstability = 5\n')
     taken, problems = load(file, env={})
-    assert (taken.sampler.stability, len(problems)) == (5, 1)
+    assert (taken.sampler.chosen, len(problems)) == ({"stability": 5}, 1)
 
 
 @pytest.mark.parametrize(
@@ -223,20 +228,32 @@ def test_a_bad_variable_leaves_the_files_value_and_is_reported(file: Path) -> No
     file.write_text("[sampler]\nmax_steps = 7\n")
     env = {"DGTUI_SAMPLER_MAX_STEPS": "many", "DGTUI_SAMPLER_TMIN": "1", "DGTUI_DATA": "x", "HOME": "/"}
     taken, problems = load(file, env=env)
-    assert taken.sampler.max_steps == 7
+    assert taken.sampler.chosen == {"steps": 7}
     assert [str(problem) for problem in problems] == [
         "DGTUI_SAMPLER_MAX_STEPS: must be a whole number, 1 or more; not used",
         "DGTUI_SAMPLER_TMIN: unknown setting; not used (did you mean DGTUI_SAMPLER_T_MIN?)",
     ]
 
 
-def test_temperatures_must_fall(file: Path) -> None:
+def test_temperatures_must_not_rise(file: Path) -> None:
     file.write_text("[sampler]\nt_min = 0.8\nt_max = 0.4\n")
     taken, problems = load(file, env={})
-    assert (taken.sampler.t_min, taken.sampler.t_max) == (None, None)
+    assert taken.sampler.chosen == {}
     assert [problem.line for problem in problems] == [3]
-    with pytest.raises(InvalidSettings, match="must be above"):
-        load(file, env={}, flags={"sampler.t_min": 0.5, "sampler.t_max": 0.5})
+    with pytest.raises(InvalidSettings, match=r"must be sampler.t_min \(0.5\) or more"):
+        load(file, env={}, flags={"sampler.t_min": 0.5, "sampler.t_max": 0.4})
+
+
+def test_one_temperature_for_all_steps_is_taken(file: Path) -> None:
+    file.write_text("[sampler]\nt_min = 0.5\nt_max = 0.5\n")
+    constant = {"t_min": 0.5, "t_max": 0.5}
+    taken, problems = load(file, env={})
+    assert (taken.sampler.chosen, problems) == (constant, [])
+    assert load(file, env={}, flags={f"sampler.{key}": 0.5 for key in constant})[0].sampler.chosen == constant
+
+
+def test_a_stability_of_minus_one_means_never(file: Path) -> None:
+    assert load(file, env={}, flags={"sampler.stability": -1})[0].sampler.chosen == {"stability": -1}
 
 
 @pytest.mark.parametrize("flags", [{"sampler.max_steps": 0}, {"sampler.maxsteps": 3}, {"model.device": "gpu"}])
@@ -300,3 +317,12 @@ def test_a_file_that_the_parser_cannot_take_is_a_problem_and_no_crash(tmp_path: 
     taken, problems = load(file, env={})
     assert taken == Settings()
     assert "cannot be read as TOML" in problems[0].message
+
+
+def test_every_sampler_setting_is_a_key_an_option_and_a_chat_command() -> None:
+    help = CliRunner(env={"COLUMNS": "200"}).invoke(program("generate"), ["generate", "--help"]).output
+    commands = {slash.name for slash in SLASHES}
+    for spec in SAMPLER:
+        assert f"sampler.{spec.key}" in RULES
+        assert spec.option in help
+        assert spec.command in commands

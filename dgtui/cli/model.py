@@ -8,6 +8,7 @@ import typer
 
 from dgtui.cli import model_store, options
 from dgtui.cli.terminal import columns, put, size
+from dgtui.diffusion.settings import SAMPLER
 from dgtui.errors import DgtuiError, OutOfMemory
 
 if TYPE_CHECKING:
@@ -99,14 +100,7 @@ def describe(checkpoint: "Checkpoint", settings: "Settings") -> dict[str, Any]:
         "canvas_length": described.canvas_length,
         "vocab_size": described.vocab_size,
         "context": text.get("max_position_embeddings"),
-        "sampler": {
-            "steps": sampler.steps,
-            "t_min": sampler.t_min,
-            "t_max": sampler.t_max,
-            "entropy_bound": sampler.entropy_bound,
-            "confidence": sampler.confidence,
-            "stability": sampler.stability,
-        },
+        "sampler": {spec.name: getattr(sampler, spec.name) for spec in SAMPLER},
         "stop_ids": sorted(generation.stop_ids),
         "tokenizer": _tokenizer(path),
         "memory": _memory(checkpoint, settings),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from dgtui.cli.terminal import loading, note
+from dgtui.diffusion.settings import SAMPLER, Spec
 
 if TYPE_CHECKING:
     from dgtui.config import Settings
@@ -50,24 +51,16 @@ Seed = Annotated[int | None, typer.Option(metavar="N", min=0, help="The same see
 Image = Annotated[
     list[Path] | None, typer.Option("--image", metavar="FILE", help="Show the model an image; may be given again.")
 ]
-Steps = Annotated[
-    int | None,
-    typer.Option(metavar="N", help="Most denoising steps a block (the schedule too).", rich_help_panel=_SAMPLER),
-]
-TMin = Annotated[float | None, typer.Option("--t-min", help="Temperature at the end.", rich_help_panel=_SAMPLER)]
-TMax = Annotated[float | None, typer.Option("--t-max", help="Temperature at the start.", rich_help_panel=_SAMPLER)]
-EntropyBound = Annotated[
-    float | None, typer.Option(help="Joint uncertainty accepted a step, in nats.", rich_help_panel=_SAMPLER)
-]
-Confidence = Annotated[
-    float | None, typer.Option(help="Mean entropy, in nats, below which a block may end.", rich_help_panel=_SAMPLER)
-]
-Stability = Annotated[
-    int | None, typer.Option(help="Steps the draft must stay the same to end early.", rich_help_panel=_SAMPLER)
-]
 Think = Annotated[
     bool | None, typer.Option("--think/--no-think", help="Let the model think first.", rich_help_panel=_SAMPLER)
 ]
+
+
+def _sampler_option(spec: Spec) -> Any:
+    help = f"{spec.help[0].upper()}{spec.help[1:]}."
+    shown = (spec.unit or "number").upper()
+    return Annotated[spec.kind | None, typer.Option(spec.option, metavar=shown, help=help, rich_help_panel=_SAMPLER)]
+
 
 _SHARED: Final[dict[str, tuple[str, Any]]] = {
     "model": ("model.name", Model),
@@ -76,12 +69,7 @@ _SHARED: Final[dict[str, tuple[str, Any]]] = {
     "gpu_memory": ("model.gpu_memory", GpuMemory),
     "vision": ("model.vision", Vision),
     "keep": ("model.keep_quantized", Keep),
-    "steps": ("sampler.max_steps", Steps),
-    "t_min": ("sampler.t_min", TMin),
-    "t_max": ("sampler.t_max", TMax),
-    "entropy_bound": ("sampler.entropy_bound", EntropyBound),
-    "confidence": ("sampler.confidence", Confidence),
-    "stability": ("sampler.stability", Stability),
+    **{spec.name: (f"sampler.{spec.key}", _sampler_option(spec)) for spec in SAMPLER},
     "think": ("sampler.think", Think),
 }
 """Option → the setting it stands for, and its type."""
@@ -130,17 +118,8 @@ def new_seed() -> int:
 
 
 def sampler_settings(settings: "Settings", checkpoint: "SamplerSettings") -> "SamplerSettings":
-    """What the person set, and for the rest the checkpoint's own. Raises `BadJob` when the two contradict."""
-    own = settings.sampler
-    given = {
-        "steps": own.max_steps,
-        "t_min": own.t_min,
-        "t_max": own.t_max,
-        "entropy_bound": own.entropy_bound,
-        "stability": own.stability,
-        "confidence": own.confidence,
-    }
-    return replace(checkpoint, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    """The user's settings, and the checkpoint's own for the rest. Raises `BadJob` if they contradict each other."""
+    return replace(checkpoint, **settings.sampler.chosen)
 
 
 def wishes(settings: "Settings") -> "Wishes":

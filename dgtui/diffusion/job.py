@@ -1,48 +1,12 @@
 """What is asked of a run: plain data, checked once when it is made. A wrong value is a `BadJob` that names it."""
 
-import math
 from dataclasses import dataclass, field
 
 from dgtui.diffusion.events import Action
 from dgtui.diffusion.image import Image
+from dgtui.diffusion.settings import BadJob, SamplerSettings
 
-
-class BadJob(ValueError):
-    """A job that cannot be run as asked; the message says what would be right."""
-
-
-@dataclass(frozen=True, slots=True)
-class SamplerSettings:
-    """The sampler's settings; defaults are those of the published checkpoint."""
-
-    steps: int = 48
-    "most denoising steps a block; also the length of the temperature schedule"
-    t_min: float = 0.4
-    "temperature towards the last step"
-    t_max: float = 0.8
-    "temperature at the first step"
-    entropy_bound: float = 0.1
-    "nats of joint uncertainty accepted a step"
-    stability: int = 1
-    "steps the draft must stay the same before a block may stop; -1: never stop early"
-    confidence: float = 0.005
-    "mean entropy (nats, over free positions) under which a block may stop"
-    top_k: int = 8
-    "alternatives kept for each position of a frame"
-
-    def __post_init__(self) -> None:
-        for wrong, message in (
-            (self.steps < 1, f"steps is {self.steps}: it must be 1 or more"),
-            (not self.t_min > 0, f"t_min is {self.t_min}: it must be above 0"),
-            (not self.t_max >= self.t_min, f"t_max is {self.t_max}: it must be t_min ({self.t_min}) or more"),
-            (self.t_max == math.inf, "t_max is infinite: it must be a number"),
-            (not self.entropy_bound > 0, f"entropy_bound is {self.entropy_bound}: it must be above 0"),
-            (self.stability < -1, f"stability is {self.stability}: it must be 0 or more, or -1 for never"),
-            (not self.confidence > 0, f"confidence is {self.confidence}: it must be above 0"),
-            (self.top_k < 1, f"top_k is {self.top_k}: it must be 1 or more"),
-        ):
-            if wrong:
-                raise BadJob(message)
+__all__ = ["Amendment", "BadJob", "Fork", "Job", "SamplerSettings", "Start"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from dgtui.diffusion.settings import SAMPLER
 from dgtui.errors import UsageError
 from dgtui.mistakes import closest
 
@@ -34,9 +35,7 @@ SLASHES: Final[tuple[Slash, ...]] = (
     Slash("model", "NAME", "load another model", "models"),
     Slash("system", "TEXT", "set the system prompt; alone, show it"),
     Slash("seed", "NUMBER", "seed of the replies to come; alone, a new one each"),
-    Slash("steps", "NUMBER", "denoising steps of a block at most"),
-    Slash("tmin", "NUMBER", "temperature of the last step"),
-    Slash("tmax", "NUMBER", "temperature of the first step"),
+    *(Slash(spec.command, "NUMBER", spec.help) for spec in SAMPLER),
     Slash("think", "on|off", "let the model think before it answers", "switch"),
     Slash("image", "FILE", "send an image with the next message; - drops it", "files"),
     Slash("frame", "", "write pinned text on the canvas before a run"),

@@ -256,6 +256,12 @@ def test_wrong_usage_ends_with_2_and_says_what_is_wrong(args: tuple[str, ...], d
     assert "Traceback" not in done.err
 
 
+def test_one_temperature_and_a_run_that_never_ends_early_are_taken(dgtui: Any, tiny: Path) -> None:
+    constant = ("--t-min", "0.5", "--t-max", "0.5", "--stability", "-1", "--steps", "3")
+    done = dgtui("generate", "hi", "-m", tiny, "--max-tokens", "4", "--json", *constant)
+    assert (done.code, json.loads(done.out)["steps"]) == (0, [3])
+
+
 def test_a_missing_model_ends_with_3_and_a_hint(dgtui: Any) -> None:
     done = dgtui("generate", "hi", "-m", "nobody/nothing")
     assert (done.code, done.out) == (3, b"")

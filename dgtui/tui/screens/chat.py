@@ -84,7 +84,7 @@ class ChatScreen(ModelScreen):
         self.seed = opening.seed
         "of the next reply; None: a new one each"
         self.think = opening.think
-        self.sampler: dict[str, float] = {}
+        self.sampler: dict[str, Any] = {}
         "sampler settings that were changed here"
         self._laid_out: tuple[RunHandle, Turn] | None = None
         "the run that holds a stored reply, and that reply"
@@ -309,8 +309,7 @@ class ChatScreen(ModelScreen):
         """The model's own, and what was changed here."""
         facts = self.backend.facts
         assert facts is not None
-        changed: dict[str, Any] = self.sampler
-        return replace(facts.settings, **changed)
+        return replace(facts.settings, **self.sampler)
 
     def _messages(self) -> list[Any]:
         """The conversation; ids that this model's tokenizer would read otherwise are left out."""

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
+from dgtui.diffusion.settings import SAMPLER, Spec
 from dgtui.errors import UsageError
 from dgtui.paths import typed_path
 from dgtui.tui.commands import Slash
@@ -50,25 +51,26 @@ def _seed(screen: "ChatScreen", text: str) -> None:
         raise UsageError("a seed is a whole number from 0 on", hint="/seed alone: a new one for each reply")
 
 
-def _sampler(name: str, what: str) -> Callable[["ChatScreen", str], None]:
+def _sampler(spec: Spec) -> Callable[["ChatScreen", str], None]:
     def act(screen: "ChatScreen", text: str) -> None:
         facts = screen.backend.facts
         if facts is None:
             raise Refused("no model is loaded yet")
         if not text:
-            screen.sampler.pop(name, None)
-            screen.say(f"{what}: {getattr(screen.sampler_settings(), name)}, as the model has it")
+            screen.sampler.pop(spec.name, None)
+            value = getattr(screen.sampler_settings(), spec.name)
+            screen.say(f"/{spec.command}: {spec.shown(value)}, the model's own value")
             return
         try:
-            value = int(text) if name == "steps" else float(text)
+            value = spec.read(spec.kind(text))
         except ValueError:
-            raise UsageError(f"{what} is a number, not {text!r}") from None
-        changed: dict[str, Any] = screen.sampler | {name: value}
-        replace(facts.settings, **changed)  # raises where they contradict each other
+            raise UsageError(f"/{spec.command} takes {spec.expects}, not {text!r}") from None
+        changed = screen.sampler | {spec.name: value}
+        replace(facts.settings, **changed)  # raises if they contradict each other
         screen.sampler = changed
         if screen.panel.draft:
             screen.panel.draft.settings = screen.sampler_settings()
-        screen.say(f"{what}: {value}, from the next run on")
+        screen.say(f"/{spec.command}: {spec.shown(value)}, from the next run on")
 
     return act
 
@@ -209,9 +211,7 @@ _ACTIONS: Final[Mapping[str, Callable[["ChatScreen", str], None]]] = {
     "model": _model,
     "system": _system,
     "seed": _seed,
-    "steps": _sampler("steps", "steps"),
-    "tmin": _sampler("t_min", "the last step's temperature"),
-    "tmax": _sampler("t_max", "the first step's temperature"),
+    **{spec.command: _sampler(spec) for spec in SAMPLER},
     "think": _think,
     "image": _image,
     "frame": _frame,
