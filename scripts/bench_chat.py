@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "tests" / "end_to_end"), str(ROOT / "tests" / "tui")]
+sys.path[:0] = [str(ROOT / "tests" / "end_to_end"), str(ROOT / "tests")]
 
 from pty_terminal import Terminal  # noqa: E402
 

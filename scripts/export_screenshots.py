@@ -15,12 +15,12 @@ os.environ["TEXTUAL_COLOR_SYSTEM"] = "truecolor"  # read when textual is importe
 
 from textual.pilot import Pilot
 
+from dgtui.backend import RunHandle
 from dgtui.cli.backend import WorkerBackend
 from dgtui.config import Settings
 from dgtui.diffusion.job import Job
 from dgtui.session.store import Store
 from dgtui.tui.app import BaseApp, DgtuiApp
-from dgtui.tui.backend import RunHandle
 from dgtui.tui.screens.chat import ChatScreen, Opening
 from dgtui.tui.screens.edit import EditApp, EditOpening
 from dgtui.tui.screens.edit_file import OpenFile

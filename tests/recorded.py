@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from diffusion.fakes import EOS, VOCAB, NumericDenoiser, certain, endless, job, stepper
+from fakes import EOS, VOCAB, NumericDenoiser, certain, endless, job, stepper
 
 from dgtui.diffusion import engine
 from dgtui.diffusion.log import RunLog

@@ -1,10 +1,11 @@
-"""The worker behind the screens' protocol (`tui.backend.Backend`): names to checkpoints, models to plain facts."""
+"""The worker behind the screens' protocol (`dgtui.backend.Backend`): names to checkpoints, models to plain facts."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dgtui.backend import Facts, Rows, Stage
 from dgtui.cli import runs
 from dgtui.cli.options import sampler_settings, wishes
 from dgtui.config import Settings
@@ -12,7 +13,6 @@ from dgtui.diffusion.job import Job
 from dgtui.errors import RunFailed
 from dgtui.message import Message
 from dgtui.text import decode_utf8
-from dgtui.tui.backend import Facts, Rows, Stage
 from dgtui.worker import Run, Worker, versions
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class WorkerBackend:
-    """See `tui.backend.Backend`."""
+    """See `dgtui.backend.Backend`."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -66,20 +66,14 @@ class WorkerBackend:
         return facts
 
     def _facts(self, loaded: "LoadedModel") -> Facts:
-        shape, tokenizer, stepper = runs.shape(loaded), loaded.tokenizer, self._worker.stepper
+        stepper = self._worker.stepper
         assert stepper is not None, "a loaded model has a stepper"
         return Facts(
             name=loaded.checkpoint.name,
             device=str(loaded.device),
             dtype=("NF4 · " if loaded.plan.packing.nf4 else "") + str(loaded.dtype).removeprefix("torch."),
-            canvas_length=shape.canvas_length,
-            max_context=shape.max_context,
+            model=runs.model_info(loaded),
             settings=sampler_settings(self._settings, loaded.settings),
-            stop_ids=loaded.stop_ids,
-            bos_id=shape.bos_id,
-            turn_end_id=shape.turn_end_id,
-            fill_id=shape.fill_id,
-            special_ids=frozenset(tokenizer.special_ids),
             fingerprint=loaded.fingerprint,
             stepper=stepper.name,
             versions=versions(),

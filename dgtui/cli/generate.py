@@ -115,11 +115,11 @@ def _run(
 ) -> int:  # fmt: skip
     from dgtui.diffusion.job import BadJob, Job
 
-    shape = runs.shape(loaded)
-    room = shape.max_context - shape.canvas_length
+    info = runs.model_info(loaded)
+    room = info.max_context - info.canvas_length
     if len(ids) > room:
         raise PromptTooLong(
-            f"the prompt has {len(ids):,} tokens and {max(room, 0):,} fit beside a canvas of {shape.canvas_length}",
+            f"the prompt has {len(ids):,} tokens and {max(room, 0):,} fit beside a canvas of {info.canvas_length}",
             hint="shorten it, or raise --context where memory allows",
         )
     try:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from dgtui.config import Settings
     from dgtui.document.buffer import Anchor, Buffer
     from dgtui.document.source import Source
-    from dgtui.infill import Infill, Proposal
     from dgtui.model.loader import LoadedModel
+    from dgtui.steering.infill import Infill, Proposal
     from dgtui.worker import Worker
 
 _POSITION = r"(\d{1,9}):(\d{1,9})"
@@ -151,14 +151,14 @@ class _Task:
 
     def _infill(self, anchors: "Sequence[Anchor]") -> "Infill":
         from dgtui.diffusion.job import BadJob
-        from dgtui.infill import Infill
+        from dgtui.steering.infill import Infill
 
         inner = (edge for anchor in anchors for edge in (anchor.start, anchor.end))
         edges = [self.buffer.first, *inner, len(self.buffer.data)]
         parts = [self.buffer.text(a, b).replace("\r\n", "\n") for a, b in itertools.pairwise(edges)]
         try:
             return Infill(
-                parts, self.loaded.tokenizer, runs.shape(self.loaded),
+                parts, self.loaded.tokenizer, runs.model_info(self.loaded),
                 options.sampler_settings(self.settings, self.loaded.settings), self.seed,
                 prompt_ids=self._prompt(parts), length=self.length, candidates=self.candidates,
             )  # fmt: skip
@@ -168,8 +168,8 @@ class _Task:
     def _prompt(self, parts: Sequence[str]) -> list[int] | None:
         if self.instruction is None:
             return None
-        from dgtui.instructions import message
         from dgtui.message import Message
+        from dgtui.steering.instructions import message
 
         told = message(self.instruction, parts, embedded=self.loaded.checkpoint.source == "embedded")
         return self.loaded.tokenizer.chat([Message("user", told)])

@@ -1,4 +1,4 @@
-"""What commands need around a run: the model's shape before it, a recording after it."""
+"""What commands need around a run: the model's sizes and ids before it, a recording after it."""
 
 import os
 import stat
@@ -11,21 +11,21 @@ from dgtui.errors import UsageError
 
 if TYPE_CHECKING:
     from dgtui.diffusion.image import Image
-    from dgtui.infill import Shape
     from dgtui.model.images import Picture
     from dgtui.model.loader import LoadedModel
+    from dgtui.model_info import ModelInfo
     from dgtui.worker import Run
 
 
-def shape(loaded: "LoadedModel") -> "Shape":
+def model_info(loaded: "LoadedModel") -> "ModelInfo":
     """Sizes and ids of a model."""
-    from dgtui.infill import Shape
+    from dgtui.model_info import ModelInfo
 
     config: Any = loaded.model.config
     tokenizer = loaded.tokenizer
     end = tokenizer.turn_end_id if tokenizer.turn_end_id in loaded.stop_ids else tokenizer.eos_id
     end = min(loaded.stop_ids) if end is None else end
-    return Shape(
+    return ModelInfo(
         canvas_length=config.canvas_length,
         max_context=loaded.plan.context,
         bos_id=tokenizer.bos_id,

@@ -77,11 +77,11 @@ class Writer:
         import torch
 
         from dgtui.diffusion.reference import ReferenceStepper
-        from dgtui.infill import Shape
         from dgtui.model import catalog
         from dgtui.model.denoiser import TransformersDenoiser
         from dgtui.model.loader import load
         from dgtui.model.parts import Wishes
+        from dgtui.model_info import ModelInfo
 
         torch.set_num_threads(1)
         loaded = load(catalog.resolve(model or catalog.EMBEDDED), Wishes(device="cpu"))
@@ -91,7 +91,7 @@ class Writer:
         own = self.tokenizer
         assert own.turn_end_id is not None and own.eos_id is not None and own.bos_id is not None
         most = config.text_config.max_position_embeddings
-        self._shape = Shape(
+        self._info = ModelInfo(
             config.canvas_length, most, own.bos_id, own.turn_end_id, own.eos_id, loaded.stop_ids,
             frozenset(own.special_ids),
         )  # fmt: skip
@@ -123,12 +123,12 @@ class Writer:
 
     def _infill(self, span: Span, *, guess: bool = True, **options: Any) -> tuple[str, int, int]:
         from dgtui.errors import RunFailed
-        from dgtui.infill import Infill
+        from dgtui.steering.infill import Infill
 
         after = span.first + span.size
         left, old, right = map(self._text, (span.ids[: span.first], span.ids[span.first : after], span.ids[after:]))
         parts = [left, old if guess else "", right]
-        infill = Infill(parts, self.tokenizer, self._shape, self.settings, span.seed, **options)
+        infill = Infill(parts, self.tokenizer, self._info, self.settings, span.seed, **options)
         steps = 0
         try:
             while (job := infill.job()) is not None:
@@ -144,13 +144,13 @@ class Writer:
         """The right side is not held: with strength 1 it is noise, and what stands left of it counts."""
         from dgtui.diffusion.job import Job, Start
 
-        length = self._shape.canvas_length
-        canvas = (*span.ids, self._shape.turn_end_id, *[self._shape.fill_id] * length)[:length]
+        length = self._info.canvas_length
+        canvas = (*span.ids, self._info.turn_end_id, *[self._info.fill_id] * length)[:length]
         start = Start(canvas, held, strength)
-        assert self._shape.bos_id is not None
-        log = self._run(Job("table", (self._shape.bos_id,), span.seed, length, self.settings, start=start))
+        assert self._info.bos_id is not None
+        log = self._run(Job("table", (self._info.bos_id,), span.seed, length, self.settings, start=start))
         written = log.blocks()[-1].ids.tolist()
-        end = next((at for at, token in enumerate(written) if token in self._shape.stop_ids), len(written))
+        end = next((at for at, token in enumerate(written) if token in self._info.stop_ids), len(written))
         after = span.first + span.size
         whole = written[:end] if strength < 1 else [*written[:after], *span.ids[after:]]
         return self._text(whole), span.size, len(log.frames())

@@ -15,10 +15,10 @@ from textual import events
 from textual.app import App, SystemCommand
 from textual.screen import Screen
 
+from dgtui.backend import Backend
 from dgtui.config import Settings
 from dgtui.text import sanitize
 from dgtui.tui import keymap
-from dgtui.tui.backend import Backend
 from dgtui.tui.commands import SLASHES
 from dgtui.tui.theme import PLAIN, VARIABLES, Look, Theme
 from dgtui.tui.theme_file import Problem, load_themes, stamp

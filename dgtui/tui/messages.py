@@ -2,9 +2,9 @@
 
 from textual.message import Message
 
+from dgtui.backend import Facts, RunHandle, Stage
 from dgtui.diffusion.job import BadJob
 from dgtui.errors import DgtuiError
-from dgtui.tui.backend import Facts, RunHandle, Stage
 
 
 class FramesReady(Message):

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from dgtui.backend import RunHandle
 from dgtui.diffusion.events import BlockFinished, Finished
-from dgtui.tui.backend import RunHandle
 from dgtui.tui.messages import BlockDone, FramesReady
 
 DRAWING_SHARE: Final = 0.03

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dgtui.diffusion.reference import ReferenceStepper
-from dgtui.infill import Infill, Proposal
 from dgtui.model import devices
+from dgtui.steering.infill import Infill, Proposal
 
 TALE = (
     b"Mira was a brave fox who lived by the river and had a blue kite. One night the wind came in and carried off the "

@@ -15,12 +15,12 @@ from textual.events import Paste
 from textual.pilot import Pilot
 from textual.selection import SELECT_ALL
 
+from dgtui.backend import Facts
 from dgtui.config import Settings
 from dgtui.diffusion.events import Flag
 from dgtui.errors import ModelNotFound, RunFailed
 from dgtui.session.store import Store, Turn
 from dgtui.tui.app import DgtuiApp
-from dgtui.tui.backend import Facts
 from dgtui.tui.screens.chat import ChatScreen, Opening
 from dgtui.tui.theme_file import theme_folders
 from dgtui.tui.widgets.loading import Loading

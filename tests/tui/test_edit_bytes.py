@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_edit_screen import edit
 
-from dgtui.tui.proposals import Offer
+from dgtui.steering.proposals import Proposal
 
 BITS = ["the ", "fox", "\n", "\r\n", "\r", "\x0c", "\u2028", "\x1b[2J", "\t", "  ", "ü", "“", "中", "e\u0301", "😀"]
 PLAIN = [bit for bit in BITS if bit.isascii()]
@@ -55,7 +55,7 @@ async def review(case: Case, folder: Path) -> None:
     kept = re.compile(b"(.*)".join(between), re.DOTALL)
     async with edit(folder, before, encoding=codec) as seen:
         passage = seen.screen.passages.of(places)
-        passage.add(Offer(texts, 0.5, 3, 8, 1, 0.1, 7) for texts in case.offers)
+        passage.add(Proposal(texts, 0.5, 3, 8, 1, 0.1, 7) for texts in case.offers)
         seen.screen.review(passage)
         await seen.pilot.pause()
         for key in case.keys:

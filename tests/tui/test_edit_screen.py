@@ -17,7 +17,7 @@ from dgtui.document.journal import Journal
 from dgtui.document.source import Source, read
 from dgtui.document.undo import Edit
 from dgtui.errors import ModelNotFound
-from dgtui.tui.proposals import Offer
+from dgtui.steering.proposals import Proposal
 from dgtui.tui.screens import ask
 from dgtui.tui.screens.ask import Ask
 from dgtui.tui.screens.edit import EditApp, EditOpening, EditScreen
@@ -78,7 +78,7 @@ class Seen:
     async def offer(self, old: str, *texts: str) -> None:
         """Opens the review of texts that are proposed for a span."""
         passage = self.screen.passages.of([self.span(old)])
-        passage.add(Offer((text,), 0.5, 3, 8, 1, 0.1, 7) for text in texts)
+        passage.add(Proposal((text,), 0.5, 3, 8, 1, 0.1, 7) for text in texts)
         self.screen.review(passage)
         await self.pilot.pause()
 
@@ -187,20 +187,20 @@ async def test_no_proposal_is_lost(tmp_path: Path) -> None:
         await seen.press("ctrl+r")
         await seen.reviewed()
         passage = seen.screen.passages.of([seen.span(FOX)])
-        first = list(passage.offers)
+        first = list(passage.proposals)
         await seen.press("g")
         await seen.reviewed()
-        assert passage.offers[: len(first)] == first
+        assert passage.proposals[: len(first)] == first
         assert seen.backend.jobs[0].seed != seen.backend.jobs[-1].seed
         shown = []
-        for _ in passage.offers:
+        for _ in passage.proposals:
             await seen.press("n")
-            assert passage.offer is not None
-            shown.append(passage.offer.texts)
-        assert sorted(shown) == sorted(o.texts for o in passage.offers)
+            assert passage.proposal is not None
+            shown.append(passage.proposal.texts)
+        assert sorted(shown) == sorted(o.texts for o in passage.proposals)
         await seen.press("escape")
         await seen.press("ctrl+n")
-        assert f"of {len(passage.offers)}" in seen.shown()
+        assert f"of {len(passage.proposals)}" in seen.shown()
         await seen.press("A", "ctrl+n")
         assert seen.screen._review is not None and seen.screen._review.passage is passage
 
@@ -270,7 +270,7 @@ async def test_an_instruction_is_typed_in_a_line_below(tmp_path: Path) -> None:
         await seen.select(FOX)
         await seen.press("ctrl+k", *"say red", "enter")
         await seen.reviewed()
-        assert seen.screen.passages.of([seen.span(FOX)]).offers[0].instruction == "say red"
+        assert seen.screen.passages.of([seen.span(FOX)]).proposals[0].instruction == "say red"
         assert len(seen.backend.jobs[0].prompt_ids) > 10
         await seen.press("g")
         await seen.reviewed()
@@ -603,7 +603,7 @@ async def test_the_palette_offers_ready_instructions(tmp_path: Path) -> None:
         await seen.select(FOX)
         commands["Shorten"].callback()
         await seen.reviewed()
-        assert seen.screen.passages.of([seen.span(FOX)]).offers[0].instruction == "shorten"
+        assert seen.screen.passages.of([seen.span(FOX)]).proposals[0].instruction == "shorten"
 
 
 @pytest.mark.parametrize("size", [(80, 24), (60, 16), (40, 10)])

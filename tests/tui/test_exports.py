@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pyte
 import pytest
-from diffusion.fakes import CANVAS, EOS, VOCAB, NumericDenoiser, certain
+from fakes import CANVAS, EOS, VOCAB, NumericDenoiser, certain
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from recorded import HOSTILE, PIECES, TALE, ended, hostile, recorded, run

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from diffusion.fakes import CANVAS
 from drawn import is_safe, text, until
+from fakes import CANVAS
 from recorded import ended, hostile, recorded, run
 from textual.pilot import Pilot
 

@@ -13,10 +13,10 @@ from typing import Final
 import numpy as np
 
 from dgtui.diffusion.events import BlockFinished, BlockStarted, Event, Finished, Frame, Ids, StopReason
-from dgtui.diffusion.lengths import rank
 from dgtui.diffusion.log import RunLog
 from dgtui.errors import RecordingRefused
 from dgtui.session.recording import Recording
+from dgtui.steering.lengths import rank
 from dgtui.text import decode_utf8, sanitize, truncate
 from dgtui.tui.frames import view_at
 from dgtui.tui.widgets import meters

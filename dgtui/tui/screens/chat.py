@@ -14,17 +14,17 @@ from textual import on
 from textual.app import ComposeResult
 from textual.widgets import Footer, Static
 
+from dgtui.backend import Backend, Facts, RunHandle
 from dgtui.config import Settings
 from dgtui.diffusion.events import Amended
 from dgtui.diffusion.job import BadJob, SamplerSettings, Start
 from dgtui.errors import DgtuiError
 from dgtui.session.chat import Chat, images_left, prompt
 from dgtui.session.store import Turn
+from dgtui.steering.drafts import Draft, Refused, Version
 from dgtui.text import cell_width, decode_utf8, sanitize, truncate
 from dgtui.tui import keymap
-from dgtui.tui.backend import Backend, Facts, RunHandle
 from dgtui.tui.commands import SWITCH, parse, said
-from dgtui.tui.drafts import Draft, Refused, Version
 from dgtui.tui.messages import Loaded, explain
 from dgtui.tui.screens.model_screen import ModelScreen
 from dgtui.tui.theme import Look
@@ -277,7 +277,7 @@ class ChatScreen(ModelScreen):
         facts = self.backend.facts
         if facts is None:
             raise Refused("no model is loaded", hint="load one with /model")
-        room = facts.max_context - facts.canvas_length
+        room = facts.model.max_context - facts.model.canvas_length
         messages = self._messages()
         if again and messages[-1].role == "model":
             messages.pop()
@@ -288,7 +288,7 @@ class ChatScreen(ModelScreen):
         draft = before or Draft(facts, self.sampler_settings())
         seed = self.new_seed() if again or self.seed is None else self.seed
         frame = dict(self.panel.frame)
-        most, images = min(MOST_TOKENS, facts.max_context - len(ids)), images_left(messages, dropped)
+        most, images = min(MOST_TOKENS, facts.model.max_context - len(ids)), images_left(messages, dropped)
         job = draft.first(ids, seed, most, frame, images)
         pins = {0: frozenset(frame)} if frame else {}
         if before and not self._is_laid_out(first := before.versions[0]):
@@ -349,7 +349,7 @@ class ChatScreen(ModelScreen):
 
     def _turn(self, version: Version) -> Turn:
         assert self.panel.draft is not None
-        thought, answer = self.backend.split_thought(version.reply_ids(self.panel.draft.facts.stop_ids))
+        thought, answer = self.backend.split_thought(version.reply_ids(self.panel.draft.facts.model.stop_ids))
         origin = version
         while origin.kind != "reply" and origin.parent:
             origin = origin.parent
@@ -447,12 +447,12 @@ class ChatScreen(ModelScreen):
             raise Refused("this reply is empty", hint="R writes it anew")
         if not self._reads(ids, turn.text):
             raise Refused("this reply was written by another model", hint="R writes it anew")
-        length = facts.canvas_length
-        whole = [*ids, facts.turn_end_id] if turn.stop_reason != "length" else [*ids]
-        whole += [facts.fill_id] * (-len(whole) % length)
+        length = facts.model.canvas_length
+        whole = [*ids, facts.model.turn_end_id] if turn.stop_reason != "length" else [*ids]
+        whole += [facts.model.fill_id] * (-len(whole) % length)
         blocks = [tuple(whole[at : at + length]) for at in range(0, len(whole), length)]
         messages = self._messages()[:-1]
-        room = facts.max_context - len(whole)
+        room = facts.model.max_context - len(whole)
         question, dropped = prompt(messages, lambda m: self.backend.chat(m, self.think), room)
         draft = Draft(facts, self.sampler_settings())
         job = draft.first(question, turn.seed or 0, len(whole), {}, images_left(messages, dropped))

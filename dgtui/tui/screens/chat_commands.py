@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 from dgtui.diffusion.settings import SAMPLER, Spec
 from dgtui.errors import UsageError
 from dgtui.paths import typed_path
+from dgtui.steering.drafts import Refused
 from dgtui.tui.commands import Slash
-from dgtui.tui.drafts import Refused
 
 if TYPE_CHECKING:
     from dgtui.tui.screens.chat import ChatScreen

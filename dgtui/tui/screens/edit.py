@@ -14,15 +14,15 @@ from textual.app import ComposeResult, SystemCommand
 from textual.screen import Screen
 from textual.widgets import Footer, Input, Static
 
+from dgtui.backend import Backend
 from dgtui.config import Settings
 from dgtui.document.buffer import Anchor
-from dgtui.instructions import READY
 from dgtui.paths import typed_path
+from dgtui.steering.instructions import READY
+from dgtui.steering.proposals import Passages, Span, joined
 from dgtui.text import cell_width, sanitize, truncate
 from dgtui.tui import keymap
 from dgtui.tui.app import BaseApp
-from dgtui.tui.backend import Backend
-from dgtui.tui.proposals import Passages, Span, joined
 from dgtui.tui.screens.edit_ask import Line
 from dgtui.tui.screens.edit_file import OpenFile
 from dgtui.tui.screens.edit_filing import FilingScreen

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from textual import on
 
+from dgtui.backend import Backend, Facts, RunHandle
 from dgtui.config import Settings
 from dgtui.document.buffer import Buffer
-from dgtui.tui import proposals
-from dgtui.tui.backend import Backend, Facts, RunHandle
+from dgtui.steering import proposals
+from dgtui.steering.proposals import InfillSearch, Passage, Passages, Review, Span
 from dgtui.tui.messages import BlockDone, FramesReady, RunEnded, explain
 from dgtui.tui.pace import Pace
-from dgtui.tui.proposals import Passage, Passages, Review, Span, Work
 from dgtui.tui.screens.model_screen import ModelScreen
 from dgtui.tui.theme import Look
 from dgtui.tui.widgets import review as drawing
@@ -32,7 +32,7 @@ class ProposingScreen(ModelScreen):
 
     def __init__(self, backend: Backend, settings: Settings, look: Look, seed: int | None) -> None:
         super().__init__(backend, settings, look, seed)
-        self._work: Work | None = None
+        self._work: InfillSearch | None = None
         self._review: Review | None = None
         self._waiting: tuple[Passage, str | None] | None = None
         "asked for before there was a model"
@@ -84,9 +84,9 @@ class ProposingScreen(ModelScreen):
     def place_of_proposal(self) -> str:
         """Which one is shown, of how many."""
         review = self._review
-        if review is None or not review.passage.offers:
+        if review is None or not review.passage.proposals:
             return ""
-        return f"proposal {review.passage.at + 1} of {len(review.passage.offers)}"
+        return f"proposal {review.passage.at + 1} of {len(review.passage.proposals)}"
 
     # -- runs -----------------------------------------------------------------------------------------------------
 
@@ -110,7 +110,7 @@ class ProposingScreen(ModelScreen):
         def begin() -> None:
             facts = self.backend.facts
             assert facts is not None
-            self._work = proposals.work(passage, self.backend, facts.settings, self.new_seed(), instruction)
+            self._work = proposals.infill_search(passage, self.backend, facts.settings, self.new_seed(), instruction)
             self._review = None
             self._began, self._pace = time.monotonic(), Pace(self.settings.screen.max_fps)
             self.editor.read_only = True
@@ -176,16 +176,16 @@ class ProposingScreen(ModelScreen):
     def _found(self) -> None:
         work = self._work
         assert work is not None
-        offers = work.offers()
-        work.passage.add(offers)
-        if not offers:
+        found = work.proposals()
+        work.passage.add(found)
+        if not found:
             self.say("stopped before anything was written" if work.stopping else "nothing was proposed")
         self._back_to(work.passage)
 
     def _back_to(self, passage: Passage) -> None:
         """The end of a search: the review of what there is for the passage, or the text."""
         self._work = None
-        if passage.offers and passage.spans is not None:
+        if passage.proposals and passage.spans is not None:
             self.review(passage)
         else:
             self.close_proposal()
@@ -200,14 +200,14 @@ class ProposingScreen(ModelScreen):
         ids = occurring_ids(run.log).tolist()
         recording.save(
             path, run.log, pieces=dict(zip(ids, self.backend.pieces(ids), strict=True)),
-            special_ids=facts.special_ids, fingerprint=facts.fingerprint, model=facts.name, stepper=facts.stepper,
+            special_ids=facts.model.special_ids, fingerprint=facts.fingerprint, model=facts.name, stepper=facts.stepper,
             device=facts.device, versions=facts.versions,
         )  # fmt: skip
 
     # -- review ---------------------------------------------------------------------------------------------------
 
     def review(self, passage: Passage) -> None:
-        """Shows the offers of a passage."""
+        """Shows the proposals of a passage."""
         self._review = Review(passage)
         self.editor.read_only = True
         self.bar.add_class("open")
@@ -291,7 +291,7 @@ class ProposingScreen(ModelScreen):
         review = self._reviewing()
         if review is None:
             return
-        if review.passage.turn(by):
+        if review.passage.cycle(by):
             self.review(review.passage)
         else:
             self.say("there is no other proposal: g asks for more")
@@ -299,8 +299,8 @@ class ProposingScreen(ModelScreen):
     def action_again(self) -> None:
         """Asks for more proposals, under a new seed."""
         review = self._reviewing()
-        if review is not None and (offer := review.passage.offer) is not None:
-            self.ask(review.passage, offer.instruction)
+        if review is not None and (proposal := review.passage.proposal) is not None:
+            self.ask(review.passage, proposal.instruction)
 
     def action_page(self, by: int) -> None:
         """Scrolls by a page."""

@@ -12,12 +12,12 @@ from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Static
 
+from dgtui.backend import Backend, Facts, Stage
 from dgtui.config import Settings
 from dgtui.diffusion.job import BadJob
 from dgtui.errors import DgtuiError
 from dgtui.layout import MIN_SCREEN
 from dgtui.text import sanitize
-from dgtui.tui.backend import Backend, Facts, Stage
 from dgtui.tui.messages import Loaded, LoadProgress, explain
 from dgtui.tui.theme import Look
 from dgtui.tui.widgets.loading import Loading

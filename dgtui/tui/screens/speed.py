@@ -12,8 +12,8 @@ from textual.message import Message
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from dgtui.backend import Backend, Rows
 from dgtui.text import sanitize
-from dgtui.tui.backend import Backend, Rows
 from dgtui.tui.messages import explain
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from textual.message import Message
 from textual.widgets import Static
 
+from dgtui.backend import Backend
 from dgtui.diffusion.image import Image
 from dgtui.errors import DgtuiError
 from dgtui.session.store import Attachment
 from dgtui.text import sanitize
-from dgtui.tui.backend import Backend
 
 
 def image_name(path: Path | str) -> str:

@@ -17,13 +17,13 @@ from textual.containers import Vertical
 from textual.message import Message
 from textual.widgets import Static
 
+from dgtui.backend import Backend, RunHandle
 from dgtui.diffusion.events import Flag, Frame
 from dgtui.diffusion.job import Job
-from dgtui.diffusion.lengths import rank
 from dgtui.errors import DgtuiError
+from dgtui.steering.drafts import Draft, Kind, Refused, Version
+from dgtui.steering.lengths import rank
 from dgtui.text import decode_utf8, sanitize
-from dgtui.tui.backend import Backend, RunHandle
-from dgtui.tui.drafts import Draft, Kind, Refused, Version
 from dgtui.tui.frames import view_at
 from dgtui.tui.messages import BlockDone, FramesReady, RunEnded, explain
 from dgtui.tui.pace import Pace
@@ -179,7 +179,7 @@ class CanvasPanel(Vertical):
         shown = draft.current is not None and draft.current.run is run
         if error := run.ended.exception():
             self.say(explain(error), "error")
-            draft.forget(run)
+            draft.remove(run)
             if draft.current is None:
                 self.draft = None
                 self.close()
@@ -200,7 +200,7 @@ class CanvasPanel(Vertical):
         shown, version = draft.current, next(v for v in draft.versions if v.run is run)
         draft.current = version
         at = version.span[0] if version.span else 0
-        stops, before = draft.facts.stop_ids, version.parent.pins if version.parent else {}
+        stops, before = draft.facts.model.stop_ids, version.parent.pins if version.parent else {}
         ranked = sorted(rank(run.log), key=lambda r: any(i in stops for i in r.ids[at : at + r.length].tolist()))
         for number, candidate in enumerate(r.candidate for r in ranked):
             pins = draft.pins_around(run.job, at, candidate, before)
@@ -227,7 +227,12 @@ class CanvasPanel(Vertical):
         at = frames[self.playhead] if self.playhead is not None else None
         block = at.block if at else version.block
         frame, view = view_at(
-            version.run.log, block, at.step if at else None, version.candidate, self.backend.pieces, facts.stop_ids
+            version.run.log,
+            block,
+            at.step if at else None,
+            version.candidate,
+            self.backend.pieces,
+            facts.model.stop_ids,
         )
         self.shown_frame = frame
         if at is None:
@@ -246,7 +251,7 @@ class CanvasPanel(Vertical):
         measures = meters.measure(
             version.run.log,
             now=None,
-            stop_ids=self.draft.facts.stop_ids,
+            stop_ids=self.draft.facts.model.stop_ids,
             candidate=version.candidate,
             memory=meters.memory(size, of),
             proposal=self._proposal(),
@@ -284,8 +289,8 @@ class CanvasPanel(Vertical):
         if facts is None or not self.has_class("open"):
             self.canvas.show(None)
             return
-        length = facts.canvas_length
-        ids = [self.frame.get(place, facts.fill_id) for place in range(length)]
+        length = facts.model.canvas_length
+        ids = [self.frame.get(place, facts.model.fill_id) for place in range(length)]
         pieces = tuple(p if at in self.frame else b"\xc2\xb7 " for at, p in enumerate(self.backend.pieces(ids)))
         flags = np.full(length, int(Flag.RENOISED), np.uint8)
         flags[list(self.frame)] = int(Flag.PINNED)
@@ -314,8 +319,8 @@ class CanvasPanel(Vertical):
         facts = self.backend.facts
         assert facts is not None, "a frame is opened after loading"
         ids = self.backend.encode(words if at == 0 or words[:1].isspace() else f" {words}")  # behind another word
-        if not 0 <= at <= facts.canvas_length - len(ids):
-            raise Refused(f"{len(ids)} tokens do not fit at place {at} of {facts.canvas_length}")
+        if not 0 <= at <= facts.model.canvas_length - len(ids):
+            raise Refused(f"{len(ids)} tokens do not fit at place {at} of {facts.model.canvas_length}")
         self.frame |= dict(enumerate(ids, start=at))
 
     def close(self) -> None:
@@ -329,7 +334,7 @@ class CanvasPanel(Vertical):
     def text(self, version: Version) -> str:
         """A version's reply as text, thoughts left out."""
         assert self.draft is not None
-        _, answer = self.backend.split_thought(version.reply_ids(self.draft.facts.stop_ids))
+        _, answer = self.backend.split_thought(version.reply_ids(self.draft.facts.model.stop_ids))
         return decode_utf8(b"".join(self.backend.pieces(answer)))
 
     def save(self, path: Path) -> None:
@@ -346,7 +351,7 @@ class CanvasPanel(Vertical):
             path,
             run.log,
             pieces=dict(zip(ids, self.backend.pieces(ids), strict=True)),
-            special_ids=facts.special_ids,
+            special_ids=facts.model.special_ids,
             fingerprint=facts.fingerprint,
             model=facts.name,
             stepper=facts.stepper,

@@ -15,11 +15,11 @@ from textual.widgets import Static
 
 from dgtui.diffusion.events import Flag
 from dgtui.layout import shown_tokens
+from dgtui.steering.proposals import InfillSearch, Review
 from dgtui.text import sanitize, truncate
 from dgtui.tui import keymap
 from dgtui.tui.colour import readable
 from dgtui.tui.frames import view_at
-from dgtui.tui.proposals import Review, Work
 from dgtui.tui.theme import Look
 from dgtui.tui.widgets.brush import Brush
 from dgtui.tui.widgets.canvas_view import View
@@ -56,7 +56,7 @@ class ReviewBar(Static, can_focus=True):
         self.update(Content("\n".join(lines)), layout=False)
 
 
-def draft(work: Work, pieces_of: Callable[[Sequence[int]], Sequence[bytes]], brush: Brush) -> list[Runs]:
+def draft(work: InfillSearch, pieces_of: Callable[[Sequence[int]], Sequence[bytes]], brush: Brush) -> list[Runs]:
     """What is written in each span so far, by the candidate that looks best."""
     run, search = work.run, work.search
     if run is None:
@@ -128,7 +128,7 @@ def _shown(text: str) -> str:
     return sanitize(text.replace("\t", _TAB))
 
 
-def progress(work: Work, seconds: float) -> str:
+def progress(work: InfillSearch, seconds: float) -> str:
     """What a search is doing: two lines."""
     run, search = work.run, work.search
     if run is None:
@@ -146,17 +146,17 @@ def progress(work: Work, seconds: float) -> str:
 
 def measures(review: Review) -> str:
     """Where in the proposal the keys act, and what is known of it: two lines."""
-    offer = review.passage.offer
-    assert offer is not None
+    proposal = review.passage.proposal
+    assert proposal is not None
     if not review.changes:
         state = "no change: it is what is there"
     else:
         state = f"change {review.at + 1} of {len(review.changes)}" if review.current else "nothing is left to accept"
-    state += f" · seed {offer.seed}" + (" · stopped before it settled" if offer.stopped else "")
-    parts = [_counted(offer.tokens, "token"), f"mean probability {offer.score:.2f}"]
-    if offer.lengths:
-        parts.append(f"{_counted(offer.lengths, 'length')} tried")
-    return f"{state}\n{' · '.join([*parts, _counted(offer.steps, 'step'), f'{offer.seconds:.1f} s'])}"
+    state += f" · seed {proposal.seed}" + (" · stopped before it settled" if proposal.stopped else "")
+    parts = [_counted(proposal.tokens, "token"), f"mean probability {proposal.score:.2f}"]
+    if proposal.lengths:
+        parts.append(f"{_counted(proposal.lengths, 'length')} tried")
+    return f"{state}\n{' · '.join([*parts, _counted(proposal.steps, 'step'), f'{proposal.seconds:.1f} s'])}"
 
 
 def _counted(count: int, what: str) -> str:

@@ -20,9 +20,9 @@ from textual.widgets import Input
 from dgtui.diffusion.events import Action
 from dgtui.diffusion.job import Amendment, BadJob, Job
 from dgtui.errors import DgtuiError
+from dgtui.steering.drafts import Draft, Kind, Refused, Version
 from dgtui.text import decode_utf8, sanitize
 from dgtui.tui import keymap
-from dgtui.tui.drafts import Draft, Kind, Refused, Version
 from dgtui.tui.messages import explain
 from dgtui.tui.widgets.alternatives import Alternatives
 from dgtui.tui.widgets.canvas_panel import CanvasPanel
@@ -179,7 +179,7 @@ class Steering(CanvasPanel):
         self._block()
         if self.shown_frame is None:
             raise Refused("there are no steps to judge by")
-        stops = np.isin(self.shown_frame.ids, list(draft.facts.stop_ids))
+        stops = np.isin(self.shown_frame.ids, list(draft.facts.model.stop_ids))
         end = int(stops.argmax()) if stops.any() else len(stops)
         job, places = draft.polish(self.shown_frame, end, self.seeds())
         self.run(draft, "polish", job, span=(min(places), max(places) + 1), pins=version.pins)
@@ -206,7 +206,7 @@ class Steering(CanvasPanel):
     @_steers
     def action_proposal(self, draft: Draft, version: Version, by: int) -> None:
         """The next or previous proposal for the span."""
-        if not draft.turn(by):
+        if not draft.cycle(by):
             raise Refused("there is one proposal only", hint="r makes another")
         self._switched(version)
 
@@ -244,7 +244,7 @@ class Steering(CanvasPanel):
             raise Refused("there are no alternatives before the first step")
         ids = frame.top_ids[place].tolist()
         choices = list(zip(ids, self.backend.pieces(ids), frame.top_probs[place].tolist(), strict=True))
-        names = dict.fromkeys(draft.facts.special_ids, "(markup)") | {draft.facts.turn_end_id: "(end)"}
+        names = dict.fromkeys(draft.facts.model.special_ids, "(markup)") | {draft.facts.model.turn_end_id: "(end)"}
         held, at = int(frame.ids[place]), self.canvas.cursor_cell
         self.app.push_screen(Alternatives(place, choices, at, names=names, held=held), partial(self._chosen, block))
 
@@ -280,7 +280,7 @@ class Steering(CanvasPanel):
         at, before = self.canvas.cursor, version.ids(self._block())
         replaced = self.backend.pieces(before[at : at + 1].tolist())[0] if before is not None else b""
         ids = self.backend.encode(" " + text if replaced.startswith(b" ") and not text.startswith(" ") else text)
-        if at + len(ids) > draft.facts.canvas_length:
+        if at + len(ids) > draft.facts.model.canvas_length:
             raise Refused(f"{len(ids)} tokens do not fit behind place {at}")
         self._hold("type", dict(enumerate(ids, start=at)))
 

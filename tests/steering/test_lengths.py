@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from dgtui.diffusion import engine
 from dgtui.diffusion.events import BlockFinished, BlockStarted, Event, Flag, Frame, Ids
 from dgtui.diffusion.job import BadJob, Job, SamplerSettings, Start
-from dgtui.diffusion.lengths import (
+from dgtui.diffusion.log import RunLog
+from dgtui.steering.lengths import (
     NoRoom,
     Ranked,
     _likelihoods,
@@ -27,7 +28,6 @@ from dgtui.diffusion.lengths import (
     gap_starts,
     rank,
 )
-from dgtui.diffusion.log import RunLog
 
 FILL, END = 1, 2
 STOPS = frozenset({FILL, END})
@@ -309,7 +309,7 @@ def test_a_search_keeps_all_but_the_gap_in_every_frame_and_result(gap: Gap, data
 
 
 def test_importing_it_does_not_load_torch() -> None:
-    code = "import sys, dgtui.diffusion.lengths; print(*{'torch', 'transformers', 'textual'} & set(sys.modules))"
+    code = "import sys, dgtui.steering.lengths; print(*{'torch', 'transformers', 'textual'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ)
     assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
 

@@ -24,9 +24,10 @@ import numpy as np
 
 from dgtui.diffusion.events import Frame
 from dgtui.diffusion.job import Job, SamplerSettings, Start
-from dgtui.diffusion.lengths import candidate_lengths, likelihood
 from dgtui.diffusion.log import RunLog
 from dgtui.errors import InputRefused, RunFailed
+from dgtui.model_info import ModelInfo
+from dgtui.steering.lengths import candidate_lengths, likelihood
 
 LEFT_SHARE: Final = 4
 """One place of so many holds what is left of the gap: seen from both sides, not from the prefix alone."""
@@ -68,20 +69,6 @@ class Tokens(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """What has to be known of a model: sizes in tokens, and the ids that mean something to the canvas."""
-
-    canvas_length: int
-    max_context: int
-    bos_id: int | None
-    turn_end_id: int
-    fill_id: int
-    stop_ids: frozenset[int]
-    special_ids: frozenset[int]
-    "control ids, which are no text"
-
-
-@dataclass(frozen=True, slots=True)
 class Proposal:
     """Something to write: one text for each part that was asked for."""
 
@@ -108,25 +95,25 @@ class _Window:
         held = sum(map(len, self.fixed[:-1])) + min(len(self.fixed[-1]), RIGHT_LEAST)
         return canvas - held
 
-    def start(self, lengths: Sequence[int], shape: Shape) -> tuple[Start, tuple[range, ...]]:
+    def start(self, lengths: Sequence[int], info: ModelInfo) -> tuple[Start, tuple[range, ...]]:
         """The canvas with gaps of these lengths, and where they are."""
         ids: list[int] = []
         gaps = []
         for fixed, length in zip(self.fixed, lengths, strict=False):
             ids += fixed
             gaps.append(range(len(ids), len(ids) + length))
-            ids += [shape.fill_id] * length
+            ids += [info.fill_id] * length
         ids += self.fixed[-1]
-        ids += [shape.turn_end_id] if self.ends else []
+        ids += [info.turn_end_id] if self.ends else []
         # Behind a text that goes on, places stay free: there is something, and it is not known
-        written = min(len(ids), shape.canvas_length)
-        known = shape.canvas_length if self.ends else written
-        ids = (ids + [shape.fill_id] * shape.canvas_length)[: shape.canvas_length]
+        written = min(len(ids), info.canvas_length)
+        known = info.canvas_length if self.ends else written
+        ids = (ids + [info.fill_id] * info.canvas_length)[: info.canvas_length]
         free = {place for gap in gaps for place in gap}
         return Start(tuple(ids), frozenset(range(known)) - free), tuple(gaps)
 
 
-def check(parts: Sequence[str], shape: Shape) -> None:
+def check(parts: Sequence[str], info: ModelInfo) -> None:
     """Looks whether the parts of a text can be written at all, before they are encoded, which takes its time.
 
     Raises:
@@ -138,9 +125,9 @@ def check(parts: Sequence[str], shape: Shape) -> None:
             f"a span of {longest:,} characters is too long to be written anew",
             hint=f"take {LONGEST_SPAN:,} at a time, at most",
         )
-    if sum(map(len, parts[2:-1])) > CHARACTERS_A_TOKEN * shape.canvas_length:
+    if sum(map(len, parts[2:-1])) > CHARACTERS_A_TOKEN * info.canvas_length:
         raise InputRefused(
-            f"the spans and what is between them do not fit one canvas of {shape.canvas_length} places",
+            f"the spans and what is between them do not fit one canvas of {info.canvas_length} places",
             hint="take fewer spans at a time, or shorter ones",
         )
 
@@ -160,24 +147,24 @@ class Infill:
     """
 
     def __init__(
-        self, parts: Sequence[str], tokens: Tokens, shape: Shape, settings: SamplerSettings, seed: int, *,
+        self, parts: Sequence[str], tokens: Tokens, info: ModelInfo, settings: SamplerSettings, seed: int, *,
         prompt_ids: Sequence[int] | None = None, length: int | None = None, candidates: int = CARRIED,
     ) -> None:  # fmt: skip
-        self._tokens, self._shape, self._settings, self._seed = tokens, shape, settings, seed
+        self._tokens, self._info, self._settings, self._seed = tokens, info, settings, seed
         self._candidates = candidates
         self.proposals: list[Proposal] = []
         "best first; empty until the last job has been taken"
         self.written: tuple[int, ...] = ()
         "what earlier canvases hold of a part that is longer than one"
-        alone = shape.turn_end_id if shape.bos_id is None else shape.bos_id
+        alone = info.turn_end_id if info.bos_id is None else info.bos_id
         self._prompt = (alone,) if prompt_ids is None else (*prompt_ids,)
         reach = CHARACTERS_A_TOKEN
-        check(parts, shape)
+        check(parts, info)
         parts, self.lent = _lend(parts)
         "of each gap: a blank, or none, that its tokens begin with though it is before the gap; what they lack behind"
-        self._left = tuple(tokens.encode(parts[0][-reach * (LEFT_MOST + shape.canvas_length) :]))
+        self._left = tuple(tokens.encode(parts[0][-reach * (LEFT_MOST + info.canvas_length) :]))
         inner = tuple(tuple(tokens.encode(part)) for part in parts[2:-1:2])
-        after = parts[-1][: reach * shape.canvas_length]
+        after = parts[-1][: reach * info.canvas_length]
         self._inner_right = (*inner, tuple(tokens.encode(after)))
         self._ends = len(after) == len(parts[-1])
         self._open_end = len(parts) == 3 and not after.strip()
@@ -209,11 +196,11 @@ class Infill:
         return max(range(count), key=lambda candidate: self._score(log, candidate))
 
     def _window(self) -> _Window:
-        shape = self._shape
+        info = self._info
         left = (*self._left, *self.written)
-        inside = left[-(shape.canvas_length // LEFT_SHARE) :]
+        inside = left[-(info.canvas_length // LEFT_SHARE) :]
         before = left[: len(left) - len(inside)]
-        room = shape.max_context - shape.canvas_length - len(self._prompt)
+        room = info.max_context - info.canvas_length - len(self._prompt)
         if room < 0:
             raise InputRefused("the instruction does not fit the context", hint="shorten it, or raise --context")
         prompt = (*self._prompt, *before[max(0, len(before) - min(room, LEFT_MOST)) :])
@@ -221,7 +208,7 @@ class Infill:
 
     def _plan(self) -> None:
         """What the next job tries."""
-        window, canvas = self._window(), self._shape.canvas_length
+        window, canvas = self._window(), self._info.canvas_length
         room = window.room(canvas)
         wanted = tuple(max(1, (self._length or old) - len(self.written)) for old in self._old)
         self._tries = []
@@ -248,19 +235,19 @@ class Infill:
         """The next job; None once the proposals are there."""
         if self.proposals:
             return None
-        window, shape = self._window(), self._shape
+        window, info = self._window(), self._info
         # A text may end early only where nothing follows it
-        no_text = shape.special_ids - shape.stop_ids if self._open_end else shape.special_ids | shape.stop_ids
-        job = Job("infill", window.prompt_ids, self._seed, shape.canvas_length, self._settings, suppressed=no_text)
+        no_text = info.special_ids - info.stop_ids if self._open_end else info.special_ids | info.stop_ids
+        job = Job("infill", window.prompt_ids, self._seed, info.canvas_length, self._settings, suppressed=no_text)
         if not self._tries:
             inside = window.fixed[0]
-            ids = (*inside, *[shape.fill_id] * (shape.canvas_length - len(inside)))
-            self._gaps = [(range(len(inside), shape.canvas_length),)]
+            ids = (*inside, *[info.fill_id] * (info.canvas_length - len(inside)))
+            self._gaps = [(range(len(inside), info.canvas_length),)]
             return replace(job, start=Start(ids, frozenset(range(len(inside)))))
-        starts, gaps = zip(*(window.start(lengths, shape) for lengths in self._tries), strict=True)
+        starts, gaps = zip(*(window.start(lengths, info) for lengths in self._tries), strict=True)
         self._gaps = list(gaps)
-        follows = len(window.fixed[-1]) + 1 if window.ends else shape.canvas_length
-        self._follows = min(follows, *(shape.canvas_length - gap[-1].stop for gap in gaps))
+        follows = len(window.fixed[-1]) + 1 if window.ends else info.canvas_length
+        self._follows = min(follows, *(info.canvas_length - gap[-1].stop for gap in gaps))
         if self.probing:
             warm = replace(self._settings, t_min=PROBE_TEMPERATURE, t_max=PROBE_TEMPERATURE)
             job = replace(job, settings=replace(warm, steps=PROBE_STEPS, stability=-1))
@@ -338,7 +325,7 @@ class Infill:
         found = []
         for gap, (lead, tail) in zip(gaps, self.lent, strict=True):
             ids = [*self.written, *gap]
-            end = next((at for at, token in enumerate(ids) if token in self._shape.stop_ids), len(ids))
+            end = next((at for at, token in enumerate(ids) if token in self._info.stop_ids), len(ids))
             data = b"".join(self._tokens.pieces(ids[:end]))
             try:
                 text = data.decode()

@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from dgtui.backend import Facts, RunHandle
 from dgtui.diffusion.events import Action, BlockFinished, BlockStarted, Frame, Ids
 from dgtui.diffusion.image import Image
 from dgtui.diffusion.job import Amendment, Job, SamplerSettings, Start
-from dgtui.diffusion.lengths import candidate_lengths, gap_room, gap_starts
 from dgtui.errors import DgtuiError
-from dgtui.tui.backend import Facts, RunHandle
+from dgtui.steering.lengths import candidate_lengths, gap_room, gap_starts
 
 Kind = Literal["reply", "fork", "re-diffuse", "polish", "gap", "pick", "type", "pin"]
 
@@ -128,7 +128,7 @@ class Draft:
         self.current = version
         return version
 
-    def forget(self, run: RunHandle) -> None:
+    def remove(self, run: RunHandle) -> None:
         """Takes a run that failed out of the tree; what it came from is current again."""
         failed = [v for v in self.versions if v.run is run]
         for version in failed:
@@ -168,7 +168,7 @@ class Draft:
             return []
         return [v for v in self.versions if v.parent is now.parent and v.kind == now.kind and v.span is not None]
 
-    def turn(self, by: int) -> bool:
+    def cycle(self, by: int) -> bool:
         """Goes to the next or previous proposal, round and round."""
         proposals = self.proposals()
         if len(proposals) < 2 or self.current is None:
@@ -210,8 +210,8 @@ class Draft:
         """The reply's first run; `frame` maps places to tokens that are pinned before it."""
         start = Start()
         if frame:
-            length = self.facts.canvas_length
-            ids = tuple(frame.get(place, self.facts.fill_id) for place in range(length))
+            length = self.facts.model.canvas_length
+            ids = tuple(frame.get(place, self.facts.model.fill_id) for place in range(length))
             start = Start(ids, frozenset(frame))
         return Job(self.job_id(), tuple(prompt_ids), seed, max_tokens, self.settings, start=start, images=tuple(images))
 
@@ -273,7 +273,7 @@ class Draft:
     def gap(self, block: int, at: int, length: int | None, seed: int) -> Job:
         """Opens a gap before place `at` and fills it; without a length, several are tried at once."""
         ids = self._canvas(block).tolist()
-        fill, stops = self.facts.fill_id, self.facts.stop_ids
+        fill, stops = self.facts.model.fill_id, self.facts.model.stop_ids
         room = gap_room(ids, at, 0, fill, stops)
         lengths = (length,) if length else candidate_lengths(None, min(room, LONGEST_GAP), GAP_CANDIDATES)
         starts = gap_starts(ids, at, 0, lengths, fill, stops)
@@ -283,7 +283,7 @@ class Draft:
         self, job: Job, at: int, candidate: int, pins: Mapping[int, frozenset[int]]
     ) -> dict[int, frozenset[int]]:
         """What a person had pinned before a gap was opened at place `at`; what stood behind it has moved on."""
-        block, canvas = len(job.blocks), self.facts.canvas_length
+        block, canvas = len(job.blocks), self.facts.model.canvas_length
         length = canvas - len(job.starts[candidate].pinned)
         moved = (place + length if place >= at else place for place in pins.get(block, ()))
         return {**pins, block: frozenset(place for place in moved if place < canvas)}

@@ -16,6 +16,7 @@ from dgtui.diffusion.image import Image
 from dgtui.diffusion.job import Job, SamplerSettings
 from dgtui.diffusion.log import RunLog
 from dgtui.message import Message
+from dgtui.model_info import ModelInfo
 
 Rows: TypeAlias = Sequence[tuple[str, str]]
 """What was measured, and the figure with its unit."""
@@ -37,19 +38,9 @@ class Facts:
     name: str
     device: str
     dtype: str
-    canvas_length: int
-    max_context: int
-    "most tokens of prompt and canvas together"
+    model: ModelInfo
     settings: SamplerSettings
     "its own sampler settings"
-    stop_ids: frozenset[int]
-    bos_id: int | None
-    "begins a text, for a model that wants one to begin so"
-    turn_end_id: int
-    "ends a reply"
-    fill_id: int
-    "fills the canvas behind a reply's end"
-    special_ids: frozenset[int]
     fingerprint: str
     stepper: str
     versions: Mapping[str, str]

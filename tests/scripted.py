@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from dgtui.backend import Facts, Rows, Stage
 from dgtui.diffusion import engine
 from dgtui.diffusion.image import Image
 from dgtui.diffusion.job import Job, SamplerSettings
 from dgtui.diffusion.reference import ReferenceStepper
 from dgtui.errors import ImageRefused, ModelBlind
 from dgtui.message import Message
-from dgtui.tui.backend import Facts, Rows, Stage
+from dgtui.model_info import ModelInfo
 from dgtui.worker import Run, RunLog
 
 CANVAS = 48
@@ -35,6 +36,8 @@ TALE = (
 WORDS = sorted({word for place in TALE for word in place.split("|")} | set("you say hello to me now why red".split()))
 IDS = {word: at + 3 for at, word in enumerate(WORDS)}
 VOCAB = 3 + len(WORDS)
+ENDS = frozenset({EOS, TURN_END})
+MODEL = ModelInfo(CANVAS, 2000, START, TURN_END, EOS, ENDS, ENDS | {START})
 
 
 class Gate:
@@ -113,7 +116,7 @@ class ScriptedDenoiser:
 
 
 class ScriptedBackend:
-    """`tui.backend.Backend` with a scripted model.
+    """`dgtui.backend.Backend` with a scripted model.
 
     Args:
         seconds: That a denoising step takes at least.
@@ -160,8 +163,7 @@ class ScriptedBackend:
                 future.set_exception(self._error)
                 return
             self.facts = Facts(
-                name or "scripted", "cpu", "float32", CANVAS, 2000, SamplerSettings(steps=24, entropy_bound=0.5),
-                frozenset({EOS, TURN_END}), START, TURN_END, EOS, frozenset({EOS, TURN_END, START}), "0" * 8,
+                name or "scripted", "cpu", "float32", MODEL, SamplerSettings(steps=24, entropy_bound=0.5), "0" * 8,
                 "reference", {}, 0.1,
             )  # fmt: skip
             future.set_result(self.facts)

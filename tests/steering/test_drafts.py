@@ -7,8 +7,8 @@ import pytest
 from scripted import CANVAS, EOS, IDS, TALE, TURN_END, ScriptedBackend
 
 from dgtui.diffusion.events import Frame
-from dgtui.diffusion.lengths import NoRoom, rank
-from dgtui.tui.drafts import SETTLING_STRENGTH, Draft, Kind, Refused, Version
+from dgtui.steering.drafts import SETTLING_STRENGTH, Draft, Kind, Refused, Version
+from dgtui.steering.lengths import NoRoom, rank
 
 
 class Steered:
@@ -33,7 +33,7 @@ class Steered:
 
 def test_a_reply_is_what_stands_before_the_first_stop_id() -> None:
     steered = Steered()
-    reply = steered.draft.version.reply_ids(steered.draft.facts.stop_ids)
+    reply = steered.draft.version.reply_ids(steered.draft.facts.model.stop_ids)
     assert len(reply) == len(TALE)
     assert [*reply, TURN_END] == steered.ids()[: len(TALE) + 1]
 
@@ -188,9 +188,9 @@ def test_proposals_for_a_span_go_round_and_none_is_lost() -> None:
     for seed in range(3):
         made.append(steered.run("re-diffuse", draft.rediffuse(0, (2, 4), 1.0, seed), span=(2, 4), beside=bool(made)))
     assert draft.proposals() == made
-    assert draft.turn(1)
+    assert draft.cycle(1)
     assert draft.current is made[0]
-    assert draft.turn(-1)
+    assert draft.cycle(-1)
     assert draft.current is made[2]
     assert {v.parent for v in made} == {draft.versions[0]}
 
@@ -205,7 +205,7 @@ def test_a_run_that_failed_leaves_the_version_before_it() -> None:
     steered = Steered()
     draft, first = steered.draft, steered.draft.version
     failed = steered.run("polish", draft.rediffuse(0, (1, 2), 1.0, 1))
-    draft.forget(failed.run)
+    draft.remove(failed.run)
     assert draft.current is first
 
 

@@ -11,7 +11,7 @@ from dgtui.diffusion.job import SamplerSettings
 from dgtui.document.buffer import Buffer
 from dgtui.document.source import of_bytes
 from dgtui.errors import DocumentRefused, InputRefused, RunFailed
-from dgtui.tui.proposals import Offer, Passage, Passages, Review, Work, joined, work
+from dgtui.steering.proposals import InfillSearch, Passage, Passages, Proposal, Review, infill_search, joined
 
 SETTINGS = SamplerSettings(steps=8, entropy_bound=0.5)
 TEXT = "One day the fox sat by the river and the hare stood by the lake."
@@ -28,8 +28,8 @@ def buffer_of(text: str, encoding: str = "utf-8") -> Buffer:
     return Buffer(of_bytes(text.encode(encoding), encoding))
 
 
-def offer(*texts: str, score: float = 0.5) -> Offer:
-    return Offer(texts, score, 3, 8, 1, 0.1, 7)
+def proposal(*texts: str, score: float = 0.5) -> Proposal:
+    return Proposal(texts, score, 3, 8, 1, 0.1, 7)
 
 
 def span_of(buffer: Buffer, text: str) -> tuple[int, int]:
@@ -39,7 +39,7 @@ def span_of(buffer: Buffer, text: str) -> tuple[int, int]:
 
 def reviewed(buffer: Buffer, old: str, *texts: str) -> Review:
     passage = Passage(buffer, [span_of(buffer, old)])
-    passage.add([offer(text) for text in texts])
+    passage.add([proposal(text) for text in texts])
     return Review(passage)
 
 
@@ -50,7 +50,7 @@ def backend() -> Speller:
     return speller
 
 
-def run(found: Work, backend: ScriptedBackend, *, stop_after: int | None = None) -> Work:
+def run(found: InfillSearch, backend: ScriptedBackend, *, stop_after: int | None = None) -> InfillSearch:
     """Runs a search to its end, or stops it in one of its runs."""
     while (job := found.job()) is not None:
         if stop_after is not None and len(backend.runs) == stop_after:
@@ -72,7 +72,7 @@ def test_nothing_changes_before_an_accept() -> None:
     buffer = buffer_of(TEXT)
     review = reviewed(buffer, "fox sat", "hare sat", "fox ran")
     review.move(1)
-    review.passage.turn(1)
+    review.passage.cycle(1)
     Review(review.passage)
     assert buffer.data == TEXT.encode()
     assert not buffer.changed
@@ -143,7 +143,7 @@ def test_what_the_encoding_cannot_write_is_refused_and_nothing_changes() -> None
 def test_a_passage_is_where_it_was_after_an_accept_that_was_undone_and_an_edit_elsewhere() -> None:
     buffer = buffer_of("aaaa bbbb cc dddd")
     passage = Passage(buffer, [(5, 12)])
-    passage.add([offer("bbbb")])
+    passage.add([proposal("bbbb")])
     Review(passage).accept_all()
     assert passage.spans == ((5, 9),)
     buffer.undo()
@@ -159,7 +159,7 @@ def test_line_breaks_that_stay_keep_their_own_bytes() -> None:
     buffer = buffer_of("one\r\ntwo fox\nthree\r\nfour\r\n")
     start, end = 0, len(buffer.data)
     passage = Passage(buffer, [(start, end)])
-    passage.add([offer("one\ntwo hare\nthree\nfive\nfour\n")])
+    passage.add([proposal("one\ntwo hare\nthree\nfive\nfour\n")])
     review = Review(passage)
     review.accept_all()
     assert buffer.data == b"one\r\ntwo hare\nthree\r\nfive\r\nfour\r\n"
@@ -181,7 +181,7 @@ def test_any_order_of_accepts_changes_the_spans_and_nothing_else(
         return
     passage = Passage(buffer, spans)
     texts = tuple(written[: len(spans)])
-    passage.add([offer(*(t.replace("\r\n", "\n") for t in texts))])
+    passage.add([proposal(*(t.replace("\r\n", "\n") for t in texts))])
     review = Review(passage)
     held = _held(buffer.data, spans)
     for _ in range(len(review.changes)):
@@ -211,24 +211,24 @@ def _held(data: bytes, spans: object) -> list[bytes]:
 def test_proposals_of_all_runs_are_kept_and_turn_round() -> None:
     buffer = buffer_of(TEXT)
     passage = Passage(buffer, [span_of(buffer, "fox")])
-    passage.add([offer("hare"), offer("otter")])
-    passage.add([offer("bell"), offer("hare")])
-    assert [o.texts for o in passage.offers] == [("hare",), ("otter",), ("bell",)]
-    assert passage.offer is passage.offers[2], "the first of the newest run is shown"
-    passage.turn(1)
-    assert passage.offer is passage.offers[0]
-    passage.turn(-1)
-    assert passage.offer is passage.offers[2]
+    passage.add([proposal("hare"), proposal("otter")])
+    passage.add([proposal("bell"), proposal("hare")])
+    assert [o.texts for o in passage.proposals] == [("hare",), ("otter",), ("bell",)]
+    assert passage.proposal is passage.proposals[2], "the first of the newest run is shown"
+    passage.cycle(1)
+    assert passage.proposal is passage.proposals[0]
+    passage.cycle(-1)
+    assert passage.proposal is passage.proposals[2]
 
 
 def test_proposals_are_found_again_after_an_accept_and_after_its_undo() -> None:
     buffer = buffer_of(TEXT)
     passages = Passages(buffer)
     passage = passages.of([span_of(buffer, "fox")])
-    passage.add([offer("old hare"), offer("otter")])
+    passage.add([proposal("old hare"), proposal("otter")])
     Review(passage).accept_all()
     assert passages.near(*span_of(buffer, "old hare")) is passage
-    passage.turn(1)
+    passage.cycle(1)
     Review(passage).accept_all()
     assert buffer.data == TEXT.replace("fox", "otter", 1).encode()
     buffer.undo()
@@ -241,7 +241,7 @@ def test_an_inserted_text_is_its_passage_and_gone_after_undo() -> None:
     buffer = buffer_of(TEXT)
     passages = Passages(buffer)
     passage = passages.of([(8, 8)])
-    passage.add([offer("big ")])
+    passage.add([proposal("big ")])
     Review(passage).accept_all()
     assert passage.spans == ((8, 12),)
     buffer.undo()
@@ -257,7 +257,7 @@ def test_what_was_edited_since_is_not_found() -> None:
     passages = Passages(buffer)
     start, end = span_of(buffer, "fox sat")
     passage = passages.of([(start, end)])
-    passage.add([offer("hare")])
+    passage.add([proposal("hare")])
     buffer.replace(start + 1, start + 2, b"a")
     assert passage.spans is None
     assert passages.near(start, end) is None
@@ -269,12 +269,12 @@ def test_what_was_edited_since_is_not_found() -> None:
 def test_a_search_ends_in_offers_for_every_span(backend: Speller) -> None:
     buffer = buffer_of(TEXT)
     passage = Passage(buffer, [span_of(buffer, "fox sat"), span_of(buffer, "stood")])
-    found = run(work(passage, backend, SETTINGS, 3, None), backend)
-    offers = found.offers()
-    assert offers and all(len(o.texts) == 2 for o in offers)
-    assert offers[0].seed == 3 and offers[0].lengths > 1 and offers[0].steps > 0
-    assert not any(o.stopped for o in offers)
-    passage.add(offers)
+    found = run(infill_search(passage, backend, SETTINGS, 3, None), backend)
+    proposals = found.proposals()
+    assert proposals and all(len(o.texts) == 2 for o in proposals)
+    assert proposals[0].seed == 3 and proposals[0].lengths > 1 and proposals[0].steps > 0
+    assert not any(o.stopped for o in proposals)
+    passage.add(proposals)
     Review(passage).accept_all()
     assert _held(buffer.data, passage.spans) == [b"One day the ", b" by the river and the hare ", b" by the lake."]
 
@@ -283,16 +283,16 @@ def test_a_search_ends_in_offers_for_every_span(backend: Speller) -> None:
 def test_a_search_that_is_stopped_offers_what_is_there(backend: Speller, nth: int) -> None:
     buffer = buffer_of(TEXT)
     passage = Passage(buffer, [span_of(buffer, "fox sat by the river")])
-    found = run(work(passage, backend, SETTINGS, 3, None), backend, stop_after=nth)
-    assert found.offers() and all(o.stopped for o in found.offers())
-    assert len(found.offers()) <= 3
+    found = run(infill_search(passage, backend, SETTINGS, 3, None), backend, stop_after=nth)
+    assert found.proposals() and all(o.stopped for o in found.proposals())
+    assert len(found.proposals()) <= 3
     assert buffer.data == TEXT.encode()
 
 
 def test_a_search_that_is_stopped_before_its_first_step_offers_nothing(backend: Speller) -> None:
     buffer = buffer_of(TEXT)
     passage = Passage(buffer, [span_of(buffer, "fox")])
-    found = work(passage, backend, SETTINGS, 3, None)
+    found = infill_search(passage, backend, SETTINGS, 3, None)
     job = found.job()
     assert job is not None
     backend.denoiser.seconds = 0.05
@@ -300,14 +300,14 @@ def test_a_search_that_is_stopped_before_its_first_step_offers_nothing(backend: 
     assert found.run is not None
     found.run.ended.result(20)
     found.end()
-    assert found.done and found.offers() == []
+    assert found.done and found.proposals() == []
 
 
 def test_an_instruction_is_in_the_prompt_and_in_the_offers(backend: Speller) -> None:
     buffer = buffer_of(TEXT)
     passage = Passage(buffer, [span_of(buffer, "fox")])
-    found = run(work(passage, backend, SETTINGS, 3, "say hello"), backend)
-    assert found.offers()[0].instruction == "say hello"
+    found = run(infill_search(passage, backend, SETTINGS, 3, "say hello"), backend)
+    assert found.proposals()[0].instruction == "say hello"
     shown = b"".join(backend.pieces(backend.jobs[0].prompt_ids))
     assert b"say hello" in shown or b"hello" in shown
 
@@ -316,7 +316,7 @@ def test_without_a_model_or_a_place_there_is_no_search(backend: Speller) -> None
     buffer = buffer_of(TEXT)
     passage = Passage(buffer, [span_of(buffer, "fox")])
     with pytest.raises(RunFailed):
-        work(passage, ScriptedBackend(), SETTINGS, 3, None)
+        infill_search(passage, ScriptedBackend(), SETTINGS, 3, None)
     buffer.replace(*span_of(buffer, "day the fox"), b"")
     with pytest.raises(InputRefused):
-        work(passage, backend, SETTINGS, 3, None)
+        infill_search(passage, backend, SETTINGS, 3, None)

@@ -13,10 +13,11 @@ from dgtui.diffusion.events import BlockFinished
 from dgtui.diffusion.job import Job, SamplerSettings
 from dgtui.diffusion.log import RunLog
 from dgtui.errors import InputRefused
-from dgtui.infill import CARRIED, PROBE_STEPS, TRIED, Infill, Shape, _lend
 from dgtui.model import catalog
 from dgtui.model.loader import LoadedModel
 from dgtui.model.parts import Wishes
+from dgtui.model_info import ModelInfo
+from dgtui.steering.infill import CARRIED, PROBE_STEPS, TRIED, Infill, _lend
 from dgtui.worker import Run, Worker
 
 TALE = (
@@ -40,15 +41,15 @@ def loaded(worker: Worker) -> LoadedModel:
     return worker.loaded
 
 
-def _shape(loaded: LoadedModel) -> Shape:
+def _info(loaded: LoadedModel) -> ModelInfo:
     tokenizer = loaded.tokenizer
     assert tokenizer.turn_end_id is not None and tokenizer.eos_id is not None
     specials = frozenset(tokenizer.special_ids)
-    return Shape(CANVAS, 4096, tokenizer.bos_id, tokenizer.turn_end_id, tokenizer.eos_id, loaded.stop_ids, specials)
+    return ModelInfo(CANVAS, 4096, tokenizer.bos_id, tokenizer.turn_end_id, tokenizer.eos_id, loaded.stop_ids, specials)
 
 
 def _infill(loaded: LoadedModel, *parts: str, **options: int) -> Infill:
-    return Infill(parts, loaded.tokenizer, _shape(loaded), SETTINGS, 3, **options)
+    return Infill(parts, loaded.tokenizer, _info(loaded), SETTINGS, 3, **options)
 
 
 def _run(worker: Worker, infill: Infill) -> list[Run]:
@@ -153,7 +154,7 @@ def test_both_sides_stand_on_the_canvas_and_the_end_is_said(worker: Worker, load
     assert held.startswith(b"Mira was a brave who lived.")
     ids = job.start_of(0).ids
     assert ids is not None
-    assert ids.index(_shape(loaded).turn_end_id) < len(ids)
+    assert ids.index(_info(loaded).turn_end_id) < len(ids)
 
 
 def test_what_lies_far_to_the_left_is_in_the_prefix(loaded: LoadedModel) -> None:
@@ -200,7 +201,7 @@ def test_what_is_far_too_long_is_refused_before_it_is_encoded(loaded: LoadedMode
             return loaded.tokenizer.pieces(ids)
 
     with pytest.raises(InputRefused) as refused:
-        Infill(parts, Counting(), _shape(loaded), SETTINGS, 3)
+        Infill(parts, Counting(), _info(loaded), SETTINGS, 3)
     assert "at a time" in refused.value.hint
 
 

@@ -1,8 +1,8 @@
 """What the model proposes for spans of a file: the search for it, every proposal kept, and its review.
 
-A `Passage` is a set of spans that go in one run; it follows them through edits and keeps every proposal that was ever
-made for them. A `Work` is the runs of one search. A `Review` is one proposal against the text as it is now: hunks that
-are accepted or rejected in any order. The buffer changes on accept and at no other time, and one accept is one undo.
+A `Passage` is a set of spans that are written in one run. It follows them through edits and keeps all their proposals.
+An `InfillSearch` is the runs of one search. A `Review` compares one proposal with the text as it is now: hunks that are
+accepted or rejected in any order. The buffer changes on accept and at no other time. One accept is one undo.
 """
 
 import itertools
@@ -11,15 +11,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from dgtui.backend import Backend, Facts, RunHandle
 from dgtui.diffusion.events import Finished, StopReason
 from dgtui.diffusion.job import Job, SamplerSettings
 from dgtui.document.buffer import Anchor, Buffer
 from dgtui.document.changes import hunks
 from dgtui.errors import InputRefused, RunFailed
-from dgtui.infill import Infill, Shape, Tokens, check
-from dgtui.instructions import message
 from dgtui.message import Message
-from dgtui.tui.backend import Backend, Facts, RunHandle
+from dgtui.steering.infill import Infill, Tokens, check
+from dgtui.steering.instructions import message
 
 Span = tuple[int, int]
 """Bytes, the end exclusive."""
@@ -32,8 +32,8 @@ _CHARACTERS: Final = re.compile(r"\r\n|.", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
-    """A proposal, and how it came about."""
+class Proposal:
+    """A text for each span, and how it came about."""
 
     texts: tuple[str, ...]
     "one for each span, with LF for line breaks"
@@ -61,9 +61,9 @@ class Passage:
 
     def __init__(self, buffer: Buffer, spans: Sequence[Span]) -> None:
         self.buffer = buffer
-        self.offers: list[Offer] = []
+        self.proposals: list[Proposal] = []
         self.at = 0
-        "the offer that is shown"
+        "the proposal that is shown"
         self._placed: list[tuple[int, tuple[Anchor, ...]]] = []
         "the version at which they were placed, and the spans"
         self.place(spans)
@@ -81,26 +81,26 @@ class Passage:
         return None
 
     @property
-    def offer(self) -> Offer | None:
+    def proposal(self) -> Proposal | None:
         """The one that is shown."""
-        return self.offers[self.at] if self.offers else None
+        return self.proposals[self.at] if self.proposals else None
 
-    def add(self, offers: Iterable[Offer]) -> None:
-        """Keeps offers, and shows the first of them. A text that was offered before is not kept twice."""
+    def add(self, proposals: Iterable[Proposal]) -> None:
+        """Keeps proposals, and shows the first of them. A text that was offered before is not kept twice."""
         shown: int | None = None
-        for offer in offers:
-            known = next((at for at, kept in enumerate(self.offers) if kept.texts == offer.texts), None)
+        for proposal in proposals:
+            known = next((at for at, kept in enumerate(self.proposals) if kept.texts == proposal.texts), None)
             if known is None:
-                known = len(self.offers)
-                self.offers.append(offer)
+                known = len(self.proposals)
+                self.proposals.append(proposal)
             shown = known if shown is None else shown
         self.at = self.at if shown is None else shown
 
-    def turn(self, by: int) -> bool:
-        """Shows the next or the previous offer, round and round. False: there is no other."""
-        if len(self.offers) < 2:
+    def cycle(self, by: int) -> bool:
+        """Shows the next or the previous proposal, round and round. False: there is no other."""
+        if len(self.proposals) < 2:
             return False
-        self.at = (self.at + by) % len(self.offers)
+        self.at = (self.at + by) % len(self.proposals)
         return True
 
     def parts(self) -> list[str]:
@@ -127,14 +127,14 @@ class Passages:
         return self._all[-1]
 
     def near(self, start: int, end: int) -> Passage | None:
-        """The newest passage with offers that has a span at these bytes."""
+        """The newest passage with proposals that has a span at these bytes."""
         for passage in reversed(self._all):
-            if passage.offers and any(low <= end and start <= high for low, high in passage.spans or ()):
+            if passage.proposals and any(low <= end and start <= high for low, high in passage.spans or ()):
                 return passage
         return None
 
 
-class Work:
+class InfillSearch:
     """A search for proposals, run by run: `job`, submit, `begin`, and `end` when the run has ended, until `done`."""
 
     def __init__(
@@ -184,10 +184,10 @@ class Work:
             self.search.take(log)
             self.done = bool(self.search.proposals)
 
-    def offers(self) -> list[Offer]:
+    def proposals(self) -> list[Proposal]:
         """What was found, best first."""
         return [
-            Offer(
+            Proposal(
                 found.texts, found.score, found.tokens, self.steps, self.lengths, self.seconds, self.seed,
                 self.instruction, self.stopping,
             )
@@ -195,7 +195,9 @@ class Work:
         ]  # fmt: skip
 
 
-def work(passage: Passage, backend: Backend, settings: SamplerSettings, seed: int, instruction: str | None) -> Work:
+def infill_search(
+    passage: Passage, backend: Backend, settings: SamplerSettings, seed: int, instruction: str | None
+) -> InfillSearch:
     """A search for a passage, with the model that is loaded.
 
     Raises:
@@ -209,19 +211,11 @@ def work(passage: Passage, backend: Backend, settings: SamplerSettings, seed: in
     if passage.spans is None:
         raise InputRefused("the passage has been edited since", hint="select it again")
     parts = passage.parts()
-    check(parts, shape(facts))
+    check(parts, facts.model)
     tokens: Tokens = backend
     prompt_ids = None if instruction is None else _prompt(backend, facts, instruction, parts)
-    search = Infill(parts, tokens, shape(facts), settings, seed, prompt_ids=prompt_ids)
-    return Work(passage, search, seed, instruction, facts.stop_ids)
-
-
-def shape(facts: Facts) -> Shape:
-    """What `Infill` has to know of the model."""
-    return Shape(
-        facts.canvas_length, facts.max_context, facts.bos_id, facts.turn_end_id, facts.fill_id, facts.stop_ids,
-        facts.special_ids,
-    )  # fmt: skip
+    search = Infill(parts, tokens, facts.model, settings, seed, prompt_ids=prompt_ids)
+    return InfillSearch(passage, search, seed, instruction, facts.model.stop_ids)
 
 
 def _prompt(backend: Backend, facts: Facts, instruction: str, parts: Sequence[str]) -> list[int]:
@@ -240,18 +234,18 @@ class Change:
 
 
 class Review:
-    """An offer against the text as it is now.
+    """A proposal against the text as it is now.
 
     Args:
-        passage: Its spans are there, and it has an offer.
+        passage: Its spans are there, and it has a proposal.
     """
 
     def __init__(self, passage: Passage) -> None:
         self.passage, self.buffer = passage, passage.buffer
         self.changes: list[Change] = []
-        offer, spans = passage.offer, passage.spans
-        assert offer is not None and spans is not None
-        for (start, end), text in zip(spans, offer.texts, strict=True):
+        proposal, spans = passage.proposal, passage.spans
+        assert proposal is not None and spans is not None
+        for (start, end), text in zip(spans, proposal.texts, strict=True):
             self.changes += _changes(self.buffer, start, end, text)
         self.at = 0
         "the change that keys act on"

@@ -1,6 +1,6 @@
 """What a model is told: the instruction, and the document with exactly one passage between the marks."""
 
-from dgtui.instructions import CLOSE, CONTEXT, OPEN, READY, request
+from dgtui.steering.instructions import CLOSE, CONTEXT, OPEN, READY, request
 
 
 def test_the_passage_stands_between_the_marks_in_the_document() -> None:
