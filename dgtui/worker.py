@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from dgtui.diffusion.stepper import Stepper
     from dgtui.model.catalog import Checkpoint
     from dgtui.model.loader import LoadedModel
-    from dgtui.model.parts import Wishes
+    from dgtui.model.parts import LoadOptions
     from dgtui.model.weights import Progress
 
 Answer = TypeVar("Answer")
@@ -103,7 +103,7 @@ class Worker:
     def load(
         self,
         checkpoint: "Checkpoint | Callable[[], Checkpoint]",
-        wishes: "Wishes | None" = None,
+        options: "LoadOptions | None" = None,
         progress: "Callable[[Progress], None] | None" = None,
     ) -> "Future[LoadedModel]":
         """Unloads the present model and loads a checkpoint, or the one that a function finds on the model thread.
@@ -126,7 +126,7 @@ class Worker:
                 self._unload()
                 from dgtui.model.loader import load
 
-                model = load(chosen, wishes, report)
+                model = load(chosen, options, report)
                 self._stepper = self._make_stepper(model)
                 self._loaded = model
             except BaseException as error:

@@ -15,7 +15,7 @@ from dgtui.message import Message
 from dgtui.model import catalog, quantized
 from dgtui.model.denoiser import TransformersDenoiser
 from dgtui.model.loader import load
-from dgtui.model.parts import Wishes
+from dgtui.model.parts import LoadOptions
 from dgtui.paths import embedded_dir
 from dgtui.train.corpus import SHARES
 from dgtui.train.table import SPAN, held_out, trials
@@ -59,8 +59,8 @@ def test_it_answers_held_out_prompts(task: str, floor: float) -> None:
 def test_in_4_bit_it_predicts_what_it_predicts_in_full(double: bool, tmp_path: Path) -> None:
     """On held-out replies of every task, a part of each noise: how much differs from reply to reply."""
     quantized.quantize(catalog.resolve(catalog.EMBEDDED), tmp_path / "nf4", double=double)
-    full = load(catalog.resolve(catalog.EMBEDDED), Wishes(device="cpu"))
-    packed = load(catalog.resolve(str(tmp_path / "nf4")), Wishes(device="cpu"))
+    full = load(catalog.resolve(catalog.EMBEDDED), LoadOptions(device="cpu"))
+    packed = load(catalog.resolve(str(tmp_path / "nf4")), LoadOptions(device="cpu"))
     denoisers = [TransformersDenoiser(loaded.model, loaded.stop_ids) for loaded in (full, packed)]
     tokenizer, draw = full.tokenizer, torch.Generator().manual_seed(1)
     cosines, agree = [], []

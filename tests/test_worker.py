@@ -19,7 +19,7 @@ from dgtui.errors import InvalidSettings, ModelNotFound, OutOfMemory, RunFailed
 from dgtui.model import devices, loader, skeleton
 from dgtui.model.catalog import Checkpoint, resolve
 from dgtui.model.denoiser import TransformersDenoiser
-from dgtui.model.parts import Wishes
+from dgtui.model.parts import LoadOptions
 from dgtui.model.weights import Progress
 from dgtui.worker import Run, Worker, reference_stepper
 
@@ -42,7 +42,7 @@ def worker() -> Iterator[Worker]:
 
 @pytest.fixture
 def ready(worker: Worker, tiny: Checkpoint) -> Worker:
-    worker.load(tiny, Wishes(device="cpu")).result(timeout=60)
+    worker.load(tiny, LoadOptions(device="cpu")).result(timeout=60)
     return worker
 
 
@@ -113,7 +113,7 @@ def test_a_load_that_fails_is_raised_and_the_worker_stays_usable(
     with pytest.raises(ModelNotFound, match="there is no folder"):
         worker.load(missing).result(timeout=60)
     assert worker.loaded is None
-    assert worker.load(tiny, Wishes(device="cpu")).result(timeout=60) is worker.loaded
+    assert worker.load(tiny, LoadOptions(device="cpu")).result(timeout=60) is worker.loaded
     assert worker.submit(job("a")).wait().token_ids
 
 
@@ -144,7 +144,7 @@ def test_a_load_that_fails_holds_on_to_no_weights(
             raise make()
 
     monkeypatch.setattr(loader, "lay_out", laid_out)
-    failed = worker.load(tiny, Wishes(device="cpu"), fail).exception(timeout=60)
+    failed = worker.load(tiny, LoadOptions(device="cpu"), fail).exception(timeout=60)
     assert isinstance(failed, OutOfMemory | ValueError)  # still held, as a screen may hold it while it loads another
     assert made and [ref() for ref in made] == [None, None]
 
@@ -156,9 +156,9 @@ def test_a_gpu_that_failed_altogether_is_told_too(
         raise torch.AcceleratorError("CUDA error: unspecified launch failure")
 
     monkeypatch.setattr(torch.cuda, "empty_cache", fail)
-    error = worker.load(tiny, Wishes(device="cpu"), lambda at: fail()).exception(timeout=60)
+    error = worker.load(tiny, LoadOptions(device="cpu"), lambda at: fail()).exception(timeout=60)
     assert isinstance(error, RuntimeError) and "launch failure" in str(error)
-    assert worker.load(tiny, Wishes(device="cpu")).result(timeout=60) is worker.loaded
+    assert worker.load(tiny, LoadOptions(device="cpu")).result(timeout=60) is worker.loaded
 
 
 def test_what_is_unloaded_is_given_back_to_the_device(ready: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +173,7 @@ def test_what_is_unloaded_is_given_back_to_the_device(ready: Worker, monkeypatch
 def test_a_job_without_a_model_fails_and_says_so(worker: Worker, tiny: Checkpoint) -> None:
     with pytest.raises(RunFailed, match="no model is loaded"):
         worker.submit(job("a")).wait()
-    worker.load(tiny, Wishes(device="cpu")).result(timeout=60)
+    worker.load(tiny, LoadOptions(device="cpu")).result(timeout=60)
     worker.unload().result(timeout=10)
     with pytest.raises(RunFailed, match="no model is loaded"):
         worker.submit(job("b")).wait()
@@ -232,7 +232,7 @@ def test_a_run_after_a_broken_one_is_what_it_would_have_been(ready: Worker) -> N
 def test_everything_runs_on_one_thread(ready: Worker, tiny: Checkpoint) -> None:
     sink = Sink()
     ready.submit(job("a"), sink).wait()
-    ready.load(tiny, Wishes(device="cpu")).result(timeout=60)
+    ready.load(tiny, LoadOptions(device="cpu")).result(timeout=60)
     ready.submit(job("b"), sink).wait()
     [thread] = [thread for thread in threading.enumerate() if thread.ident in sink.threads]
     assert len(sink.threads) == 1
@@ -242,7 +242,7 @@ def test_everything_runs_on_one_thread(ready: Worker, tiny: Checkpoint) -> None:
 def test_close_cancels_what_runs_and_what_waits_and_ends_the_thread(tiny: Checkpoint) -> None:
     before = {thread.ident for thread in threading.enumerate()}
     worker, sink = Worker(), Sink()
-    worker.load(tiny, Wishes(device="cpu")).result(timeout=60)
+    worker.load(tiny, LoadOptions(device="cpu")).result(timeout=60)
     running, waiting = worker.submit(job("a", ENDLESS), sink), worker.submit(job("b", ENDLESS), sink)
     assert sink.begun.wait(30)
     began = time.perf_counter()
@@ -258,7 +258,7 @@ def test_close_cancels_what_runs_and_what_waits_and_ends_the_thread(tiny: Checkp
 
 def test_a_held_job_does_not_hold_up_close(tiny: Checkpoint) -> None:
     worker = Worker()
-    worker.load(tiny, Wishes(device="cpu")).result(timeout=60)
+    worker.load(tiny, LoadOptions(device="cpu")).result(timeout=60)
     run = worker.submit(job("a", ENDLESS))
     run.control.pause()
     worker.close(timeout=5)
@@ -276,7 +276,7 @@ def test_close_ends_a_load_and_leaves_nothing_half_written(
     worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint = resolve(str(tiny_checkpoint(tmp_path / "model", hidden=128)))
-    whole = loader.plan_for(checkpoint, Wishes(device="cpu", context=300)).estimate
+    whole = loader.plan_for(checkpoint, LoadOptions(device="cpu", context=300)).estimate
     monkeypatch.setattr(devices, "available", lambda device: whole.total - whole.weights["experts"] // 2)
     begun, closing = threading.Event(), threading.Event()
 
@@ -284,7 +284,7 @@ def test_close_ends_a_load_and_leaves_nothing_half_written(
         begun.set()
         closing.wait(30)
 
-    future = worker.load(checkpoint, Wishes(device="cpu", context=300, cache=tmp_path / "cache"), progress)
+    future = worker.load(checkpoint, LoadOptions(device="cpu", context=300, cache=tmp_path / "cache"), progress)
     assert begun.wait(60)
     assert [path.name[0] for path in (tmp_path / "cache" / "nf4").iterdir()] == ["."]
     threading.Timer(0.05, closing.set).start()
@@ -356,7 +356,7 @@ def test_a_model_stays_when_a_stepper_cannot_be_opened(ready: Worker) -> None:
 
 def test_a_load_after_a_connection_runs_the_loaded_model(ready: Worker, tiny: Checkpoint) -> None:
     ready.connect(Countdown).result(timeout=10)
-    ready.load(tiny, Wishes(device="cpu")).result(timeout=60)
+    ready.load(tiny, LoadOptions(device="cpu")).result(timeout=60)
     run = ready.submit(job("a"))
     run.wait()
     assert run.log.stepper == "reference"
@@ -373,7 +373,7 @@ def test_the_stepper_of_a_loaded_model_is_chosen_by_who_made_the_worker(tiny: Ch
 
     worker = Worker(make)
     try:
-        loaded = worker.load(tiny, Wishes(device="cpu")).result(timeout=60)
+        loaded = worker.load(tiny, LoadOptions(device="cpu")).result(timeout=60)
         assert made == [worker.stepper] and worker.loaded is loaded
         run = worker.submit(job("a"))
         run.wait()

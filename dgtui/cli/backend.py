@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dgtui.backend import Facts, Rows, Stage
-from dgtui.cli import runs
-from dgtui.cli.options import sampler_settings, wishes
+from dgtui.cli.options import load_options, sampler_settings
 from dgtui.config import Settings
 from dgtui.diffusion.job import Job
 from dgtui.errors import RunFailed
@@ -62,7 +61,7 @@ class WorkerBackend:
             else:
                 facts.set_result(self.facts)
 
-        self._worker.load(find, wishes(self._settings), report).add_done_callback(loaded)
+        self._worker.load(find, load_options(self._settings), report).add_done_callback(loaded)
         return facts
 
     def _facts(self, loaded: "LoadedModel") -> Facts:
@@ -72,7 +71,7 @@ class WorkerBackend:
             name=loaded.checkpoint.name,
             device=str(loaded.device),
             dtype=("NF4 · " if loaded.plan.packing.nf4 else "") + str(loaded.dtype).removeprefix("torch."),
-            model=runs.model_info(loaded),
+            model=loaded.info,
             settings=sampler_settings(self._settings, loaded.settings),
             fingerprint=loaded.fingerprint,
             stepper=stepper.name,

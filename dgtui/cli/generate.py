@@ -115,7 +115,7 @@ def _run(
 ) -> int:  # fmt: skip
     from dgtui.diffusion.job import BadJob, Job
 
-    info = runs.model_info(loaded)
+    info = loaded.info
     room = info.max_context - info.canvas_length
     if len(ids) > room:
         raise PromptTooLong(

@@ -158,7 +158,7 @@ class _Task:
         parts = [self.buffer.text(a, b).replace("\r\n", "\n") for a, b in itertools.pairwise(edges)]
         try:
             return Infill(
-                parts, self.loaded.tokenizer, runs.model_info(self.loaded),
+                parts, self.loaded.tokenizer, self.loaded.info,
                 options.sampler_settings(self.settings, self.loaded.settings), self.seed,
                 prompt_ids=self._prompt(parts), length=self.length, candidates=self.candidates,
             )  # fmt: skip

@@ -122,7 +122,7 @@ def _memory(checkpoint: "Checkpoint", settings: "Settings") -> dict[str, Any]:
     from dgtui.model.loader import plan_for
 
     try:
-        plan = plan_for(checkpoint, options.wishes(settings))
+        plan = plan_for(checkpoint, options.load_options(settings))
     except OutOfMemory as error:
         return {"fits": False, "problem": error.message, "advice": error.hint}
     taken, packing = plan.estimate, plan.packing

@@ -24,7 +24,7 @@ from dgtui.errors import CorruptCheckpoint, DgtuiError, Interrupted, ModelNotFou
 if TYPE_CHECKING:
     from dgtui.config import Settings
     from dgtui.model.catalog import Checkpoint, Copy
-    from dgtui.model.hub import Plan
+    from dgtui.model.hub import Download
 
 T = TypeVar("T")
 
@@ -79,19 +79,19 @@ def pull(
     with working(f"asking the hub for {name}"):
         from dgtui.model import hub
 
-        plan = _aside(lambda: hub.look(name, revision))
-        hub.require_space(plan)
-    begun = plan.here()
-    if 0 < begun < plan.total:
-        note(f"{size(begun)} of {size(plan.total)} are here already")
+        download = _aside(lambda: hub.look(name, revision))
+        hub.require_space(download)
+    begun = download.here()
+    if 0 < begun < download.total:
+        note(f"{size(begun)} of {size(download.total)} are here already")
     try:
-        folder = _fetch(plan)
+        folder = _fetch(download)
     except KeyboardInterrupt:
         raise Interrupted(
-            f"stopped; {size(plan.here())} of {size(plan.total)} are here and kept",
-            hint=f"{_command(plan)} goes on from there, dgtui model remove {name} gives it up",
+            f"stopped; {size(download.here())} of {size(download.total)} are here and kept",
+            hint=f"{_command(download)} goes on from there, dgtui model remove {name} gives it up",
         ) from None
-    note(f"{name}: all of {size(plan.total)} {'were' if begun == plan.total else 'are'} here, and complete")
+    note(f"{name}: all of {size(download.total)} {'were' if begun == download.total else 'are'} here, and complete")
     known = catalog.resolve(name).path == folder
     note(f"to use it: dgtui chat --model {name if known else folder}, or any other command with this --model")
     put(f"{folder}\n")
@@ -241,19 +241,21 @@ def _explain(row: dict[str, Any]) -> None:
         )
 
 
-def _fetch(plan: "Plan") -> Path:
+def _fetch(download: "Download") -> Path:
     """Fetches, and on a terminal tells how far it is: the main thread looks at the files while another one writes."""
     from dgtui.model import hub
 
     stage = ["starting"]
-    seen = deque([(time.monotonic(), plan.here())], maxlen=_MEMORY)
-    with working(f"fetching {plan.name}") as say:
+    seen = deque([(time.monotonic(), download.here())], maxlen=_MEMORY)
+    with working(f"fetching {download.name}") as say:
 
         def tell() -> None:
-            seen.append((time.monotonic(), plan.here()))
-            say(_progress(stage[0], seen[0], seen[-1], plan.total))
+            seen.append((time.monotonic(), download.here()))
+            say(_progress(stage[0], seen[0], seen[-1], download.total))
 
-        return _aside(lambda: hub.fetch(plan, lambda text: stage.__setitem__(0, text)), tell if redrawable() else None)
+        return _aside(
+            lambda: hub.fetch(download, lambda text: stage.__setitem__(0, text)), tell if redrawable() else None
+        )
 
 
 def _progress(stage: str, old: tuple[float, int], new: tuple[float, int], total: int) -> str:
@@ -288,8 +290,10 @@ def _aside(work: Callable[[], T], meanwhile: Callable[[], None] | None = None) -
     return future.result()
 
 
-def _command(plan: "Plan") -> str:
-    return f"dgtui model pull {plan.name}" + ("" if plan.revision == "main" else f" --revision {plan.revision}")
+def _command(download: "Download") -> str:
+    return f"dgtui model pull {download.name}" + (
+        "" if download.revision == "main" else f" --revision {download.revision}"
+    )
 
 
 def _hub_folder(name: str, *, or_copies: bool) -> Path | None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dgtui.config import Settings
     from dgtui.diffusion.job import SamplerSettings
     from dgtui.model.loader import LoadedModel
-    from dgtui.model.parts import Wishes
+    from dgtui.model.parts import LoadOptions
     from dgtui.worker import Worker
 
 _SAMPLER, _LOADING = "Sampler", "Model"
@@ -122,13 +122,13 @@ def sampler_settings(settings: "Settings", checkpoint: "SamplerSettings") -> "Sa
     return replace(checkpoint, **settings.sampler.chosen)
 
 
-def wishes(settings: "Settings") -> "Wishes":
+def load_options(settings: "Settings") -> "LoadOptions":
     """How the person wants a model to be held."""
     from dgtui import paths
-    from dgtui.model.parts import Wishes
+    from dgtui.model.parts import LoadOptions
 
     own = settings.model
-    return Wishes(
+    return LoadOptions(
         device=own.device,
         context=own.context,
         vision=own.vision,
@@ -143,7 +143,7 @@ def load(worker: "Worker", settings: "Settings") -> "LoadedModel":
 
     checkpoint = catalog.resolve(settings.model.name)
     with loading(checkpoint.name) as progress:
-        loaded = worker.load(checkpoint, wishes(settings), progress=progress).result()
+        loaded = worker.load(checkpoint, load_options(settings), progress=progress).result()
     for said in loaded.notes:
         note(f"{loaded.checkpoint.name}: {said}")
     return loaded

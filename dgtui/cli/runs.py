@@ -1,11 +1,11 @@
-"""What commands need around a run: the model's sizes and ids before it, a recording after it."""
+"""What commands need around a run: images and a place for the recording before it, the recording after it."""
 
 import os
 import stat
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dgtui.errors import UsageError
 
@@ -13,27 +13,7 @@ if TYPE_CHECKING:
     from dgtui.diffusion.image import Image
     from dgtui.model.images import Picture
     from dgtui.model.loader import LoadedModel
-    from dgtui.model_info import ModelInfo
     from dgtui.worker import Run
-
-
-def model_info(loaded: "LoadedModel") -> "ModelInfo":
-    """Sizes and ids of a model."""
-    from dgtui.model_info import ModelInfo
-
-    config: Any = loaded.model.config
-    tokenizer = loaded.tokenizer
-    end = tokenizer.turn_end_id if tokenizer.turn_end_id in loaded.stop_ids else tokenizer.eos_id
-    end = min(loaded.stop_ids) if end is None else end
-    return ModelInfo(
-        canvas_length=config.canvas_length,
-        max_context=loaded.plan.context,
-        bos_id=tokenizer.bos_id,
-        turn_end_id=end,
-        fill_id=end if tokenizer.eos_id is None else tokenizer.eos_id,
-        stop_ids=loaded.stop_ids,
-        special_ids=frozenset(tokenizer.special_ids),
-    )
 
 
 def check_record(path: Path | None, file: Path | None = None) -> None:

@@ -356,10 +356,10 @@ def _fits_gpu(checkpoint: Checkpoint) -> bool:
     if not torch.cuda.is_available():
         return False
     from dgtui.model.loader import plan_for
-    from dgtui.model.parts import Wishes
+    from dgtui.model.parts import LoadOptions
 
     try:
-        plan_for(checkpoint, Wishes(device="cuda"))
+        plan_for(checkpoint, LoadOptions(device="cuda"))
     except OutOfMemory:
         return False
     return True

@@ -31,7 +31,7 @@ METHODS: Final[Mapping[str, tuple[str, ...]]] = {
 _BF16: Final = "take the checkpoint in bfloat16: dgtui packs it into 4 bit itself"
 
 
-def is_quantized(config: Mapping[str, Any], name: str) -> bool:
+def is_foreign(config: Mapping[str, Any], name: str) -> bool:
     """Whether a checkpoint was quantized by another program, in a way that can be run here.
 
     Raises:
@@ -74,7 +74,7 @@ def read(
 
     geometry.quantization_config = config["quantization_config"]
     with ExitStack() as files:
-        source = _Source(progress, sum(t.end - t.start for shard in shards for t in shard.tensors.values()))
+        source = _Reading(progress, sum(t.end - t.start for shard in shards for t in shard.tensors.values()))
         tensors: dict[str, _Lazy] = {}
         for shard in shards:
             try:
@@ -110,7 +110,7 @@ def read(
     return whole
 
 
-class _Source:
+class _Reading:
     """What the tensors of a load share: the count of bytes, and the first thing that went wrong."""
 
     def __init__(self, progress: Report | None, total: int) -> None:
@@ -127,7 +127,7 @@ class _Source:
 class _Lazy:
     """A tensor that is read when transformers indexes it, in one of its threads."""
 
-    def __init__(self, source: _Source, shard: Shard, view: Any) -> None:
+    def __init__(self, source: _Reading, shard: Shard, view: Any) -> None:
         self._source, self._shard, self._view = source, shard, view
 
     def get_shape(self) -> list[int]:

@@ -63,7 +63,7 @@ class RemoteFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Download:
     """What a checkpoint consists of on the hub, at one commit."""
 
     name: str
@@ -99,7 +99,7 @@ class Plan:
             yield from blob.parent.glob(f"{blob.name}*.incomplete")
 
 
-def look(name: str, revision: str = "main") -> Plan:
+def look(name: str, revision: str = "main") -> Download:
     """Ask the hub what a checkpoint consists of. Fetches a few kilobytes, and leaves nothing on this machine.
 
     Raises:
@@ -135,7 +135,7 @@ def look(name: str, revision: str = "main") -> Plan:
 
         catalog.check_names(at_top, name, lambda: read("config.json"))
         wanted = _wanted(at_top, lambda: read(INDEX))
-    return Plan(name, revision, commit, tuple(_remote(found[file]) for file in wanted))
+    return Download(name, revision, commit, tuple(_remote(found[file]) for file in wanted))
 
 
 def _hush() -> None:
@@ -180,19 +180,21 @@ def _get(name: str, commit: str, file: str, into: BinaryIO, **options: Any) -> N
     http_get(hf_hub_url(name, file, revision=commit), into, headers=headers, **options)
 
 
-def require_space(plan: Plan) -> None:
+def require_space(download: Download) -> None:
     """Raise `RunFailed` unless what is missing of a checkpoint fits the disk of the hub cache."""
     folder = next(folder for folder in (catalog.hub_cache(), *catalog.hub_cache().parents) if folder.exists())
-    needed, free = plan.total - plan.here(), shutil.disk_usage(folder).free
+    needed, free = download.total - download.here(), shutil.disk_usage(folder).free
     if needed > free:
-        raise _no_space(f"{plan.name} needs {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free in {shown(folder)}")
+        raise _no_space(
+            f"{download.name} needs {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free in {shown(folder)}"
+        )
 
 
-def fetch(plan: Plan, say: Callable[[str], None] = lambda stage: None) -> Path:
+def fetch(download: Download, say: Callable[[str], None] = lambda stage: None) -> Path:
     """Bring what is missing of a checkpoint, and check it.
 
     Args:
-        plan: What `look` found.
+        download: What `look` found.
         say: Told what is being done when that changes.
 
     Returns:
@@ -203,24 +205,26 @@ def fetch(plan: Plan, say: Callable[[str], None] = lambda stage: None) -> Path:
         CorruptCheckpoint: If something else came than what the hub announced.
         RunFailed: If the disk is full or cannot be written, or another process fetches the same file.
     """
-    with _clear_errors(plan.name, plan.revision):
+    with _clear_errors(download.name, download.revision):
         # Small ones first, and links before weights: what is not finished can be recognised as what it is.
-        for file in sorted(plan.files, key=lambda file: file.sha256 is not None):
+        for file in sorted(download.files, key=lambda file: file.sha256 is not None):
             if file.sha256 and file.size <= constants.MAX_HTTP_DOWNLOAD_SIZE:
                 say(f"fetching {file.name}")
-                _fetch_blob(plan, file, say)
+                _fetch_blob(download, file, say)
             say(f"fetching {file.name}")
-            hf_hub_download(plan.name, file.name, revision=plan.commit, cache_dir=catalog.hub_cache(), **_CLIENT)
+            hf_hub_download(
+                download.name, file.name, revision=download.commit, cache_dir=catalog.hub_cache(), **_CLIENT
+            )
         say("checking")
-        catalog.check(plan.snapshot)
-        _point(plan)
-    return plan.snapshot
+        catalog.check(download.snapshot)
+        _point(download)
+    return download.snapshot
 
 
-def _fetch_blob(plan: Plan, file: RemoteFile, say: Callable[[str], None]) -> None:
+def _fetch_blob(download: Download, file: RemoteFile, say: Callable[[str], None]) -> None:
     """A large file, from where an earlier run ended; it gets its name in the cache when its sha256 is right."""
-    blob = plan.blob(file)
-    folder = catalog.hub_folder(plan.name)
+    blob = download.blob(file)
+    folder = catalog.hub_folder(download.name)
     lock = catalog.hub_cache() / ".locks" / folder.name / f"{blob.name}.lock"
     for parent in (blob.parent, lock.parent):
         parent.mkdir(parents=True, exist_ok=True)
@@ -233,7 +237,7 @@ def _fetch_blob(plan: Plan, file: RemoteFile, say: Callable[[str], None]) -> Non
                 if out.tell() > file.size:
                     out.seek(0)
                     out.truncate()
-                _append(plan, file, out)
+                _append(download, file, out)
             say(f"checking {file.name}")
             with part.open("rb") as whole:
                 digest = hashlib.file_digest(whole, "sha256").hexdigest()
@@ -245,13 +249,13 @@ def _fetch_blob(plan: Plan, file: RemoteFile, say: Callable[[str], None]) -> Non
         raise RunFailed(f"another process is fetching {file.name}", hint="wait for it, or end it first") from None
 
 
-def _append(plan: Plan, file: RemoteFile, out: BinaryIO) -> None:
+def _append(download: Download, file: RemoteFile, out: BinaryIO) -> None:
     """Tries again as long as every try brings something, and a few times when nothing comes."""
     vain, afresh = 0, False
     while True:
         begin = out.tell()
         try:
-            _get(plan.name, plan.commit, file.name, out, resume_size=begin, expected_size=file.size)
+            _get(download.name, download.commit, file.name, out, resume_size=begin, expected_size=file.size)
             return
         except (OSError, _NetworkError) as error:
             status = error.response.status_code if isinstance(error, errors.HfHubHTTPError) else None
@@ -267,13 +271,13 @@ def _append(plan: Plan, file: RemoteFile, out: BinaryIO) -> None:
             time.sleep(_PATIENCE[vain])
 
 
-def _point(plan: Plan) -> None:
+def _point(download: Download) -> None:
     """Make the revision lead to the commit, as huggingface_hub writes it."""
-    if plan.revision == plan.commit:
+    if download.revision == download.commit:
         return
-    ref = catalog.hub_folder(plan.name) / "refs" / plan.revision
+    ref = catalog.hub_folder(download.name) / "refs" / download.revision
     ref.parent.mkdir(parents=True, exist_ok=True)
-    ref.write_text(plan.commit)
+    ref.write_text(download.commit)
 
 
 def _size(path: Path) -> int:

@@ -30,15 +30,16 @@ from dgtui.model.generation import for_generate, read_generation
 from dgtui.model.geometry import read_geometry
 from dgtui.model.images import ImageReader
 from dgtui.model.offline import go_offline
-from dgtui.model.parts import Packing, Wishes, part_of
+from dgtui.model.parts import LoadOptions, Packing, part_of
 from dgtui.model.plan import Plan, choose
 from dgtui.model.shards import Shard, fingerprint, shown
 from dgtui.model.skeleton import lay_out
 from dgtui.model.tokenizer import ModelTokenizer
 from dgtui.model.weights import Files, Progress, Report, fill
+from dgtui.model_info import ModelInfo
 from dgtui.paths import private_dir
 
-__all__ = ["LoadedModel", "Progress", "Wishes", "load", "plan_for"]
+__all__ = ["LoadOptions", "LoadedModel", "Progress", "load", "plan_for"]
 
 if TYPE_CHECKING:
     from transformers.models.diffusion_gemma.modeling_diffusion_gemma import DiffusionGemmaForBlockDiffusion
@@ -71,6 +72,23 @@ class LoadedModel:
     """None: it does not see; `images.seeing` says why."""
 
     @property
+    def info(self) -> ModelInfo:
+        """Its sizes and ids."""
+        config: Any = self.model.config
+        tokenizer = self.tokenizer
+        end = tokenizer.turn_end_id if tokenizer.turn_end_id in self.stop_ids else tokenizer.eos_id
+        end = min(self.stop_ids) if end is None else end
+        return ModelInfo(
+            canvas_length=config.canvas_length,
+            max_context=self.plan.context,
+            bos_id=tokenizer.bos_id,
+            turn_end_id=end,
+            fill_id=end if tokenizer.eos_id is None else tokenizer.eos_id,
+            stop_ids=self.stop_ids,
+            special_ids=tokenizer.special_ids,
+        )
+
+    @property
     def device(self) -> torch.device:
         """Where it runs."""
         return self.plan.device
@@ -81,12 +99,12 @@ class LoadedModel:
         return self.plan.dtype
 
 
-def load(checkpoint: Checkpoint, wishes: Wishes | None = None, progress: Report | None = None) -> LoadedModel:
+def load(checkpoint: Checkpoint, options: LoadOptions | None = None, progress: Report | None = None) -> LoadedModel:
     """Load a checkpoint for inference.
 
     Args:
         checkpoint: From `catalog.resolve`.
-        wishes: How it is to be held.
+        options: How it is to be held.
         progress: Told how far it is, one call at a time, perhaps from other threads. What it raises ends the load.
 
     Raises:
@@ -96,13 +114,13 @@ def load(checkpoint: Checkpoint, wishes: Wishes | None = None, progress: Report 
         OutOfMemory: Before the first weight is read, where that can be known.
     """
     began = time.perf_counter()
-    wishes = wishes or Wishes()
+    options = options or LoadOptions()
     found = _open(checkpoint)
     vocab_size: int = found.geometry.text_config.vocab_size
     generation = read_generation(checkpoint.path, found.config, vocab_size)
     tokenizer = ModelTokenizer.load(checkpoint.path)
     _check_vocabulary(tokenizer.vocab_size, vocab_size)
-    plan = _plan(found, wishes)
+    plan = _plan(found, options)
     notes = [plan.reason] if plan.reason else []
     try:
         if found.stored is not None:
@@ -112,7 +130,7 @@ def load(checkpoint: Checkpoint, wishes: Wishes | None = None, progress: Report 
         elif found.stored is not None or not plan.packing.nf4:
             model = _read(found.geometry, found.shards, plan, progress)
         else:
-            model = _pack(found, plan, wishes.cache, progress, notes)
+            model = _pack(found, plan, options.cache, progress, notes)
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
@@ -136,9 +154,9 @@ def load(checkpoint: Checkpoint, wishes: Wishes | None = None, progress: Report 
     )
 
 
-def plan_for(checkpoint: Checkpoint, wishes: Wishes) -> Plan:
+def plan_for(checkpoint: Checkpoint, options: LoadOptions) -> Plan:
     """How a checkpoint would be held here. Raises what `load` raises before it reads weights."""
-    return _plan(_open(checkpoint), wishes)
+    return _plan(_open(checkpoint), options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +180,7 @@ def _open(checkpoint: Checkpoint) -> _Found:
             hint="DiffusionGemma has one stack of weights for both: save it with tie_word_embeddings=True",
         )
     stored = quantized.stored_packing(config)
-    others = stored is None and foreign.is_quantized(config, checkpoint.name)
+    others = stored is None and foreign.is_foreign(config, checkpoint.name)
     go_offline()
     from transformers.utils import logging
 
@@ -173,25 +191,25 @@ def _open(checkpoint: Checkpoint) -> _Found:
     return _Found(checkpoint, shards, config, read_geometry(config), stored, others, mark)
 
 
-def _plan(found: _Found, wishes: Wishes) -> Plan:
+def _plan(found: _Found, options: LoadOptions) -> Plan:
     """The best way to hold a checkpoint; beside the GPU, if that is too small and nobody asked for it."""
     tensors = {name: entry for shard in found.shards for name, entry in shard.tensors.items()}
-    if wishes.vision and not any(part_of(name) == "vision" for name in tensors):
+    if options.vision and not any(part_of(name) == "vision" for name in tensors):
         raise ModelUnloadable(
             f"{shown(found.checkpoint.name)} was saved without its vision tower", hint="take one that has it"
         )
 
     def best(device: torch.device) -> Plan:
         return choose(
-            found.geometry, tensors, device, wishes.dtype or devices.choose_dtype(device), stored=found.stored,
-            context=wishes.context, vision=wishes.vision, most=wishes.memory, fixed=found.foreign,
+            found.geometry, tensors, device, options.dtype or devices.choose_dtype(device), stored=found.stored,
+            context=options.context, vision=options.vision, most=options.memory, fixed=found.foreign,
         )  # fmt: skip
 
-    device = devices.choose_device(wishes.device)
+    device = devices.choose_device(options.device)
     try:
         return best(device)
     except OutOfMemory:
-        if wishes.device != "auto" or device.type == "cpu":
+        if options.device != "auto" or device.type == "cpu":
             raise
         return best(torch.device("cpu"))
 

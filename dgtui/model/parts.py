@@ -48,7 +48,7 @@ def count_parts(sizes: Iterable[tuple[str, int]]) -> dict[str, int]:
     return dict(counts)
 
 
-def is_quantized(name: str, shape: tuple[int, ...]) -> bool:
+def can_be_packed(name: str, shape: tuple[int, ...]) -> bool:
     """Whether a weight is held in 4 bit where the model is: experts, attention and dense MLP of the shared layers.
 
     Embedding, norms, router, self-conditioning and vision stay as they are: small, or read by lookup, or both. So does
@@ -86,7 +86,7 @@ class Packing:
     """How the weights of a model are held."""
 
     nf4: bool = False
-    """4 bit where `is_quantized` says so."""
+    """4 bit where `can_be_packed` says so."""
     double: bool = False
     """Their scales in 8 bit."""
     vision: bool = True
@@ -96,7 +96,7 @@ class Packing:
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class LoadOptions:
     """How a person wants a model to be held; the default is whatever fits best."""
 
     device: str = "auto"

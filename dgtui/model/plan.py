@@ -15,7 +15,7 @@ import torch
 from dgtui.errors import OutOfMemory
 from dgtui.model import devices
 from dgtui.model.devices import gigabytes
-from dgtui.model.parts import Packing, count_parts, experts_layer, is_packed, is_quantized, nf4_bytes, part_of
+from dgtui.model.parts import Packing, can_be_packed, count_parts, experts_layer, is_packed, nf4_bytes, part_of
 from dgtui.model.shards import ITEM_SIZE, TensorEntry
 
 CONTEXT: Final = 8192
@@ -239,7 +239,7 @@ def _reason(packing: Packing, rejected: list[tuple[Packing, int]], available: in
 
 def _size(name: str, entry: TensorEntry, packing: Packing, dtype: torch.dtype) -> int:
     """Bytes of a tensor once it is loaded."""
-    if packing.nf4 and is_quantized(name, entry.shape):
+    if packing.nf4 and can_be_packed(name, entry.shape):
         return nf4_bytes(entry.elements, packing.double)
     if "F" in entry.dtype and not is_packed(name):
         return entry.elements * dtype.itemsize

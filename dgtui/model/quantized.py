@@ -25,7 +25,7 @@ from dgtui.errors import CorruptCheckpoint, ModelUnloadable, RunFailed, UsageErr
 from dgtui.model import catalog, devices
 from dgtui.model.generation import FILE as GENERATION
 from dgtui.model.offline import go_offline
-from dgtui.model.parts import BLOCK, Packing, is_quantized, nf4_bytes, part_of
+from dgtui.model.parts import BLOCK, Packing, can_be_packed, nf4_bytes, part_of
 from dgtui.model.shards import INDEX, SINGLE, Shard, fingerprint, shown
 from dgtui.model.skeleton import lay_out
 from dgtui.model.weights import DTYPES, Files, Report, stream, tell
@@ -73,7 +73,7 @@ def copy_of(name: str, mark: str, double: bool, cache: Path) -> Path:
 def stored_size(shards: list[Shard], packing: Packing) -> int:
     """Bytes that the tensors of a checkpoint take on disk in NF4."""
     return sum(
-        nf4_bytes(entry.elements, packing.double) if is_quantized(name, entry.shape) else entry.end - entry.start
+        nf4_bytes(entry.elements, packing.double) if can_be_packed(name, entry.shape) else entry.end - entry.start
         for shard in shards
         for name, entry in shard.tensors.items()
         if packing.vision or part_of(name) != "vision"

@@ -8,7 +8,7 @@ import torch
 
 from dgtui.model.parts import Packing
 from dgtui.model.shards import TensorEntry
-from dgtui.model.skeleton import lay_out, places
+from dgtui.model.skeleton import lay_out, slots
 from dgtui.model.weights import Report, tell
 
 _STD: Final = 0.02
@@ -17,7 +17,7 @@ _PIECE: Final = 8_000_000
 
 
 class RandomWeights:
-    """All tensors of a checkpoint in bfloat16 that nobody saved; see `weights.Source`.
+    """All tensors of a checkpoint in bfloat16 that nobody saved; see `weights.TensorSource`.
 
     Matrices are normal with a deviation of 0.02, vectors and scales are 1. The same seed gives the same numbers on the
     same kind of device.
@@ -29,7 +29,7 @@ class RandomWeights:
         self._progress, self._done = progress, 0
         self._tensors: dict[str, TensorEntry] = {}
         at = 0
-        for name, (module, own) in places(model).items():
+        for name, (module, own) in slots(model).items():
             shape = tuple(getattr(module, own).shape)
             size = 2 * torch.Size(shape).numel()
             self._tensors[name] = TensorEntry("BF16", shape, at, at + size)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from dgtui.errors import ModelUnloadable
-from dgtui.model.parts import Packing, is_quantized
+from dgtui.model.parts import Packing, can_be_packed
 from dgtui.model.shards import some
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def _compute_buffers(model: Any) -> None:
 
 
 def pack_layers(model: Any, double: bool) -> None:
-    """Puts packed modules, still without weights, in place of those that `parts.is_quantized` names."""
+    """Puts packed modules, still without weights, in place of those that `parts.can_be_packed` names."""
     from dgtui.model.nf4 import Nf4Experts, Nf4Linear, Nf4Weight
 
     def packed(name: str, weight: torch.Tensor) -> "Nf4Weight":
@@ -65,13 +65,13 @@ def pack_layers(model: Any, double: bool) -> None:
         start = f"model.decoder.layers.{at}"
         experts = layer.experts
         stacks = {name: getattr(experts, name) for name in ("gate_up_proj", "down_proj")}
-        if all(is_quantized(f"{start}.experts.{name}", tuple(stack.shape)) for name, stack in stacks.items()):
+        if all(can_be_packed(f"{start}.experts.{name}", tuple(stack.shape)) for name, stack in stacks.items()):
             config = model.config.text_config
             layer.experts = Nf4Experts(config, *(packed(name, stack) for name, stack in stacks.items()))
         for group in ("self_attn", "mlp"):
             for name, linear in list(getattr(layer, group).named_children()):
                 own = f"{start}.{group}.{name}.weight"
-                if isinstance(linear, nn.Linear) and is_quantized(own, tuple(linear.weight.shape)):
+                if isinstance(linear, nn.Linear) and can_be_packed(own, tuple(linear.weight.shape)):
                     setattr(getattr(layer, group), name, Nf4Linear(packed(own, linear.weight)))
 
 
@@ -88,13 +88,13 @@ def share_layers(model: Any) -> None:
     model.lm_head.weight = decoder.embed_tokens.weight
 
 
-Place = tuple[nn.Module, str]
+Slot = tuple[nn.Module, str]
 """A module, and the name of its parameter or buffer."""
 
 
-def places(model: "DiffusionGemmaForBlockDiffusion") -> dict[str, Place]:
+def slots(model: "DiffusionGemmaForBlockDiffusion") -> dict[str, Slot]:
     """Where each tensor of a checkpoint goes, by its name there: each once, what is shared under the decoder's."""
-    found: dict[str, Place] = {}
+    found: dict[str, Slot] = {}
     seen: set[int] = set()
     for prefix, root in (("model.decoder", model.model.decoder), ("model.encoder", model.model.encoder)):
         for path, module in root.named_modules():

@@ -17,7 +17,7 @@ from torch import nn
 from dgtui.errors import CorruptCheckpoint
 from dgtui.model.parts import Packing, experts_layer, part_of
 from dgtui.model.shards import Shard, TensorEntry, shown, some
-from dgtui.model.skeleton import Place, not_shared, packed_weights, places, share_layers, use_bitsandbytes
+from dgtui.model.skeleton import Slot, not_shared, packed_weights, share_layers, slots, use_bitsandbytes
 
 if TYPE_CHECKING:
     from transformers.models.diffusion_gemma.modeling_diffusion_gemma import DiffusionGemmaForBlockDiffusion
@@ -47,7 +47,7 @@ Report = Callable[[Progress], None]
 """Is told how far a load is, one call at a time. What it raises ends the load."""
 
 
-class Source(Protocol):
+class TensorSource(Protocol):
     """Where tensors come from, by name."""
 
     @property
@@ -93,7 +93,7 @@ class Files:
         self._files.close()
 
     def pieces(self, name: str) -> Iterator[torch.Tensor]:
-        """See `Source`. What is yielded may be a view of the file: copy it, or be done with it before the next."""
+        """See `TensorSource`. A piece may be a view of the file: copy it before the next one is taken."""
         shard, entry = self._of[name], self.tensors[name]
         file = self._open[shard.path.name]
         rows = entry.shape[0] if entry.shape else 1
@@ -111,7 +111,7 @@ class Files:
                 self._count(size // rows * len(piece))
 
     def skip(self, name: str) -> None:
-        """See `Source`."""
+        """See `TensorSource`."""
         entry = self.tensors[name]
         self._count(entry.end - entry.start)
 
@@ -130,12 +130,12 @@ def _readable(shard: Shard) -> Iterator[None]:
 
 def stream(
     model: "DiffusionGemmaForBlockDiffusion",
-    source: Source,
+    source: TensorSource,
     packing: Packing,
     device: torch.device,
     keep: Keep | None = None,
-) -> Iterator[tuple[Place, torch.Tensor]]:
-    """The tensors of a model from `lay_out`, one after the other as the model holds them, with their places in it.
+) -> Iterator[tuple[Slot, torch.Tensor]]:
+    """The tensors of a model from `lay_out`, one after the other as the model holds them, with their slots in it.
 
     Args:
         model: Laid out with the same packing.
@@ -149,7 +149,7 @@ def stream(
         CorruptCheckpoint: If the source does not hold what the model needs, in its shapes.
         ModelUnloadable: If it holds weights for encoder and decoder apart.
     """
-    wanted, weights = places(model), packed_weights(model)
+    wanted, weights = slots(model), packed_weights(model)
     _check(source.tensors, wanted, weights, packing)
     first_streamed = len(model.model.decoder.layers) - packing.streamed
     for name, entry in source.tensors.items():
@@ -176,7 +176,7 @@ def stream(
 
 def fill(
     model: "DiffusionGemmaForBlockDiffusion",
-    source: Source,
+    source: TensorSource,
     packing: Packing,
     device: torch.device,
     keep: Keep | None = None,
@@ -205,7 +205,7 @@ def _pinned(tensor: torch.Tensor) -> torch.Tensor:
         return tensor
 
 
-def whole(source: Source, name: str, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+def whole(source: TensorSource, name: str, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
     """A tensor of a source, in memory of its own."""
     shape = source.tensors[name].shape
     found = torch.empty(shape, dtype=dtype, device=device)
@@ -218,7 +218,7 @@ def whole(source: Source, name: str, device: torch.device, dtype: torch.dtype) -
     return found
 
 
-def quantized(source: Source, name: str, double: bool, device: torch.device) -> "Nf4Weight":
+def quantized(source: TensorSource, name: str, double: bool, device: torch.device) -> "Nf4Weight":
     """A weight of a source in NF4; beside it, no more than a piece of it is in memory."""
     from dgtui.model.nf4 import Quantizing
 
@@ -242,7 +242,7 @@ def _put(module: nn.Module, name: str, tensor: torch.Tensor) -> None:
 
 def _check(
     tensors: Mapping[str, TensorEntry],
-    wanted: Mapping[str, Place],
+    wanted: Mapping[str, Slot],
     weights: "Mapping[str, Nf4Weight]",
     packing: Packing,
 ) -> None:

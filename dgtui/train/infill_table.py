@@ -80,21 +80,13 @@ class Writer:
         from dgtui.model import catalog
         from dgtui.model.denoiser import TransformersDenoiser
         from dgtui.model.loader import load
-        from dgtui.model.parts import Wishes
-        from dgtui.model_info import ModelInfo
+        from dgtui.model.parts import LoadOptions
 
         torch.set_num_threads(1)
-        loaded = load(catalog.resolve(model or catalog.EMBEDDED), Wishes(device="cpu"))
+        loaded = load(catalog.resolve(model or catalog.EMBEDDED), LoadOptions(device="cpu"))
         self.tokenizer, self.settings = loaded.tokenizer, loaded.settings
         self._stepper = ReferenceStepper(TransformersDenoiser(loaded.model, loaded.stop_ids))
-        config: Any = loaded.model.config
-        own = self.tokenizer
-        assert own.turn_end_id is not None and own.eos_id is not None and own.bos_id is not None
-        most = config.text_config.max_position_embeddings
-        self._info = ModelInfo(
-            config.canvas_length, most, own.bos_id, own.turn_end_id, own.eos_id, loaded.stop_ids,
-            frozenset(own.special_ids),
-        )  # fmt: skip
+        self._info = loaded.info
 
     def write(self, way: str, span: Span) -> tuple[str, int, int]:
         """Writes a span in one of `WAYS`."""

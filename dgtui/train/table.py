@@ -61,9 +61,9 @@ def _trials(model: str | None, tasks: list[str], count: int, part: int, parts: i
     from dgtui.model import catalog
     from dgtui.model.denoiser import TransformersDenoiser
     from dgtui.model.loader import load
-    from dgtui.model.parts import Wishes
+    from dgtui.model.parts import LoadOptions
 
-    loaded = load(catalog.resolve(model or catalog.EMBEDDED), Wishes(device="cpu"))
+    loaded = load(catalog.resolve(model or catalog.EMBEDDED), LoadOptions(device="cpu"))
     tokenizer = loaded.tokenizer
     stepper = ReferenceStepper(TransformersDenoiser(loaded.model, loaded.stop_ids))
     config: Any = loaded.model.config

@@ -12,7 +12,7 @@ from dgtui.cli.bench import measure
 from dgtui.model.catalog import resolve
 from dgtui.model.geometry import read_geometry
 from dgtui.model.loader import load
-from dgtui.model.parts import Packing, Wishes
+from dgtui.model.parts import LoadOptions, Packing
 from dgtui.model.plan import estimate
 from dgtui.model.random_weights import RandomWeights
 
@@ -42,7 +42,7 @@ def test_it_says_how_far_it_is_and_ends_where_it_is_told_to(tiny: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        measure(load(resolve(str(tiny)), Wishes(device="cpu")), progress, pairs=9, steps=1, seed=1)
+        measure(load(resolve(str(tiny)), LoadOptions(device="cpu")), progress, pairs=9, steps=1, seed=1)
     assert said[0] == "warming up: dgtui" and said[3].startswith("pair 1 of 9")
 
 

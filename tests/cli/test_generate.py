@@ -28,7 +28,7 @@ from dgtui.model import devices
 from dgtui.model.catalog import resolve
 from dgtui.model.denoiser import TransformersDenoiser
 from dgtui.model.loader import LoadedModel, load
-from dgtui.model.parts import Wishes
+from dgtui.model.parts import LoadOptions
 from dgtui.session import recording
 from dgtui.worker import Run
 
@@ -39,7 +39,7 @@ LONG = ("--steps", "100000", "--confidence", "1e-9", "--max-tokens", "900")
 
 @pytest.fixture(scope="module")
 def loaded(tiny: Path) -> LoadedModel:
-    return load(resolve(str(tiny)), Wishes(device="cpu"))
+    return load(resolve(str(tiny)), LoadOptions(device="cpu"))
 
 
 @pytest.fixture
@@ -441,7 +441,7 @@ def test_images_go_to_the_model_and_into_the_recording(
     job = recording.load(record).log.job
     assert len(job.images) == 2
     assert dgtui(*args, *shown).json["token_ids"] == done.json["token_ids"]
-    model = load(resolve(str(seeing)), Wishes(device="cpu"))
+    model = load(resolve(str(seeing)), LoadOptions(device="cpu"))
     again = engine.run(ReferenceStepper(TransformersDenoiser(model.model, model.stop_ids)), job)
     assert next(e for e in again if isinstance(e, Finished)).token_ids[0].tolist() == done.json["token_ids"]
 

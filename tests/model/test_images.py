@@ -31,7 +31,7 @@ from dgtui.model.catalog import resolve
 from dgtui.model.denoiser import TransformersDenoiser, _pieces
 from dgtui.model.images import ImageReader, open_picture, seeing
 from dgtui.model.loader import LoadedModel, load
-from dgtui.model.parts import Wishes
+from dgtui.model.parts import LoadOptions
 
 TOLERANCE = 1e-4
 """As in test_prefix: between a prompt read in pieces and one read at once."""
@@ -45,7 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def loaded(folder: Path) -> LoadedModel:
-    model = load(resolve(str(folder)), Wishes(device="cpu"))
+    model = load(resolve(str(folder)), LoadOptions(device="cpu"))
     with torch.no_grad(), torch.random.fork_rng():  # a tower with opinions, as the rest of the model has them
         torch.manual_seed(3)
         for weight in model.model.model.encoder.vision_tower.parameters():
@@ -382,16 +382,16 @@ def test_a_model_without_a_processor_does_not_see(tmp_path: Path) -> None:
     assert blind.value.hint
     bare = resolve(str(tiny_checkpoint(tmp_path / "bare")))
     with pytest.raises(ModelBlind, match=r"has no processor_config\.json"):
-        seeing(load(bare, Wishes(device="cpu")).images, bare)
+        seeing(load(bare, LoadOptions(device="cpu")).images, bare)
     (bare.path / "processor_config.json").write_text(json.dumps(PROCESSOR))
-    without = load(bare, Wishes(device="cpu", vision=False))
+    without = load(bare, LoadOptions(device="cpu", vision=False))
     with pytest.raises(ModelBlind, match="vision tower") as refused:
         seeing(without.images, bare)
     assert "--vision" in refused.value.hint
 
 
 def test_a_template_without_places_for_images_is_refused(tmp_path: Path, see: Callable[..., Image]) -> None:
-    model = load(resolve(str(tiny_checkpoint(tmp_path / "bare"))), Wishes(device="cpu"))
+    model = load(resolve(str(tiny_checkpoint(tmp_path / "bare"))), LoadOptions(device="cpu"))
     with pytest.raises(ImageRefused, match="no place for images"):
         model.tokenizer.chat([Message("user", "What is this?", images=(see(1),))])
 

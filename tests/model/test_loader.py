@@ -13,7 +13,7 @@ from checkpoints import VOCAB, logits, tiny_checkpoint, tiny_config, tiny_model,
 from dgtui.diffusion.job import SamplerSettings
 from dgtui.model.catalog import resolve
 from dgtui.model.loader import LoadedModel, Progress, load
-from dgtui.model.parts import Wishes
+from dgtui.model.parts import LoadOptions
 
 WEIGHTS = "model.safetensors"
 
@@ -26,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
 def load_folder(
     folder: Path, dtype: torch.dtype | None = None, progress: Callable[[Progress], None] | None = None
 ) -> LoadedModel:
-    return load(resolve(str(folder)), Wishes(device="cpu", dtype=dtype), progress)
+    return load(resolve(str(folder)), LoadOptions(device="cpu", dtype=dtype), progress)
 
 
 def edit(path: Path, **changes: object) -> None:
@@ -140,7 +140,7 @@ def test_loading_is_silent(folder: Path) -> None:
     edit(folder / "config.json", unknown_key=1)
     code = (
         "from dgtui.model.catalog import resolve; from dgtui.model.loader import load;"
-        f"from dgtui.model.parts import Wishes; load(resolve({str(folder)!r}), Wishes(device='cpu'))"
+        f"from dgtui.model.parts import LoadOptions; load(resolve({str(folder)!r}), LoadOptions(device='cpu'))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -89,11 +89,11 @@ def test_the_real_geometry_in_nf4_stays_under_18_gb_with_8k_of_context(
 
 
 def chosen(
-    gpu: float, geometry: Any, tensors: Mapping[str, TensorEntry], monkeypatch: pytest.MonkeyPatch, **wishes: Any
+    gpu: float, geometry: Any, tensors: Mapping[str, TensorEntry], monkeypatch: pytest.MonkeyPatch, **options: Any
 ) -> Plan:
     free = {"cuda": int(gpu * GB), "cpu": 64 * GB}
     monkeypatch.setattr(devices, "available", lambda device: free[device.type])
-    return choose(geometry, tensors, CUDA, torch.bfloat16, **wishes)
+    return choose(geometry, tensors, CUDA, torch.bfloat16, **options)
 
 
 @pytest.mark.parametrize(

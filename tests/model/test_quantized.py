@@ -32,7 +32,7 @@ from dgtui.errors import (
 from dgtui.model import catalog, devices, foreign, nf4, quantized
 from dgtui.model.catalog import resolve
 from dgtui.model.loader import LoadedModel, load
-from dgtui.model.parts import Packing, Wishes, is_quantized, part_of
+from dgtui.model.parts import LoadOptions, Packing, can_be_packed, part_of
 from dgtui.model.shards import fingerprint
 from dgtui.model.weights import Progress, _pinned
 
@@ -51,16 +51,16 @@ def folder(source: Path, tmp_path: Path) -> Path:
     return tmp_path / "packed"
 
 
-def read(folder: Path, **wishes: Any) -> LoadedModel:
-    return load(resolve(str(folder)), Wishes(device="cpu", **wishes))
+def read(folder: Path, **options: Any) -> LoadedModel:
+    return load(resolve(str(folder)), LoadOptions(device="cpu", **options))
 
 
-def small(monkeypatch: pytest.MonkeyPatch, folder: Path, **wishes: Any) -> LoadedModel:
+def small(monkeypatch: pytest.MonkeyPatch, folder: Path, **options: Any) -> LoadedModel:
     """A model loaded on a machine where it fits in 4 bit alone."""
     whole = read(folder, context=512).plan.estimate
     experts = whole.weights["experts"]
     monkeypatch.setattr(devices, "available", lambda device: whole.total - experts // 2)
-    return load(resolve(str(folder)), Wishes(device="cpu", context=512, **wishes))
+    return load(resolve(str(folder)), LoadOptions(device="cpu", context=512, **options))
 
 
 def bytes_by_part(model: Any) -> dict[str, int]:
@@ -114,7 +114,7 @@ def test_packed_weights_compute_what_their_values_do(source: Path, folder: Path)
     """The logits are those of the full model with every packed weight replaced by the value it stands for."""
     full, packed = read(source).model, read(folder).model
     for name, weight in full.model.decoder.named_parameters(prefix="model.decoder"):
-        if is_quantized(name, tuple(weight.shape)):
+        if can_be_packed(name, tuple(weight.shape)):
             weight.data.copy_(nf4.quantize(weight.data).dequantize(torch.float32))
     torch.testing.assert_close(logits(packed), logits(full), rtol=1e-4, atol=1e-4)
 
@@ -318,7 +318,7 @@ def test_what_transformers_needs_beside_a_methods_own_package_is_named(monkeypat
     monkeypatch.setattr(foreign, "find_spec", lambda name: None if name == "accelerate" else name)
     for method in foreign.METHODS:
         with pytest.raises(ModelUnloadable, match="needs accelerate"):
-            foreign.is_quantized({"quantization_config": {"quant_method": method}}, "some")
+            foreign.is_foreign({"quantization_config": {"quant_method": method}}, "some")
 
 
 def test_what_bitsandbytes_packed_through_transformers_is_loaded(source: Path, tmp_path: Path) -> None:
@@ -451,7 +451,7 @@ def test_the_first_load_keeps_a_copy_and_the_next_one_reads_it(
     (kept,) = (tmp_path / "cache" / "nf4").iterdir()
     assert "4 bit" in first.notes[0] and str(kept) in first.notes[1]
     monkeypatch.setattr(nf4, "pack", None)  # nothing is packed any more
-    second = load(first.checkpoint, Wishes(device="cpu", context=512, cache=tmp_path / "cache"))
+    second = load(first.checkpoint, LoadOptions(device="cpu", context=512, cache=tmp_path / "cache"))
     assert torch.equal(logits(first.model), logits(second.model))
     assert second.fingerprint == first.fingerprint
     assert len(second.notes) == 1
@@ -461,7 +461,7 @@ def test_a_damaged_copy_is_made_again(source: Path, tmp_path: Path, monkeypatch:
     first = small(monkeypatch, source, cache=tmp_path / "cache")
     (kept,) = (tmp_path / "cache" / "nf4").iterdir()
     flip(kept / "model.safetensors")
-    second = load(first.checkpoint, Wishes(device="cpu", context=512, cache=tmp_path / "cache"))
+    second = load(first.checkpoint, LoadOptions(device="cpu", context=512, cache=tmp_path / "cache"))
     assert any("damaged" in note and "made again" in note for note in second.notes)
     quantized.verify(kept, catalog.check(kept))
     assert torch.equal(logits(first.model), logits(second.model))
@@ -472,7 +472,7 @@ def test_no_copy_is_kept_where_nobody_wants_one_or_there_is_no_room(
 ) -> None:
     assert len(small(monkeypatch, source).notes) == 1
     monkeypatch.setattr(quantized, "room", lambda folder: 1_000_000_000)
-    found = load(resolve(str(source)), Wishes(device="cpu", context=512, cache=tmp_path / "cache"))
+    found = load(resolve(str(source)), LoadOptions(device="cpu", context=512, cache=tmp_path / "cache"))
     assert "no 4-bit copy is kept" in found.notes[1]
     assert not (tmp_path / "cache").exists()
 
@@ -496,7 +496,7 @@ def test_a_disk_that_fills_up_ends_the_copy_and_not_the_load(
     else:
         monkeypatch.setattr(quantized, "_SHARD", 1)
         monkeypatch.setattr(quantized, "save_file", full)
-    second = load(first.checkpoint, Wishes(device="cpu", context=512, cache=tmp_path / "cache"), seen)
+    second = load(first.checkpoint, LoadOptions(device="cpu", context=512, cache=tmp_path / "cache"), seen)
     assert "no 4-bit copy is kept" in second.notes[1] and "No space left" in second.notes[1]
     assert len(second.notes) == 2
     assert torch.equal(logits(first.model), logits(second.model))
@@ -532,7 +532,7 @@ def test_two_first_loads_at_once_both_load_and_one_keeps(
     (kept.parent / f".{kept.name}.partial").mkdir(parents=True)
     handle = os.open(kept.parent / f".{kept.name}.partial", os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)
-    second = load(checkpoint, Wishes(device="cpu", context=512, cache=cache))
+    second = load(checkpoint, LoadOptions(device="cpu", context=512, cache=cache))
     os.close(handle)
     assert "no 4-bit copy is kept: another dgtui" in second.notes[1]
     assert torch.equal(logits(second.model), logits(first.model))

@@ -22,7 +22,7 @@ from dgtui.errors import (
 from dgtui.model import devices, weights
 from dgtui.model.catalog import Checkpoint, resolve
 from dgtui.model.loader import LoadedModel, Progress, load
-from dgtui.model.parts import Wishes
+from dgtui.model.parts import LoadOptions
 
 WEIGHTS = "model.safetensors"
 
@@ -33,7 +33,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def load_folder(folder: Path, progress: Callable[[Progress], None] | None = None) -> LoadedModel:
-    return load(resolve(str(folder)), Wishes(device="cpu"), progress)
+    return load(resolve(str(folder)), LoadOptions(device="cpu"), progress)
 
 
 def edit(path: Path, **changes: object) -> None:
@@ -103,7 +103,7 @@ def test_leftover_buffers_are_no_reason_to_refuse(folder: Path) -> None:
 
 def test_a_missing_folder_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFound):
-        load(Checkpoint("gone", tmp_path / "gone", "folder"), Wishes(device="cpu"))
+        load(Checkpoint("gone", tmp_path / "gone", "folder"), LoadOptions(device="cpu"))
 
 
 @pytest.mark.parametrize("vocab", [VOCAB - 10, VOCAB + 129])
@@ -148,7 +148,7 @@ def test_a_disk_that_fails_while_reading_names_the_shard(folder: Path) -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")
 def test_a_device_that_is_not_there_is_refused(folder: Path) -> None:
     with pytest.raises(ModelUnloadable, match="cuda was asked for"):
-        load(resolve(str(folder)), Wishes(device="cuda"))
+        load(resolve(str(folder)), LoadOptions(device="cuda"))
 
 
 def test_memory_is_counted_in_the_type_that_is_loaded() -> None:

@@ -15,7 +15,7 @@ from dgtui.diffusion.log import RunLog
 from dgtui.errors import InputRefused
 from dgtui.model import catalog
 from dgtui.model.loader import LoadedModel
-from dgtui.model.parts import Wishes
+from dgtui.model.parts import LoadOptions
 from dgtui.model_info import ModelInfo
 from dgtui.steering.infill import CARRIED, PROBE_STEPS, TRIED, Infill, _lend
 from dgtui.worker import Run, Worker
@@ -31,7 +31,7 @@ CANVAS = 256
 @pytest.fixture(scope="module")
 def worker() -> Worker:
     worker = Worker()
-    worker.load(catalog.resolve("embedded"), Wishes(device="cpu")).result()
+    worker.load(catalog.resolve("embedded"), LoadOptions(device="cpu")).result()
     return worker
 
 

@@ -324,9 +324,9 @@ def test_the_embedded_model_searches_lengths_in_one_batch() -> None:
     from dgtui.model import catalog
     from dgtui.model.denoiser import TransformersDenoiser
     from dgtui.model.loader import load
-    from dgtui.model.parts import Wishes
+    from dgtui.model.parts import LoadOptions
 
-    loaded = load(catalog.resolve(catalog.EMBEDDED), Wishes(device="cpu"))
+    loaded = load(catalog.resolve(catalog.EMBEDDED), LoadOptions(device="cpu"))
     tokenizer, denoiser = loaded.tokenizer, TransformersDenoiser(loaded.model, loaded.stop_ids)
     assert tokenizer.turn_end_id is not None and tokenizer.eos_id is not None
     prompt = tuple(tokenizer.chat([Message("user", "Sort these words: pear, apple, fig")]))
