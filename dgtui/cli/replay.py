@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 KINDS: Final = (".svg", ".html", ".cast")
 WIDTH: Final = 100
 STILLS: Final = 5
+MOST_ANIMATED: Final = 48
+"""Steps in an animated .svg; with more, some are left out."""
 MOST_STEPS: Final = 2000
 """Steps in a page or a cast; with more, some are left out."""
 
@@ -38,6 +40,7 @@ def command(
             metavar="N", min=1, max=100, help=f"Number of evenly spaced steps in an .svg (default: {STILLS})."
         ),
     ] = None,
+    animate: Annotated[bool, typer.Option("--animate", help="Play the steps in the .svg in a loop.")] = False,
     candidate: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Which candidate to show, for a run with several canvases.")
     ] = None,
@@ -48,7 +51,7 @@ def command(
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> int:
     """Play a recorded run: scrub through its steps, look at alternatives, or export it."""
-    _check(recording, export, step, stills, width, force)
+    _check(recording, export, step, stills, width, force, animate)
 
     from dgtui.session.recording import load
 
@@ -64,17 +67,24 @@ def command(
     first = (step or 1) - 1
     if export is None:
         return _show(recorded, recording, theme, first)
-    stills_at = [first] if step else recorded.chosen(stills or STILLS)
+    stills_at = None if animate else [first] if step else recorded.chosen(stills or STILLS)
     _export(recorded, export, _theme(theme), width or WIDTH, stills_at, first, force)
     return 0
 
 
 def _check(
-    recording: Path, export: Path | None, step: int | None, stills: int | None, width: int | None, force: bool
+    recording: Path,
+    export: Path | None,
+    step: int | None,
+    stills: int | None,
+    width: int | None,
+    force: bool,
+    animate: bool,
 ) -> None:
     """Raises `UsageError` for options that cannot be combined."""
     if export is None:
-        given = [name for name, is_set in (("--stills", stills), ("--width", width), ("--force", force)) if is_set]
+        flags = (("--stills", stills), ("--width", width), ("--force", force), ("--animate", animate))
+        given = [name for name, is_set in flags if is_set]
         if given:
             raise UsageError(f"{given[0]} needs --export", hint="add --export FILE")
         return
@@ -83,6 +93,8 @@ def _check(
         raise UsageError(f"cannot export to {export}", hint=f"the name must end in {', '.join(KINDS)}")
     if stills and (step or kind != ".svg"):
         raise UsageError("--stills needs an .svg and cannot be combined with --step")
+    if animate and (step or stills or kind != ".svg"):
+        raise UsageError("--animate needs an .svg and cannot be combined with --step or --stills")
     if step and kind == ".cast":
         raise UsageError("--step works on the screen and with an .svg or an .html")
     if not export.absolute().parent.is_dir():
@@ -126,8 +138,9 @@ def _theme(name: str | None) -> "Theme":
 
 
 def _export(
-    recorded: "RecordedRun", path: Path, theme: "Theme", width: int, stills: list[int], first: int, force: bool
+    recorded: "RecordedRun", path: Path, theme: "Theme", width: int, stills: list[int] | None, first: int, force: bool
 ) -> None:
+    """Writes the export. An .svg is animated if `stills` is None."""
     from dgtui.session.export import FileExists, write
     from dgtui.tui.exports.exporter import Exporter
 
@@ -135,7 +148,7 @@ def _export(
     if path.suffix.lower() == ".svg":
         from dgtui.tui.exports import svg
 
-        text = svg.picture(exporter, stills)
+        text = svg.picture(exporter, stills) if stills else svg.animation(exporter, recorded.chosen(MOST_ANIMATED))
     else:
         steps = recorded.chosen(MOST_STEPS)
         if len(steps) < len(recorded):

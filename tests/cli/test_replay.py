@@ -60,6 +60,9 @@ def test_the_screen_needs_a_terminal_and_says_what_does_not(made: Path, dgtui: A
         (("--export", "film"), ".svg, .html, .cast"),
         (("--export", "nowhere/film.svg"), "no folder nowhere"),
         (("--export", "film.svg", "--step", "99"), "has"),
+        (("--export", "film.svg", "--step", "2", "--animate"), "--animate"),
+        (("--export", "film.html", "--animate"), "--animate"),
+        (("--animate",), "--export"),
         (("--export", "film.svg", "--step", "2", "--stills", "3"), "--stills"),
         (("--export", "film.html", "--stills", "3"), "--stills"),
         (("--export", "film.cast", "--step", "3"), "--step"),
@@ -115,6 +118,14 @@ def test_step_theme_and_width_are_taken(made: Path, dgtui: Any) -> None:
     assert float(root.attrib["width"]) == pytest.approx(2 * 24 + 40 * 8.4)
     status = [element.text for element in root.iter() if (element.text or "").startswith("block ")]
     assert len(status) == 1 and "step 3/8" in (status[0] or "")
+
+
+def test_an_animation_holds_all_steps(made: Path, dgtui: Any) -> None:
+    file = made.parent / "film.svg"
+    assert dgtui("replay", made, "--export", file, "--animate").code == 0
+    root = ET.fromstring(file.read_text(encoding="utf-8"))
+    status = [element.text or "" for element in root.iter() if (element.text or "").startswith("block ")]
+    assert len(status) > 8 and status[0].startswith("block 1 · step 1/")
 
 
 def test_a_theme_of_the_settings_that_is_missing_stops_no_export(made: Path, dgtui: Any) -> None:

@@ -175,7 +175,7 @@ def check_svg(text: str) -> ET.Element:
     width, height = (float(part) for part in root.attrib["viewBox"].split()[2:])
     for element in root.iter():
         tag = element.tag.rpartition("}")[2]
-        assert tag in {"svg", "title", "style", "rect", "text", "path"}
+        assert tag in {"svg", "title", "style", "rect", "text", "path", "g"}
         assert not any(name.lower().startswith("on") or "href" in name for name in element.attrib)
         if tag in ("text", "rect"):
             x, y = float(element.attrib["x"]), float(element.attrib["y"])
@@ -183,7 +183,7 @@ def check_svg(text: str) -> ET.Element:
             assert x >= 0 and x + across <= width and 0 <= y <= height
     rest = text.replace("http://www.w3.org/2000/svg", "")
     style = root.findtext("{*}style") or ""
-    assert "url(" not in style and "@" not in style and "</" not in style
+    assert "url(" not in style and "@import" not in style and "@font-face" not in style and "</" not in style
     assert "<script" not in rest and "xlink" not in rest
     return root
 
@@ -207,6 +207,27 @@ def test_a_strip_has_one_snapshot_per_step(tmp_path: Path) -> None:
     for count in (1, 2, 5):
         root = check_svg(svg.picture(drawn, drawn.recorded.chosen(count)))
         assert sum((e.text or "").startswith("block ") for e in root.iter()) == count
+
+
+def test_an_animation_shows_each_step_in_turn_and_the_last_without_animation(tmp_path: Path) -> None:
+    drawn = exporter(recorded(tmp_path, ended()))
+    steps = every(drawn)
+    root = check_svg(svg.animation(drawn, steps))
+    groups = [element for element in root.iter() if element.tag.endswith("}g")]
+    assert ["".join("".join(group.itertext()).split()).startswith(f"block1·step{at + 1}/") for at, group in
+            enumerate(groups)] == [True] * len(steps)  # fmt: skip
+    style = root.findtext("{*}style") or ""
+    spans = [
+        (
+            float(re.findall(r"([\d.]+)%{visibility:visible}", line)[0]),
+            re.findall(r"([\d.]+)%{visibility:hidden}$", line),
+        )
+        for line in re.findall(r"@keyframes k\d+{(.*)}", style)
+    ]
+    starts = [start for start, _ in spans]
+    assert starts[0] == 0 and starts == sorted(set(starts)) and len(starts) == len(steps)
+    assert [float(end[0]) for _, end in spans[:-1]] == starts[1:] and not spans[-1][1]
+    assert f".s{len(steps) - 1}{{visibility:visible}}" in style and "prefers-reduced-motion" in style
 
 
 def test_wide_signs_take_two_cells(tmp_path: Path) -> None:

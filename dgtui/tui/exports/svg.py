@@ -1,4 +1,4 @@
-"""Steps of a recorded run as one SVG picture, which loads and runs nothing.
+"""Steps of a recorded run as one SVG picture: below each other, or as an animation. It loads nothing and has no script.
 
 Every piece of text has its own position and length, so the reader's font cannot shift it.
 """
@@ -20,10 +20,23 @@ _EDGE = 24
 _BARS, _WIDEST_BAR = 26, 20.0
 _GAP = 30  # between snapshots
 
+STEP_SECONDS: Final = 0.4
+"""How long an animation shows each step."""
+LAST_SECONDS: Final = 4.0
+"""How long it shows the last step before it starts again."""
+
 
 def picture(exporter: Exporter, steps: Sequence[int]) -> str:
     """The steps (counted from 0) below each other, as an SVG document."""
     return _Sheet(exporter).draw([exporter.snapshot(at) for at in steps])
+
+
+def animation(exporter: Exporter, steps: Sequence[int]) -> str:
+    """The steps (counted from 0) one after the other in a loop, as an SVG document.
+
+    The last step stays visible in viewers without animation and for readers who prefer reduced motion.
+    """
+    return _Sheet(exporter).animate([exporter.snapshot(at) for at in steps])
 
 
 class _Sheet:
@@ -37,8 +50,19 @@ class _Sheet:
         body = [*self._prompt()]
         for number, snapshot in enumerate(snapshots):
             body += [*(self._rule() if number else ()), *self._snapshot(snapshot)]
-        width, height = self._right + _EDGE, self._y + _EDGE - 8
-        title = escape(_title(self.exporter, snapshots))
+        return self._document(_title(self.exporter, snapshots), body, self._y)
+
+    def animate(self, snapshots: Sequence[Snapshot]) -> str:
+        body = [*self._prompt()]
+        top, bottom = self._y, self._y
+        for number, snapshot in enumerate(snapshots):
+            self._y = top
+            body += [f'<g class="step s{number}">', *self._snapshot(snapshot), "</g>"]
+            bottom = max(bottom, self._y)
+        return self._document(_title(self.exporter, snapshots[-1:]), body, bottom, _turns(len(snapshots)))
+
+    def _document(self, title: str, body: Sequence[str], bottom: float, extra_css: str = "") -> str:
+        width, height = self._right + _EDGE, bottom + _EDGE - 8
         frame = (
             f'<rect x=".5" y=".5" width="{_n(width - 1)}" height="{_n(height - 1)}" rx="10" '
             f'fill="{self.exporter.ground}" stroke="{self.exporter.border}"/>'
@@ -47,8 +71,8 @@ class _Sheet:
             [
                 f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_n(width)} {_n(height)}" '
                 f'width="{_n(width)}" height="{_n(height)}" role="img" aria-labelledby="title">',
-                f'<title id="title">{title}</title>',
-                f"<style>{self._css()}</style>",
+                f'<title id="title">{escape(title)}</title>',
+                f"<style>{self._css()}{extra_css}</style>",
                 *[frame, *body],
                 "</svg>\n",
             ]
@@ -113,6 +137,22 @@ class _Sheet:
                 *(f".{name}{{fill:{paint.color}{css(paint)}}}" for paint, name in self._classes.items()),
             ]
         )
+
+
+def _turns(count: int) -> str:
+    """CSS that shows `count` groups in turn; only the last is visible without animation."""
+    whole = (count - 1) * STEP_SECONDS + LAST_SECONDS
+    lines = ["", f".step{{visibility:hidden;animation:{_n(whole)}s step-end infinite}}"]
+    for number in range(count):
+        start = 100 * number * STEP_SECONDS / whole
+        end = 100 * (number + 1) * STEP_SECONDS / whole if number + 1 < count else 100.0
+        hidden_after = f"{_n(end)}%{{visibility:hidden}}" if end < 100 else ""
+        hidden_before = "0%{visibility:hidden}" if number else ""
+        lines.append(f".s{number}{{animation-name:k{number}}}")
+        lines.append(f"@keyframes k{number}{{{hidden_before}{_n(start)}%{{visibility:visible}}{hidden_after}}}")
+    lines.append(f".s{count - 1}{{visibility:visible}}")
+    lines.append("@media(prefers-reduced-motion:reduce){.step{animation:none}}")
+    return "\n".join(lines)
 
 
 def css(paint: Paint) -> str:
