@@ -23,6 +23,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal
 
+from dgtui.atomic import opened, sync_names, write_at
 from dgtui.document.source import Source
 from dgtui.document.undo import Edit
 from dgtui.errors import RunFailed, reason
@@ -218,14 +219,6 @@ def find(path: Path, besides: Path | None = None) -> Recovery | None:
     return min(found, key=lambda one: (_ORDER.index(one.state), -one.when.timestamp()), default=None)
 
 
-def write_at(descriptor: int, data: bytes, offset: int) -> None:
-    """Writes all of `data` at `offset`. A single `os.pwrite` may write less."""
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(descriptor, view, offset)
-        view, offset = view[written:], offset + written
-
-
 def content(descriptor: int) -> bytes:
     """Returns all bytes of an open file."""
     pieces, size = [], 0
@@ -233,25 +226,6 @@ def content(descriptor: int) -> bytes:
         pieces.append(piece)
         size += len(piece)
     return b"".join(pieces)
-
-
-@contextmanager
-def opened(path: Path, flags: int, mode: int = 0o600, folder: int | None = None) -> Iterator[int]:
-    """Opens a file and yields its descriptor. `path` is relative to the open `folder`, if that is given."""
-    descriptor = os.open(path, flags | os.O_CLOEXEC, mode, dir_fd=folder)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def sync_names(folder: int) -> None:
-    """Syncs the names in an open folder to the disk, if its file system supports that."""
-    try:
-        os.fsync(folder)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
 
 
 def _read(file: Path, path: Path) -> Recovery | None:

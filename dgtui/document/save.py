@@ -8,7 +8,6 @@ without `force`. Links, mode, owner, access lists and extended attributes are pr
 import errno
 import fcntl
 import os
-import secrets
 import stat
 import sys
 import time
@@ -18,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from dgtui.document.journal import Journal, content, opened, sync_names, write_at
+from dgtui.atomic import opened, replace_file, write_at
+from dgtui.document.journal import Journal, content
 from dgtui.document.source import Identity, Source
 from dgtui.document.undo import Edit
 from dgtui.errors import RunFailed, reason
@@ -121,27 +121,17 @@ def _look(target: Path) -> _Found | None:
 
 
 def _replace(data: bytes, path: Path, target: Path, found: _Found | None) -> Identity:
-    """Writes a new file and renames it over the old one, within one opened folder, even if that folder is moved."""
-    with opened(target.parent, os.O_RDONLY | os.O_DIRECTORY) as folder:
-        name = f".dgtui-{secrets.token_hex(8)}"
-        mode = 0o666 if found is None else 0o600  # 0o666 is reduced by the umask
-        with opened(Path(name), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode, folder) as new:
-            try:
-                write_at(new, data, 0)
-                if found is not None:
-                    _keep(found, new)
-                os.fsync(new)
-                _lock(folder)  # otherwise two saves could both pass the check, and one be lost
-                now = _look(target)
-                if (now and now.data) != (found and found.data):
-                    raise _conflict(path, target, now)
-                os.replace(name, target.name, src_dir_fd=folder, dst_dir_fd=folder)
-            except BaseException:
-                with suppress(FileNotFoundError):
-                    os.unlink(name, dir_fd=folder)
-                raise
-            sync_names(folder)
-            return Identity.of(os.fstat(new))
+    """Renames a new file over the old one, with its owner, mode and attributes, if the old one is still as it was."""
+
+    def check(folder: int) -> None:
+        _lock(folder)  # otherwise two saves could both pass the check, and one be lost
+        now = _look(target)
+        if (now and now.data) != (found and found.data):
+            raise _conflict(path, target, now)
+
+    if found is None:
+        return Identity.of(replace_file(target, data, mode=0o666, check=check))
+    return Identity.of(replace_file(target, data, prepare=lambda new: _keep(found, new), check=check))
 
 
 def _lock(folder: int) -> None:

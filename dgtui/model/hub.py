@@ -25,6 +25,7 @@ from huggingface_hub.file_download import http_get
 from huggingface_hub.utils import WeakFileLock, build_hf_headers, disable_progress_bars, logging
 
 from dgtui import __version__
+from dgtui.atomic import replace_file
 from dgtui.errors import (
     CorruptCheckpoint,
     DgtuiError,
@@ -277,7 +278,7 @@ def _point(download: Download) -> None:
         return
     ref = catalog.hub_folder(download.name) / "refs" / download.revision
     ref.parent.mkdir(parents=True, exist_ok=True)
-    ref.write_text(download.commit)
+    replace_file(ref, download.commit.encode(), mode=0o666)
 
 
 def _size(path: Path) -> int:

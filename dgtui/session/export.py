@@ -7,11 +7,11 @@ file does not drive the terminal. JSON has everything as it was stored.
 
 import os
 import re
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from dgtui.atomic import write_private
 from dgtui.errors import RunFailed, reason
 from dgtui.session.records import Conversation, Stored, Turn, storable
 
@@ -83,32 +83,23 @@ def write(path: Path, text: str, *, overwrite: bool = False) -> None:
         FileExists: Something is there, and it is not to be overwritten.
         RunFailed: It could not be written; what was there still is.
     """
-    data = storable(text).encode()
-    made: list[Path] = []
+    if overwrite:
+        write_private(path, storable(text).encode())
+        return
     try:
         path = path.resolve()
-        if not overwrite:
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-            made.append(path)
-        elif path.exists() and not path.is_file():
-            raise RunFailed(f"{path} is not a file", hint="choose another name")
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".dgtui-")  # 0600
-        made.append(Path(name))
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-        made.clear()
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))  # claims the name
     except FileExistsError as error:
         raise FileExists(f"{path} is there already", hint="choose another name") from error
-    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL in the name
+    except (OSError, RuntimeError, ValueError) as error:  # also a loop of links, or a NUL in the name
         raise RunFailed(
             f"{path} could not be written: {reason(error)}", hint="choose another folder or name"
         ) from error
-    finally:
-        for leftover in made:
-            leftover.unlink(missing_ok=True)
+    try:
+        write_private(path, storable(text).encode())
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
 # -- Markdown ----------------------------------------------------------------------------------------------------------

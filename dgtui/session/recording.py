@@ -4,12 +4,9 @@ It holds every event of the run, the bytes of every token that occurs, and what 
 readable by its owner only. Reading runs no code of the file and refuses what it does not understand.
 """
 
-import contextlib
 import hashlib
 import json
-import os
 import stat
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +16,9 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from dgtui.atomic import write_private
 from dgtui.diffusion.log import RunLog
-from dgtui.errors import RecordingRefused, RunFailed, reason
+from dgtui.errors import RecordingRefused, RunFailed
 from dgtui.session.run_pack import Array, as_bytes, occurring_ids, pack, ragged
 from dgtui.session.run_unpack import Contents, Malformed, fields, text, unpack
 
@@ -104,7 +102,7 @@ def save(
     )
     if len(data) > MOST_BYTES or int.from_bytes(data[:8], "little") > MOST_HEADER_BYTES:
         raise RunFailed("the run is too long for a recording", hint="record its last replies in a run of their own")
-    _replace(path, data)
+    write_private(path, data)
 
 
 def _plain(value: Any) -> Any:
@@ -121,28 +119,6 @@ def _digest(arrays: Mapping[str, Array], facts_json: str) -> str:
         digest.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()
-
-
-def _replace(path: Path, data: bytes) -> None:
-    try:
-        path = path.resolve()
-        if path.exists() and not path.is_file():  # to root, a device is as easily replaced as a file
-            raise RunFailed(f"{path} is not a file", hint="choose another name")
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(path)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                Path(name).unlink()
-            raise
-    except (OSError, RuntimeError) as error:  # a loop of links
-        raise RunFailed(
-            f"{path} could not be written: {reason(error)}", hint="choose another folder or name"
-        ) from error
 
 
 def load(path: Path) -> Recording:
