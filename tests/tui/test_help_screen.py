@@ -17,7 +17,7 @@ from dgtui.tui.widgets.page import Page
 
 def lines(keys: dict[str, str] | None = None, contexts: Collection[str] = tuple(keymap.COMMANDS)) -> list[str]:
     page = Page(blocks(keys or {}, contexts))
-    return ["".join(fragment.content.plain for fragment in row.fragments) for row in page._rows(100)]
+    return ["".join(fragment.content.plain for fragment in row.fragments) for row in page.rows(100)]
 
 
 def test_every_command_of_the_keymap_is_listed_with_its_keys() -> None:

@@ -12,7 +12,7 @@ from textual.geometry import Offset
 from textual.selection import Selection
 
 from dgtui.text import sanitize
-from dgtui.tui.widgets.markdown import DEEPEST, markdown_blocks, plain_blocks
+from dgtui.tui.widgets.markdown import DEEPEST, markdown_blocks, plain_text
 from dgtui.tui.widgets.page import Page, copied
 
 TABLE = "| Name | Value |\n|------|------:|\n| alpha | 1.5 |\n| beta | 12 |\n"
@@ -21,15 +21,16 @@ TABLE = "| Name | Value |\n|------|------:|\n| alpha | 1.5 |\n| beta | 12 |\n"
 def drawn(source: str, width: int = 40) -> list[str]:
     """The rows that Markdown takes."""
     page = Page(markdown_blocks(source))
-    return ["".join(fragment.content.plain for fragment in row.fragments).rstrip() for row in page._rows(width)]
+    return ["".join(fragment.content.plain for fragment in row.fragments).rstrip() for row in page.rows(width)]
 
 
 def styles(source: str) -> dict[str, str]:
     """The pieces of text that have a style."""
     return {
-        block.content.plain[span.start : span.end]: str(span.style)
+        line.plain[span.start : span.end]: str(span.style)
         for block in markdown_blocks(source)
-        for span in block.content.spans
+        for line in block.text
+        for span in line.spans
     }
 
 
@@ -86,7 +87,7 @@ def test_a_table_with_more_columns_than_fit_is_still_readable() -> None:
 
 def test_prefixes_stand_before_every_row() -> None:
     blocks = markdown_blocks("one two\n\n- a\n\n```\nx\n```", Content("You  "), Content("     "))
-    rows = ["".join(f.content.plain for f in row.fragments) for row in Page(blocks)._rows(12)]
+    rows = ["".join(f.content.plain for f in row.fragments) for row in Page(blocks).rows(12)]
     assert rows[0].startswith("You  ")
     assert all(row.startswith("     ") for row in rows[1:])
 
@@ -117,7 +118,7 @@ def test_what_is_nested_deeper_than_the_parser_goes_is_shown_plain(source: str) 
 @given(st.text(st.sampled_from("ab *_`#->|[]()!\n1.~<&\\宽"), max_size=80), st.integers(1, 30))
 def test_letters_are_never_lost_and_rows_never_too_wide(source: str, width: int) -> None:
     page = Page(markdown_blocks(source))
-    rows = page._rows(width)
+    rows = page.rows(width)
     if width > 3:
         assert all(sum(f.content.cell_length for f in row.fragments) <= width for row in rows)
     text = "".join(f.content.plain for row in rows for f in row.fragments)
@@ -146,15 +147,15 @@ def test_letters_are_never_lost_and_rows_never_too_wide(source: str, width: int)
 )
 def test_the_result_is_sanitised(source: str) -> None:
     page = Page(markdown_blocks(source))
-    text = "\n".join("".join(f.content.plain for f in row.fragments) for row in page._rows(60))
+    text = "\n".join("".join(f.content.plain for f in row.fragments) for row in page.rows(60))
     assert text == sanitize(text, tabs="replace")
     assert page.plain == sanitize(page.plain, tabs="replace")
 
 
 @pytest.mark.parametrize("source", ["[a](http://x)", "![a](http://x)", "<http://x>", "[@click=app.quit]x[/]"])
 def test_links_do_nothing(source: str) -> None:
-    for block in markdown_blocks(source):
-        assert all("@click" not in str(span.style) and "link" not in str(span.style) for span in block.content.spans)
+    for line in [line for block in markdown_blocks(source) for line in block.text]:
+        assert all("@click" not in str(span.style) and "link" not in str(span.style) for span in line.spans)
 
 
 @pytest.mark.parametrize(
@@ -178,5 +179,5 @@ def test_a_selection_copies_the_text_without_what_was_drawn_around_it() -> None:
     assert copied(page, Selection(Offset(4, 0), Offset(3, 1))) == "two\nthr"
 
 
-def test_plain_blocks_show_every_line() -> None:
-    assert Page(plain_blocks("a\n\n\tb\n")).plain == "a\n\n        b\n"
+def test_plain_text_shows_every_line() -> None:
+    assert Page([plain_text("a\n\n\tb\n")]).plain == "a\n\n        b\n"

@@ -49,15 +49,15 @@ def blocks(keys: Mapping[str, str], wanted: Collection[str] = tuple(keymap.COMMA
             "Commands, typed in the prompt",
             [(f"/{slash.name} {slash.argument_hint}".rstrip(), slash.help) for slash in SLASHES],
         )
-    yield Paragraph(Content.styled("Keys are changed in the settings; dgtui config says where they are.", MUTED))
+    yield Paragraph([Content.styled("Keys are changed in the settings; dgtui config says where they are.", MUTED)])
 
 
 def _section(title: str, rows: Sequence[tuple[str, str]]) -> Iterator[Block]:
-    yield Paragraph(Content.styled(title, "bold $text-primary"))
+    yield Paragraph([Content.styled(title, "bold $text-primary")])
     for key, text in rows:
         lead = Content.styled(f"  {truncate(key, COLUMN).ljust(COLUMN)} ", "$text-accent")
-        yield Paragraph(Content(text), lead, Content(" " * (COLUMN + 3)))
-    yield Paragraph(BLANK)
+        yield Paragraph([Content(text)], lead, Content(" " * (COLUMN + 3)))
+    yield Paragraph([BLANK])
 
 
 class _Text(Widget):

@@ -1,6 +1,6 @@
-"""A turn as one widget: a reply as Markdown or as it was written, what is long or thought folded away.
+"""A turn of the conversation in one widget: a reply as Markdown or as written, with thoughts and long messages folded.
 
-Any text at all may come in; it is laid out once for a width, and drawn from that until it changes.
+Any text is safe. A turn is laid out once for each width.
 """
 
 from dataclasses import dataclass
@@ -11,30 +11,30 @@ from textual.content import Content
 from textual.selection import Selection
 from textual.widget import Widget
 
-from dgtui.tui.widgets.markdown import markdown_blocks, plain_blocks
+from dgtui.tui.widgets.markdown import markdown_blocks, plain_text
 from dgtui.tui.widgets.page import BLANK, MUTED, Block, Page, Paragraph, copied
 
 MOST_LINES = 40
 MOST_CHARACTERS = 4_000
-"a message of the person that is longer is folded"
+"""Longer user messages are folded."""
 _HANG = Content(" " * 7)
 _NAMES = {"user": ("You", "bold $text-accent"), "model": ("Model", "bold $text-primary"), "system": ("System", "bold")}
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A turn, or a notice of the program between turns. Any text at all."""
+    """A turn, or a notice of the program between turns. Any text."""
 
     role: Literal["user", "model", "system", "notice"]
     text: str
     thought: str = ""
     note: str = ""
-    "one line below, about how it came to be"
+    """One line below the text, about the run that produced it."""
     finished: bool = True
 
 
 class EntryView(Widget):
-    """A turn as it is shown."""
+    """Shows a turn."""
 
     DEFAULT_CSS = """
     EntryView { height: auto; margin: 0 0 1 0; padding: 0 0 0 1; border-left: blank; }
@@ -50,7 +50,7 @@ class EntryView(Widget):
 
     @property
     def entry(self) -> Entry:
-        """What is shown."""
+        """The turn that is shown."""
         return self._entry
 
     @entry.setter
@@ -61,16 +61,16 @@ class EntryView(Widget):
 
     @property
     def foldable(self) -> bool:
-        """There is something that folds away."""
+        """Whether the turn has a part that can be folded."""
         return bool(self._entry.thought.strip()) or self._is_long
 
     def toggle_raw(self) -> None:
-        """Shows the text as it was written, or rendered again."""
+        """Switches between Markdown and the text as written."""
         self._raw = not self._raw
         self._redraw()
 
     def toggle_fold(self) -> None:
-        """Unfolds the thought, or the rest of a long message; or folds it."""
+        """Folds or unfolds the thought, or the rest of a long message."""
         self._unfolded = not self._unfolded
         self._redraw()
 
@@ -84,10 +84,8 @@ class EntryView(Widget):
         return copied(self.render(), selection), "\n"
 
     def on_click(self, event: events.Click) -> None:
-        place = event.get_content_offset(self)
-        if place is None or not self.foldable:
-            return
-        if self.render().block_at(place.y, self.content_size.width) == self._fold_at:
+        offset = event.get_content_offset(self)
+        if offset and self.foldable and self.render().block_at(offset.y, self.content_size.width) == self._fold_at:
             self.toggle_fold()
 
     def _redraw(self) -> None:
@@ -102,7 +100,7 @@ class EntryView(Widget):
     def _blocks(self, ansi: bool) -> list[Block]:
         entry = self._entry
         if entry.role == "notice":
-            return plain_blocks(entry.text, Content.styled("     — ", MUTED), _HANG, MUTED)
+            return [plain_text(entry.text, Content.styled("     — ", MUTED), _HANG, MUTED)]
         name, style = _NAMES[entry.role]
         blocks: list[Block] = []
 
@@ -115,25 +113,25 @@ class EntryView(Widget):
             blocks.append(self._fold(f"thought · {words:,} word{'s' if words != 1 else ''}", lead()))
             if self._unfolded:
                 bar = _HANG + Content.styled("│ ", MUTED)
-                blocks += [*plain_blocks(entry.thought.strip(), bar, bar, MUTED), Paragraph(BLANK, _HANG, _HANG)]
+                blocks += [plain_text(entry.thought.strip(), bar, bar, MUTED), Paragraph([BLANK], _HANG)]
         if entry.role == "model" and not self._raw:
             blocks += markdown_blocks(entry.text, lead(), _HANG, ansi=ansi) if entry.text.strip() else []
         else:
             text = entry.text if self._unfolded or not self._is_long else _beginning(entry.text)
-            blocks += plain_blocks(text, lead(), _HANG)
+            blocks.append(plain_text(text, lead(), _HANG))
             if self._is_long:
                 self._fold_at = len(blocks)
                 left = len(entry.text.splitlines()) - len(text.splitlines())
                 rest = f"{left:,} more lines" if left > 0 else f"{len(entry.text) - len(text):,} more characters"
-                blocks.append(self._fold("all of it" if self._unfolded else rest, _HANG))
+                blocks.append(self._fold("show less" if self._unfolded else rest, _HANG))
         if not entry.finished and entry.role == "model":
-            blocks.append(Paragraph(Content.styled("…", MUTED), lead(), _HANG))
+            blocks.append(Paragraph([Content.styled("…", MUTED)], lead()))
         if entry.note:
-            blocks += plain_blocks(entry.note.replace("\n", " "), lead(), _HANG, MUTED)
-        return blocks or [Paragraph(BLANK, lead(), _HANG)]
+            blocks.append(plain_text(entry.note.replace("\n", " "), lead(), _HANG, MUTED))
+        return blocks or [Paragraph([BLANK], lead())]
 
     def _fold(self, text: str, lead: Content) -> Paragraph:
-        return Paragraph(Content.styled(f"{'▾' if self._unfolded else '▸'} {text}", MUTED), lead, _HANG)
+        return Paragraph([Content.styled(f"{'▾' if self._unfolded else '▸'} {text}", MUTED)], lead, _HANG)
 
 
 def _beginning(text: str) -> str:

@@ -1,7 +1,6 @@
-"""Markdown as the blocks of a page. Replies may hold anything: the result is sanitised, has no links that act, fetches
-nothing, and what Markdown would swallow (HTML, the address behind a link) is shown as it was written.
+"""Markdown as blocks of a page, safe for any text: sanitised, without active links, and nothing is fetched.
 
-A line break of the reply stays one: verse and boards of figures are not run together.
+HTML is shown as text, and the address of a link is shown after it. Line breaks of the reply are kept.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,20 +10,20 @@ from typing import TYPE_CHECKING
 from textual.content import Content, Span
 
 from dgtui.text import sanitize
-from dgtui.tui.widgets.page import BLANK, MUTED, Block, Code, Paragraph, Rule, Table
+from dgtui.tui.widgets.page import BLANK, MUTED, Block, Paragraph, Rule, Table
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
     from markdown_it.tree import SyntaxTreeNode
 
 LONGEST = 60_000
-"characters of Markdown; what is longer is shown as plain text"
+"""Characters of Markdown; longer texts are shown as plain text."""
 MOST_BRACKETS = 1_000
-"opening brackets of Markdown: the parser's time grows with their square"
+"""Opening brackets in Markdown: the parser's time grows with their square."""
 DEEPEST = 60
-"levels of quotes and lists in each other; the parser drops what is deeper"
+"""Nested quotes and lists; the parser drops deeper ones."""
 LONGEST_HIGHLIGHTED = 20_000
-"characters of code that are coloured"
+"""Characters of highlighted code; longer code has no colours."""
 LONGEST_ADDRESS = 200
 
 _STYLES = {
@@ -39,32 +38,28 @@ _STYLES = {
 }
 
 
-def plain_blocks(text: str, lead: Content = BLANK, hang: Content = BLANK, style: str = "") -> list[Block]:
-    """Text as it is, a block a line."""
-    lines = sanitize(text, tabs="expand").split("\n")
-    return [
-        Paragraph(Content.styled(line, style) if style else Content(line), hang if number else lead, hang)
-        for number, line in enumerate(lines)
-    ]
+def plain_text(text: str, lead: Content = BLANK, hang: Content = BLANK, style: str = "") -> Paragraph:
+    """Text as it is written."""
+    return Paragraph([Content.styled(line, style) for line in sanitize(text, tabs="expand").split("\n")], lead, hang)
 
 
 def markdown_blocks(source: str, lead: Content = BLANK, hang: Content = BLANK, *, ansi: bool = False) -> list[Block]:
-    """Markdown as blocks, with `lead` before the first row and `hang` before the others.
+    """Markdown as blocks, with `lead` before the first row and `hang` before all others.
 
     Args:
-        source: Any text at all.
-        ansi: Colour code for a terminal's own sixteen colours.
+        source: Any text.
+        ansi: Highlight code in the sixteen colours of the terminal.
     """
     if len(source) > LONGEST or source.count("[") > MOST_BRACKETS:
-        return plain_blocks(source, lead, hang)
+        return [plain_text(source, lead, hang)]
     from markdown_it.tree import SyntaxTreeNode
 
     tokens = _parser().parse(source)
     if any(token.level >= DEEPEST - 1 for token in tokens):
-        return plain_blocks(source, lead, hang)
+        return [plain_text(source, lead, hang)]
     builder = _Builder(ansi)
     builder.siblings(SyntaxTreeNode(tokens).children, lead, hang, tight=False)
-    return builder.blocks or [Paragraph(BLANK, lead, hang)]
+    return builder.blocks or [Paragraph([BLANK], lead, hang)]
 
 
 @cache
@@ -83,16 +78,14 @@ class _Builder:
     def siblings(self, nodes: Iterable["SyntaxTreeNode"], lead: Content, hang: Content, *, tight: bool) -> None:
         for number, node in enumerate(nodes):
             if number and not tight:
-                self.blocks.append(Paragraph(BLANK, hang, hang))
+                self.blocks.append(Paragraph([BLANK], hang))
             self._node(node, hang if number else lead, hang)
 
     def _node(self, node: "SyntaxTreeNode", lead: Content, hang: Content) -> None:
         match node.type:
             case "paragraph" | "heading":
                 style = "" if node.type == "paragraph" else _STYLES["h1" if node.tag == "h1" else "heading"]
-                for number, line in enumerate(_inline(node)):
-                    styled = line.stylize_before(style) if style else line
-                    self.blocks.append(Paragraph(styled, hang if number else lead, hang))
+                self.blocks.append(Paragraph([line.stylize_before(style) for line in _inline(node)], lead, hang))
             case "bullet_list" | "ordered_list":
                 self._list(node, lead, hang)
             case "blockquote":
@@ -101,11 +94,11 @@ class _Builder:
             case "hr":
                 self.blocks.append(Rule(lead))
             case "fence" | "code_block":
-                self.blocks.append(Code(self._code(node), lead, hang))
+                self.blocks.append(Paragraph(self._code(node), lead, hang, is_code=True))
             case "table":
                 self._table(node, lead, hang)
             case _:
-                self.blocks += plain_blocks(node.content.rstrip("\n"), lead, hang)
+                self.blocks.append(plain_text(node.content.rstrip("\n"), lead, hang))
 
     def _list(self, node: "SyntaxTreeNode", lead: Content, hang: Content) -> None:
         items = node.children
@@ -117,13 +110,13 @@ class _Builder:
         widest = max((len(f"{number}. ") for number in numbers), default=0)
         for number, item in enumerate(items):
             if number and not tight:
-                self.blocks.append(Paragraph(BLANK, hang, hang))
+                self.blocks.append(Paragraph([BLANK], hang))
             text = f"{numbers[number]}. ".rjust(widest) if numbers else "• "
             before = (hang if number else lead) + Content.styled(text, _STYLES["mark"])
             if item.children:
                 self.siblings(item.children, before, hang + " " * len(text), tight=tight)
             else:
-                self.blocks.append(Paragraph(BLANK, before, hang))
+                self.blocks.append(Paragraph([BLANK], before))
 
     def _table(self, node: "SyntaxTreeNode", lead: Content, hang: Content) -> None:
         rows = [row for part in node.children for row in part.children]
@@ -144,7 +137,7 @@ class _Builder:
 
 
 def _inline(node: "SyntaxTreeNode") -> list[Content]:
-    """The logical lines of a node's inline text."""
+    """The logical lines of a node with inline text."""
     texts: list[str] = []
     spans: list[Span] = []
     length = 0

@@ -1,11 +1,15 @@
-"""A text of several blocks, each laid out for the width it is shown at: paragraphs with a hanging indent, code, tables.
+"""Blocks of text, laid out for the width at which they are shown: paragraphs with a hanging indent, code, tables.
 
-A `Page` is a Textual visual, so that a whole reply is one widget and not one a paragraph. What goes in is sanitised and
-has no tabs. The strips that come out carry offsets of the logical lines, which makes the text selectable.
+A `Page` is a Textual visual that draws a whole reply in one widget. Textual's own `Markdown` (8.2.8) makes a widget of
+every paragraph, list item and table cell: 30 replies of ten blocks took 7 s of CPU time to mount and 2.5 s to resize,
+against 0.5 s and 0.1 s here, and a list of 2,000 items did not appear within two minutes.
+
+The text of a page is sanitised and has no tabs. Strips carry offsets into the logical lines, for selections.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import NamedTuple, Protocol
 
 from rich.cells import cell_len
@@ -19,231 +23,188 @@ from textual.visual import RenderOptions, Visual
 
 BLANK = Content("")
 MUTED = "$foreground-muted"
-"the style of what is said about the text"
+"""The style of remarks about the text."""
 FAINT = "$foreground 40%"
-"the style of lines drawn around text"
+"""The style of lines drawn around text."""
 
 
 class Fragment(NamedTuple):
-    """A part of a row. `line` counts the block's logical lines; None: an ornament, not part of the text."""
+    """A part of a row. `line` is the number of its logical line in the block; None for ornaments, which are no text."""
 
     content: Content
     line: int | None = None
     start: int = 0
-    "where in its logical line it begins, in characters"
+    """Where it begins in its logical line, in characters."""
 
 
-class Row(NamedTuple):
-    """A row of the screen; `ground` is a style that goes on to its right edge."""
+class PageRow(NamedTuple):
+    """A row of the screen. `ground` is a style that extends to the right edge."""
 
     fragments: tuple[Fragment, ...]
     ground: str = ""
 
 
 class Block(Protocol):
-    """Something that can be laid out."""
+    """A part of a page."""
 
     @property
     def lines(self) -> Sequence[str]:
-        """Its text, as it is copied."""
+        """The logical lines, as they are copied."""
 
-    def rows(self, width: int) -> list[Row]:
-        """The rows it takes at a width."""
+    def rows(self, width: int) -> list[PageRow]:
+        """The rows at a width in cells."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Paragraph:
-    """One logical line, wrapped at blanks."""
+    """Logical lines, each wrapped at blanks. Code keeps its blanks, and its lines are cut at the edge."""
 
-    content: Content
+    text: Sequence[Content]
     lead: Content = BLANK
-    "before its first row"
+    """Before the first row."""
     hang: Content = BLANK
-    "before the others"
+    """Before all other rows."""
+    is_code: bool = False
 
     @property
     def lines(self) -> Sequence[str]:
-        return (self.content.plain,)
+        return [line.plain for line in self.text]
 
-    def rows(self, width: int) -> list[Row]:
-        lead, hang = _fit(self.lead, width), _fit(self.hang, width)
-        parts = _wrapped(self.content, width - max(lead.cell_length, hang.cell_length))
-        return [
-            Row((Fragment(hang if number else lead), Fragment(part, 0, start)))
-            for number, (part, start) in enumerate(parts)
-        ]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Code:
-    """Lines that keep their blanks, on a ground of their own; what is too long is cut, not wrapped at words."""
-
-    code: Sequence[Content]
-    lead: Content = BLANK
-    hang: Content = BLANK
-    ground: str = "on $panel"
-
-    @property
-    def lines(self) -> Sequence[str]:
-        return [line.plain for line in self.code]
-
-    def rows(self, width: int) -> list[Row]:
-        lead, hang = _fit(self.lead, width), _fit(self.hang, width)
-        room = max(2, width - max(lead.cell_length, hang.cell_length) - 1)
-        found: list[Row] = []
-        for number, line in enumerate(self.code):
-            for part, start in _cut(line, room):
-                prefix = hang if found else lead
-                found.append(
-                    Row((Fragment(prefix), Fragment(Content(" ")), Fragment(part, number, start)), self.ground)
-                )
-        return found
+    def rows(self, width: int) -> list[PageRow]:
+        lead, hang, room = _prefixes(self.lead, self.hang, width)
+        rows: list[PageRow] = []
+        for number, line in enumerate(self.text):
+            for part, start in _cut(line, max(2, room - 1)) if self.is_code else _wrapped(line, room):
+                margin = (Fragment(Content(" ")),) if self.is_code else ()
+                fragments = (Fragment(hang if rows else lead), *margin, Fragment(part, number, start))
+                rows.append(PageRow(fragments, "on $panel" if self.is_code else ""))
+        return rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rule:
-    """A line across."""
+    """A horizontal line."""
 
     lead: Content = BLANK
-    style: str = FAINT
 
     @property
     def lines(self) -> Sequence[str]:
         return ("",)
 
-    def rows(self, width: int) -> list[Row]:
-        lead = _fit(self.lead, width)
-        line = Content.styled("─" * max(0, width - lead.cell_length), self.style)
-        return [Row((Fragment(lead), Fragment(line)))]
+    def rows(self, width: int) -> list[PageRow]:
+        lead, _, room = _prefixes(self.lead, BLANK, width)
+        return [PageRow((Fragment(lead), Fragment(Content.styled("─" * room, FAINT))))]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Table:
-    """Cells in columns as wide as they need, or as narrow as they must; the first row is the head."""
+    """Cells in columns as wide as their text if there is room; the first row is the head."""
 
     cells: Sequence[Sequence[Content]]
     right: Sequence[bool] = ()
-    "columns that end flush"
+    """Which columns are aligned to the right."""
     lead: Content = BLANK
     hang: Content = BLANK
 
-    NARROWEST = 4
+    MIN_WIDTH = 4
     BAR = " │ "
 
     @property
     def lines(self) -> Sequence[str]:
         return [self.BAR.join(cell.plain for cell in row) for row in self.cells]
 
-    def rows(self, width: int) -> list[Row]:
-        lead, hang = _fit(self.lead, width), _fit(self.hang, width)
-        room = width - max(lead.cell_length, hang.cell_length)
+    def rows(self, width: int) -> list[PageRow]:
+        lead, hang, room = _prefixes(self.lead, self.hang, width)
         widths = self._widths(room)
-        if widths is None:
-            joined = (Content(self.BAR).join(row) for row in self.cells)
-            rows = [row for number, line in enumerate(joined) for row in _numbered(number, _wrapped(line, room))]
-        else:
-            rows = [row for number in range(len(self.cells)) for row in self._row(number, widths)]
-            head = len(self._row(0, widths))
-            rows.insert(head, Row((Fragment(Content.styled("─┼─".join("─" * w for w in widths), FAINT)),)))
-        return [
-            Row((Fragment(hang if number else lead), *row.fragments), row.ground) for number, row in enumerate(rows)
-        ]
+        body = list(self._joined(room) if widths is None else self._aligned(widths))
+        return [PageRow((Fragment(hang if number else lead), *row)) for number, row in enumerate(body)]
 
     def _widths(self, room: int) -> list[int] | None:
-        """A width for each column, the widest cut first; None: not even the narrowest fit."""
+        """The width of each column, the widest ones shortened; None if even the minimum does not fit."""
         columns = max(len(row) for row in self.cells)
-        natural = [
-            max((row[column].cell_length for row in self.cells if column < len(row)), default=0)
-            for column in range(columns)
-        ]
+        natural = [max((row[n].cell_length for row in self.cells if n < len(row)), default=0) for n in range(columns)]
         room -= len(self.BAR) * (columns - 1)
-        if sum(min(width, self.NARROWEST) for width in natural) > room:
+        if sum(min(width, self.MIN_WIDTH) for width in natural) > room:
             return None
-        widths = natural
-        cap = max(natural, default=0)
+        widths, cap = natural, max(natural, default=0)
         while sum(widths) > room:
             cap -= 1
             widths = [min(width, cap) for width in natural]
         return widths
 
-    def _row(self, number: int, widths: Sequence[int]) -> list[Row]:
-        starts, position = [], 0
-        for cell in self.cells[number]:
-            starts.append(position)
-            position += len(cell) + len(self.BAR)
-        columns = [_wrapped(cell, max(1, width)) for cell, width in zip(self.cells[number], widths, strict=False)]
-        found = []
-        for height in range(max(len(column) for column in columns)):
-            fragments: list[Fragment] = []
-            for index, width in enumerate(widths):
-                if index:
-                    fragments.append(Fragment(Content.styled(self.BAR, FAINT)))
-                column = columns[index] if index < len(columns) else []
-                part, start = column[height] if height < len(column) else (BLANK, 0)
-                text = Fragment(part, number, starts[index] + start if index < len(starts) else 0)
-                gap = Fragment(Content(" " * max(0, width - part.cell_length)))
-                fragments += (gap, text) if index < len(self.right) and self.right[index] else (text, gap)
-            found.append(Row(tuple(fragments)))
-        return found
+    def _joined(self, room: int) -> Iterator[list[Fragment]]:
+        """Each row of cells as one wrapped line, where columns do not fit."""
+        for number, row in enumerate(self.cells):
+            for part, start in _wrapped(Content(self.BAR).join(row), room):
+                yield [Fragment(part, number, start)]
+
+    def _aligned(self, widths: Sequence[int]) -> Iterator[list[Fragment]]:
+        for number, row in enumerate(self.cells):
+            starts = [0, *accumulate(len(cell) + len(self.BAR) for cell in row)]
+            columns = [_wrapped(cell, max(1, width)) for cell, width in zip(row, widths, strict=False)]
+            for height in range(max(map(len, columns))):
+                fragments: list[Fragment] = []
+                for index, width in enumerate(widths):
+                    column = columns[index] if index < len(columns) else []
+                    part, start = column[height] if height < len(column) else (BLANK, 0)
+                    text = Fragment(part, number, starts[min(index, len(row))] + start)
+                    gap = Fragment(Content(" " * max(0, width - part.cell_length)))
+                    bar = [Fragment(Content.styled(self.BAR, FAINT))] if index else []
+                    is_right = index < len(self.right) and self.right[index]
+                    fragments += (*bar, gap, text) if is_right else (*bar, text, gap)
+                yield fragments
+            if not number:
+                yield [Fragment(Content.styled("─┼─".join("─" * width for width in widths), FAINT))]
 
 
 class Page(Visual):
-    """Blocks, one under the other. Never changed once made, so that a layout can be kept."""
+    """Blocks, one below the other. A page never changes, so its layout is kept."""
 
     def __init__(self, blocks: Iterable[Block]) -> None:
         self._blocks = tuple(blocks)
-        self._first = []
-        count = 0
-        for block in self._blocks:
-            self._first.append(count)
-            count += len(block.lines)
-        self._laid: tuple[int, list[Row]] = (-1, [])
+        self._first = [0, *accumulate(len(block.lines) for block in self._blocks)]
+        self._laid_out: tuple[int, list[PageRow]] = (-1, [])
 
     @property
     def plain(self) -> str:
-        """The text, without what was drawn around it."""
+        """The logical lines, without ornaments."""
         return "\n".join(line for block in self._blocks for line in block.lines)
 
     def block_at(self, row: int, width: int) -> int | None:
-        """The number of the block that is drawn in a row."""
-        for number, block in enumerate(self._blocks):
-            height = len(block.rows(width))
-            if row < height:
-                return number
-            row -= height
-        return None
+        """The number of the block in a row."""
+        ends = accumulate(len(block.rows(width)) for block in self._blocks)
+        return next((number for number, end in enumerate(ends) if row < end), None)
 
-    def _rows(self, width: int) -> list[Row]:
-        if self._laid[0] != width:
+    def rows(self, width: int) -> list[PageRow]:
+        """The rows at a width, with logical lines counted through the page."""
+        if self._laid_out[0] != width:
             rows = []
-            for first, block in zip(self._first, self._blocks, strict=True):
+            for first, block in zip(self._first, self._blocks, strict=False):
                 for fragments, ground in block.rows(width):
-                    placed = (f if f.line is None else f._replace(line=first + f.line) for f in fragments)
-                    rows.append(Row(tuple(placed), ground))
-            self._laid = width, rows
-        return self._laid[1]
+                    counted = (f if f.line is None else f._replace(line=first + f.line) for f in fragments)
+                    rows.append(PageRow(tuple(counted), ground))
+            self._laid_out = width, rows
+        return self._laid_out[1]
 
     def get_optimal_width(self, rules: RulesMap, container_width: int) -> int:
         return container_width
 
     def height(self, width: int) -> int:
-        """The rows it takes at a width."""
-        return len(self._rows(width)) if width > 0 else 0
+        """The number of rows at a width."""
+        return len(self.rows(width)) if width > 0 else 0
 
     def get_height(self, rules: RulesMap, width: int) -> int:
         return self.height(width)
 
     def render_strips(self, width: int, height: int | None, style: Style, options: RenderOptions) -> list[Strip]:
-        if width <= 0:
-            return []
-        return [self._strip(row, width, style, options) for row in self._rows(width)[:height]]
+        return [self._strip(row, width, style, options) for row in self.rows(width)[:height]] if width > 0 else []
 
-    def _strip(self, row: Row, width: int, style: Style, options: RenderOptions) -> Strip:
+    def _strip(self, row: PageRow, width: int, style: Style, options: RenderOptions) -> Strip:
         ground = style + options.get_style(row.ground) if row.ground else style
         segments = []
         cells = 0
         for number, (content, line, start) in enumerate(row.fragments):
-            base = ground if number else style  # the ground begins behind the prefix
+            base = ground if number else style  # the ground begins after the prefix
             shown = content
             if line is not None and options.selection is not None and options.selection_style is not None:
                 shown = _selected(content, options.selection.get_span(line), start, options.selection_style)
@@ -260,35 +221,33 @@ class Page(Visual):
 
 
 def copied(page: Page, selection: Selection) -> str:
-    """What a selection on a page holds."""
-    lines = page.plain.split("\n")
-    spans = ((line, selection.get_span(number)) for number, line in enumerate(lines))
+    """The logical text of a selection."""
+    spans = ((line, selection.get_span(number)) for number, line in enumerate(page.plain.split("\n")))
     return "\n".join(line[span[0] : None if span[1] == -1 else span[1]] for line, span in spans if span is not None)
 
 
 def _selected(content: Content, span: tuple[int, int] | None, start: int, style: Style) -> Content:
     if span is None:
         return content
-    first, last = span
-    low = max(0, first - start)
-    high = len(content) if last == -1 else min(len(content), last - start)
+    low = max(0, span[0] - start)
+    high = len(content) if span[1] == -1 else min(len(content), span[1] - start)
     return content.stylize(style, low, high) if low < high else content
 
 
 def _wrapped(content: Content, width: int) -> list[tuple[Content, int]]:
-    """The rows of a logical line, and where in it each begins: blanks at a break are not in any."""
-    found = []
+    """The rows of a logical line, and where each begins in it: blanks at a line break belong to no row."""
+    rows = []
     position = 0
     plain = content.plain
     for part in content.wrap(max(1, width)) or [BLANK]:
         start = max(position, plain.find(part.plain, position))
-        found.append((part, start))
+        rows.append((part, start))
         position = start + len(part)
-    return found
+    return rows
 
 
 def _cut(content: Content, width: int) -> list[tuple[Content, int]]:
-    """A line in parts of at most `width` cells, and where in it each begins."""
+    """A line in parts of at most `width` cells, and where each begins in it."""
     plain = content.plain
     starts, cells = [0], 0
     for position, character in enumerate(plain if len(plain) * 2 > width else ""):
@@ -300,10 +259,7 @@ def _cut(content: Content, width: int) -> list[tuple[Content, int]]:
     return list(zip(content.divide(starts[1:]) if len(starts) > 1 else [content], starts, strict=True))
 
 
-def _numbered(line: int, parts: Iterable[tuple[Content, int]]) -> list[Row]:
-    return [Row((Fragment(part, line, start),)) for part, start in parts]
-
-
-def _fit(prefix: Content, width: int) -> Content:
-    """A prefix that leaves room for text, however deep it was nested."""
-    return prefix if prefix.cell_length <= width // 2 else prefix.truncate(width // 2)
+def _prefixes(lead: Content, hang: Content, width: int) -> tuple[Content, Content, int]:
+    """Both prefixes, shortened to leave half of the width to the text, and the cells that are left."""
+    lead, hang = (prefix.truncate(width // 2) if prefix.cell_length > width // 2 else prefix for prefix in (lead, hang))
+    return lead, hang, max(0, width - max(lead.cell_length, hang.cell_length))
