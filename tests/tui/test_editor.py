@@ -21,7 +21,7 @@ from dgtui.tui.key_names import normal
 from dgtui.tui.theme import VARIABLES, Look, Theme
 from dgtui.tui.widgets import editor_view
 from dgtui.tui.widgets.editor import Editor, Overlay
-from dgtui.tui.widgets.editor_caret import found
+from dgtui.tui.widgets.editor_caret import search
 from dgtui.tui.widgets.editor_cells import Cells
 from dgtui.tui.widgets.editor_rows import Rows
 
@@ -513,11 +513,11 @@ def test_a_cell_leads_back_to_the_character_in_it(text: str, width: int, overlay
 def test_a_text_is_found_in_any_encoding(encoding: str) -> None:
     buffer = Buffer(of_bytes("日本 abc 日 ABC".encode(encoding), encoding))
     first, second = (len(text.encode(encoding)) for text in ("日本 ", "日本 abc 日 "))
-    assert found(buffer, "abc", (0, 0), False) == (first, first + 3)
-    assert found(buffer, "abc", (first, first + 3), False) == (second, second + 3)
-    assert found(buffer, "ABC", (0, 0), False) == (second, second + 3)
-    assert found(buffer, "abc", (second, second + 3), True) == (first, first + 3)
-    assert found(buffer, "\n", (0, 0), True) is None
+    assert search(buffer, "abc", (0, 0), False) == (first, first + 3)
+    assert search(buffer, "abc", (first, first + 3), False) == (second, second + 3)
+    assert search(buffer, "ABC", (0, 0), False) == (second, second + 3)
+    assert search(buffer, "abc", (second, second + 3), True) == (first, first + 3)
+    assert search(buffer, "\n", (0, 0), True) is None
 
 
 @pytest.mark.parametrize("sign", ["\u3000", "\u00a0", "\u2009", "\u200c", "\u200d", "中", "e\u0301"])

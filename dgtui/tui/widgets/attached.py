@@ -1,7 +1,7 @@
-"""The images of the next message, and those of earlier ones that the model cannot be shown any more.
+"""The images of the next message, and earlier images that are no longer available.
 
-An image is read when it is attached, and kept as the present model takes it; a conversation stores where its file is
-and a digest, so that a file that has gone or changed is noticed, and said, when the prompt is made again.
+An image is read when it is attached and kept in the form that the current model takes. A conversation stores its path
+and a digest, so a missing or changed file is reported when the prompt is built again.
 """
 
 import asyncio
@@ -19,12 +19,12 @@ from dgtui.text import sanitize
 
 
 def image_name(path: Path | str) -> str:
-    """The file's own name, fit to be shown."""
+    """The sanitised name of the file, without its folder."""
     return sanitize(Path(path).name, newlines=False, tabs="replace")
 
 
 class Attached(Static):
-    """A line for what is attached and one for each image that is lost; takes no room where there are none."""
+    """A line that lists the attached images, and one for each lost image; hidden if there are none."""
 
     DEFAULT_CSS = """
     Attached { display: none; height: auto; max-height: 4; padding: 0 1; color: $foreground-muted; }
@@ -32,7 +32,7 @@ class Attached(Static):
     """
 
     class Read(Message):
-        """Nothing waits to be read any more. `problems` are the files that could not be attached since the last one."""
+        """All waiting files were read. `problems` are the files that could not be attached since the last message."""
 
         def __init__(self, problems: list[DgtuiError]) -> None:
             super().__init__()
@@ -42,13 +42,13 @@ class Attached(Static):
         super().__init__(id=id, markup=False)
         self._backend = backend
         self.images: list[Attachment] = []
-        "of the next message"
+        """The images of the next message."""
         self.waiting = [path.absolute() for path in waiting]
-        "files that are attached when a model is loaded and they are read"
+        """Files that are attached once a model is loaded and they are read."""
         self.lost: dict[Attachment, str] = {}
-        "images of the conversation that the model is not shown, and why"
+        """Images of the conversation that the model does not get, and the reason."""
         self._earlier: list[Attachment] = []
-        "images of the conversation that are to be read"
+        """Images of the conversation that are still to be read."""
         self._seen: dict[Attachment, Image] = {}
         self._problems: list[DgtuiError] = []
 
@@ -57,22 +57,22 @@ class Attached(Static):
 
     @property
     def reading(self) -> bool:
-        """Something waits to be read; `Read` follows when all of it is."""
+        """Whether files wait to be read; `Read` follows when all of them are."""
         return bool(self.waiting or self._earlier)
 
     def attach(self, path: Path) -> None:
-        """Adds an image to the next message, once it is read."""
+        """Adds an image to the next message once it is read."""
         self.waiting.append(path.absolute())
         self._read_on()
 
     def conversation(self, images: Iterable[Attachment]) -> None:
-        """Another conversation is shown: which of its images the model cannot be shown is said early."""
+        """Takes the images of another conversation, to report lost ones early."""
         self.lost = {}
         self._earlier = [image for image in images if image not in self._seen]
         self._read_on()
 
     def model_changed(self, images: Iterable[Attachment]) -> None:
-        """Reads everything again, for the model that is loaded now."""
+        """Reads all images again for the model that is now loaded."""
         self.waiting = [*(Path(image.path) for image in self.images), *self.waiting]
         self.images, self._seen = [], {}
         self.conversation(images)
@@ -83,27 +83,27 @@ class Attached(Static):
             self.run_worker(self._read(), exclusive=True)
 
     async def _read(self) -> None:
-        """Reads one file after another beside the screen: a photograph takes a second."""
+        """Reads the files one by one in a thread: a photograph takes a second."""
         while self._earlier:
             image = self._earlier[0]
-            found = await asyncio.to_thread(self._look, Path(image.path), image.digest)
-            if self._backend.facts is None:  # another model is being loaded, for which all is read again
+            result = await asyncio.to_thread(self._look, Path(image.path), image.digest)
+            if self._backend.facts is None:  # another model is being loaded; all images are read again for it
                 return
-            self._note(image, found)
+            self._note(image, result)
             self._earlier = self._earlier[1:]
         while self.waiting:
             path = self.waiting[0]
-            found = await asyncio.to_thread(self._look, path)
+            result = await asyncio.to_thread(self._look, path)
             if self._backend.facts is None:
                 return
-            if path not in self.waiting:  # dropped meanwhile
+            if path not in self.waiting:  # removed in the meantime
                 continue
             self.waiting.remove(path)
-            if isinstance(found, DgtuiError):
-                self._problems.append(found)
+            if isinstance(result, DgtuiError):
+                self._problems.append(result)
             else:
-                self.images.append(Attachment(str(path), found[0]))
-                self._seen[self.images[-1]] = found[1]
+                self.images.append(Attachment(str(path), result[0]))
+                self._seen[self.images[-1]] = result[1]
             self._draw()
         problems, self._problems = self._problems, []
         self.post_message(self.Read(problems))
@@ -114,40 +114,40 @@ class Attached(Static):
         except DgtuiError as error:
             return error
 
-    def _note(self, image: Attachment, found: tuple[str, Image] | DgtuiError) -> None:
-        if isinstance(found, DgtuiError):
-            self.lost[image] = found.message
+    def _note(self, image: Attachment, result: tuple[str, Image] | DgtuiError) -> None:
+        if isinstance(result, DgtuiError):
+            self.lost[image] = result.message
         else:
             self.lost.pop(image, None)
-            self._seen[image] = found[1]
+            self._seen[image] = result[1]
         self._draw()
 
     def take(self) -> tuple[Attachment, ...]:
-        """What is attached, for a message that is sent now; nothing is attached any more."""
+        """Returns the attached images for a message that is sent now, and detaches them."""
         taken = tuple(self.images)
         self.drop()
         return taken
 
     def put_back(self, images: Iterable[Attachment]) -> None:
-        """Attaches the images of a message that came back."""
+        """Attaches the images of a message that could not be sent."""
         self.images = [*images, *self.images]
         self._draw()
 
     def drop(self) -> None:
-        """Attaches nothing."""
+        """Detaches all images."""
         self.images, self.waiting = [], []
         self._draw()
 
     def see(self, image: Attachment) -> Image | None:
-        """What the model is given of an image of the conversation; None if it is lost, which is shown."""
+        """The model's input for an image of the conversation. If it is lost, None, and the line says why."""
         if image not in self._seen:
             self._note(image, self._look(Path(image.path), image.digest))
         return self._seen.get(image)
 
     def says(self) -> str:
-        """What is attached, in a person's words; empty where nothing is."""
-        until = "being read" if self._backend.facts else "when the model is loaded"
-        parts = [f"{image_name(path)} ({until})" for path in self.waiting]
+        """A sentence about the attached images, or an empty string."""
+        state = "being read" if self._backend.facts else "when the model is loaded"
+        parts = [f"{image_name(path)} ({state})" for path in self.waiting]
         for image in reversed(self.images):
             tokens = f" ({self._seen[image].tokens} tokens)" if image in self._seen else ""
             parts.insert(0, f"{image_name(image.path)}{tokens}")

@@ -1,6 +1,6 @@
-"""What the rows of a canvas look like: the tokens' styles and, on top of them, selection and cursor.
+"""How rows of a canvas are drawn: the styles of the tokens, and the selection and the cursor on top.
 
-A row's look is plain data (`Ink`), so that two of them can be compared before anything is painted.
+A drawn row is plain data (`Ink`), so two rows can be compared before anything is painted.
 """
 
 from __future__ import annotations
@@ -22,26 +22,43 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 Ink = tuple[tuple[str, Style], ...]
-"""Text and style, as far as the row has any text."""
+"""The texts of a row with their styles, without padding."""
 
 _MARKED: Final = Style(reverse=True)
 _MOST_NATS: Final = 4.0
-_GRAINS: Final = 64  # a nat
+_GRAINS: Final = 64  # per nat
 
 
-class Brush:
-    """Paints in one look, on one ground. Styles and strips are made once each."""
+class Painter:
+    """Turns drawn rows into strips on one ground. Strips are cached."""
+
+    def __init__(self, base: Style) -> None:
+        """`base` is below every style."""
+        self.base = base
+        self._strips: LRUCache[tuple[Ink, int], Strip] = LRUCache(512)
+
+    def strip(self, ink: Ink, width: int) -> Strip:
+        """A row, padded or cut to a width."""
+        strip = self._strips.get((ink, width))
+        if strip is None:
+            strip = Strip([Segment(text, style) for text, style in ink]).adjust_cell_length(width, self.base)
+            self._strips[ink, width] = strip
+        return strip
+
+
+class Brush(Painter):
+    """Draws the rows of a canvas in one look. Styles are cached."""
 
     def __init__(self, look: Look | None, base: Style) -> None:
-        """`base` is under every style; without a look there is nothing else."""
-        self._look, self.base = look, base
+        """Without a look `base` is the only style."""
+        super().__init__(base)
+        self._look = look
         self._cursor, self._selection = (look.cursor, look.selection) if look else (_MARKED, _MARKED)
         self._based: dict[Style, Style] = {}
         self._known: dict[int, Style] = {}
-        self._strips: LRUCache[tuple[Ink, int], Strip] = LRUCache(512)
 
     def styles(self, entropy: Floats, flags: npt.NDArray[np.uint8], settled: npt.NDArray[np.bool_]) -> list[Style]:
-        """The style of each token. Entropy is taken in grains too fine to see, so that few styles are asked for."""
+        """The style of each token. Entropy (nats) is rounded invisibly, which limits the number of styles."""
         import numpy as np
 
         nats = np.nan_to_num(entropy, nan=_MOST_NATS).clip(0, _MOST_NATS)
@@ -57,12 +74,12 @@ class Brush:
     def rows(
         self, lines: Sequence[Line], styles: Sequence[Style], cursor: int | None, selection: tuple[int, int] | None
     ) -> list[Ink]:
-        """Draws lines. Where a token without cells is marked, a blank behind its line is."""
+        """Draws lines. A marked token without cells is shown as a marked blank at the end of its line."""
         first, last = selection or (0, 0)
         rows: list[Ink] = []
         for line in lines:
             ink: list[tuple[str, Style]] = []
-            behind: Style | None = None
+            end: Style | None = None
             for run in line:
                 style = styles[run.token]
                 if marked := first <= run.token < last:
@@ -75,19 +92,11 @@ class Brush:
                         ink[-1] = (ink[-1][0] + run.text, style)
                     else:
                         ink.append((run.text, style))
-                elif run.text and ink:  # combines with what is before it, in whose style
+                elif run.text and ink:  # combines with the character before it, and takes its style
                     ink[-1] = (ink[-1][0] + run.text, style if marked else ink[-1][1])
-                elif marked and (behind is None or run.token == cursor):
-                    behind = style
-            if behind is not None:
-                ink.append((" ", behind))
+                elif marked and (end is None or run.token == cursor):
+                    end = style
+            if end is not None:
+                ink.append((" ", end))
             rows.append(tuple(ink))
         return rows
-
-    def strip(self, ink: Ink, width: int) -> Strip:
-        """A row, filled up or cut to a width."""
-        strip = self._strips.get((ink, width))
-        if strip is None:
-            strip = Strip([Segment(text, style) for text, style in ink]).adjust_cell_length(width, self.base)
-            self._strips[ink, width] = strip
-        return strip

@@ -1,25 +1,25 @@
-"""Cursor and selection on a canvas. They are places, so they stay where they are while the text under them changes."""
+"""Cursor and selection on a canvas. Both are positions and stay in place while the text under them changes."""
 
 from dgtui.tui.widgets.places import Places
 
 
 class Caret:
-    """A cursor, and an anchor from which it selects. `places` is set anew with every frame."""
+    """A cursor, and the anchor of its selection. `places` is replaced with every frame."""
 
     def __init__(self) -> None:
         self.places = Places((), (), ())
         self.reset()
 
     def reset(self) -> None:
-        """Back to the first place, nothing selected."""
-        self._place = 0  # where the cursor was put: what is there now may have no text
+        """Moves to the first position and clears the selection."""
+        self._place = 0  # where the cursor was put; the token there may have no text now
         self._anchor: int | None = None
-        self._selecting = False  # every move selects
-        self._column: int | None = None  # where up and down go on
+        self._selecting = False  # every move extends the selection
+        self._column: int | None = None  # the column that up and down aim for
 
     @property
     def cursor(self) -> int:
-        """The token under the cursor: where it was put or, without text there, the nearest that has some."""
+        """The token under the cursor: where it was put, or the nearest token with text."""
         if not self.places:
             return 0
         near = self.places.near(self._place)
@@ -29,7 +29,7 @@ class Caret:
 
     @property
     def selection(self) -> tuple[int, int] | None:
-        """First and last (exclusive) of the selected places, the cursor's among them. Characters are selected whole."""
+        """Start and end (exclusive) of the selection, which includes the cursor. Characters are never split."""
         if self._anchor is None:
             return None
         first, last = sorted((self._anchor, self._place))
@@ -37,11 +37,11 @@ class Caret:
 
     @property
     def row(self) -> int:
-        """The row the cursor is on; 0 where there is nothing."""
+        """The row of the cursor; 0 on an empty canvas."""
         return self.places.home(self.places.near(self._place))[0] if self.places else 0
 
     def go(self, place: int, select: bool = False) -> None:
-        """Puts the cursor on a place; with `select`, or after `anchor`, selects up to it, else lets go."""
+        """Moves the cursor. With `select`, or after `anchor`, extends the selection; otherwise clears it."""
         if not (select or self._selecting):
             self._anchor = None
         elif self._anchor is None:
@@ -49,7 +49,7 @@ class Caret:
         self._place, self._column = max(0, place), None
 
     def move(self, where: str, select: bool, page: int) -> None:
-        """left, right, up, down, home, end, page_up, page_down, word_left or word_right; `page` is in rows."""
+        """Moves left, right, up, down, home, end, page_up, page_down, word_left or word_right; `page` is in rows."""
         if not self.places:
             return
         places, at = self.places, self.cursor
@@ -64,7 +64,7 @@ class Caret:
             self.go(step(places.near(at)), select)
 
     def anchor(self) -> None:
-        """From here on every move selects; again: no longer, and nothing is selected."""
+        """Starts a selection that every move extends; a second call clears it."""
         if self._selecting:
             self.let_go()
         elif self.places:
@@ -72,12 +72,12 @@ class Caret:
             self._selecting = True
 
     def select(self, start: int, end: int) -> None:
-        """Selects the places from `start` up to and without `end`; the cursor goes on the last of them."""
+        """Selects the positions from `start` to `end` (exclusive) and moves the cursor to the last of them."""
         if 0 <= start < end:
             self._anchor, self._place, self._selecting, self._column = start, end - 1, False, None
         else:
             self.let_go()
 
     def let_go(self) -> None:
-        """Selects nothing; the cursor stays."""
+        """Clears the selection; the cursor stays."""
         self._anchor, self._selecting = None, False

@@ -1,4 +1,4 @@
-"""Completion of slash commands: what fits the text so far, and the list above the prompt that offers it."""
+"""Completion of slash commands: the suggestions for a text, and the list above the prompt that shows them."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -16,28 +16,28 @@ from dgtui.tui.widgets.pastes import clean
 
 MOST_ROWS = 6
 MOST_ENTRIES = 5_000
-"of a folder that are looked at: it is read anew with each key"
+"""Entries read from a folder, which is read again at each key press."""
 
 Arguments = Callable[[str], Sequence[str]]
-"""`Slash.choices` → what there is to choose from."""
+"""`Slash.choices` → the choices."""
 
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
-    """Something that the text may become."""
+    """A possible completion of the prompt."""
 
     text: str
-    "the whole text of the prompt, once it is taken"
+    """The whole text of the prompt after it is taken."""
     shown: str
     help: str = ""
     whole: bool = False
-    "the text would be complete: Enter may send it"
+    """The text is then complete: Enter may send it."""
     free: bool = False
-    "something else than what is offered may be meant: Enter sends what was typed"
+    """Other texts are valid too: Enter sends what was typed."""
 
 
 def suggestions(text: str, arguments: Arguments | None = None) -> list[Suggestion]:
-    """What a prompt that begins a command may become; nothing for a message, and where nothing is left to choose."""
+    """The completions of a command; empty for a message and for a complete argument."""
     if not text.startswith("/") or text.startswith("//") or "\n" in text:
         return []
     name, blank, argument = text[1:].partition(" ")
@@ -69,15 +69,15 @@ def suggestions(text: str, arguments: Arguments | None = None) -> list[Suggestio
 
 
 def paths(typed: str, *, files: bool) -> list[str]:
-    """What a path typed so far may become: folders, with a slash behind them, and perhaps files.
+    """The completions of a path: folders, with a slash at the end, and files if wanted.
 
-    Nothing where it is a file already. Hidden ones are offered when their dot is typed; names that cannot be typed (a
-    line break, bytes that are no text) are not.
+    Empty for an existing file. Hidden names are offered once their dot is typed; names that cannot be typed (with a
+    line break, or not text) are left out.
     """
     before, slash, begun = typed.rpartition("/")
     try:
         with os.scandir(typed_path(before + slash) if slash else ".") as entries:
-            found = {
+            folders = {
                 entry.name: _is_folder(entry)
                 for entry in islice(entries, MOST_ENTRIES)
                 if entry.name.lower().startswith(begun.lower())
@@ -87,21 +87,21 @@ def paths(typed: str, *, files: bool) -> list[str]:
             }
     except (OSError, ValueError):
         return []
-    if found.get(begun) is False:
+    if folders.get(begun) is False:
         return []
-    names = sorted(found, key=lambda name: (name.lower(), name))
-    return [f"{before}{slash}{name}{'/' if found[name] else ''}" for name in names if files or found[name]]
+    names = sorted(folders, key=lambda name: (name.lower(), name))
+    return [f"{before}{slash}{name}{'/' if folders[name] else ''}" for name in names if files or folders[name]]
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a loop of links, or one into what may not be read
+    except OSError:  # a loop of links, or a link to something unreadable
         return False
 
 
 class Completions(Widget):
-    """The list. It takes no focus: the prompt moves its mark, and is told of a click."""
+    """The list. It never has the focus: the prompt moves its mark and receives its clicks."""
 
     DEFAULT_CSS = """
     Completions {
@@ -116,7 +116,7 @@ class Completions(Widget):
         self._suggestions: Sequence[Suggestion] = ()
         self._marked = 0
         self.moved = False
-        "a row was chosen by hand, and not only because it is the first"
+        """Whether the mark was moved by hand."""
 
     @property
     def marked(self) -> Suggestion | None:
@@ -124,7 +124,7 @@ class Completions(Widget):
         return self._suggestions[self._marked] if self._suggestions and self.display else None
 
     def show(self, suggestions: Sequence[Suggestion]) -> None:
-        """Shows these; none hides the list."""
+        """Shows suggestions; an empty sequence hides the list."""
         if suggestions != self._suggestions or not self.display:
             self._marked = 0
             self.moved = False
@@ -134,14 +134,14 @@ class Completions(Widget):
         self.refresh(layout=True)
 
     def move(self, by: int) -> None:
-        """Marks the row above or below, around the ends."""
+        """Marks the row above or below, wrapping around."""
         self._marked = (self._marked + by) % len(self._suggestions)
         self.moved = True
         self.refresh()
 
     @property
     def _top(self) -> int:
-        """The first row in sight."""
+        """The first visible row."""
         return max(0, min(self._marked - MOST_ROWS // 2, len(self._suggestions) - MOST_ROWS))
 
     def render(self) -> Content:
@@ -164,6 +164,6 @@ class Completions(Widget):
 
     def on_click(self, event: events.Click) -> None:
         event.stop()
-        place = event.get_content_offset(self)
-        if place is not None and self._top + place.y < len(self._suggestions):
-            self._take(self._suggestions[self._top + place.y])
+        offset = event.get_content_offset(self)
+        if offset is not None and self._top + offset.y < len(self._suggestions):
+            self._take(self._suggestions[self._top + offset.y])

@@ -1,7 +1,7 @@
-"""A text editor over a `Buffer`: typing, clipboard, indents, undo. Each change is one of the buffer, and nothing else.
+"""A text editor over a `Buffer`: typing, clipboard, indents, undo. Every change is an edit of the buffer.
 
-The buffer may also be changed by others, who call `sync` then. While the editor is `read_only` its keys change nothing
-and go on to the screen.
+Others who change the buffer call `sync` afterwards. While the editor is `read_only`, its editing keys are passed to the
+screen.
 """
 
 from collections.abc import Callable
@@ -28,10 +28,10 @@ _MORE: Final = {
     "ctrl+shift+home": "move('top', True)",
     "ctrl+shift+end": "move('bottom', True)",
 }
-"""What every editor does with keys that belong to the whole screen elsewhere, or that not every terminal sends."""
+"""Usual keys of editors that are bound to the whole screen elsewhere, or that only some terminals send."""
 
 _CHANGES: Final = frozenset("newline indent unindent delete cut paste undo redo".split())
-"""Actions."""
+"""Actions that change the text."""
 
 
 class Editor(EditorView, can_focus=True):
@@ -43,17 +43,17 @@ class Editor(EditorView, can_focus=True):
     ]
 
     read_only = False
-    """Whether keys change nothing."""
+    """Whether keys cannot change the text."""
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """What changes the text is not there while nothing may."""
+        """Hides the actions that change the text while it is read-only."""
         return not (self.read_only and action in _CHANGES) and super().check_action(action, parameters)
 
     def check_consume_key(self, key: str, character: str | None) -> bool:
-        """Characters are typed, and run no command."""
+        """Characters are typed and do not run commands."""
         if character is None or self.read_only or key.startswith("alt+"):
             return False
-        return character >= " " and not "\x7f" <= character <= "\x9f"  # blanks and joiners of all scripts, too
+        return character >= " " and not "\x7f" <= character <= "\x9f"  # includes blanks and joiners of all scripts
 
     async def on_key(self, event: events.Key) -> None:
         """Types a character, or runs a command of the editor."""
@@ -66,7 +66,7 @@ class Editor(EditorView, can_focus=True):
         event.prevent_default()
 
     def on_paste(self, event: events.Paste) -> None:
-        """Puts in what the terminal pastes: there a line may end at CR."""
+        """Inserts a paste of the terminal, where CR may end lines."""
         event.stop()
         if not self.read_only:
             self._paste(event.text.replace("\r\n", "\n").replace("\r", "\n"))
@@ -76,41 +76,41 @@ class Editor(EditorView, can_focus=True):
         self._edit(lambda: typing.break_line(self.buffer, *self._caret.span))
 
     def action_indent(self) -> None:
-        """Inserts an indent, or moves the selected lines to the right."""
+        """Inserts an indent, or indents the selected lines."""
         self._edit(lambda: typing.indent(self.buffer, *self._caret.span))
 
     def action_unindent(self) -> None:
-        """Moves the line, or the selected ones, to the left."""
+        """Unindents the line or the selected lines."""
         self._edit(lambda: typing.unindent(self.buffer, *self._caret.span))
 
     def action_delete(self, where: str) -> None:
-        """Deletes the selection; where there is none, up to where a move would lead, see `EditorCaret.target`."""
+        """Deletes the selection, or the text up to the target of a move (see `EditorCaret.target`)."""
         other = self.cursor if self.selection else self._caret.target(where)
         start, end = self.selection or sorted((self.cursor, other))
         if start < end:
             self._edit(lambda: typing.delete(self.buffer, start, end, typing=not self.selection))
 
     def action_copy(self) -> None:
-        """Copies the selection. Without one the key goes on to the screen."""
+        """Copies the selection. Without one the screen handles the key."""
         if self.selection is None:
             raise SkipAction
         self.app.copy_to_clipboard(self.buffer.text(*self.selection).replace("\r\n", "\n"))
 
     def action_cut(self) -> None:
-        """Copies the selection, and deletes it."""
+        """Copies and deletes the selection."""
         self.action_copy()
         self.action_delete("right")
 
     def action_paste(self) -> None:
-        """Puts in what was copied last."""
+        """Inserts the clipboard."""
         self._paste(self.app.clipboard)
 
     def action_undo(self) -> None:
-        """Takes the last change back."""
+        """Undoes the last change."""
         self._go_back(self.buffer.undo)
 
     def action_redo(self) -> None:
-        """Does again what was undone last."""
+        """Redoes the last undone change."""
         self._go_back(self.buffer.redo)
 
     def _paste(self, text: str) -> None:
@@ -122,12 +122,12 @@ class Editor(EditorView, can_focus=True):
             self._edit(lambda: span[1])
 
     def _edit(self, change: Callable[[], int | tuple[int, int]]) -> None:
-        """Changes the buffer, and puts the cursor, or the selection, where it says."""
+        """Changes the buffer, then sets the cursor or the selection to the returned offsets."""
         try:
             where = change()
         except DocumentRefused as error:
-            said = ": ".join(filter(None, (str(error), error.hint)))
-            self.notify(sanitize(said, newlines=False), severity="warning", markup=False)
+            message = ": ".join(filter(None, (str(error), error.hint)))
+            self.notify(sanitize(message, newlines=False), severity="warning", markup=False)
             return
         self._follow()
         if isinstance(where, int):
@@ -136,4 +136,4 @@ class Editor(EditorView, can_focus=True):
             self._caret.select(*where)
         self._show()
         self.reveal(self.cursor)
-        self._tell()
+        self._report()

@@ -1,6 +1,6 @@
-"""Where the cursor goes: moves over a buffer, by character, word, row and page, and the selection that they make.
+"""The cursor of the editor: moves by character, word, row and page, and the selection.
 
-Offsets are bytes, always on a character and never between CR and LF. A selection goes from where it was begun to the
+Offsets are bytes at the start of a character, never between CR and LF. A selection is between its anchor and the
 cursor.
 """
 
@@ -12,47 +12,47 @@ from dgtui.tui.widgets.editor_rows import Rows, followed
 
 
 class EditorCaret:
-    """The cursor in a buffer, and the other end of the selection.
+    """The cursor in a buffer, and the anchor of the selection.
 
     Args:
         buffer: The text.
-        rows: How it is laid out. To be replaced when it is laid out anew.
+        rows: Its layout. Replace the attribute when the text is laid out again.
     """
 
     def __init__(self, buffer: Buffer, rows: Rows) -> None:
         self.rows = rows
         self.cursor = buffer.first
         self._buffer = buffer
-        self._from: int | None = None
+        self._anchor: int | None = None
         self._cell: int | None = None
-        "of the row: where the cursor would like to be while it moves up and down"
+        """The cell that moves up and down aim for."""
 
     @property
     def selection(self) -> tuple[int, int] | None:
-        """Start and end of the selection, if there is any."""
-        if self._from is None or self._from == self.cursor:
+        """Start and end of the selection; None if it is empty."""
+        if self._anchor is None or self._anchor == self.cursor:
             return None
-        return min(self._from, self.cursor), max(self._from, self.cursor)
+        return min(self._anchor, self.cursor), max(self._anchor, self.cursor)
 
     @property
     def span(self) -> tuple[int, int]:
-        """The selection; where there is none, the cursor twice."""
+        """The selection; without one, the cursor twice."""
         return self.selection or (self.cursor, self.cursor)
 
     def go(self, offset: int, select: bool = False) -> None:
-        """Puts the cursor on a character."""
-        self._from = (self.cursor if self._from is None else self._from) if select else None
-        self.cursor, self._cell = self._landed(offset), None
+        """Moves the cursor to a character; with `select`, extends the selection."""
+        self._anchor = (self.cursor if self._anchor is None else self._anchor) if select else None
+        self.cursor, self._cell = self._valid(offset), None
 
     def select(self, start: int, end: int) -> None:
-        """Selects from `start` to `end`, where the cursor is then."""
+        """Selects from `start` to `end`, and moves the cursor to `end`."""
         self.go(start)
         self.go(end, select=True)
 
     def follow(self, edits: Iterable[Edit]) -> None:
-        """Stays on the characters that it is on, if an edit has not replaced them."""
-        self.cursor = self._landed(followed(self.cursor, edits))
-        self._from = None if self._from is None else self._landed(followed(self._from, edits))
+        """Keeps the cursor and the anchor on their characters after edits."""
+        self.cursor = self._valid(followed(self.cursor, edits))
+        self._anchor = None if self._anchor is None else self._valid(followed(self._anchor, edits))
 
     def move(self, where: str, select: bool = False, page: int = 1) -> None:
         """Moves left, right, up, down, home, end, page_up, page_down, word_left, word_right, top or bottom."""
@@ -64,7 +64,7 @@ class EditorCaret:
             self.go(self.target(where), select)
 
     def target(self, where: str) -> int:
-        """Where a move that is not one of rows would lead."""
+        """The target of a horizontal move."""
         match where:
             case "left":
                 return self._beside(-1)
@@ -80,12 +80,12 @@ class EditorCaret:
                 return len(self._buffer.data)
         row, _ = self.rows.find(self.cursor)
         at = self.rows.offset(row, 0 if where == "home" else 1 << 60)
-        if at == self.cursor:  # of a row of a line that is wrapped: on to the edge of the line
+        if at == self.cursor:  # already at the edge of a wrapped row: move to the edge of the line
             at = self._buffer.line_span(self._buffer.place(at)[0])[where == "end"]
         return at
 
     def word(self, offset: int) -> tuple[int, int]:
-        """The word, the run of blanks or the run of signs around a byte."""
+        """The word, blanks or punctuation around a byte."""
         line, column = self._buffer.place(offset)
         text = self._buffer.line(line)
         start, end = column, column
@@ -119,7 +119,7 @@ class EditorCaret:
         return self._buffer.offset(line, cells.before(column) if step < 0 else cells.after(column))
 
     def _word(self, step: int) -> int:
-        """The start of the word before, or of the next; the end of the line is a word."""
+        """The start of the previous or next word; the end of a line counts as a word."""
         line, column = self._buffer.place(self.cursor)
         text = self._buffer.line(line)
         if column == (0 if step < 0 else len(text)):
@@ -139,28 +139,28 @@ class EditorCaret:
                 column = cells.after(column)
         return self._buffer.offset(line, self.rows.cells(text).snap(column))
 
-    def _landed(self, offset: int) -> int:
-        """An offset that an edit may have left between CR and LF."""
+    def _valid(self, offset: int) -> int:
+        """The offset, moved out of a CR LF pair and into the text."""
         data = self._buffer.data
         offset = max(self._buffer.first, min(offset, len(data)))
         return offset - 1 if data[offset - 1 : offset + 1] == b"\r\n" else offset
 
 
-def found(buffer: Buffer, text: str, span: tuple[int, int], backwards: bool) -> tuple[int, int] | None:
-    """Where a text is next, behind a span or before it, or from the other end on.
+def search(buffer: Buffer, text: str, span: tuple[int, int], backwards: bool) -> tuple[int, int] | None:
+    """The next match of a text after a span, or the previous one before it; the search wraps around.
 
-    One without capitals is found in any case, as far as its letters are ASCII.
+    A text without capitals matches ASCII letters in any case.
     """
     sought = text.replace("\r\n", "\n").replace("\n", buffer.ending_at(span[0]).decode("ascii")).encode()
     if not sought:
         return None
     all_ = buffer.text(buffer.first, len(buffer.data)).encode()
     searched = all_.lower() if sought == sought.lower() else all_
-    before, behind = (len(buffer.text(buffer.first, offset).encode()) for offset in span)
+    before, after = (len(buffer.text(buffer.first, offset).encode()) for offset in span)
     if backwards:
         ways = (searched.rfind(sought, 0, max(0, before + len(sought) - 1)), searched.rfind(sought))
     else:
-        ways = (searched.find(sought, behind), searched.find(sought))
+        ways = (searched.find(sought, after), searched.find(sought))
     at = next((way for way in ways if way >= 0), None)
     if at is None:
         return None
@@ -168,6 +168,6 @@ def found(buffer: Buffer, text: str, span: tuple[int, int], backwards: bool) -> 
     return buffer.first + start, buffer.first + end
 
 
-def _kind(sign: str) -> int:
-    """0: a blank, 1: of a word, 2: another sign."""
-    return 0 if sign.isspace() else 1 if sign.isalnum() or sign == "_" or not sign.isascii() else 2
+def _kind(character: str) -> int:
+    """0 for a blank, 1 for a word character, 2 for other characters."""
+    return 0 if character.isspace() else 1 if character.isalnum() or character == "_" or not character.isascii() else 2

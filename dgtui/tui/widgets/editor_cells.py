@@ -1,8 +1,8 @@
-"""A line of a file as cells: what each character looks like, where it begins, and where the line may be wrapped.
+"""A line of a file in terminal cells: how each character is drawn, where it begins, and where the line may be wrapped.
 
-What is drawn has passed the sanitiser. That works character by character, so nothing is looked at but what is drawn,
-and each character has the cells of the sign that is shown for it. Tabs reach to the next multiple of four cells; what
-combines with a character stays with it, and what has nothing to combine with is shown on a dotted circle.
+Drawn text is sanitised, character by character, so only visible text is processed. Each character has the width of its
+sanitised form. Tabs extend to the next multiple of four cells. A combining character stays with its base; without a
+base it is drawn on a dotted circle.
 """
 
 import unicodedata
@@ -19,11 +19,11 @@ TAB: Final = 4
 """Cells from one tab stop to the next."""
 
 _NO_BASE: Final = "\N{DOTTED CIRCLE}"
-_SELECTORS: Final = "\ufe0e\ufe0f"  # they choose between looks of the sign before them
+_SELECTORS: Final = "\ufe0e\ufe0f"  # they select the text or emoji form of the character before them
 
 
 class Cells:
-    """A text without line breaks, as it is shown."""
+    """A text without line breaks, in cells."""
 
     __slots__ = ("_edges", "_plain", "text")
 
@@ -34,41 +34,41 @@ class Cells:
 
     @property
     def width(self) -> int:
-        """The cells of all characters."""
+        """The width of the whole text."""
         return self.column(len(self.text))
 
     def column(self, index: int) -> int:
-        """The cell that a character begins in."""
+        """The first cell of a character."""
         return index if self._edges is None else int(self._edges[index])
 
     def at(self, column: int) -> int:
-        """The character that has a cell; behind the last one: the length of the text."""
+        """The character at a cell; the length of the text for cells after the last character."""
         if self._edges is None:
             return min(max(column, 0), len(self.text))
         return self.snap(max(0, int(np.searchsorted(self._edges, column, "right")) - 1))
 
     def snap(self, index: int) -> int:
-        """The character itself, or that which it combines with."""
+        """The character, or the base that it combines with."""
         while self._joined(index):
             index -= 1
         return index
 
     def before(self, index: int) -> int:
-        """Where the cursor goes when it moves left."""
+        """The character to the left, where the cursor can stop."""
         return self.snap(max(0, index - 1))
 
     def after(self, index: int) -> int:
-        """Where the cursor goes when it moves right."""
+        """The character to the right, where the cursor can stop."""
         index = min(index + 1, len(self.text))
         while self._joined(index):
             index += 1
         return index
 
     def wrap(self, width: int) -> list[int]:
-        """Where rows begin that have `width` cells, and one to spare for a blank at their end.
+        """Where rows of `width` cells begin, with one more cell for a blank at their end.
 
-        A row ends behind a blank or beside a wide character, and where there is none, anywhere. The last row may be
-        empty, for the cursor behind a blank that filled up the row before.
+        A row ends after a blank or beside a wide character if possible, otherwise anywhere. The last row may be empty:
+        it holds the cursor after a blank that filled the row before.
         """
         starts, end = [0], self.width
         while end - self.column(starts[-1]) > width:
@@ -76,7 +76,7 @@ class Cells:
         return starts
 
     def drawn(self, start: int, end: int) -> str:
-        """The characters of a row from `start` to `end`, as they are written to the screen."""
+        """The characters from `start` to `end`, as they are drawn."""
         text = sanitize(self.text[start:end], newlines=False)
         if self._edges is None or (text.isprintable() and not _is_mark(text[:1])):
             return text
@@ -91,7 +91,7 @@ class Cells:
         return sign
 
     def _joined(self, index: int) -> bool:
-        """Whether a character combines with the one before it."""
+        """Whether a character combines with the previous one."""
         text = self.text
         return not self._plain and 0 < index < len(text) and _is_mark(text[index]) and text[index - 1] != "\t"
 
@@ -109,8 +109,8 @@ class Cells:
         return next(breaks, max(end, self.after(start)))
 
     def _may_break(self, at: int) -> bool:
-        before, behind = self.text[at - 1], self.text[at : at + 1]
-        wide = max(_size(before), _size(behind)) > 1
+        before, after = self.text[at - 1], self.text[at : at + 1]
+        wide = max(_size(before), _size(after)) > 1
         return (before in " \t" or wide) and not self._joined(at)
 
 
@@ -120,12 +120,12 @@ def _is_mark(sign: str) -> bool:
 
 @lru_cache(4096)
 def _size(sign: str) -> int:
-    """The cells of a character by itself, as it is shown."""
+    """The cells of a single character, as it is drawn."""
     return cell_len(sanitize(sign, newlines=False))
 
 
 def _edges(text: str) -> npt.NDArray[np.int32]:
-    """The cell that each character begins in, and the end of the last."""
+    """The first cell of each character, and the end of the last one."""
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
     sizes = np.ones(len(codes), np.int32)
     others = np.flatnonzero(codes >= 0x7F)
@@ -137,7 +137,7 @@ def _edges(text: str) -> npt.NDArray[np.int32]:
             base, wider = sanitize(text[index - 1], newlines=False), 0
         if base == "\t":
             base, sizes[index] = _NO_BASE, 1
-        else:  # U+FE0F makes some signs wide
+        else:  # U+FE0F makes some characters wide
             sizes[index] = max(0, cell_len(base + text[index]) - cell_len(base) - wider)
             wider += sizes[index]
         last = index

@@ -1,8 +1,8 @@
-"""The rows of a page that shows a buffer: which line and which characters each of them holds, and where an offset is.
+"""The rows of the editor: which line and which characters each holds, and the row of an offset.
 
-A row is a line of the buffer or, where lines are wrapped, a part of one. Overlays are laid out in the place of the
-bytes that they cover; the lines that one of them touches are laid out together. Nothing is decoded but what is asked
-for, and after an edit only the lines that it touched are measured again.
+A row is a line of the buffer or, if lines are wrapped, a part of one. Overlays are laid out in place of the bytes that
+they cover, and the lines that an overlay touches are laid out together. Text is decoded on demand, and after an edit
+only the edited lines are measured again.
 """
 
 import bisect
@@ -21,19 +21,19 @@ from dgtui.document.lines import Lines
 from dgtui.document.undo import Edit
 from dgtui.tui.widgets.editor_cells import TAB, Cells
 
-Place = tuple[int, int]
-"""Line and column, as `Buffer.place` counts them."""
+Location = tuple[int, int]
+"""Line and column, as in `Buffer.place`."""
 
 _KEPT: Final = 512
-"lines whose layout is kept"
+"""Lines whose layout is kept."""
 _LONG: Final = 100_000
-"characters of a line beside which no other is kept"
+"""Characters of a line that is the only one whose layout is kept."""
 _BREAK: Final = re.compile(r"\r?\n")
 
 
 @dataclass(frozen=True, slots=True)
 class Overlay:
-    """What is drawn in the place of the bytes from `start` to `end`; the buffer stays as it is."""
+    """Text drawn in place of the bytes from `start` to `end`; the buffer does not change."""
 
     start: int
     end: int
@@ -42,18 +42,18 @@ class Overlay:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Characters of a paragraph that come from one line of the buffer, or from an overlay."""
+    """Characters of a paragraph that come from one line of the buffer or from one overlay."""
 
     at: int
-    "where they begin in the paragraph"
+    """The first character in the paragraph."""
     text: str
-    start: Place
-    "where they begin in the buffer; of an overlay: where it does"
-    end: Place
+    start: Location
+    """The start in the buffer; for an overlay, the start of its bytes."""
+    end: Location
     overlay: Overlay | None = None
 
-    def within(self, first: Place, last: Place) -> tuple[int, int]:
-        """Which characters of the paragraph lie between two places of the buffer."""
+    def within(self, first: Location, last: Location) -> tuple[int, int]:
+        """Start and end in the paragraph of what is between two locations of the buffer."""
         low, high = max(self.start, first), min(self.end, last)
         if self.overlay or low > high:
             return self.at, self.at
@@ -61,35 +61,35 @@ class Part:
 
 
 class Paragraph:
-    """What is wrapped as a whole: a line, or what overlays make of some."""
+    """Text that is wrapped as a whole: a line of the buffer, or lines joined or split by overlays."""
 
     def __init__(
         self, parts: Sequence[Part], cells: Cells, starts: Sequence[int], inks: Sequence[tuple[int, int, Style]] = ()
     ) -> None:
         self.parts, self.cells, self.starts = parts, cells, starts
         self.inks = inks
-        "from character to character: how overlays want to be drawn"
+        """The styles of overlays: start character, end character, style."""
 
     @property
     def line(self) -> int:
-        """The line of the buffer that it begins in."""
+        """The line of the buffer in which it begins."""
         return self.parts[0].start[0]
 
-    def place(self, index: int) -> Place:
-        """The place of a character; in an overlay, of what it covers."""
+    def place(self, index: int) -> Location:
+        """The location of a character; in an overlay, the start of its bytes."""
         part = next(part for part in reversed(self.parts) if part.at <= index)
         return part.start if part.overlay else (part.start[0], part.start[1] + index - part.at)
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TextRow:
     """The characters of a paragraph from `start` to `end`."""
 
     paragraph: Paragraph
     start: int
     end: int
     number: int | None
-    "of the line that begins in this row"
+    """The number of the line that begins in this row."""
 
     @property
     def is_last(self) -> bool:
@@ -101,32 +101,32 @@ class Rows:
     """The rows of a buffer.
 
     Args:
-        buffer: The text. Tell `follow` when it was edited.
-        width: Cells of a row, one for the cursor behind it aside; None: lines are not wrapped.
+        buffer: The text. Call `follow` after edits.
+        width: Cells of a row without the cell for the cursor after it; None to not wrap lines.
     """
 
     def __init__(self, buffer: Buffer, width: int | None) -> None:
         self.width = width
         self._buffer = buffer
         self.overlays: tuple[Overlay, ...] = ()
-        """What is drawn in the place of bytes, in their order."""
+        """The overlays, in order."""
         self._groups: dict[int, list[Paragraph]] = {}
-        self._inside: dict[int, int] = {}  # a line that is laid out with others → the first of them
+        self._inside: dict[int, int] = {}  # a line that is laid out with others → the first of these lines
         self._paragraphs_of: LRUCache[int, list[Paragraph]] = LRUCache(512)
         self._known: dict[str, tuple[Cells, list[int]]] = {}
         self._seen = len(buffer.edits_since(0))
         self._lines = Lines(buffer.data, buffer.first)
         self._heights, self.widest = _measure(buffer, width)
-        """Rows of each line, 0 for one that was not measured yet; cells that the longest may have."""
+        """Rows of each line, 0 if not measured; and an upper limit of the cells of the longest line."""
         self._fill()
 
     @property
     def total(self) -> int:
-        """How many there are."""
+        """The number of rows."""
         return int(self._tops[-1])
 
     def follow(self) -> Sequence[Edit]:
-        """Takes in the edits that were made since; returns them."""
+        """Applies the edits since the last call, and returns them."""
         edits = self._buffer.edits_since(self._seen)
         self._seen += len(edits)
         if not edits:
@@ -147,18 +147,18 @@ class Rows:
         return edits
 
     def show_over(self, overlays: Iterable[Overlay]) -> None:
-        """Draws these in the place of the bytes they cover, and those that were there no longer."""
+        """Replaces all overlays."""
         self._ungroup()
         self.overlays = tuple(sorted(overlays, key=lambda overlay: (overlay.start, overlay.end)))
         self._group()
         self._fill()
 
     def cells(self, text: str) -> Cells:
-        """The cells of a line's text."""
+        """The cells of the text of a line."""
         return self._laid_out(text)[0]
 
-    def row(self, number: int) -> Row | None:
-        """A row; None: there are not so many."""
+    def row(self, number: int) -> TextRow | None:
+        """A row; None if it does not exist."""
         if not 0 <= number < self.total:
             return None
         line = int(np.searchsorted(self._tops, number, "right")) - 1
@@ -167,15 +167,15 @@ class Rows:
             starts = paragraph.starts
             if part < len(starts):
                 end = starts[part + 1] if part + 1 < len(starts) else len(paragraph.cells.text)
-                return Row(paragraph, starts[part], end, line if not nth and not part else None)
+                return TextRow(paragraph, starts[part], end, line if not nth and not part else None)
             part -= len(starts)
         return None
 
     def find(self, offset: int) -> tuple[int, int]:
-        """The row and the cell in it of a byte; of one that an overlay covers: those of the overlay."""
+        """The row and the cell of a byte; for a byte under an overlay, those of the overlay."""
         place = self._buffer.place(offset)
         first = self._inside.get(place[0], place[0])
-        row, found = int(self._tops[first]), (0, 0)
+        row, position = int(self._tops[first]), (0, 0)
         shown: set[int] = set()
         for paragraph in self._paragraphs(first):
             for part in paragraph.parts:
@@ -186,12 +186,12 @@ class Rows:
                 index = part.within(place, place)[0]
                 nth = bisect.bisect_right(paragraph.starts, index) - 1
                 start = paragraph.starts[nth]
-                found = row + nth, paragraph.cells.column(index) - paragraph.cells.column(start)
+                position = row + nth, paragraph.cells.column(index) - paragraph.cells.column(start)
             row += len(paragraph.starts)
-        return found
+        return position
 
     def offset(self, number: int, cell: int) -> int:
-        """The byte at a cell, the nearest if nothing is there."""
+        """The byte at a cell, or the nearest one."""
         row = self.row(max(0, min(number, self.total - 1)))
         if row is None:
             return self._buffer.first
@@ -219,7 +219,7 @@ class Rows:
         return self._known[text]
 
     def _fill(self) -> None:
-        """Measures the lines that were not yet."""
+        """Measures the lines that are not measured yet."""
         for line in np.flatnonzero(self._heights == 0).tolist():
             if line not in self._inside:
                 paragraphs = self._paragraphs(line)
@@ -232,7 +232,7 @@ class Rows:
         self._groups, self._inside = {}, {}
 
     def _group(self) -> None:
-        """Lays the lines out that overlays touch."""
+        """Lays out the lines that overlays touch."""
         buffer, group, at = self._buffer, _Group((0, 0)), None
         for overlay in self.overlays:
             start, end = buffer.place(overlay.start), buffer.place(overlay.end)
@@ -240,13 +240,13 @@ class Rows:
                 self._close(group, at)
                 group, at = _Group(start), (start[0], 0)
             if start < at:
-                continue  # a part of it is covered already
+                continue  # overlaps the previous overlay
             group.write(buffer.line(at[0])[at[1] : start[1]], at)
             group.lay(overlay, start, end)
             at = end
         self._close(group, at)
 
-    def _close(self, group: "_Group", at: Place | None) -> None:
+    def _close(self, group: "_Group", at: Location | None) -> None:
         if at is None:
             return
         group.write(self._buffer.line(at[0])[at[1] :], at)
@@ -257,19 +257,19 @@ class Rows:
 
 
 class _Group:
-    """Lines that are laid out together, in the making."""
+    """Builds paragraphs from lines that are laid out together."""
 
-    def __init__(self, start: Place) -> None:
+    def __init__(self, start: Location) -> None:
         self.line = start[0]
         self._paragraphs: list[tuple[list[Part], list[tuple[int, int, Style]]]] = [([], [])]
         self._at = 0
 
-    def write(self, text: str, start: Place) -> None:
-        """A part of a line."""
+    def write(self, text: str, start: Location) -> None:
+        """Adds a part of a line."""
         self._add(Part(self._at, text, start, (start[0], start[1] + len(text))))
 
-    def lay(self, overlay: Overlay, start: Place, end: Place) -> None:
-        """An overlay, over what is from place to place."""
+    def lay(self, overlay: Overlay, start: Location, end: Location) -> None:
+        """Adds an overlay that covers the text from `start` to `end`."""
         for text, style in overlay.runs:
             for nth, piece in enumerate(_BREAK.split(text)):
                 if nth:
@@ -279,7 +279,7 @@ class _Group:
                 self._add(Part(self._at, piece, start, end, overlay))
 
     def done(self) -> Iterable[tuple[list[Part], str, list[tuple[int, int, Style]]]]:
-        """Parts, text and inks of the paragraphs."""
+        """Parts, text and overlay styles of the paragraphs."""
         return ((parts, "".join(part.text for part in parts), inks) for parts, inks in self._paragraphs)
 
     def _add(self, part: Part) -> None:
@@ -288,7 +288,7 @@ class _Group:
 
 
 def followed(offset: int, edits: Iterable[Edit]) -> int:
-    """Where a byte is after edits; if one of them replaced it: behind what it became."""
+    """The offset of a byte after edits; if it was replaced, the end of the replacement."""
     for edit in edits:
         if offset >= edit.end:
             offset += len(edit.new) - len(edit.old)
@@ -298,9 +298,9 @@ def followed(offset: int, edits: Iterable[Edit]) -> int:
 
 
 def _measure(buffer: Buffer, width: int | None) -> tuple[npt.NDArray[np.int64], int]:
-    """The rows of each line, 0 for those that must be looked at; and the cells that the longest may have.
+    """The rows of each line, 0 for lines that must be decoded; and an upper limit of the cells of the longest line.
 
-    No encoding has characters with more cells than bytes, a tab aside.
+    Except for tabs, no character has more cells than bytes in any encoding.
     """
     data = np.frombuffer(buffer.data, np.uint8)[buffer.first :]
     starts = np.concatenate([np.zeros(1, np.int64), np.flatnonzero(data == ord("\n")) + 1])

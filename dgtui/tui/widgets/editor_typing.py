@@ -1,6 +1,6 @@
-"""What keys do to a buffer: typing, line breaks that keep the indent, indents like the neighbourhood's.
+"""Edits of a buffer by keys: typing, line breaks that keep the indent, indents that match nearby lines.
 
-Each function makes one undo step, or goes on with that of the typing before, and returns where the cursor is then.
+Each function makes one undo step, or extends the step of the previous typing, and returns the new cursor offset.
 """
 
 import re
@@ -10,46 +10,46 @@ from dgtui.document.buffer import Buffer
 
 _INDENT: Final = re.compile(r"[ \t]*")
 _NEIGHBOURHOOD: Final = 200
-"lines, in both directions"
+"""Lines in each direction."""
 _USUAL: Final = " " * 4
 
 
 def type_text(buffer: Buffer, start: int, end: int, text: str) -> int:
-    """Puts what was typed in the place of a span. Raises `DocumentRefused` if the encoding has no bytes for it."""
+    """Replaces a span with typed text. Raises `DocumentRefused` if the encoding cannot represent it."""
     new = buffer.encode(text, start)
     buffer.replace(start, end, new, typing=True)
     return start + len(new)
 
 
 def paste(buffer: Buffer, start: int, end: int, text: str) -> int:
-    """Puts a text in the place of a span, as one step. Raises `DocumentRefused` as `type_text` does."""
+    """Replaces a span with a text, as one undo step. Raises `DocumentRefused` like `type_text`."""
     new = buffer.encode(text, start)
     buffer.replace(start, end, new)
     return start + len(new)
 
 
 def delete(buffer: Buffer, start: int, end: int, *, typing: bool) -> int:
-    """Takes a span away."""
+    """Deletes a span."""
     buffer.replace(start, end, b"", typing=typing)
     return start
 
 
 def break_line(buffer: Buffer, start: int, end: int) -> int:
-    """Breaks the line; the new one begins with the blanks that the old one begins with."""
+    """Breaks the line; the new line gets the indent of the old one."""
     line, column = buffer.place(start)
     return type_text(buffer, start, end, "\n" + _indent_of(buffer.line(line)[:column]))
 
 
 def indent(buffer: Buffer, start: int, end: int) -> tuple[int, int]:
-    """Fills up to the next stop; if the span goes over lines, moves these to the right.
+    """Inserts blanks up to the next indent stop; indents the lines if the span covers several.
 
     Returns:
-        The new selection; its end is where the cursor is.
+        The new selection; the cursor is at its end.
     """
     first, last = _lines_of(buffer, start, end)
     unit = indent_unit(buffer, first)
-    (line, column), (behind, _) = buffer.place(start), buffer.place(end)
-    if line == behind:
+    (line, column), (end_line, _) = buffer.place(start), buffer.place(end)
+    if line == end_line:
         text = unit if unit == "\t" else " " * (len(unit) - column % len(unit))
         at = type_text(buffer, start, end, text)
         return at, at
@@ -64,7 +64,7 @@ def indent(buffer: Buffer, start: int, end: int) -> tuple[int, int]:
 
 
 def unindent(buffer: Buffer, start: int, end: int) -> tuple[int, int]:
-    """Takes an indent away from the lines of a span. Returns the new selection, as `indent` does."""
+    """Removes one indent from the lines of a span. Returns the new selection, like `indent`."""
     first, last = _lines_of(buffer, start, end)
     unit = indent_unit(buffer, first)
     places = [buffer.place(offset) for offset in (start, end)]
@@ -80,7 +80,7 @@ def unindent(buffer: Buffer, start: int, end: int) -> tuple[int, int]:
 
 
 def indent_unit(buffer: Buffer, line: int) -> str:
-    """What the lines around one are indented by: a tab, or as many blanks as the least of the indents there."""
+    """The indent of the lines around one: a tab, or the smallest number of blanks."""
     near = range(max(0, line - _NEIGHBOURHOOD), min(buffer.lines, line + _NEIGHBOURHOOD))
     indents = [indent for at in sorted(near, key=lambda at: abs(at - line)) if (indent := _indent_of(buffer.line(at)))]
     if indents and indents[0].startswith("\t"):
@@ -89,11 +89,11 @@ def indent_unit(buffer: Buffer, line: int) -> str:
 
 
 def _lines_of(buffer: Buffer, start: int, end: int) -> tuple[int, int]:
-    """The lines of a span; one that it only reaches the beginning of is not among them."""
+    """First and last line of a span, without a last line of which it covers nothing."""
     (first, _), (last, column) = buffer.place(start), buffer.place(end)
     return first, last - (last > first and not column)
 
 
 def _indent_of(text: str) -> str:
-    found = _INDENT.match(text)
-    return found[0] if found else ""
+    match = _INDENT.match(text)
+    return match[0] if match else ""

@@ -1,8 +1,7 @@
-"""The view of an `Editor`: rows, cursor, selection, marks, overlays, mouse. It changes nothing in the buffer.
+"""The view of an `Editor`: rows, cursor, selection, marks, overlays, mouse. It does not change the buffer.
 
-A Line API widget: only the rows in sight are decoded, laid out and drawn, and of these only those that look different
-are repainted. Every character has passed the sanitiser. Texts up to `WRAP` bytes are wrapped at words; in longer ones
-a row is a line.
+A Line API widget: only visible rows are decoded, laid out and drawn, and only changed rows are repainted. Every
+character is sanitised. Texts up to `WRAP` bytes are wrapped at words; longer texts are not wrapped.
 """
 
 from collections.abc import Sequence
@@ -21,58 +20,56 @@ from dgtui.document.source import of_bytes
 from dgtui.tui.syntax import Syntax
 from dgtui.tui.theme import Look
 from dgtui.tui.widgets.brush import Ink
-from dgtui.tui.widgets.editor_caret import EditorCaret, found
-from dgtui.tui.widgets.editor_ink import EditorInk
-from dgtui.tui.widgets.editor_rows import Overlay, Place, Rows
+from dgtui.tui.widgets.editor_brush import EditorBrush
+from dgtui.tui.widgets.editor_caret import EditorCaret, search
+from dgtui.tui.widgets.editor_rows import Location, Overlay, Rows
 
 WRAP: Final = 2**20
-"""Bytes of the longest text that is wrapped, and has colours."""
+"""Bytes of the longest text with wrapped lines and syntax colours."""
 
 _MOMENT: Final = 0.01
-"seconds that syntax colours may take at a time"
+"""Seconds that one step of syntax highlighting may take."""
 _DIGITS: Final = 3
-"of the line numbers, at least"
+"""Minimum width of the line numbers."""
+
+
+class EditorMessage(Message):
+    """Something that an editor reports."""
+
+    def __init__(self, editor: "EditorView") -> None:
+        super().__init__()
+        self.editor = editor
+
+    @property
+    def control(self) -> "EditorView":
+        return self.editor
 
 
 class EditorView(ScrollView, inherit_bindings=False):
-    """What is seen of a buffer. Set `look` when it is known."""
+    """Shows a buffer. Set `look` once it is known."""
 
-    ALLOW_SELECT = False  # the mouse selects characters, not cells
+    ALLOW_SELECT = False  # Textual's selection works on cells, this one on characters
     COMPONENT_CLASSES: ClassVar[set[str]] = {"editor--gutter"}
     DEFAULT_CSS = """
     EditorView { scrollbar-gutter: stable; scrollbar-size-vertical: 1; scrollbar-size-horizontal: 1; }
     EditorView > .editor--gutter { color: $canvas-muted; }
     """
 
-    class Changed(Message, namespace="editor"):
+    class Changed(EditorMessage, namespace="editor"):
         """The text has changed."""
 
-        def __init__(self, editor: "EditorView") -> None:
-            super().__init__()
-            self.editor = editor
-
-        @property
-        def control(self) -> "EditorView":
-            """Who sent it."""
-            return self.editor
-
-    class Moved(Message, namespace="editor"):
-        """The cursor is on another character, or the selection has changed."""
+    class Moved(EditorMessage, namespace="editor"):
+        """The cursor or the selection has changed."""
 
         def __init__(self, editor: "EditorView", cursor: int, selection: tuple[int, int] | None) -> None:
-            super().__init__()
-            self.editor, self.cursor, self.selection = editor, cursor, selection
-
-        @property
-        def control(self) -> "EditorView":
-            """Who sent it."""
-            return self.editor
+            super().__init__(editor)
+            self.cursor, self.selection = cursor, selection
 
     def __init__(self, buffer: Buffer | None = None, path: Path | None = None, **kwargs: Any) -> None:
-        """`path` tells the language of the text."""
+        """The name in `path` selects the language of the text."""
         super().__init__(**kwargs)
         self._look: Look | None = None
-        self._brush: EditorInk | None = None
+        self._brush: EditorBrush | None = None
         self._inks: dict[int, Ink] = {}
         self._painted_from = 0
         self._dragging = False
@@ -83,7 +80,7 @@ class EditorView(ScrollView, inherit_bindings=False):
 
     @property
     def buffer(self) -> Buffer:
-        """The text. Another one is shown from its beginning."""
+        """The text. A new one is shown from its start."""
         return self._buffer
 
     @buffer.setter
@@ -91,7 +88,7 @@ class EditorView(ScrollView, inherit_bindings=False):
         self.open(buffer, self._path)
 
     def open(self, buffer: Buffer, path: Path | None) -> None:
-        """Shows another text; `path` tells its language."""
+        """Shows another text; the name in `path` selects its language."""
         self._take(buffer, path)
         self._lay_out()
         self.scroll_to(0, 0, animate=False)
@@ -103,11 +100,11 @@ class EditorView(ScrollView, inherit_bindings=False):
         self._height = 0
         self._caret = EditorCaret(buffer, self._rows)
         self._marks: tuple[Anchor, ...] = ()
-        self._told: tuple[int, tuple[int, int] | None] = (self.cursor, None)
+        self._reported: tuple[int, tuple[int, int] | None] = (self.cursor, None)
         self._read_as(path)
 
     def rename(self, path: Path) -> None:
-        """The text has another name: `path` tells its language."""
+        """Takes a new name of the text, which selects its language."""
         self._read_as(path)
         self._paint()
 
@@ -117,10 +114,10 @@ class EditorView(ScrollView, inherit_bindings=False):
         self._read_from(0)
 
     def sync(self) -> None:
-        """Takes in what others did to the buffer; cursor, selection and overlays stay on their characters."""
+        """Follows edits by others; cursor, selection and overlays stay on their characters."""
         if self._follow():
             self._show()
-            self._tell()
+            self._report()
 
     def _follow(self) -> bool:
         if not (edits := self._rows.follow()):
@@ -136,11 +133,11 @@ class EditorView(ScrollView, inherit_bindings=False):
             text = buffer.text(buffer.first, len(buffer.data)).replace("\r\n", "\n")
             self._syntax.change(text, buffer.place(max(offset, buffer.first))[0])
 
-    # -- what is shown ------------------------------------------------------------------------------------------------
+    # -- drawing -----------------------------------------------------------------------------------------------------
 
     @property
     def look(self) -> Look | None:
-        """The theme's colours."""
+        """The colours of the theme."""
         return self._look
 
     @look.setter
@@ -150,7 +147,7 @@ class EditorView(ScrollView, inherit_bindings=False):
 
     @property
     def marks(self) -> Sequence[Anchor]:
-        """Spans that are tinted, those aside that an edit has cut into."""
+        """Tinted spans, except those that an edit has cut into."""
         return tuple(mark for mark in self._marks if mark.alive)
 
     @marks.setter
@@ -159,13 +156,13 @@ class EditorView(ScrollView, inherit_bindings=False):
         self._paint()
 
     def show_over(self, overlays: Sequence[Overlay]) -> None:
-        """Draws these in the place of the bytes that they cover; nothing in the place of those that were there."""
+        """Replaces all overlays."""
         self._rows.show_over(overlays)
         self._show()
 
     @property
     def gutter_width(self) -> int:
-        """The cells of the line numbers, and a blank."""
+        """The width of the line numbers and a blank."""
         return max(_DIGITS, len(str(self._buffer.lines))) + 1
 
     @property
@@ -182,7 +179,7 @@ class EditorView(ScrollView, inherit_bindings=False):
         self.refresh()
 
     def _show(self) -> None:
-        """Says how many rows there are, if that is news, and draws those in sight."""
+        """Updates the number of rows and draws the visible ones."""
         if not self.size.width:
             return
         if self._row_width != self._rows.width:
@@ -195,10 +192,7 @@ class EditorView(ScrollView, inherit_bindings=False):
         self._paint()
 
     def _paint(self, scrolled: bool = False) -> None:
-        """Marks the rows in sight to be repainted, those that look different from what is on the screen.
-
-        If the text was only scrolled, those that were in sight look as before.
-        """
+        """Repaints the visible rows that have changed. After scrolling, rows that stay visible are not drawn again."""
         if not self.size.width or not self.is_mounted:
             return
         top, height = self.scroll_offset.y, self.scrollable_content_region.height
@@ -206,9 +200,9 @@ class EditorView(ScrollView, inherit_bindings=False):
         if self._painted_from != self.scroll_offset.x:
             self._painted_from = self.scroll_offset.x
             self._inks.clear()
-        sight = range(top, top + height)
-        before, known = self._inks, {row: self._inks[row] for row in sight if scrolled and row in self._inks}
-        self._inks = known | self._draw([row for row in sight if row not in known])
+        visible = range(top, top + height)
+        before, known = self._inks, {row: self._inks[row] for row in visible if scrolled and row in self._inks}
+        self._inks = known | self._draw([row for row in visible if row not in known])
         width = self.size.width
         changed = [Region(0, row - top, width, 1) for row, ink in self._inks.items() if before.get(row) != ink]
         if changed:
@@ -217,7 +211,7 @@ class EditorView(ScrollView, inherit_bindings=False):
     def _draw(self, numbers: Sequence[int]) -> dict[int, Ink]:
         if self._brush is None:
             gutter = self.get_component_rich_style("editor--gutter", partial=True)
-            self._brush = EditorInk(self._look, self.rich_style, gutter)
+            self._brush = EditorBrush(self._look, self.rich_style, gutter)
         brush, rows, place = self._brush, self._rows, self._buffer.place
         marks = [(place(mark.start), place(mark.end)) for mark in self.marks]
         selection = (place(self.selection[0]), place(self.selection[1])) if self.selection else None
@@ -241,7 +235,7 @@ class EditorView(ScrollView, inherit_bindings=False):
         }
 
     def _read(self, row: int) -> None:
-        """Reads the syntax up to a row; what takes longer than a moment goes on in the next one."""
+        """Highlights the text up to a row, in short steps."""
         if not self._syntax.is_known or self._reading is not None:
             return
         last = self._rows.row(min(row, self._rows.total) - 1)
@@ -260,17 +254,17 @@ class EditorView(ScrollView, inherit_bindings=False):
         return self._brush.strip(self._inks[number], width) if self._brush else Strip.blank(width, self.rich_style)
 
     def watch_scroll_x(self, old_value: float, new_value: float) -> None:
-        """Other cells are in sight."""
+        """Draws after horizontal scrolling."""
         super().watch_scroll_x(old_value, new_value)
         self._paint(scrolled=True)
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
-        """Other rows are in sight."""
+        """Draws after vertical scrolling."""
         super().watch_scroll_y(old_value, new_value)
         self._paint(scrolled=True)
 
     def notify_style_update(self) -> None:
-        """Colours have changed: nothing that was drawn is good any more."""
+        """Draws everything again, as colours have changed."""
         super().notify_style_update()
         self._change_brush()
 
@@ -280,26 +274,23 @@ class EditorView(ScrollView, inherit_bindings=False):
         self._paint()
 
     def on_resize(self) -> None:
-        """The rows are as long as there is room; the cursor stays in sight."""
-        seen = 0 <= self._rows.find(self.cursor)[0] - self.scroll_offset.y < self._height  # as they were
+        """Lays the text out again; a visible cursor stays visible."""
+        was_visible = 0 <= self._rows.find(self.cursor)[0] - self.scroll_offset.y < self._height
         self._height = self.scrollable_content_region.height
         self._show()
-        if seen:
+        if was_visible:
             self.reveal(self.cursor)
 
-    def on_focus(self) -> None:
-        """The cursor shows."""
-        self._paint()
-
-    def on_blur(self) -> None:
-        """The cursor goes."""
+    def watch_has_focus(self, value: bool) -> None:
+        """Shows or hides the cursor."""
+        super().watch_has_focus(value)
         self._paint()
 
     # -- cursor and selection -----------------------------------------------------------------------------------------
 
     @property
     def cursor(self) -> int:
-        """The byte that the cursor is on, the first of a character or the end of the text."""
+        """The offset of the cursor: the first byte of a character, or the end of the text."""
         return self._caret.cursor
 
     @cursor.setter
@@ -309,32 +300,32 @@ class EditorView(ScrollView, inherit_bindings=False):
 
     @property
     def selection(self) -> tuple[int, int] | None:
-        """The bytes that are selected, from start to end."""
+        """Start and end of the selection, in bytes."""
         return self._caret.selection
 
     @property
-    def place(self) -> Place:
-        """Line and column of the cursor, from 0."""
+    def place(self) -> Location:
+        """Line and column of the cursor, counted from 0."""
         return self._buffer.place(self.cursor)
 
     @property
     def cursor_cell(self) -> Offset:
-        """The cell of the screen that the cursor is in."""
+        """The cell of the screen with the cursor."""
         row, cell = self._rows.find(self.cursor)
         return self.content_region.offset + Offset(cell + self.gutter_width, row) - self.scroll_offset
 
     def select(self, start: int, end: int) -> None:
-        """Selects the bytes from `start` to `end`, where the cursor is then. Both are on a character."""
+        """Selects the bytes from `start` to `end`, both at the start of a character; the cursor moves to `end`."""
         self._caret.select(start, end)
         self._moved()
 
     def clear_selection(self) -> None:
-        """Selects nothing; the cursor stays."""
+        """Clears the selection; the cursor stays."""
         self._caret.go(self.cursor)
         self._moved()
 
     def reveal(self, offset: int) -> None:
-        """Scrolls as little as brings a byte into sight."""
+        """Scrolls as little as needed to make a byte visible."""
         if not self.size.width:
             return
         row, cell = self._rows.find(offset)
@@ -346,11 +337,8 @@ class EditorView(ScrollView, inherit_bindings=False):
             self.scroll_to(left, top, animate=False)
 
     def find(self, text: str, backwards: bool = False) -> bool:
-        """Selects where a text is next, from the end of the file on at its beginning; in small letters it is any case.
-
-        False: it is nowhere, and nothing changes.
-        """
-        if span := found(self._buffer, text, self._caret.span, backwards):
+        """Selects the next or previous match of a text, see `search`. Returns False if there is none."""
+        if span := search(self._buffer, text, self._caret.span, backwards):
             self.select(*span)
         return span is not None
 
@@ -367,12 +355,12 @@ class EditorView(ScrollView, inherit_bindings=False):
         self._buffer.break_typing()
         self.reveal(self.cursor)
         self._paint()
-        self._tell()
+        self._report()
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         now = (self.cursor, self.selection)
-        if now != self._told:
-            self._told = now
+        if now != self._reported:
+            self._reported = now
             self.post_message(self.Moved(self, *now))
 
     # -- mouse --------------------------------------------------------------------------------------------------------
@@ -382,7 +370,7 @@ class EditorView(ScrollView, inherit_bindings=False):
         return self._rows.offset(at.y, at.x)
 
     def on_mouse_down(self, event: events.MouseDown) -> None:
-        """Puts the cursor on a character; with shift, selects up to it."""
+        """Moves the cursor to a character; with Shift, extends the selection."""
         if event.button == 1:
             self._caret.go(self._under(event), event.shift)
             self._moved()
@@ -390,7 +378,7 @@ class EditorView(ScrollView, inherit_bindings=False):
             self.capture_mouse()
 
     def on_mouse_move(self, event: events.MouseMove) -> None:
-        """Selects what is dragged over."""
+        """Extends the selection while dragging."""
         if self._dragging and (offset := self._under(event)) != self.cursor:
             self._caret.go(offset, select=True)
             self._moved()
@@ -402,7 +390,7 @@ class EditorView(ScrollView, inherit_bindings=False):
             self.release_mouse()
 
     def on_click(self, event: events.Click) -> None:
-        """Twice on a word selects it, three times the line."""
+        """A double click selects the word, a triple click the line."""
         if event.chain == 2:
             self.select(*self._caret.word(self._under(event)))
         elif event.chain == 3:

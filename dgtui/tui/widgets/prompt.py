@@ -1,7 +1,7 @@
-"""Where messages are typed: several lines, a history, completion of slash commands, safe against what is pasted.
+"""The input of the chat: several lines, a history, completion of slash commands, and safe pastes.
 
-Enter sends and Ctrl+J breaks the line; a paste never sends. What is typed can be sent at any time: whoever handles
-`Sent` and cannot take it hands the text back with `load_text`.
+Enter sends and Ctrl+J breaks the line; a paste never sends. A handler of `Sent` that cannot take the message returns
+the text with `load_text`.
 """
 
 from collections.abc import Iterable
@@ -38,7 +38,7 @@ class Prompt(TextArea):
     BINDINGS: ClassVar[list[Any]] = keymap.bindings("prompt")
 
     class Sent(Message):
-        """Enter was pressed on a text that is not blank."""
+        """Enter was pressed, and the text is not blank."""
 
         def __init__(self, prompt: "Prompt", text: str) -> None:
             super().__init__()
@@ -61,20 +61,20 @@ class Prompt(TextArea):
         self._pastes = Pastes()
         self._completions = Completions(self._take)
         self._dismissed = ""
-        "the text that completion was closed at"
+        """The text for which the completions were closed."""
         self._past: list[str] = []
         self._at = 0
-        "in the past; its length: the draft"
+        """Index into the past; its length stands for the draft."""
         self._drafts: dict[int, str] = {}
         super().__init__(id=id, classes=classes, placeholder=placeholder, highlight_cursor_line=False)
         self.match_cursor_bracket = False
         self.arguments = arguments
-        "what the arguments of commands are completed from"
+        """Completes the arguments of commands."""
         self.past = past
 
     @property
     def past(self) -> Iterable[str]:
-        """What Up recalls, the oldest first."""
+        """Messages that Up recalls, oldest first."""
         return tuple(self._past)
 
     @past.setter
@@ -85,7 +85,7 @@ class Prompt(TextArea):
 
     @property
     def message(self) -> str:
-        """The text with everything that was pasted."""
+        """The text with all pastes in place of their labels."""
         return self._pastes.expand(self.text)
 
     def load_text(self, text: str) -> None:
@@ -95,7 +95,7 @@ class Prompt(TextArea):
     # -- keys -------------------------------------------------------------------------------------------------------
 
     def action_send(self) -> None:
-        """Sends the text, or takes what completion offers."""
+        """Sends the text, or takes the marked completion."""
         marked = self._completions.marked
         if marked is not None and (self._completions.moved or not (marked.whole or marked.free)):
             self._take(marked)
@@ -130,7 +130,7 @@ class Prompt(TextArea):
         self._offer()
 
     def action_older(self) -> None:
-        """Up: in the list, in the text, or to the message before."""
+        """Moves up in the list or in the text, or recalls the previous message."""
         if self._completions.marked is not None:
             self._completions.move(-1)
         elif not self.navigator.is_first_wrapped_line(self.cursor_location) or not self._at:
@@ -140,7 +140,7 @@ class Prompt(TextArea):
             self.move_cursor((0, len(self.document[0])))
 
     def action_newer(self) -> None:
-        """Down: in the list, in the text, or to the message after, and to what was being typed."""
+        """Moves down in the list or in the text, or recalls the next message or the draft."""
         if self._completions.marked is not None:
             self._completions.move(1)
         elif not self.navigator.is_last_wrapped_line(self.cursor_location) or self._at == len(self._past):
@@ -178,7 +178,7 @@ class Prompt(TextArea):
             event.stop()
             event.prevent_default()
         elif event.key == "enter" and "enter" in self.screen.active_bindings:
-            event.prevent_default()  # a text area breaks the line before bindings are asked
+            event.prevent_default()  # a text area breaks the line before bindings are tried
 
     async def _on_paste(self, event: events.Paste) -> None:
         event.prevent_default()
@@ -212,7 +212,7 @@ class Prompt(TextArea):
         self._drafts[self._at] = self.text
         self._at = index
         text = self._drafts.get(index, self._past[index] if index < len(self._past) else "")
-        self._dismissed = self._pastes.fold(clean(text))  # a command that comes back does not open the list
+        self._dismissed = self._pastes.fold(clean(text))  # a recalled command does not open the list
         super().load_text(self._dismissed)
         self.move_cursor(self.document.end)
 

@@ -1,7 +1,7 @@
-"""A proposal, drawn in the text that it is for: as it resolves, and word by word when it is reviewed.
+"""Proposals drawn as overlays in the text: while they are denoised, and word by word during the review.
 
-The text view draws `Overlay`s in the place of bytes and leaves the buffer alone; these are made here. `ReviewBar` has
-the focus meanwhile: it takes the keys, and says what is known of the run and of the proposal.
+The buffer does not change until a change is accepted. `ReviewBar` has the focus meanwhile: it takes the keys and shows
+the state of the run and of the review.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ _TAB: Final = " " * 4
 
 
 class ReviewBar(Static, can_focus=True):
-    """Two lines below the text, while a proposal resolves or is reviewed."""
+    """Two lines below the text, during a run and its review."""
 
     DEFAULT_CSS = """
     ReviewBar { height: 2; padding: 0 1; background: $panel; color: $foreground; display: none; }
@@ -49,7 +49,7 @@ class ReviewBar(Static, can_focus=True):
             event.prevent_default()
 
     def say(self, text: str) -> None:
-        """Shows two lines, each as far as there is room."""
+        """Shows two lines, each cut at the edge."""
         lines = [
             truncate(line, max(1, self.content_size.width or 78)) for line in sanitize(text, tabs="expand").split("\n")
         ]
@@ -57,7 +57,7 @@ class ReviewBar(Static, can_focus=True):
 
 
 def draft(work: InfillSearch, pieces_of: Callable[[Sequence[int]], Sequence[bytes]], brush: Brush) -> list[Runs]:
-    """What is written in each span so far, by the candidate that looks best."""
+    """The current draft of each span, from the best candidate."""
     run, search = work.run, work.search
     if run is None:
         return []
@@ -75,12 +75,12 @@ def draft(work: InfillSearch, pieces_of: Callable[[Sequence[int]], Sequence[byte
             end = gap.start + int(ends[0]) if len(ends) else end
         places = slice(gap.start, end)
         part = View(view.pieces[places], view.entropy[places], view.flags[places], view.settled[places], 0)
-        drawn.append(_runs(_behind(pieces_of(search.written), part), lead, tail, brush))
+        drawn.append(_runs(_preceded(pieces_of(search.written), part), lead, tail, brush))
     return drawn
 
 
-def _behind(written: Sequence[bytes], view: View) -> View:
-    """The view with what earlier canvases hold before it."""
+def _preceded(written: Sequence[bytes], view: View) -> View:
+    """The view, preceded by the text of earlier canvases."""
     if not written:
         return view
     count = len(written)
@@ -103,33 +103,33 @@ def _runs(view: View, lead: str, tail: str, brush: Brush) -> Runs:
 
 
 def changes(review: Review, look: Look) -> list[Overlay]:
-    """The changes that are open: what goes, then what comes; the one that keys act on on a ground of its own."""
-    goes, comes = _styles(look)
+    """The open changes, as old text followed by new text; the current change has its own ground."""
+    old, new = _styles(look)
     overlays = []
     for change in review.open:
         current = look.selection if change is review.current else Style()
-        runs = [(_shown(change.old), goes + current), (_shown(change.new), comes + current)]
+        runs = [(_shown(change.old), old + current), (_shown(change.new), new + current)]
         overlays.append(Overlay(change.anchor.start, change.anchor.end, [run for run in runs if run[0]]))
     return overlays
 
 
 def _styles(look: Look) -> tuple[Style, Style]:
-    """Of what goes, and of what comes; told apart without colours too."""
-    goes, comes = Style(strike=True), Style(bold=True, underline=True)
+    """The styles of old and new text, which differ without colours too."""
+    old, new = Style(strike=True), Style(bold=True, underline=True)
     if not look.color:
-        return goes, comes
+        return old, new
     colors, grounds = look.theme.palette, [look.theme.ground, look.theme.selection]
     red, green = (colors[name] if look.theme.ansi else readable(colors[name], grounds) for name in ("error", "success"))
-    return goes + Style(color=red), comes + Style(color=green)
+    return old + Style(color=red), new + Style(color=green)
 
 
 def _shown(text: str) -> str:
-    text = text if text.strip() else text.replace("\n", "⏎\n")  # or nothing of it would be seen
+    text = text if text.strip() else text.replace("\n", "⏎\n")  # or it would be invisible
     return sanitize(text.replace("\t", _TAB))
 
 
 def progress(work: InfillSearch, seconds: float) -> str:
-    """What a search is doing: two lines."""
+    """The state of an infill search, in two lines."""
     run, search = work.run, work.search
     if run is None:
         return "starting"
@@ -145,14 +145,14 @@ def progress(work: InfillSearch, seconds: float) -> str:
 
 
 def measures(review: Review) -> str:
-    """Where in the proposal the keys act, and what is known of it: two lines."""
+    """The current change and the figures of the proposal, in two lines."""
     proposal = review.passage.proposal
     assert proposal is not None
     if not review.changes:
-        state = "no change: it is what is there"
+        state = "no change: the proposal equals the text"
     else:
-        state = f"change {review.at + 1} of {len(review.changes)}" if review.current else "nothing is left to accept"
-    state += f" · seed {proposal.seed}" + (" · stopped before it settled" if proposal.stopped else "")
+        state = f"change {review.at + 1} of {len(review.changes)}" if review.current else "no open changes"
+    state += f" · seed {proposal.seed}" + (" · stopped before it converged" if proposal.stopped else "")
     parts = [_counted(proposal.tokens, "token"), f"mean probability {proposal.score:.2f}"]
     if proposal.lengths:
         parts.append(f"{_counted(proposal.lengths, 'length')} tried")

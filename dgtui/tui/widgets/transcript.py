@@ -1,7 +1,7 @@
-"""The conversation: its newest turns, and older ones when they are scrolled to, so that a long one opens at once.
+"""The conversation. Only the newest turns are mounted at first; older ones follow when the reader scrolls to them.
 
-The transcript is one stop of Tab; up and down go from turn to turn. A position counts the turns from 0, as the store
-does; notices of the program stand between them and have none.
+Tab stops once at the transcript; up and down move between turns. A position counts turns from 0, as the store does;
+notices of the program between turns are not counted.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,13 +17,13 @@ from dgtui.tui.widgets.entry_view import Entry, EntryView
 __all__ = ["Entry", "EntryView", "Transcript"]
 
 BATCH = 30
-"turns that are mounted in one go"
+"""Turns that are mounted at once."""
 LINES = 3
-"that a turn taller than the screen is scrolled by"
+"""Lines per key press in a turn taller than the screen."""
 
 
 class Transcript(VerticalScroll):
-    """The turns, the newest at the bottom."""
+    """The turns, with the newest at the bottom."""
 
     DEFAULT_CSS = """
     Transcript { scrollbar-size-vertical: 1; }
@@ -35,34 +35,34 @@ class Transcript(VerticalScroll):
         super().__init__(id=id, classes=classes)
         self._entries = list(entries)
         self._views: list[EntryView] = []
-        "of the entries from `_first` on"
+        """Views of the entries from `_first` on."""
         self._first = 0
         self._current: int | None = None
-        "an entry"
+        """The index of an entry."""
         self._growing = False
 
     # -- the conversation -------------------------------------------------------------------------------------------
 
     @property
     def entries(self) -> Sequence[Entry]:
-        """All of them, notices too."""
+        """All turns and notices."""
         return tuple(self._entries)
 
     @property
     def current(self) -> Entry | None:
-        """The turn that keys act on: the one that is marked, else the last."""
+        """The turn that keys act on: the marked one, else the last."""
         index = self._turn()
         return None if index is None else self._entries[index]
 
     def set_turns(self, entries: Iterable[Entry]) -> None:
-        """Shows another conversation, from its end."""
+        """Shows another conversation, scrolled to its end."""
         self._entries = list(entries)
         self._current = None
         self._open(len(self._entries))
         self.anchor()
 
     def add(self, entry: Entry) -> None:
-        """Adds an entry at the end. A message of the person is scrolled to; for others, who reads above stays."""
+        """Adds an entry at the end. Scrolls to a user message; other entries leave the scroll position alone."""
         self._entries.append(entry)
         if entry.role == "user":
             self._current = None
@@ -80,11 +80,11 @@ class Transcript(VerticalScroll):
         self._mark()
 
     def notice(self, text: str) -> None:
-        """Adds a notice, which is no turn."""
+        """Adds a notice, which is not a turn."""
         self.add(Entry("notice", text))
 
     def replace_last(self, entry: Entry) -> None:
-        """Shows the last turn as it is now; without one, adds it."""
+        """Replaces the last turn; adds the entry if there is no turn."""
         index = self._last_turn()
         if index is None:
             self.add(entry)
@@ -94,36 +94,35 @@ class Transcript(VerticalScroll):
             view.entry = entry
 
     def truncate(self, position: int) -> None:
-        """Drops the turn at a position, and all that follows it."""
+        """Removes the turn at a position and everything after it."""
         turns = [index for index, entry in enumerate(self._entries) if entry.role != "notice"]
         if not 0 <= position < len(turns):
             return
-        left = turns[position]
-        del self._entries[left:]
-        if self._current is not None and self._current >= left:
+        count = turns[position]
+        del self._entries[count:]
+        if self._current is not None and self._current >= count:
             self._current = None
-        if left <= self._first:
-            self._open(left)
+        if count <= self._first:
+            self._open(count)
         else:
-            gone = self._views[left - self._first :]
-            del self._views[left - self._first :]
-            self.remove_children(gone)
+            self.remove_children(self._views[count - self._first :])
+            del self._views[count - self._first :]
         self._mark()
 
-    # -- what keys do -----------------------------------------------------------------------------------------------
+    # -- keys ------------------------------------------------------------------------------------------------------
 
     def toggle_raw(self) -> None:
-        """Shows the current turn as it was written, or rendered."""
+        """Switches the current turn between Markdown and the text as written."""
         if view := self._view(self._turn()):
             view.toggle_raw()
 
     def action_fold(self) -> None:
-        """Unfolds or folds the current turn."""
+        """Folds or unfolds the current turn."""
         if (view := self._view(self._turn())) and view.foldable:
             view.toggle_fold()
 
     def action_go(self, by: int) -> None:
-        """To the turn above or below; through one that is taller than the screen, line by line."""
+        """Moves to the turn above or below; scrolls by lines inside a turn taller than the screen."""
         index = len(self._entries) - 1 if self._current is None else self._current
         view = self._view(index)
         if view is None:
@@ -143,20 +142,20 @@ class Transcript(VerticalScroll):
         self._mark()
 
     def action_page(self, by: int) -> None:
-        """A page up or down."""
+        """Scrolls a page up or down."""
         self._scroll(round(self.scroll_y) + by * max(1, self.size.height - 1))
         top = round(self.scroll_y)
-        seen = [
+        visible = [
             self._first + number
             for number, view in enumerate(self._views)
             if view.virtual_region.bottom > top and view.virtual_region.y < top + self.size.height
         ]
-        if seen and self._current not in seen:
-            self._current = seen[0] if by < 0 else seen[-1]
+        if visible and self._current not in visible:
+            self._current = visible[0] if by < 0 else visible[-1]
             self._mark()
 
     def action_edge(self, which: Literal["first", "last"]) -> None:
-        """To the first or the last turn of the whole conversation."""
+        """Moves to the first or the last turn of the whole conversation."""
         if not self._entries:
             return
         if which == "first":
@@ -174,7 +173,7 @@ class Transcript(VerticalScroll):
         self._mark()
 
     def _reveal(self, index: int, by: int) -> None:
-        """Scrolls to an entry; one taller than the screen is entered at the end that was come from."""
+        """Scrolls to an entry; if it is taller than the screen, to the end nearest to the entry before."""
         if view := self._view(index):
             region, room = view.virtual_region, self.size.height
             enters = region.y if by > 0 else region.bottom - room
@@ -207,7 +206,7 @@ class Transcript(VerticalScroll):
         super().watch_scroll_y(old_value, new_value)
         self._look_ahead()
 
-    # -- what is mounted --------------------------------------------------------------------------------------------
+    # -- mounted views ---------------------------------------------------------------------------------------------
 
     @property
     def _end(self) -> int:
@@ -218,7 +217,7 @@ class Transcript(VerticalScroll):
         return self.scroll_y >= self.max_scroll_y - 1
 
     def _open(self, end: int) -> None:
-        """Mounts the entries before `end`, instead of those that are."""
+        """Mounts the last entries before `end` in place of the present ones."""
         if not self.is_attached:
             return
         self.remove_children(self._views)
@@ -231,7 +230,7 @@ class Transcript(VerticalScroll):
         self.call_after_refresh(self._grown)
 
     def _grow(self, by: int) -> None:
-        """Mounts a batch above or below; what is seen stays where it is."""
+        """Mounts a batch above or below, without moving the visible part."""
         if self._growing or not self._views:
             return
         self._growing = True
@@ -239,7 +238,7 @@ class Transcript(VerticalScroll):
             first = max(0, self._first - BATCH)
             more = [EntryView(entry) for entry in self._entries[first : self._first]]
             self.mount_all(more, before=self._views[0])
-            # Heights are known before the layout: scrolled after it, the page would be seen to jump.
+            # Heights are known before the layout; scrolling after it would make the page jump visibly.
             width = self._views[0].content_size.width
             added = sum(view.render().height(width) + 1 for view in more) if self.max_scroll_y else 0
             self._views[:0] = more
@@ -260,16 +259,16 @@ class Transcript(VerticalScroll):
         self._look_ahead()
 
     def _look_ahead(self) -> None:
-        """Mounts more where the edge of what is mounted is in sight."""
+        """Mounts more turns if the first or last mounted one is nearly visible."""
         if self._first and self.scroll_y <= LINES:
             self._grow(-1)
         elif self._end < len(self._entries) and self.scroll_y >= self.max_scroll_y - LINES:
             self._grow(1)
 
     def _drop(self, count: int) -> None:
-        gone, self._views = self._views[:count], self._views[count:]
+        self.remove_children(self._views[:count])
+        self._views = self._views[count:]
         self._first += count
-        self.remove_children(gone)
 
     def _view(self, index: int | None) -> EntryView | None:
         return self._views[index - self._first] if index is not None and self._first <= index < self._end else None

@@ -1,7 +1,4 @@
-"""What the rows of the editor look like: syntax, overlays, marks, selection and cursor, one on top of the other.
-
-A row's look is plain data (`Ink`), so that two of them can be compared before anything is painted.
-"""
+"""How rows of the editor are drawn: syntax, overlays, marks, selection and cursor, in this order."""
 
 import bisect
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,68 +7,66 @@ from typing import Final
 
 from rich.segment import Segment
 from rich.style import Style
-from textual.cache import LRUCache
 from textual.strip import Strip
 
 from dgtui.tui.syntax import Kind, Span, styles
 from dgtui.tui.theme import Look
-from dgtui.tui.widgets.brush import Ink
-from dgtui.tui.widgets.editor_rows import Part, Place, Row
+from dgtui.tui.widgets.brush import Ink, Painter
+from dgtui.tui.widgets.editor_rows import Location, Part, TextRow
 
 _REVERSED: Final = Style(reverse=True)
 _UNDERLINED: Final = Style(underline=True)
 
 Layer = tuple[int, int, Style]
-"""From character to character of a paragraph."""
+"""Start and end character in a paragraph, and a style."""
 
 
-class EditorInk:
-    """Paints in one look, on one ground.
+class EditorBrush(Painter):
+    """Draws rows in one look.
 
     Args:
-        look: The theme's colours; None: none.
-        base: Under every style.
-        gutter: Of the line numbers.
+        look: The colours of the theme; None for no colours.
+        base: The style below every other.
+        gutter: The style of the line numbers.
     """
 
     def __init__(self, look: Look | None, base: Style, gutter: Style) -> None:
-        self.base = base
+        super().__init__(base)
         self._gutter = base + gutter
         self._cursor, self._selection = (look.cursor, look.selection) if look else (_REVERSED, _REVERSED)
         self._mark = Style.parse(look.theme.all_marks["pinned"]) if look and look.color else _UNDERLINED
         self._kinds: Mapping[Kind, Style] = styles(look)
-        self._strips: LRUCache[tuple[Ink, int], Strip] = LRUCache(512)
 
     def row(
         self,
-        row: Row,
+        row: TextRow,
         *,
         first: int,
         cells: int,
         digits: int,
         syntax: Callable[[int], Sequence[Span]],
-        marks: Iterable[tuple[Place, Place]],
-        selection: tuple[Place, Place] | None,
+        marks: Iterable[tuple[Location, Location]],
+        selection: tuple[Location, Location] | None,
         cursor: int | None,
     ) -> Ink:
         """Draws a row.
 
         Args:
-            row: Which.
-            first: The first cell of it in sight.
-            cells: How many are.
-            digits: Of the line numbers.
-            syntax: The spans of a line of the buffer.
-            marks: Tinted, from place to place.
-            selection: Likewise.
-            cursor: The cell of the row that the cursor is on, if it is in this row.
+            row: The row.
+            first: Its first visible cell.
+            cells: The number of visible cells.
+            digits: The width of the line numbers.
+            syntax: Returns the spans of a line of the buffer.
+            marks: Start and end of the tinted spans.
+            selection: Start and end of the selection.
+            cursor: The cell of the cursor, if it is in this row.
         """
         paragraph = row.paragraph
         measured = paragraph.cells
         left = measured.column(row.start) + first
         start, end = max(row.start, measured.at(left)), min(row.end, measured.after(measured.at(left + cells)))
         layers = [*paragraph.inks]
-        behind = self.base  # the cell behind the text: a line break that is selected shows there
+        end_cell = self.base  # the cell after the text shows a selected line break
         spans = [(*mark, self._mark) for mark in marks] + ([(*selection, self._selection)] if selection else [])
         for part in paragraph.parts:
             if not part.overlay:
@@ -79,28 +74,20 @@ class EditorInk:
             for from_, to, style in spans:
                 layers.append((*part.within(from_, to), style))
                 if row.is_last and part is paragraph.parts[-1] and not part.overlay and from_ <= part.end < to:
-                    behind += style
+                    end_cell += style
         if cursor is not None:
             at = measured.at(measured.column(row.start) + cursor)
             if at < row.end:
                 layers.append((at, measured.after(at), self._cursor))
             else:
-                behind += self._cursor
+                end_cell += self._cursor
         ink = self._runs(row, start, end, layers)
-        if row.end == end and behind is not self.base:
-            ink.append((" ", behind))
+        if row.end == end and end_cell is not self.base:
+            ink.append((" ", end_cell))
         return ((self._number(row.number, digits), self._gutter), *_cut(ink, left - measured.column(start), cells))
 
-    def strip(self, ink: Ink, width: int) -> Strip:
-        """A row, filled up or cut to a width."""
-        strip = self._strips.get((ink, width))
-        if strip is None:
-            strip = Strip([Segment(text, style) for text, style in ink]).adjust_cell_length(width, self.base)
-            self._strips[ink, width] = strip
-        return strip
-
     def _colours(self, part: Part, spans: Sequence[Span], start: int, end: int) -> Iterable[Layer]:
-        """The syntax of a part, as far as it is between two characters of the paragraph."""
+        """The syntax colours of a part between two characters of the paragraph."""
         shift = part.at - part.start[1]
         low, high = max(part.at, start), min(part.at + len(part.text), end)
         first = bisect.bisect_right(spans, low - shift, key=lambda span: span[1])
@@ -109,7 +96,7 @@ class EditorInk:
             if kind in self._kinds:
                 yield max(a + shift, low), min(b + shift, high), self._kinds[kind]
 
-    def _runs(self, row: Row, start: int, end: int, layers: Sequence[Layer]) -> list[tuple[str, Style]]:
+    def _runs(self, row: TextRow, start: int, end: int, layers: Sequence[Layer]) -> list[tuple[str, Style]]:
         measured = row.paragraph.cells
         inside = [
             (measured.snap(max(a, start)), measured.snap(min(b, end)), style)
@@ -131,7 +118,7 @@ class EditorInk:
 
 
 def _cut(ink: Sequence[tuple[str, Style]], first: int, cells: int) -> Iterable[tuple[str, Style]]:
-    """The cells in sight; half of a wide character is a blank."""
+    """The visible cells; half of a wide character becomes a blank."""
     if first <= 0 and sum(len(text) for text, _ in ink) * 2 <= cells:
         return ink
     strip = Strip([Segment(text, style) for text, style in ink]).crop(first, first + cells)
