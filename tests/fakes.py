@@ -101,6 +101,6 @@ def job(
     blocks: tuple[tuple[int, ...], ...] = (),
     starts: tuple[Start, ...] = (),
 ) -> Job:
-    """`starts` bring their number of candidates with them."""
-    candidates = len(starts) or candidates
-    return Job("a job", (1, 2, 3), seed, max_tokens, settings, candidates, start or Start(), blocks, starts=starts)
+    """All candidates have one start, unless there are `starts` of their own."""
+    starts = starts or (start or Start(),) * candidates
+    return Job("a job", (1, 2, 3), seed, max_tokens, settings, starts, blocks)

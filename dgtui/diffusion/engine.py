@@ -63,9 +63,8 @@ def run(stepper: Stepper, job: Job, control: Control | None = None) -> Iterator[
 
 def _check(stepper: Stepper, job: Job) -> None:
     length = stepper.canvas_length
-    starts = job.starts or (job.start,)
-    sizes = {len(start.ids) for start in starts if start.ids is not None}
-    known = [i for ids in (job.prompt_ids, *job.blocks, *(start.ids or () for start in starts)) for i in ids]
+    sizes = {len(start.ids) for start in job.starts if start.ids is not None}
+    known = [i for ids in (job.prompt_ids, *job.blocks, *(start.ids or () for start in job.starts)) for i in ids]
     room = stepper.max_context - length - len(job.prompt_ids) - len(job.blocks) * length
     for wrong, message in (
         (
@@ -77,7 +76,7 @@ def _check(stepper: Stepper, job: Job) -> None:
             f"the start canvas has {min(sizes - {length}, default=0)} ids: this model's canvas has {length}",
         ),
         (
-            any(not 0 <= p < length for start in starts for p in start.pinned),
+            any(not 0 <= p < length for start in job.starts for p in start.pinned),
             f"a pin is outside the canvas of {length}",
         ),
         (
@@ -149,7 +148,7 @@ class _Run:
         if fork:
             stepper.restore_rng(0, fork.rng)
         rng = tuple(stepper.rng_state(i) for i in range(job.candidates))
-        starts = tuple(job.start_of(i) if first else Start() for i in range(job.candidates))
+        starts = job.starts if first else (Start(),) * job.candidates
         canvases = stepper.begin(starts, job.settings, job.suppressed)
         remaining = entry_step(starts[0].strength, job.settings.steps)
         self.pins, self.last = [{p: (s.ids or ())[p] for p in s.pinned} for s in starts], {}

@@ -1,4 +1,4 @@
-"""What is asked of a run: plain data, checked once when it is made. A wrong value is a `BadJob` that names it."""
+"""What a run is asked to do: plain data, checked once when it is made. A `BadJob` names a wrong value."""
 
 from dataclasses import dataclass, field
 
@@ -11,17 +11,16 @@ __all__ = ["Amendment", "BadJob", "Fork", "Job", "SamplerSettings", "Start"]
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """How the first block is laid out; the default is pure noise.
-
-    `ids` are what the canvas held before, and needed where anything is pinned or strength is below 1. Of the free
-    positions a fraction `strength` in (0, 1] becomes noise and the loop is entered at step strength·N.
-    """
+    """How a candidate's first block is laid out. The default is pure noise. Raises `BadJob`."""
 
     ids: tuple[int, ...] | None = None
+    "(C,) what the canvas held before; required by the other fields"
     pinned: frozenset[int] = frozenset()
+    "positions that keep their id"
     strength: float = 1.0
+    "in (0, 1]: the fraction of free positions that becomes noise; N steps are entered at step strength·N"
     noised: bool = False
-    "the ids are a canvas from inside a run, its noise in it: none is added"
+    "the ids are a canvas from inside a run, noise included: no noise is added"
 
     def __post_init__(self) -> None:
         if not 0 < self.strength <= 1:
@@ -32,69 +31,62 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Amendment:
-    """Something to do to a position between two steps; `token` None pins what the draft has there."""
+    """A change to one position between two steps."""
 
     position: int
     action: Action
     token: int | None = None
+    "the id to pin; None: what the draft has there"
     candidate: int = 0
     block: int | None = None
-    "the block it is meant for, dropped if that is over when it comes; None: whichever runs"
+    "the block it is meant for: dropped if that block is over when it arrives; None: whichever block is running"
 
 
 @dataclass(frozen=True, slots=True)
 class Fork:
-    """The part of another run that this one repeats before it goes its own way.
-
-    `rng` is the generator state at the block's start; `amendments` are (step, amendment) in order; `reseeds` are
-    (step, seed): after that many steps the generator starts again from that seed.
-    """
+    """The part of another run that this one repeats before it goes its own way."""
 
     rng: bytes
+    "the generator's state at the start of the block"
     amendments: tuple[tuple[int, Amendment], ...]
+    "(step, amendment) in order: made after that many steps"
     reseeds: tuple[tuple[int, int], ...]
+    "(step, seed): after that many steps the generator restarts from the seed"
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A run: continue `prompt_ids` (and `blocks`, finished canvases that open the reply) block by block."""
+    """A run: continue `prompt_ids` and `blocks` block by block. Raises `BadJob`."""
 
     id: str
     prompt_ids: tuple[int, ...]
     seed: int
     max_tokens: int = 256
     settings: SamplerSettings = field(default_factory=SamplerSettings)
-    candidates: int = 1
-    "canvases refined at once over one prefix; more than one ends after its first block"
-    start: Start = field(default_factory=Start)
-    "of every candidate"
+    starts: tuple[Start, ...] = (Start(),)
+    """One per candidate, a canvas that is refined with the others over one prefix. All have one strength, because they
+    share the schedule. A run with more than one candidate ends after its first block."""
     blocks: tuple[tuple[int, ...], ...] = ()
+    "finished canvases (C,) that open the reply"
     fork: Fork | None = None
-    starts: tuple[Start, ...] = ()
-    "in place of `start`: one a candidate, all of one strength, for they share the schedule"
     suppressed: frozenset[int] = frozenset()
-    "ids that are written at no free position, as `suppress_tokens` in transformers"
+    "ids that no free position gets, like `suppress_tokens` in transformers"
     likelihood: bool = False
-    "finished canvases are read from left to right, and say how likely that is: see `BlockFinished.log_probs`"
+    "compute the left-to-right log-probabilities of finished canvases: see `BlockFinished.log_probs`"
     images: tuple[Image, ...] = ()
-    "those that the prompt has places for, in order"
+    "in the order of their places in the prompt"
 
     def __post_init__(self) -> None:
         for wrong, message in (
             (not self.prompt_ids, "the prompt has no tokens"),
             (self.max_tokens < 1, f"max_tokens is {self.max_tokens}: it must be 1 or more"),
-            (self.candidates < 1, f"candidates is {self.candidates}: it must be 1 or more"),
+            (not self.starts, "a job needs a start for each candidate, and there is none"),
             (not 0 <= self.seed < 2**63, f"seed is {self.seed}: it must be from 0 to 2^63 - 1"),
             (self.fork is not None and self.candidates > 1, "a fork has one candidate"),
             (
-                len(self.starts) not in (0, self.candidates),
-                f"{self.candidates} candidates cannot have {len(self.starts)} starts: it must be one each, or none",
+                len({start.strength for start in self.starts}) > 1,
+                "the strengths of the starts differ: they must be equal, because candidates share the schedule",
             ),
-            (
-                len({s.strength for s in self.starts}) > 1,
-                "the strengths of the starts differ: it must be one, for the candidates share the schedule",
-            ),
-            (bool(self.starts) and self.start != Start(), "start and starts are both given: it must be one of them"),
             (
                 sum(image.tokens for image in self.images) > len(self.prompt_ids),
                 f"a prompt of {len(self.prompt_ids)} tokens has no room for its images",
@@ -103,6 +95,7 @@ class Job:
             if wrong:
                 raise BadJob(message)
 
-    def start_of(self, candidate: int) -> Start:
-        """How a candidate's first block is laid out."""
-        return self.starts[candidate] if self.starts else self.start
+    @property
+    def candidates(self) -> int:
+        """How many canvases are refined at once."""
+        return len(self.starts)

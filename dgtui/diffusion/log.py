@@ -60,7 +60,7 @@ class RunLog:
     def _job_at(self, block: int, candidate: int, job_id: str, seed: int) -> Job:
         before = {f.block: tuple(f.ids.tolist()) for f in self.blocks(candidate) if f.block < block}
         blocks = tuple(self.job.blocks) + tuple(ids for _, ids in sorted(before.items()))
-        return replace(self.job, id=job_id, seed=seed, candidates=1, blocks=blocks, start=Start(), starts=(), fork=None)
+        return replace(self.job, id=job_id, seed=seed, blocks=blocks, starts=(Start(),), fork=None)
 
     def fork(self, block: int, step: int, job_id: str, seed: int, candidate: int = 0) -> Job:
         """A job that shares the first `step` frames of a block with this run and goes on under a new seed.
@@ -79,7 +79,7 @@ class RunLog:
         )
         fork = Fork(started.rng[candidate], amendments, (*(r for r in earlier if r[0] < step), (step, seed)))
         job = self._job_at(block, candidate, job_id, seed)
-        return replace(job, start=self.job.start_of(candidate) if first else Start(), fork=fork)
+        return replace(job, starts=(self.job.starts[candidate],) if first else (Start(),), fork=fork)
 
     def fork_from_canvas(self, block: int, step: int, job_id: str, seed: int, candidate: int = 0) -> Job:
         """The approximate fork, for a log of another machine: from the stored canvas of a frame, pins kept.
@@ -94,4 +94,4 @@ class RunLog:
         left = max(1, started.remaining - step)
         pinned = frozenset(int(i) for i in (frame.flags & 1).nonzero()[0])
         start = Start(tuple(frame.canvas.tolist()), pinned, left / started.max_steps, noised=True)
-        return replace(self._job_at(block, candidate, job_id, seed), start=start)
+        return replace(self._job_at(block, candidate, job_id, seed), starts=(start,))

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dgtui.diffusion.events import Action, Amended, BlockFinished, BlockStarted, Finished, Frame, Ids
-from dgtui.diffusion.job import Job
+from dgtui.diffusion.job import Job, Start
 from dgtui.diffusion.log import RunLog
 
 Array = npt.NDArray[Any]
@@ -26,7 +26,7 @@ ACTIONS: Final = (Action.PIN, Action.UNPIN)
 def occurring_ids(log: RunLog) -> Ids:
     """(N,) every token id that a log shows, alternatives and noise included, ascending."""
     job = log.job
-    found: list[Any] = [job.prompt_ids, *job.blocks, *(start.ids or () for start in (job.start, *job.starts))]
+    found: list[Any] = [job.prompt_ids, *job.blocks, *(start.ids or () for start in {*job.starts})]
     if job.fork:
         found.append([a.token for _, a in job.fork.amendments if a.token is not None])
     for event in log:
@@ -121,7 +121,7 @@ def _job_arrays(job: Job) -> dict[str, Array]:
         "job.prompt_ids": np.array(job.prompt_ids, dtype=np.int32),
         "job.suppressed": np.array(sorted(job.suppressed), dtype=np.int32),
     }
-    starts = (job.start, *job.starts)
+    starts = _start_rows(job)
     for name, rows in (
         ("job.starts.ids", [start.ids or () for start in starts]),
         ("job.starts.pinned", [sorted(start.pinned) for start in starts]),
@@ -134,6 +134,11 @@ def _job_arrays(job: Job) -> dict[str, Array]:
     return arrays
 
 
+def _start_rows(job: Job) -> tuple[Start, ...]:
+    """One row if all candidates start alike, else a default start and then one row per candidate."""
+    return job.starts[:1] if len({*job.starts}) == 1 else (Start(), *job.starts)
+
+
 def _job_facts(job: Job) -> dict[str, Any]:
     fork = job.fork
     return {
@@ -143,7 +148,7 @@ def _job_facts(job: Job) -> dict[str, Any]:
         "candidates": job.candidates,
         "likelihood": job.likelihood,
         "settings": asdict(job.settings),
-        "starts": [[s.strength, s.noised, s.ids is not None] for s in (job.start, *job.starts)],
+        "starts": [[s.strength, s.noised, s.ids is not None] for s in _start_rows(job)],
         "fork": fork
         and {
             "amendments": [[step, a.position, a.action.value, a.token, a.candidate] for step, a in fork.amendments],

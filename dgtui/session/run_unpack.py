@@ -174,17 +174,14 @@ def _job(arrays: Contents, facts: Any) -> Job:
         name: whole(value, -1) if type(known[name]) is int else real(value)
         for name, value in zip(known, fields(settings, *known), strict=True)
     }
-    start, *own = _starts(arrays, _rows(starts, 3))
     return Job(
         id=text(job_id),
         prompt_ids=arrays.take_ids("job.prompt_ids"),
         seed=whole(seed, 0, _LONG),
         max_tokens=whole(max_tokens, 1, _LONG),
         settings=SamplerSettings(**values),
-        candidates=whole(candidates, 1),
         likelihood=truth(likelihood),
-        start=start,
-        starts=tuple(own),
+        starts=tuple(_starts(arrays, _rows(starts, 3), whole(candidates, 1, MOST_ENTRIES))),
         suppressed=frozenset(arrays.take_ids("job.suppressed")),
         blocks=arrays.take_id_rows("job.blocks"),
         fork=None if fork is None else _fork(arrays, fork),
@@ -201,10 +198,17 @@ def _images(arrays: Contents, tokens: Any) -> Iterator[Image]:
         yield Image(patches, positions, whole(count, 1))
 
 
-def _starts(arrays: Contents, facts: list[list[Any]]) -> Iterator[Start]:
-    """That of all candidates, then those of each."""
-    if not facts:
-        raise Malformed("the job has no start")
+def _starts(arrays: Contents, facts: list[list[Any]], candidates: int) -> list[Start]:
+    """A row for all candidates, or an unused one and then a row for each."""
+    rows = [*_start_rows(arrays, facts)]
+    if len(rows) == 1:
+        return rows * candidates
+    if len(rows) != 1 + candidates or rows[0] != Start():
+        raise Malformed(f"{candidates} candidates do not have a start each")
+    return rows[1:]
+
+
+def _start_rows(arrays: Contents, facts: list[list[Any]]) -> Iterator[Start]:
     rows = zip(
         facts,
         arrays.take_id_rows("job.starts.ids", len(facts)),

@@ -213,7 +213,7 @@ class Draft:
             length = self.facts.model.canvas_length
             ids = tuple(frame.get(place, self.facts.model.fill_id) for place in range(length))
             start = Start(ids, frozenset(frame))
-        return Job(self.job_id(), tuple(prompt_ids), seed, max_tokens, self.settings, start=start, images=tuple(images))
+        return Job(self.job_id(), tuple(prompt_ids), seed, max_tokens, self.settings, (start,), images=tuple(images))
 
     def _from(self, block: int, seed: int) -> Job:
         """A job that goes on from the blocks before `block` as they stand."""
@@ -224,10 +224,8 @@ class Draft:
             id=self.job_id(),
             seed=seed,
             settings=self.settings,
-            candidates=1,
             blocks=tuple(tuple(ids.tolist()) for ids in before if ids is not None),
-            start=Start(),
-            starts=(),
+            starts=(Start(),),
             fork=None,
         )
 
@@ -244,7 +242,7 @@ class Draft:
         if not free:
             raise Refused("everything selected is pinned", hint="p unpins the selection")
         pinned = frozenset(range(len(ids))) - free
-        return replace(self._from(block, seed), start=Start(tuple(ids.tolist()), pinned, strength))
+        return replace(self._from(block, seed), starts=(Start(tuple(ids.tolist()), pinned, strength),))
 
     def rediffuse(self, block: int, span: tuple[int, int], strength: float, seed: int) -> Job:
         """Writes a span anew, everything else pinned."""
@@ -268,7 +266,7 @@ class Draft:
             ids[place] = token
         pinned = self.user_pins(block) | frozenset(tokens)
         start = Start(tuple(ids.tolist()), pinned, SETTLING_STRENGTH)
-        return replace(self._from(block, seed), start=start), pinned
+        return replace(self._from(block, seed), starts=(start,)), pinned
 
     def gap(self, block: int, at: int, length: int | None, seed: int) -> Job:
         """Opens a gap before place `at` and fills it; without a length, several are tried at once."""
@@ -277,7 +275,7 @@ class Draft:
         room = gap_room(ids, at, 0, fill, stops)
         lengths = (length,) if length else candidate_lengths(None, min(room, LONGEST_GAP), GAP_CANDIDATES)
         starts = gap_starts(ids, at, 0, lengths, fill, stops)
-        return replace(self._from(block, seed), candidates=len(starts), starts=starts, likelihood=len(starts) > 1)
+        return replace(self._from(block, seed), starts=starts, likelihood=len(starts) > 1)
 
     def pins_around(
         self, job: Job, at: int, candidate: int, pins: Mapping[int, frozenset[int]]
@@ -302,5 +300,6 @@ class Draft:
             held = tuple((step, Amendment(place, Action.PIN, token)) for place, token in pins.items())
             return replace(job, fork=replace(job.fork, amendments=(*job.fork.amendments, *held)))
         job = log.fork_from_canvas(block, step, self.job_id(), seed, version.candidate)
-        held_ids = tuple(pins.get(place, token) for place, token in enumerate(job.start.ids or ()))
-        return replace(job, start=replace(job.start, ids=held_ids, pinned=job.start.pinned | pins.keys()))
+        (start,) = job.starts
+        held_ids = tuple(pins.get(place, token) for place, token in enumerate(start.ids or ()))
+        return replace(job, starts=(replace(start, ids=held_ids, pinned=start.pinned | pins.keys()),))

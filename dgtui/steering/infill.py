@@ -243,7 +243,7 @@ class Infill:
             inside = window.fixed[0]
             ids = (*inside, *[info.fill_id] * (info.canvas_length - len(inside)))
             self._gaps = [(range(len(inside), info.canvas_length),)]
-            return replace(job, start=Start(ids, frozenset(range(len(inside)))))
+            return replace(job, starts=(Start(ids, frozenset(range(len(inside)))),))
         starts, gaps = zip(*(window.start(lengths, info) for lengths in self._tries), strict=True)
         self._gaps = list(gaps)
         follows = len(window.fixed[-1]) + 1 if window.ends else info.canvas_length
@@ -251,7 +251,7 @@ class Infill:
         if self.probing:
             warm = replace(self._settings, t_min=PROBE_TEMPERATURE, t_max=PROBE_TEMPERATURE)
             job = replace(job, settings=replace(warm, steps=PROBE_STEPS, stability=-1))
-        return replace(job, candidates=len(starts), starts=tuple(starts), likelihood=True)
+        return replace(job, starts=tuple(starts), likelihood=True)
 
     @property
     def probing(self) -> bool:

@@ -140,7 +140,7 @@ class Writer:
         canvas = (*span.ids, self._info.turn_end_id, *[self._info.fill_id] * length)[:length]
         start = Start(canvas, held, strength)
         assert self._info.bos_id is not None
-        log = self._run(Job("table", (self._info.bos_id,), span.seed, length, self.settings, start=start))
+        log = self._run(Job("table", (self._info.bos_id,), span.seed, length, self.settings, (start,)))
         written = log.blocks()[-1].ids.tolist()
         end = next((at for at, token in enumerate(written) if token in self._info.stop_ids), len(written))
         after = span.first + span.size

@@ -87,7 +87,7 @@ def _trials(model: str | None, tasks: list[str], count: int, part: int, parts: i
                 assert tokenizer.turn_end_id is not None and tokenizer.eos_id is not None
                 held = (*reply, tokenizer.turn_end_id, *[tokenizer.eos_id] * canvas)[:canvas]
                 start = Start(held, frozenset(range(canvas)) - frozenset(range(first, first + size)))
-            job = Job("table", prompt, index, canvas, loaded.settings, start=start)
+            job = Job("table", prompt, index, canvas, loaded.settings, (start,))
             events = list(engine.run(stepper, job))
             last = events[-1]
             assert isinstance(last, Finished)

@@ -579,12 +579,12 @@ def test_only_the_first_block_starts_from_what_is_given() -> None:
 def test_a_fork_of_a_candidate_starts_from_its_canvas(step: int) -> None:
     parent = run(job(starts=OWN))
     forked = parent.fork(0, step, "child", 99, candidate=2)
-    assert (forked.start, forked.starts, forked.candidates) == (OWN[2], (), 1)
+    assert forked.starts == (OWN[2],)
     child = run(forked)
     assert all_same(child.frames()[:step], [replace(f, candidate=0) for f in parent.frames(candidate=2)[:step]])
     if step:
         near = parent.fork_from_canvas(0, step, "child", 99, candidate=2)
-        assert (near.start.pinned, near.starts, near.candidates) == (OWN[2].pinned, (), 1)
+        assert [start.pinned for start in near.starts] == [OWN[2].pinned]
 
 
 # Strength
@@ -778,15 +778,12 @@ def test_a_fork_from_a_canvas_that_was_not_drawn_is_refused(step: int) -> None:
         (lambda: Start(noised=True), "need the ids"),
         (lambda: Job("j", (), 0), "no tokens"),
         (lambda: Job("j", (1,), 0, max_tokens=0), "max_tokens is 0"),
-        (lambda: Job("j", (1,), 0, candidates=0), "candidates is 0"),
+        (lambda: Job("j", (1,), 0, starts=()), "needs a start"),
         (lambda: Job("j", (1,), -1), "seed is -1"),
         (lambda: Job("j", (1,), 2**63), "seed is 9223372036854775808"),
-        (lambda: Job("j", (1,), 0, candidates=2, fork=Fork(b"", (), ())), "one candidate"),
-        (lambda: Job("j", (1,), 0, starts=(Start(), Start())), "1 candidates cannot have 2 starts"),
-        (lambda: Job("j", (1,), 0, candidates=3, starts=(Start(), Start())), "3 candidates cannot have 2 starts"),
-        (lambda: Job("j", (1,), 0, start=Start(IDS), starts=(Start(),)), "both given"),
+        (lambda: Job("j", (1,), 0, starts=(Start(),) * 2, fork=Fork(b"", (), ())), "one candidate"),
         (
-            lambda: Job("j", (1,), 0, candidates=2, starts=(Start(IDS), Start(IDS, strength=0.5))),
+            lambda: Job("j", (1,), 0, starts=(Start(IDS), Start(IDS, strength=0.5))),
             "strengths of the starts differ",
         ),
     ],
@@ -801,14 +798,14 @@ def test_a_wrong_value_is_named_when_it_is_made(make: object, says: str) -> None
     [
         ({"prompt_ids": (1, VOCAB)}, "outside the vocabulary of 23"),
         ({"prompt_ids": (-1,)}, "outside the vocabulary"),
-        ({"start": Start((*IDS[:-1], VOCAB))}, "outside the vocabulary"),
+        ({"starts": (Start((*IDS[:-1], VOCAB)),)}, "outside the vocabulary"),
         ({"blocks": ((*IDS[:-1], VOCAB),)}, "outside the vocabulary"),
-        ({"start": Start(IDS[:-1])}, "start canvas has 11 ids: this model's canvas has 12"),
-        ({"start": Start(IDS, frozenset({CANVAS}))}, "outside the canvas of 12"),
-        ({"start": Start(IDS, frozenset({-1}))}, "outside the canvas of 12"),
-        ({"candidates": 2, "starts": (Start(IDS), Start((*IDS[:-1], VOCAB)))}, "outside the vocabulary"),
-        ({"candidates": 2, "starts": (Start(IDS), Start(IDS[:-1]))}, "start canvas has 11 ids"),
-        ({"candidates": 2, "starts": (Start(), Start(IDS, frozenset({CANVAS})))}, "outside the canvas of 12"),
+        ({"starts": (Start(IDS[:-1]),)}, "start canvas has 11 ids: this model's canvas has 12"),
+        ({"starts": (Start(IDS, frozenset({CANVAS})),)}, "outside the canvas of 12"),
+        ({"starts": (Start(IDS, frozenset({-1})),)}, "outside the canvas of 12"),
+        ({"starts": (Start(IDS), Start((*IDS[:-1], VOCAB)))}, "outside the vocabulary"),
+        ({"starts": (Start(IDS), Start(IDS[:-1]))}, "start canvas has 11 ids"),
+        ({"starts": (Start(), Start(IDS, frozenset({CANVAS})))}, "outside the canvas of 12"),
         ({"blocks": (IDS[:-1],)}, "must have 12 ids"),
         ({"prompt_ids": (1,) * (200 - CANVAS + 1)}, "at most 188 fit"),
         ({"prompt_ids": (1,) * (200 - 2 * CANVAS + 1), "blocks": (IDS,)}, "fit this model's context"),

@@ -41,8 +41,7 @@ def jobs(draw: st.DrawFn) -> Job:
 
 def pins_of(wanted: Job) -> list[dict[int, int]]:
     """What each candidate holds from the beginning."""
-    starts = [wanted.start_of(i) for i in range(wanted.candidates)]
-    return [{p: s.ids[p] for p in s.pinned} for s in starts if s.ids is not None]
+    return [{p: s.ids[p] for p in s.pinned} for s in wanted.starts if s.ids is not None]
 
 
 @dataclass
@@ -193,7 +192,7 @@ def test_an_amendment_leaves_the_random_stream_as_it_is() -> None:
 
 
 def test_replacing_a_pin_holds_the_new_token() -> None:
-    wanted = replace(job(), start=Start(tuple(range(CANVAS)), frozenset({2})))
+    wanted = job(start=Start(tuple(range(CANVAS)), frozenset({2})))
     events = Amending(wanted, [(2, Amendment(2, Action.PIN, 20))]).events()
     assert [int(e.ids[2]) for e in events if isinstance(e, Frame)] == [2, 2, *[20] * 6]
 

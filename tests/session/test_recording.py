@@ -38,7 +38,7 @@ def piece(token: int) -> bytes:
 def scripted(seed: int = 0, blocks: int = 2, steps: int = 3, candidates: int = 1, job: Job | None = None) -> RunLog:
     """A run with every kind of event in it."""
     rng = np.random.default_rng(seed)
-    job = job or Job("run", (2, 5, 9), seed=seed, max_tokens=blocks * LENGTH, candidates=candidates)
+    job = job or Job("run", (2, 5, 9), seed=seed, max_tokens=blocks * LENGTH, starts=(Start(),) * candidates)
 
     def ids(*shape: int) -> Any:
         return rng.integers(0, VOCABULARY, shape or (LENGTH,), dtype=np.int32)
@@ -173,14 +173,16 @@ jobs = st.builds(
     settings=st.builds(
         SamplerSettings, steps=st.integers(1, 99), t_max=st.floats(0.5, 9), stability=st.integers(-1, 4)
     ),
-    start=st.builds(
-        Start,
-        ids=canvases,
-        pinned=st.frozensets(st.integers(0, LENGTH - 1)),
-        strength=st.floats(0.01, 1),
-        noised=st.booleans(),
-    )
-    | st.just(Start()),
+    starts=st.tuples(
+        st.builds(
+            Start,
+            ids=canvases,
+            pinned=st.frozensets(st.integers(0, LENGTH - 1)),
+            strength=st.floats(0.01, 1),
+            noised=st.booleans(),
+        )
+        | st.just(Start())
+    ),
     blocks=st.lists(canvases, max_size=3).map(tuple),
     fork=st.none()
     | st.builds(
@@ -218,9 +220,7 @@ def test_candidates_come_back(tmp_path: Path, candidates: int) -> None:
 )
 @many
 def test_candidates_with_starts_of_their_own_come_back(tmp_path: Path, starts: list[Start]) -> None:
-    job = Job(
-        "run", (2, 5), 3, candidates=len(starts), starts=tuple(starts), suppressed=frozenset({0, 7}), likelihood=True
-    )
+    job = Job("run", (2, 5), 3, starts=tuple(starts), suppressed=frozenset({0, 7}), likelihood=True)
     log = scripted(blocks=1, job=job)
     read = load(write(tmp_path / "run", log)).log
     assert_same_run(read, log)
@@ -254,10 +254,10 @@ def test_a_fork_of_the_recording_is_the_fork_of_the_run(
 
 
 def test_every_token_that_occurs_has_its_piece(tmp_path: Path) -> None:
-    log = scripted(job=Job("run", (2, 99), seed=1, start=Start((61, 62, 63, 64, 65, 66)), blocks=((70,) * LENGTH,)))
+    log = scripted(job=Job("run", (2, 99), seed=1, starts=(Start((61, 62, 63, 64, 65, 66)),), blocks=((70,) * LENGTH,)))
     read = load(write(tmp_path / "run", log))
     assert {2, 99, 61, 66, 70, 48} <= read.pieces.keys()
-    own = scripted(blocks=1, job=Job("run", (2,), 1, candidates=2, starts=(Start(), Start((71,) * LENGTH))))
+    own = scripted(blocks=1, job=Job("run", (2,), 1, starts=(Start(), Start((71,) * LENGTH))))
     assert 71 in load(write(tmp_path / "own", own)).pieces
     for event in read.log:
         if isinstance(event, Frame):

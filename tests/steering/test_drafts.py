@@ -44,7 +44,7 @@ def test_rediffusing_changes_the_span_and_nothing_else() -> None:
     seen = set()
     for seed in range(8):
         job = steered.draft.rediffuse(0, (3, 7), 1.0, seed)
-        assert job.start.pinned == frozenset(range(CANVAS)) - frozenset(range(3, 7))
+        assert job.starts[0].pinned == frozenset(range(CANVAS)) - frozenset(range(3, 7))
         steered.run("re-diffuse", job, span=(3, 7), beside=seed > 0)
         after = steered.ids()
         assert after[:3] + after[7:] == before[:3] + before[7:]
@@ -90,15 +90,15 @@ def test_pins_can_be_freed_and_every_toggle_undone() -> None:
 def test_strength_below_one_starts_from_the_text_and_enters_the_schedule_later() -> None:
     steered = Steered()
     job = steered.draft.rediffuse(0, (0, 10), 0.5, 1)
-    assert job.start.strength == 0.5
-    assert list(job.start.ids or ()) == steered.ids()
+    assert job.starts[0].strength == 0.5
+    assert list(job.starts[0].ids or ()) == steered.ids()
 
 
 def test_a_chosen_token_is_pinned_and_the_rest_settles_around_it() -> None:
     steered = Steered()
     other = next(IDS[w] for w in TALE[2].split("|") if IDS[w] != steered.ids()[2])
     job, pins = steered.draft.settle(0, {2: other}, 3)
-    assert (pins, job.start.strength) == (frozenset({2}), SETTLING_STRENGTH)
+    assert (pins, job.starts[0].strength) == (frozenset({2}), SETTLING_STRENGTH)
     steered.run("pick", job, pins={0: pins})
     assert steered.ids()[2] == other
     assert steered.draft.user_pins(0) == {2}
@@ -117,7 +117,7 @@ def test_polishing_frees_the_least_certain_tokens_only() -> None:
     draft.toggle_pins(0, (9, 10))
     job, places = draft.polish(frame, 20, 1)
     assert places == {12, 3}
-    assert frozenset(range(CANVAS)) - job.start.pinned == places
+    assert frozenset(range(CANVAS)) - job.starts[0].pinned == places
     with pytest.raises(Refused, match="certain"):
         draft.polish(frame, 3, 1)
 

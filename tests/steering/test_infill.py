@@ -64,7 +64,7 @@ def _run(worker: Worker, infill: Infill) -> list[Run]:
 
 def _held(loaded: LoadedModel, job: Job, candidate: int) -> bytes:
     """What is pinned on a canvas, gaps left out."""
-    start = job.start_of(candidate)
+    start = job.starts[candidate]
     assert start.ids is not None
     return b"".join(loaded.tokenizer.pieces([start.ids[place] for place in sorted(start.pinned)]))
 
@@ -152,7 +152,7 @@ def test_both_sides_stand_on_the_canvas_and_the_end_is_said(worker: Worker, load
     assert job is not None
     held = _held(loaded, job, 0)
     assert held.startswith(b"Mira was a brave who lived.")
-    ids = job.start_of(0).ids
+    ids = job.starts[0].ids
     assert ids is not None
     assert ids.index(_info(loaded).turn_end_id) < len(ids)
 
@@ -169,7 +169,7 @@ def test_what_lies_far_to_the_left_is_in_the_prefix(loaded: LoadedModel) -> None
 def test_a_long_right_side_is_cut_where_the_canvas_ends(loaded: LoadedModel) -> None:
     job = _infill(loaded, "Mira", "", " was" + TALE * 8, length=4).job()
     assert job is not None
-    start = job.start_of(0)
+    start = job.starts[0]
     assert start.ids is not None and len(start.ids) == CANVAS
     assert len(start.pinned) == CANVAS - 4
 

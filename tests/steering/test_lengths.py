@@ -337,7 +337,7 @@ def test_the_embedded_model_searches_lengths_in_one_batch() -> None:
     assert room == denoiser.canvas_length - 1 - (len(reply) - replaced)
     lengths = candidate_lengths(replaced, room, 3)
     starts = gap_starts(ids, at, replaced, lengths, tokenizer.eos_id, loaded.stop_ids)
-    wanted = Job("search", prompt, 0, settings=replace(loaded.settings, steps=4), candidates=len(starts), starts=starts)
+    wanted = Job("search", prompt, 0, settings=replace(loaded.settings, steps=4), starts=starts)
     log = RunLog(wanted, engine.run(ReferenceStepper(denoiser), wanted))
     ranked = rank(log)
     assert sorted((r.candidate, r.length) for r in ranked) == list(enumerate(lengths))

@@ -292,7 +292,7 @@ class ChatScreen(ModelScreen):
         job = draft.first(ids, seed, most, frame, images)
         pins = {0: frozenset(frame)} if frame else {}
         if before and not self._is_laid_out(first := before.versions[0]):
-            job, pins = replace(job, start=first.run.job.start), first.pins
+            job, pins = replace(job, starts=first.run.job.starts), first.pins
         if again:
             position = len(self.chat.turns) - 1
             self._store(lambda: self.chat.rewind(position))
@@ -457,7 +457,7 @@ class ChatScreen(ModelScreen):
         draft = Draft(facts, self.sampler_settings())
         job = draft.first(question, turn.seed or 0, len(whole), {}, images_left(messages, dropped))
         held = Start(blocks[-1], frozenset(range(length)))
-        laid_out = self.panel.start(draft, replace(job, blocks=tuple(blocks[:-1]), start=held))
+        laid_out = self.panel.start(draft, replace(job, blocks=tuple(blocks[:-1]), starts=(held,)))
         self._laid_out = laid_out.run, turn
 
     def _is_laid_out(self, version: Version) -> bool:
