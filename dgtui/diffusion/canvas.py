@@ -1,4 +1,4 @@
-"""The canvas: what every position holds, and which positions are pinned."""
+"""The canvas: the id at every position, and which positions are pinned."""
 
 import torch
 
@@ -6,7 +6,7 @@ import torch
 class Canvas:
     """B canvases of C positions: `ids` (B, C) int64 and `pinned` (B, C) bool on one device.
 
-    A pinned position holds `held` (B, C); `set_free` can change only free ones.
+    A pinned position keeps its id of `held` (B, C); `set_free` changes free positions only.
     """
 
     def __init__(self, ids: torch.Tensor, pinned: torch.Tensor) -> None:
@@ -18,11 +18,11 @@ class Canvas:
         return ~self.pinned
 
     def set_free(self, rows: torch.Tensor, ids: torch.Tensor) -> None:
-        """Gives the free positions of `rows` new ids (len(rows), C)."""
+        """Sets the free positions of `rows` to new ids (len(rows), C)."""
         self.ids[rows] = torch.where(self.pinned[rows], self.held[rows], ids)
 
     def pin(self, row: int, position: int, token: int) -> None:
-        """Holds a token at a position from now on."""
+        """Keeps a token at a position from now on."""
         self.ids[row, position] = self.held[row, position] = token
         self.pinned[row, position] = True
 

@@ -1,4 +1,4 @@
-"""The way back into a running job: flags and amendments, read between denoising steps. Safe from any thread."""
+"""Steers a running job: flags and amendments, read between denoising steps. Safe from any thread."""
 
 import threading
 from collections import deque
@@ -7,7 +7,7 @@ from dgtui.diffusion.job import Amendment
 
 
 class Control:
-    """Held by whoever steers; the engine asks it before every step."""
+    """Kept by whoever steers the run; the engine reads it before every step."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -18,12 +18,12 @@ class Control:
 
     @property
     def cancelled(self) -> bool:
-        """Somebody asked to stop."""
+        """The run was asked to stop."""
         return self._cancelled
 
     @property
     def paused(self) -> bool:
-        """The run is held before its next step."""
+        """The run waits before its next step."""
         return self._paused
 
     def cancel(self) -> None:
@@ -33,32 +33,32 @@ class Control:
             self._changed.notify_all()
 
     def pause(self) -> None:
-        """Holds the run before its next step."""
+        """Pauses the run before its next step."""
         with self._changed:
             self._paused = True
 
     def resume(self) -> None:
-        """Lets a held run go on."""
+        """Continues a paused run."""
         with self._changed:
             self._paused, self._single = False, 0
             self._changed.notify_all()
 
     def step(self) -> None:
-        """Lets a held run take one step; nothing to a run that is not held."""
+        """Lets a paused run take one step. No effect on a run that is not paused."""
         with self._changed:
             self._single += self._paused
             self._changed.notify_all()
 
     def amend(self, amendment: Amendment) -> None:
-        """Changes a position before the next step, while held too."""
+        """Changes a position before the next step, also while the run is paused."""
         with self._changed:
             self._amendments.append(amendment)
             self._changed.notify_all()
 
     def wait(self) -> tuple[list[Amendment], bool]:
-        """Blocks while the run is held and nothing happens: the amendments that came in, and whether to go on.
+        """Blocks while the run is paused and nothing arrives. Returns new amendments, and whether to take a step.
 
-        To be called again until it says to go on (or the run is cancelled, which counts as going on).
+        Call it again until it returns True, which it also does when the run is cancelled.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._amendments or self._cancelled or not self._paused or self._single)

@@ -1,18 +1,18 @@
-"""The two loops, as one generator of events: blocks, and within a block denoising steps, over a `Stepper`.
+"""The two loops as one generator of events: blocks, and within a block denoising steps, over a `Stepper`.
 
-    1. Make prompt and finished blocks the prefix.
+    1. Make the prompt and the finished blocks the prefix.
     2. For every block:
-        a. lay out the canvas (noise, or noise among what is pinned),
-        b. take denoising steps until every candidate is done or the steps are used up; before each step read the
-           control: amendments, pause, cancel,
-        c. the argmax canvas is the block's result; stop at an end-of-sequence id or when `max_tokens` is reached,
-        d. append it to the prefix.
+        a. lay out the canvas: noise, or noise among pinned ids,
+        b. take denoising steps until every candidate is done or the steps are used up; before each step, listen to
+           the control: amendments, pause, cancel,
+        c. finish: the argmax canvas is the result; stop at an end-of-sequence id or when `max_tokens` is reached,
+        d. append the result to the prefix.
 
-The engine holds nothing but the run's course; the stepper owns canvas, prefix and random streams.
+The stepper owns canvas, prefix and random streams. The engine only keeps track of where the run is.
 """
 
 import time
-from collections.abc import Collection, Generator, Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ from dgtui.diffusion.events import (
     Event,
     Finished,
     Flag,
+    Floats,
     Frame,
     Ids,
     StopReason,
@@ -36,11 +37,11 @@ from dgtui.diffusion.stepper import CandidateStep, Stepper, derived_seed
 
 
 class PinViolated(AssertionError):
-    """A pinned position changed: a defect of the stepper, never of the user."""
+    """A pinned position changed: a defect of the stepper, not a mistake of the user."""
 
 
 def cut(ids: Ids, stop_ids: frozenset[int], max_tokens: int) -> tuple[Ids, bool]:
-    """`ids` up to and without the first stop id, at most `max_tokens`; and whether a stop id came within that."""
+    """`ids` up to and without the first stop id, at most `max_tokens`; and whether a stop id came before that limit."""
     stops = np.flatnonzero(np.isin(ids, list(stop_ids)))
     end = int(stops[0]) if len(stops) else len(ids)
     kept = ids[: min(end, max_tokens)]
@@ -81,7 +82,7 @@ def _check(stepper: Stepper, job: Job) -> None:
         ),
         (
             any(not 0 <= i < stepper.vocab_size for i in job.suppressed) or len(job.suppressed) >= stepper.vocab_size,
-            f"what is suppressed must be some of the vocabulary of {stepper.vocab_size}",
+            f"suppressed ids must be some, but not all, of the vocabulary of {stepper.vocab_size}",
         ),
         (any(len(block) != length for block in job.blocks), f"a finished block must have {length} ids"),
         (
@@ -95,137 +96,177 @@ def _check(stepper: Stepper, job: Job) -> None:
 
 
 class _Run:
-    """The course of one run."""
+    """A run: one block after the other until there is a reason to stop."""
 
     def __init__(self, stepper: Stepper, job: Job, control: Control) -> None:
         self.stepper, self.job, self.control = stepper, job, control
         self.began = time.perf_counter()
-        self.pins: list[dict[int, int]] = []
-        self.last: dict[int, CandidateStep] = {}
         self.written = [list(job.blocks) for _ in range(job.candidates)]
-        self.steps: list[int] = []
 
     def seconds(self) -> float:
         return time.perf_counter() - self.began
 
     def events(self) -> Iterator[Event]:
         job, stepper = self.job, self.stepper
-        for i in range(job.candidates):
-            stepper.seed(i, derived_seed(job.seed, i))
+        for candidate in range(job.candidates):
+            stepper.seed(candidate, derived_seed(job.seed, candidate))
         stepper.encode([*job.prompt_ids, *(i for block in job.blocks for i in block)], job.images)
-        block = len(job.blocks)
+        steps: list[int] = []
         while True:
-            complete = yield from self._block(block)
-            if reason := self._reason(block, complete):
-                tokens = tuple(self._tokens(i)[0] for i in range(job.candidates))
-                yield Finished(job.id, reason, tokens, tuple(self.steps), self.seconds())
+            block = _Block(self, len(job.blocks) + len(steps))
+            yield block.lay_out()
+            yield from block.denoise()
+            yield from block.finish()
+            steps.append(block.taken)
+            if reason := self._reason(block):
+                tokens = tuple(self._tokens(candidate)[0] for candidate in range(job.candidates))
+                yield Finished(job.id, reason, tokens, tuple(steps), self.seconds())
                 return
             stepper.commit(np.asarray(self.written[0][-1], dtype=np.int32))
-            block += 1
 
     def _tokens(self, candidate: int) -> tuple[Ids, bool]:
         ids = np.asarray([i for block in self.written[candidate] for i in block], dtype=np.int32)
         return cut(ids, self.stepper.stop_ids, self.job.max_tokens)
 
-    def _reason(self, block: int, complete: bool) -> StopReason | None:
-        """Why the run ends behind a block, if it does: a cancel that finds the reply complete comes too late."""
-        if not complete:
+    def _reason(self, block: "_Block") -> StopReason | None:
+        """Why the run ends after a block, if it does. A cancel after a complete reply has no effect."""
+        if block.cancelled:
             return StopReason.CANCELLED
-        ended = [self._tokens(i)[1] for i in range(self.job.candidates)]
-        if all(ended):
+        if all(self._tokens(candidate)[1] for candidate in range(self.job.candidates)):
             return StopReason.EOS
-        length = self.stepper.canvas_length
-        full = len(self.job.prompt_ids) + (block + 2) * length > self.stepper.max_context
-        if self.job.candidates > 1 or (block + 1) * length >= self.job.max_tokens or full:
+        length, next_block = self.stepper.canvas_length, block.number + 1
+        full = len(self.job.prompt_ids) + (next_block + 1) * length > self.stepper.max_context
+        if self.job.candidates > 1 or next_block * length >= self.job.max_tokens or full:
             return StopReason.LENGTH
         return StopReason.CANCELLED if self.control.cancelled else None
 
-    def _block(self, block: int) -> Generator[Event, None, bool]:
-        """One block; whether it ran to its end, rather than to a cancel."""
+
+class _Block:
+    """One block of a run."""
+
+    def __init__(self, run: _Run, number: int) -> None:
+        self.run, self.number = run, number
+        self.stepper, self.job, self.control = run.stepper, run.job, run.control
+        first = number == len(self.job.blocks)
+        self.starts = self.job.starts if first else (Start(),) * self.job.candidates
+        self.fork = self.job.fork if first else None
+        self.reseeds = dict(self.fork.reseeds) if self.fork else {}
+        self.pins = [{p: start.ids[p] for p in start.pinned} if start.ids else {} for start in self.starts]
+        self.taken = 0
+        "denoising steps so far"
+        self.cancelled = False
+        self.running: set[int] = set()
+        "candidates that are not done"
+        self.done_after: dict[int, int] = {}
+        "candidate → the steps it took until it was done"
+        self.drafts: dict[int, Ids] = {}
+        "candidate → its newest draft, or the canvas itself if nothing in it is free"
+
+    def lay_out(self) -> BlockStarted:
+        """Draws the canvases."""
         job, stepper = self.job, self.stepper
-        first = block == len(job.blocks)
-        fork = job.fork if first else None
-        if fork:
-            stepper.restore_rng(0, fork.rng)
-        rng = tuple(stepper.rng_state(i) for i in range(job.candidates))
-        starts = job.starts if first else (Start(),) * job.candidates
-        canvases = stepper.begin(starts, job.settings, job.suppressed)
-        remaining = entry_step(starts[0].strength, job.settings.steps)
-        self.pins, self.last = [{p: (s.ids or ())[p] for p in s.pinned} for s in starts], {}
-        pinned = tuple(_mask(start.pinned, stepper.canvas_length) for start in starts)
-        yield BlockStarted(job.id, block, tuple(canvases), pinned, rng, job.settings.steps, remaining, self.seconds())
-
-        whole = {i for i, mask in enumerate(pinned) if mask.all()}  # nothing is free: the canvas is its own result
-        running = set(range(job.candidates)) - whole
-        done_at = dict.fromkeys(whole, 0)
-        taken, complete = 0, True
-        replayed = list(fork.amendments) if fork else []
-        reseeds = dict(fork.reseeds) if fork else {}
-        if 0 in reseeds:
-            stepper.seed(0, reseeds[0])
-        while taken < remaining and running:
-            while replayed and replayed[0][0] == taken:
-                yield from self._amend(replayed.pop(0)[1], block, taken, running)
-            go = False
-            while not go:
-                amendments, go = self.control.wait()
-                for amendment in amendments:
-                    yield from self._amend(amendment, block, taken, running)
-            if self.control.cancelled:
-                complete = False
-                break
-            taken += 1
-            for step in stepper.step():
-                self._hold_to_pins(step)
-                self.last[step.candidate] = step
-                yield self._frame(step, block, taken)
-                if step.done:
-                    running.discard(step.candidate)
-                    done_at[step.candidate] = taken
-            if taken in reseeds:  # behind the last step, too: the next block draws from the new seed
-                stepper.seed(0, reseeds[taken])
-
-        self.steps.append(taken)
-        ends = {i: self.last[i].ids if i in self.last else canvases[i] for i in sorted(whole | self.last.keys())}
-        likely = (
-            dict(zip(ends, stepper.log_probs([*ends.values()]), strict=True)) if job.likelihood and complete else {}
+        if self.fork:
+            stepper.restore_rng(0, self.fork.rng)
+        rng = tuple(stepper.rng_state(candidate) for candidate in range(job.candidates))
+        canvases = stepper.begin(self.starts, job.settings, job.suppressed)
+        pinned = tuple(_mask(start.pinned, stepper.canvas_length) for start in self.starts)
+        for candidate, (canvas, mask) in enumerate(zip(canvases, pinned, strict=True)):
+            if mask.all():
+                self.drafts[candidate], self.done_after[candidate] = canvas, 0
+            else:
+                self.running.add(candidate)
+        self._reseed()
+        return BlockStarted(
+            job.id,
+            self.number,
+            tuple(canvases),
+            pinned,
+            rng,
+            job.settings.steps,
+            self._most_steps(),
+            self.run.seconds(),
         )
-        for i, ids in ends.items():
-            self.written[i].append(tuple(ids.tolist()))
-            steps, settled = done_at.get(i, taken), i not in running
-            yield BlockFinished(job.id, i, block, ids, steps, settled, self.seconds(), likely.get(i))
-        return complete
 
-    def _amend(self, amendment: Amendment, block: int, taken: int, running: set[int]) -> Iterator[Event]:
-        if amendment.block not in (None, block):
-            return
-        if amendment.candidate not in running or not 0 <= amendment.position < self.stepper.canvas_length:
-            return
-        if amendment.token is not None and not 0 <= amendment.token < self.stepper.vocab_size:
+    def denoise(self) -> Iterator[Event]:
+        """Takes steps until every candidate is done, the steps are used up, or the run is cancelled."""
+        while self.running and self.taken < self._most_steps():
+            yield from self.listen()
+            if self.control.cancelled:
+                self.cancelled = True
+                return
+            self.taken += 1
+            for step in self.stepper.step():
+                self._check_pins(step)
+                self.drafts[step.candidate] = step.ids
+                if step.done:
+                    self.running.discard(step.candidate)
+                    self.done_after[step.candidate] = self.taken
+                yield self._frame(step)
+            self._reseed()
+
+    def listen(self) -> Iterator[Event]:
+        """Makes the amendments that have arrived. Blocks while the run is paused."""
+        for step, amendment in self.fork.amendments if self.fork else ():
+            if step == self.taken:
+                yield from self._amend(amendment)
+        go = False
+        while not go:
+            amendments, go = self.control.wait()
+            for amendment in amendments:
+                yield from self._amend(amendment)
+
+    def finish(self) -> Iterator[Event]:
+        """Takes the drafts as results: those of all candidates that took a step or had nothing to do."""
+        results = dict(sorted(self.drafts.items()))
+        likelihood: dict[int, Floats] = {}
+        if self.job.likelihood and not self.cancelled:
+            likelihood = dict(zip(results, self.stepper.log_probs([*results.values()]), strict=True))
+        for candidate, ids in results.items():
+            self.run.written[candidate].append(tuple(ids.tolist()))
+            yield BlockFinished(
+                self.job.id, candidate, self.number, ids, self.done_after.get(candidate, self.taken),
+                candidate in self.done_after, self.run.seconds(), likelihood.get(candidate),
+            )  # fmt: skip
+
+    def _most_steps(self) -> int:
+        return entry_step(self.starts[0].strength, self.job.settings.steps)
+
+    def _reseed(self) -> None:
+        """Gives a fork its new seed; after the last step too, because the next block draws from it."""
+        if self.taken in self.reseeds:
+            self.stepper.seed(0, self.reseeds[self.taken])
+
+    def _amend(self, amendment: Amendment) -> Iterator[Event]:
+        """Changes a position. An amendment that came too late, or does not fit the model, is dropped."""
+        candidate, position, token = amendment.candidate, amendment.position, amendment.token
+        if (
+            amendment.block not in (None, self.number)
+            or candidate not in self.running
+            or not 0 <= position < self.stepper.canvas_length
+            or (token is not None and not 0 <= token < self.stepper.vocab_size)
+        ):
             return
         token = self.stepper.amend(amendment)
-        pins = self.pins[amendment.candidate]
         if amendment.action is Action.PIN:
-            pins[amendment.position] = token
+            self.pins[candidate][position] = token
         else:
-            pins.pop(amendment.position, None)
-        yield Amended(self.job.id, amendment.candidate, block, taken, amendment.position, amendment.action, token)
+            self.pins[candidate].pop(position, None)
+        yield Amended(self.job.id, candidate, self.number, self.taken, position, amendment.action, token)
 
-    def _hold_to_pins(self, step: CandidateStep) -> None:
-        pins = self.pins[step.candidate]
-        if pins:
-            where = np.fromiter(pins, dtype=np.intp)
-            held = np.fromiter(pins.values(), dtype=np.int32)
+    def _check_pins(self, step: CandidateStep) -> None:
+        """Raises `PinViolated`."""
+        if pins := self.pins[step.candidate]:
+            where, ids = np.fromiter(pins, dtype=np.intp), np.fromiter(pins.values(), dtype=np.int32)
             marked = (step.flags[where] & Flag.PINNED).astype(bool)
-            if not ((step.ids[where] == held).all() and (step.canvas[where] == held).all() and marked.all()):
+            if not ((step.ids[where] == ids).all() and (step.canvas[where] == ids).all() and marked.all()):
                 raise PinViolated(f"a pinned position of candidate {step.candidate} changed")
 
-    def _frame(self, step: CandidateStep, block: int, taken: int) -> Frame:
+    def _frame(self, step: CandidateStep) -> Frame:
         return Frame(
             job=self.job.id,
             candidate=step.candidate,
-            block=block,
-            step=taken,
+            block=self.number,
+            step=self.taken,
             max_steps=self.job.settings.steps,
             ids=step.ids,
             canvas=step.canvas,
@@ -235,5 +276,5 @@ class _Run:
             top_probs=step.top_probs,
             mean_entropy=step.mean_entropy,
             temperature=step.temperature,
-            seconds=self.seconds(),
+            seconds=self.run.seconds(),
         )

@@ -1,7 +1,7 @@
-"""What a run tells the world: frozen, plain data, never a tensor. Arrays are small, on the host and read-only.
+"""The events of a run: frozen plain data, never a tensor. Arrays are small, on the host and read-only.
 
-Order of a run: for every block `BlockStarted`, then `Frame`s (one a candidate and denoising step) with `Amended`
-between them where a person stepped in, then `BlockFinished` (one a candidate); at the end one `Finished`.
+Order: for every block `BlockStarted`, then one `Frame` per candidate and denoising step, with `Amended` between them
+where a user changed something, then one `BlockFinished` per candidate; at the end one `Finished`.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class Flag(IntFlag):
     """State of a position in a frame."""
 
     PINNED = 1
-    "held by a person"
+    "held by the user"
     ACCEPTED = 2
-    "certain enough in this step to be kept as sampled"
+    "certain enough in this step to keep its sample"
     RENOISED = 4
     "redrawn at random for the next step"
     CHANGED = 8
@@ -36,7 +36,7 @@ class Action(StrEnum):
     """What an amendment does to a position."""
 
     PIN = "pin"
-    "hold the token that is given, or the draft's"
+    "hold the given token, or the one of the draft"
     UNPIN = "unpin"
     "free it"
 
@@ -49,12 +49,12 @@ class StopReason(StrEnum):
     LENGTH = "length"
     "max_tokens, or the context, is full"
     CANCELLED = "cancelled"
-    "somebody asked"
+    "the user asked"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BlockStarted:
-    """The canvases of a block were laid out; `canvas`, `pinned` and `rng` have one entry a candidate."""
+    """The canvases of a block were laid out. `canvas`, `pinned` and `rng` have one entry per candidate."""
 
     job: str
     block: int
@@ -76,7 +76,7 @@ class Frame:
     candidate: int
     block: int
     step: int
-    "1 for the first one taken; a run at less than full strength enters the schedule later"
+    "1 for the first step taken, also in a run that enters the schedule later"
     max_steps: int
     ids: Ids
     "(C,) argmax draft"
@@ -99,17 +99,17 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Amended:
-    """A person pinned, typed or freed a position between two steps."""
+    """The user pinned, typed or freed a position between two steps."""
 
     job: str
     candidate: int
     block: int
     step: int
-    "the step after which it took effect; 0: before the first"
+    "the step after which it took effect; 0: before the first step"
     position: int
     action: Action
     token: int
-    "the id that is held, or was freed"
+    "the id that is now held, or that was freed"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,8 +125,8 @@ class BlockFinished:
     "stable and confident, rather than out of steps or cancelled"
     seconds: float
     log_probs: Floats | None = None
-    """(C,) nats, of each id after all that is left of it; 0 for the first. None: the job did not ask for its
-    likelihood, or was cancelled."""
+    """(C,) nats, of each id given the prefix and all ids to its left; 0 for the first. None: the job did not ask for
+    it, or was cancelled."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -137,7 +137,7 @@ class Finished:
     reason: StopReason
     token_ids: tuple[Ids, ...]
     steps: tuple[int, ...]
-    "denoising steps of each block (of the candidate that took most)"
+    "denoising steps of each block, of the candidate that took the most"
     seconds: float
 
 

@@ -1,4 +1,4 @@
-"""An image as an encoder takes it: plain data beside the token ids of a prompt, whose places in it the ids mark."""
+"""An image as the encoder takes it: plain data that goes with a prompt, whose ids mark the image's places."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """P patches of D numbers each. Two images are equal if they hold the same.
+    """P patches of D numbers each. Two images with the same contents are equal.
 
     Raises `ValueError` for arrays that cannot be an image.
     """
 
     patches: npt.NDArray[np.float32] = field(compare=False, repr=False)
-    "(P, D) pixels from 0 to 1, padding included; read-only from here on"
+    "(P, D) pixels from 0 to 1, padding included; becomes read-only"
     positions: npt.NDArray[np.int32] = field(compare=False, repr=False)
-    "(P, 2) column and row of each patch, -1 for padding; read-only from here on"
+    "(P, 2) column and row of each patch, -1 for padding; becomes read-only"
     tokens: int
-    "places that it takes in a prompt"
+    "places it takes in a prompt"
     digest: str = field(init=False)
-    "of all of it"
+    "BLAKE2b of the contents, in hexadecimal"
 
     def __post_init__(self) -> None:
         count = len(self.patches)
@@ -38,7 +38,7 @@ class Image:
             (not 1 <= self.tokens <= count, f"{count} patches cannot be {self.tokens} tokens"),
         ):
             if wrong:
-                raise ValueError(f"no image: {message}")
+                raise ValueError(f"not an image: {message}")
         digest = hashlib.blake2b(repr((self.patches.shape, self.tokens)).encode(), digest_size=16)
         for array in (self.patches, self.positions):
             digest.update(array.tobytes())

@@ -1,7 +1,4 @@
-"""The run log: every event of a run in order, appended by the model thread and read by anyone; none is ever lost.
-
-Timeline, scrubbing, forks and recordings read it.
-"""
+"""The run log: all events of a run in order. The model thread appends; timeline, forks and recordings read it."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -11,7 +8,7 @@ from dgtui.diffusion.job import Amendment, BadJob, Fork, Job, Start
 
 
 class RunLog:
-    """The events of one job. One thread appends; any thread reads up to a length it has seen."""
+    """The events of one job. One thread appends; any thread may read up to a length it has seen."""
 
     def __init__(self, job: Job, events: Iterable[Event] = (), stepper: str = "") -> None:
         self.job = job
@@ -20,7 +17,7 @@ class RunLog:
         self._events: list[Event] = list(events)
 
     def append(self, event: Event) -> int:
-        """Adds an event; how far the log goes now."""
+        """Adds an event and returns the new length of the log."""
         self._events.append(event)
         return len(self._events)
 
@@ -34,7 +31,7 @@ class RunLog:
         return iter(self._events)
 
     def frames(self, block: int | None = None, candidate: int = 0) -> list[Frame]:
-        """The frames of a candidate, of one block or of all."""
+        """The frames of a candidate, of one block or of all blocks."""
         return [
             e
             for e in self._events
@@ -63,9 +60,10 @@ class RunLog:
         return replace(self.job, id=job_id, seed=seed, blocks=blocks, starts=(Start(),), fork=None)
 
     def fork(self, block: int, step: int, job_id: str, seed: int, candidate: int = 0) -> Job:
-        """A job that shares the first `step` frames of a block with this run and goes on under a new seed.
+        """A job that repeats the first `step` frames of a block of this run and continues with a new seed.
 
-        Exact on the stepper, device, model and versions that made this log. Raises `BadJob` for a step not taken.
+        Exact on the stepper, device, model and versions that made this log. Raises `BadJob` for a step that was not
+        taken.
         """
         started = self._block_start(block)
         if not 0 <= step <= len(self.frames(block, candidate)):
@@ -82,9 +80,10 @@ class RunLog:
         return replace(job, starts=(self.job.starts[candidate],) if first else (Start(),), fork=fork)
 
     def fork_from_canvas(self, block: int, step: int, job_id: str, seed: int, candidate: int = 0) -> Job:
-        """The approximate fork, for a log of another machine: from the stored canvas of a frame, pins kept.
+        """The approximate fork, for a log from another machine: starts from the stored canvas of a frame, with its pins.
 
-        The canvas enters the schedule at the same step; what the model remembered of its last guess is lost.
+        The canvas enters the schedule at the same step. The self-conditioning of that step is lost. Raises `BadJob` for
+        a step that was not taken.
         """
         frames = self.frames(block, candidate)
         if not 1 <= step <= len(frames):

@@ -138,7 +138,7 @@ class ReferenceStepper:
         return torch.where(kept, torch.tensor(start.ids, device=device), ids), pinned
 
     def amend(self, amendment: Amendment) -> int:
-        """Pins or frees a position; a pin also carries itself in the self-conditioning from the next step on."""
+        """Pins or frees a position. From the next step on, a pin is certain in the self-conditioning too."""
         row, position = amendment.candidate, amendment.position
         if amendment.action is Action.UNPIN:
             self._canvas.unpin(row, position)
@@ -150,13 +150,13 @@ class ReferenceStepper:
 
     @torch.inference_mode()
     def step(self) -> list[CandidateStep]:
-        """One denoising step of the candidates that are not done, and what it did."""
+        """One denoising step of the candidates that are not done."""
         return self._report(self.advance(self._settings.top_k))
 
     def advance(self, top_k: int = 0) -> "_Step":
-        """One forward of the running candidates, then acceptance, renoising and stopping; all on the device.
+        """One forward of the running candidates, then acceptance, renoising and stopping, all on the device.
 
-        `top_k`: how many ids of each position, the likeliest ones, the step tells of.
+        `top_k`: how many of the most probable ids to return for each position.
         """
         settings, rows = self._settings, self._running
         temperature = schedule.temperature(self._remaining, settings.steps, settings.t_min, settings.t_max)
@@ -169,7 +169,7 @@ class ReferenceStepper:
             changed, self._first = torch.zeros_like(changed), False
         self._draft[rows] = draft
         pinned = self._canvas.pinned[rows]
-        # transformers takes the mean over all positions; with nothing pinned this is the same sum over the same count
+        # transformers takes the mean over all positions, which is the same where nothing is pinned
         mean_entropy = entropy.sum(-1) / (~pinned).sum(-1).clamp_min(1)
         if settings.stability < 0:
             done = torch.zeros_like(rows, dtype=torch.bool)
@@ -183,21 +183,21 @@ class ReferenceStepper:
         )
 
     def _advance(self, rows: torch.Tensor, temperature: float, top_k: int) -> tuple[torch.Tensor, ...]:
-        """Some of the running candidates (R,): entropy, draft and acceptance (R, C), likeliest ids (R, C, top_k)."""
+        """For some running candidates (R,): entropy, draft, acceptance (R, C), best probabilities and ids (R, C, K)."""
         canvas, numbers = self._canvas, rows.tolist()
         pinned, held = canvas.pinned[rows], canvas.held[rows]
         scaled = self.denoiser.logits(canvas.ids[rows], self._take_conditioning(numbers, held, pinned))
         scaled.div_(temperature).index_fill_(-1, self._suppressed, -torch.inf)
-        sampler.hold(scaled, held, pinned)
+        sampler.pin_logits(scaled, held, pinned)
         probs, entropy = sampler.distribution(scaled)
         draft = torch.where(pinned, held, scaled.argmax(-1))
         kept = scaled.to(self.denoiser.conditioning_dtype)
-        del scaled  # the draws below take as much again
+        del scaled  # the draws below need as much memory
         if len(self._running) > self.rows_at_once:
             kept = kept.cpu()
         self._conditioning |= dict(zip(numbers, kept, strict=True))
         samples, fresh = [], []
-        for i, row in enumerate(numbers):  # a candidate's draws do not depend on how many run beside it
+        for i, row in enumerate(numbers):  # its own generator: draws do not depend on the other candidates
             samples.append(sampler.draw(probs[i], self._rng[row]))
             fresh.append(sampler.noise(self.canvas_length, self.vocab_size, self._rng[row]))
         accepted = sampler.accept(entropy, self._settings.entropy_bound)
@@ -206,15 +206,15 @@ class ReferenceStepper:
         return entropy, draft, accepted, top_probs, top_ids
 
     def _take_conditioning(self, rows: Sequence[int], held: torch.Tensor, pinned: torch.Tensor) -> torch.Tensor | None:
-        """Scaled logits of the last step. They are the denoiser's alone, which may free them: they are large."""
+        """Scaled logits of the last step, handed over to the denoiser, which may free them: they are large."""
         each = [self._conditioning.pop(row) for row in rows if row in self._conditioning]
         if not each:  # the first step
             return None
         conditioning = (torch.stack(each) if len(each) > 1 else each[0].unsqueeze(0)).to(self.denoiser.device)
-        return sampler.hold(conditioning, held, pinned)  # a pin set since must not be contradicted by it
+        return sampler.pin_logits(conditioning, held, pinned)  # they must not contradict a pin set since
 
     def _report(self, step: "_Step") -> list[CandidateStep]:
-        """A step copied to the host in one small piece."""
+        """Copies a step to the host in one small transfer."""
         top_probs, top_ids = step.top_probs, step.top_ids
         flags = (
             step.pinned * int(Flag.PINNED)
@@ -246,7 +246,7 @@ class ReferenceStepper:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Step:
-    """A step's results on the device, R running rows: (R,), or (R, C), and the likeliest ids (R, C, K)."""
+    """A step's results on the device: (R,), (R, C), and the best ids and their probabilities (R, C, K)."""
 
     rows: torch.Tensor
     temperature: float

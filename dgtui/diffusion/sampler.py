@@ -1,9 +1,9 @@
 """Entropy-bound acceptance and renoising for uniform-state diffusion, aware of pins.
 
 There is no mask token: undecided positions hold random tokens. Each step samples every position, accepts the most
-certain samples while their joint uncertainty stays under a bound (Ben-Hamu et al., arXiv 2505.24857), and redraws all
-others uniformly. A pinned position is its id with certainty: entropy 0, so it costs nothing of the bound, and its
-self-conditioning logits are 0 at the id and -inf elsewhere.
+certain samples while the sum of their entropies stays under a bound (Ben-Hamu et al., arXiv 2505.24857), and redraws
+all others uniformly. A pinned position is certain: its entropy is 0, so it uses nothing of the bound, and its logits,
+also in the self-conditioning, are 0 at its id and -inf elsewhere.
 
 Shapes: B candidates, C canvas positions, V vocabulary.
 """
@@ -21,7 +21,7 @@ def distribution(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def accept(entropy: torch.Tensor, bound: float) -> torch.Tensor:
-    """Mask (B, C) of the accepted positions: in ascending order of entropy while (cumulative - own) ≤ bound.
+    """Mask (B, C) of the accepted positions: those for which the entropies of all more certain ones sum to ≤ bound.
 
     The most certain position is always accepted.
     """
@@ -31,17 +31,17 @@ def accept(entropy: torch.Tensor, bound: float) -> torch.Tensor:
 
 
 def draw(probs: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
-    """One sample a position: (C, V) → (C,)."""
+    """One sample per position: probabilities (C, V) → ids (C,)."""
     return torch.multinomial(probs, 1, generator=rng).squeeze(-1)
 
 
 def noise(length: int, vocab_size: int, rng: torch.Generator) -> torch.Tensor:
     """Uniform random ids (length,)."""
-    # Shaped (1, length), as `generate` draws it
+    # The shape (1, length) is that of `generate`, for the same draws
     return torch.randint(vocab_size, (1, length), generator=rng, device=rng.device)[0]
 
 
-def hold(logits: torch.Tensor, ids: torch.Tensor, pinned: torch.Tensor) -> torch.Tensor:
+def pin_logits(logits: torch.Tensor, ids: torch.Tensor, pinned: torch.Tensor) -> torch.Tensor:
     """Makes pinned positions certain, in place: logits (B, C, V), ids (B, C), pinned (B, C) bool."""
     if pinned.any():
         logits[pinned] = -torch.inf

@@ -4,10 +4,10 @@ import torch
 
 
 class StableAndConfident:
-    """Watches the drafts of B canvases of C positions.
+    """Decides when the drafts of B canvases of C positions are done.
 
-    Stops a canvas when its argmax draft equals those of the last `stability` steps and the mean entropy over its *free*
-    positions is under `confidence` nats. (Over all positions, a canvas that is mostly pinned would stop far too early.)
+    A canvas is done when its argmax draft equals those of the last `stability` steps and the mean entropy of its *free*
+    positions is under `confidence` nats. Over all positions, a mostly pinned canvas would be done far too early.
     """
 
     def __init__(self, stability: int, confidence: float) -> None:
@@ -15,9 +15,9 @@ class StableAndConfident:
         self._history: list[torch.Tensor] = []
 
     def update(self, draft: torch.Tensor, mean_entropy: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        """The rows that are done, (len(rows),) bool, after a step that gave `draft` (B, C).
+        """Which rows are done, (len(rows),) bool, after a step that gave `draft` (B, C).
 
-        `mean_entropy` (len(rows),) is over the free positions of the rows of `draft` that are still running.
+        `rows` are the canvases that took the step; `mean_entropy` (len(rows),) is over their free positions.
         """
         confident = mean_entropy < self.confidence
         stable = torch.full_like(confident, len(self._history) >= self.stability)

@@ -64,7 +64,7 @@ class TransformersDenoiser:
                 raise BadJob(f"image {number} was made for another model")
         places = _placed(ids, images, self._image_token)
         self._images = {image.digest: image for image in images}
-        self.prefix.become(places)
+        self.prefix.extend_to(places)
 
     def commit(self, ids: Sequence[int]) -> None:
         """Appends a finished canvas to the prefix."""
@@ -72,7 +72,7 @@ class TransformersDenoiser:
 
     def release(self) -> None:
         """Gives back the memory of the prefix, which is empty then, and what PyTorch holds unused."""
-        self.prefix.forget()
+        self.prefix.clear()
         devices.give_back()
 
     @torch.inference_mode()

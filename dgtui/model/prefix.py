@@ -51,15 +51,15 @@ class Prefix:
         self._encode, self._new_cache, self._most = encode, new_cache, snapshots
         self.encoded = 0
         "ids read since this prefix was made, for meters and tests"
-        self.forget()
+        self.clear()
 
-    def forget(self) -> None:
-        """Makes the prefix empty, and gives its memory back."""
+    def clear(self) -> None:
+        """Makes the prefix empty and frees its memory."""
         self.ids: list[Place] = []
         self.cache = self._new_cache()
         self._snapshots: list[_Snapshot] = []
 
-    def become(self, ids: Sequence[Place]) -> None:
+    def extend_to(self, ids: Sequence[Place]) -> None:
         """Makes the prefix exactly `ids`, encoding only what it does not hold yet."""
         shared = common_length(self.ids, ids)
         if shared < len(self.ids):
@@ -74,7 +74,7 @@ class Prefix:
         try:
             self._encode(ids, self.cache, len(self.ids))
         except BaseException:  # layers may have grown unevenly: nothing of this cache can be trusted
-            self.forget()
+            self.clear()
             raise
         self.ids.extend(ids)
         self.encoded += len(ids)
@@ -95,7 +95,7 @@ class Prefix:
         if len(self.ids) >= window:  # something fell out of the window
             snapshot = max((s for s in self._snapshots if s.length <= length), key=lambda s: s.length, default=None)
             if snapshot is None:
-                self.forget()
+                self.clear()
                 return
             length = snapshot.length
             for layer, (keys, values) in zip(self._sliding(), snapshot.sliding, strict=True):
@@ -107,7 +107,7 @@ class Prefix:
         del self.ids[length:]
         self._snapshots = [s for s in self._snapshots if s.length <= length]
         if not self.ids:
-            self.forget()
+            self.clear()
 
     def expanded(self, rows: int) -> DynamicCache:
         """The cache as seen by a batch of `rows`; no copy is made.

@@ -107,7 +107,7 @@ def test_holding_makes_pinned_positions_certain_and_leaves_the_others() -> None:
     before = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(0))
     pinned = torch.tensor([[True, False, False], [False, False, True]])
     ids = torch.tensor([[4, 0, 0], [0, 0, 1]])
-    after = sampler.hold(before.clone(), ids, pinned)
+    after = sampler.pin_logits(before.clone(), ids, pinned)
     assert torch.equal(after[~pinned], before[~pinned])
     assert after.softmax(-1)[0, 0].tolist() == [0, 0, 0, 0, 1]
     assert after.softmax(-1)[1, 2].tolist() == [0, 1, 0, 0, 0]

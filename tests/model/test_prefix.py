@@ -280,6 +280,6 @@ def test_nothing_is_read_for_nothing() -> None:
         raise AssertionError
 
     prefix = Prefix(never, DynamicCache, 8)
-    prefix.become([])
+    prefix.extend_to([])
     prefix.append([])
     assert (prefix.ids, prefix.encoded) == ([], 0)
