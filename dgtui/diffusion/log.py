@@ -80,7 +80,7 @@ class RunLog:
         return replace(job, starts=(self.job.starts[candidate],) if first else (Start(),), fork=fork)
 
     def fork_from_canvas(self, block: int, step: int, job_id: str, seed: int, candidate: int = 0) -> Job:
-        """The approximate fork, for a log from another machine: starts from the stored canvas of a frame, with its pins.
+        """The approximate fork, for a log from another machine: starts from a frame's canvas with its pins.
 
         The canvas enters the schedule at the same step. The self-conditioning of that step is lost. Raises `BadJob` for
         a step that was not taken.
