@@ -16,28 +16,9 @@ from typing import Any, Final
 
 from dgtui.diffusion.settings import SAMPLER
 from dgtui.errors import InvalidSettings
-from dgtui.mistakes import TomlError, closest, closest_dotted, did_you_mean, in_brackets, line_of, read_toml
+from dgtui.mistakes import Problem, TomlError, closest, closest_dotted, did_you_mean, line_of, read_toml
 from dgtui.paths import config_file
 from dgtui.rules import DEVICE, KEYS, NAME, PATH, SIZE, SWITCH, Rule, whole
-from dgtui.text import sanitize
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """A setting that was not taken, for the person who wrote it. `str()` gives the whole message, safe to show."""
-
-    message: str
-    """What is wrong, and what is used instead."""
-    source: str
-    """The file, or the environment variable."""
-    line: int | None = None
-    """1-based line in the file, where it is known."""
-    suggestion: str | None = None
-    """The nearest valid name, if one is near."""
-
-    def __str__(self) -> str:
-        place = self.source if self.line is None else f"{self.source}:{self.line}"
-        return sanitize(f"{place}: {self.message}{in_brackets(did_you_mean(self.suggestion))}", newlines=False)
 
 
 @dataclass(frozen=True, slots=True)

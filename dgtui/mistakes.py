@@ -5,8 +5,30 @@ import re
 import stat
 import tomllib
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+from dgtui.text import sanitize
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A mistake in a file or an environment variable. `str()` gives the whole message, safe to show."""
+
+    message: str
+    """What is wrong, and what is used instead."""
+    source: str
+    """The file, or the environment variable."""
+    line: int | None = None
+    """1-based line in the file, if known."""
+    suggestion: str | None = None
+    """The closest valid name, if there is one."""
+
+    def __str__(self) -> str:
+        position = self.source if self.line is None else f"{self.source}:{self.line}"
+        message = f"{position}: {self.message}{in_brackets(did_you_mean(self.suggestion))}"
+        return sanitize(message, newlines=False, tabs="replace")
 
 
 def closest(name: str, names: Iterable[str], *, cutoff: float = 0.6) -> str | None:

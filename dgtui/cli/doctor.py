@@ -21,7 +21,8 @@ from dgtui.layout import MIN_SCREEN
 from dgtui.text import sanitize
 
 if TYPE_CHECKING:
-    from dgtui.config import Problem, Settings
+    from dgtui.config import Settings
+    from dgtui.mistakes import Problem
 
 Mark = Literal["ok", "warn", "fail"]
 

@@ -37,7 +37,7 @@ def command(
     chosen = settings.screen.theme
     if as_json:
         described = [_described(theme, theme.name == chosen) for theme in themes.values()]
-        wrong = [{"file": str(p.file), "line": p.line, "message": p.message} for p in problems]
+        wrong = [{"file": p.source, "line": p.line, "message": p.message} for p in problems]
         put(json.dumps({"themes": described, "problems": wrong}, indent=2) + "\n")
     else:
         _show(themes, chosen, folders[0])

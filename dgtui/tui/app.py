@@ -17,11 +17,12 @@ from textual.screen import Screen
 
 from dgtui.backend import Backend
 from dgtui.config import Settings
+from dgtui.mistakes import Problem
 from dgtui.text import sanitize
 from dgtui.tui import keymap
 from dgtui.tui.commands import SLASHES
 from dgtui.tui.theme import PLAIN, VARIABLES, Look, Theme
-from dgtui.tui.theme_file import Problem, load_themes, stamp
+from dgtui.tui.theme_file import load_themes, stamp
 
 if TYPE_CHECKING:
     from dgtui.session.store import Store

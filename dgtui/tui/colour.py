@@ -1,8 +1,7 @@
-"""Colours as arithmetic: mixing in OKLab, contrast as WCAG counts it. A colour is "#rrggbb", nothing else.
+"""Colour arithmetic: mixing in OKLab and contrast according to WCAG. A colour is always "#rrggbb".
 
-OKLab is Björn Ottosson's (https://bottosson.github.io/posts/oklab/): equal steps look equal, and a mix of two colours
-does not turn grey or dark half-way. Contrast is WCAG 2.2's ratio of relative luminances, from 1 to 21; `AA` is what
-text of a normal size needs.
+OKLab is by Björn Ottosson (https://bottosson.github.io/posts/oklab/): equal steps look equal, and mixtures do not turn
+grey or dark. Contrast is the ratio of relative luminances of WCAG 2.2, from 1 to 21; text of normal size needs `AA`.
 """
 
 import math
@@ -14,12 +13,12 @@ from rich.color import Color as RichColor
 from rich.color import ColorSystem
 
 AA: Final = 4.5
-"""Least contrast of text on its ground."""
+"""The minimum contrast of text on its ground."""
 AAA: Final = 7.0
-"""Least contrast for people who need more of it."""
+"""The minimum contrast of a high-contrast theme."""
 
 Lab = tuple[float, float, float]
-"""OKLab: lightness 0 … 1, and two axes of hue and chroma around 0."""
+"""OKLab: lightness 0 … 1, and two colour axes around 0."""
 
 
 @lru_cache(4096)
@@ -37,7 +36,7 @@ def to_oklab(color: str) -> Lab:
 
 
 def from_oklab(lab: Lab) -> str:
-    """The sRGB colour, each channel clipped to what a screen has."""
+    """The sRGB colour, with each channel clipped to its range."""
     lightness, a, b = lab
     long = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3
     medium = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3
@@ -53,7 +52,7 @@ def from_oklab(lab: Lab) -> str:
 
 
 def mix(first: str, second: str, share: float) -> str:
-    """A colour on the straight line between two, in OKLab; `share` 0 is the first, 1 the second."""
+    """A mixture of two colours in OKLab; `share` 0 is the first, 1 the second."""
     if share <= 0 or first == second:
         return first
     if share >= 1:
@@ -75,26 +74,26 @@ def on_ramp(stops: Sequence[str], position: float) -> str:
 
 @lru_cache(4096)
 def luminance(color: str) -> float:
-    """WCAG's relative luminance, from 0 (black) to 1 (white)."""
+    """The relative luminance (WCAG), from 0 (black) to 1 (white)."""
     red, green, blue = _linear(color)
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 def contrast(color: str, ground: str) -> float:
-    """WCAG's contrast ratio, from 1 to 21; the order does not matter."""
+    """The contrast ratio (WCAG), from 1 to 21; the order does not matter."""
     low, high = sorted((luminance(color), luminance(ground)))
     return (high + 0.05) / (low + 0.05)
 
 
 def least_contrast(color: str, grounds: Iterable[str]) -> float:
-    """The contrast of a colour on that of several grounds where it is worst."""
+    """The lowest contrast of a colour on several grounds."""
     return min(contrast(color, ground) for ground in grounds)
 
 
 def faded(color: str, toward: str, grounds: Sequence[str], *, most: float = 0.45, least: float = AA) -> str:
-    """The colour mixed with `toward`, as far as `most` but only while it keeps the contrast `least` on all grounds.
+    """The colour mixed with `toward`, at most by `most`, while its contrast stays at least `least` on all grounds.
 
-    A colour that does not have that contrast to begin with comes back as it is.
+    A colour that starts with less contrast is returned unchanged.
     """
     low, high = 0.0, most
     if least_contrast(mix(color, toward, high), grounds) >= least:
@@ -106,7 +105,7 @@ def faded(color: str, toward: str, grounds: Sequence[str], *, most: float = 0.45
 
 
 def readable(color: str, grounds: Sequence[str], *, least: float = AA) -> str:
-    """The colour itself where it has the contrast `least` on all grounds, else the nearest mix with black or white."""
+    """The colour if its contrast is at least `least` on all grounds, else the nearest mixture with black or white."""
     if least_contrast(color, grounds) >= least:
         return color
     end = max(("#ffffff", "#000000"), key=lambda extreme: least_contrast(extreme, grounds))
@@ -116,9 +115,9 @@ def readable(color: str, grounds: Sequence[str], *, least: float = AA) -> str:
 
 
 def in_256(color: str, grounds: Sequence[str] = (), *, without: Sequence[str] = (), least: float = AA) -> str:
-    """The nearest colour of xterm's palette of 256 that has the contrast `least` on all grounds.
+    """The nearest colour of the xterm palette of 256 with a contrast of at least `least` on all grounds.
 
-    Where none has, the nearest. The 16 that terminals define differently are left out, and those in `without`.
+    If there is none, the nearest colour. The first 16 colours (they vary between terminals) and `without` are excluded.
     """
     lab = to_oklab(color)
     choice = _readable_256(tuple(grounds), least) or _palette_256()
@@ -132,7 +131,7 @@ def _readable_256(grounds: tuple[str, ...], least: float) -> tuple[str, ...]:
 
 @cache
 def _palette_256() -> tuple[str, ...]:
-    """Those colours of the palette that rich, which has the last word, rounds to themselves: not all of its greys."""
+    """The colours of the palette that rich, which writes them, rounds to themselves: this excludes some greys."""
     steps = (0, 95, 135, 175, 215, 255)
     cube = [(red, green, blue) for red in steps for green in steps for blue in steps]
     grey = [(level, level, level) for level in range(8, 239, 10)]
@@ -145,7 +144,7 @@ def _palette_256() -> tuple[str, ...]:
 
 @lru_cache(4096)
 def _linear(color: str) -> tuple[float, float, float]:
-    """Linear light of the three channels, each 0 … 1."""
+    """The linear intensity of the three channels, each 0 … 1."""
     channels = [int(color[at : at + 2], 16) / 255 for at in (1, 3, 5)]
     red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
     return red, green, blue

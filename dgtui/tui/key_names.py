@@ -1,8 +1,8 @@
-"""Keys by name: how a person may write one, what Textual calls it, and whether a terminal can send it at all.
+"""Key names: how a person may write a key, its name in Textual, and whether a terminal can send it.
 
-A plain terminal sends characters, Ctrl with a letter, and the keys that VT terminals had. The rest (Ctrl+Enter,
-Ctrl+Shift+P) needs the Kitty keyboard protocol, which Textual asks for and many terminals have. What neither can send
-("shift+1", "ctrl+mouse") has no name here.
+A plain terminal sends characters, Ctrl with a letter, and the keys of VT terminals. Other keys (Ctrl+Enter,
+Ctrl+Shift+P) need the Kitty keyboard protocol, which Textual requests and many terminals support. Keys that neither can
+send ("shift+1", "ctrl+mouse") have no name here.
 """
 
 import string
@@ -30,20 +30,20 @@ _SHORT_NAMES: Final[Mapping[str, str]] = MappingProxyType(
     {"solidus": "slash", "reverse_solidus": "backslash", "commercial_at": "at", "hyphen_minus": "minus",
      "plus_sign": "plus", "low_line": "underscore"}
 )  # fmt: skip
-"""Unicode's name → Textual's, where they differ."""
+"""Name in Unicode → name in Textual, where they differ."""
 
 _BOTH: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {"ctrl+space": ("ctrl+@", "ctrl+space"), "ctrl+at": ("ctrl+@", "ctrl+space")}
 )
-"""Keys that Textual calls one thing from a plain terminal and another from one with the Kitty protocol."""
+"""Keys with two names in Textual: one from a plain terminal, one with the Kitty protocol."""
 
 
 def normal(key: str) -> tuple[str, ...]:
-    """Textual's names of a key, one nearly always; none if no terminal sends it.
+    """The names of a key in Textual, nearly always one; empty if no terminal sends it.
 
-    "?" and "question_mark", "Ctrl+P", "pgup", "shift+r" (which is "R") and the like are understood.
+    Accepts "?" and "question_mark", "Ctrl+P", "pgup", "shift+r" (the same as "R") and so on.
     """
-    text = key.strip() or key[:1]  # a blank is the space bar
+    text = key.strip() or key[:1]  # a blank stands for the space bar
     before, _, name = (text[:-2], "+", "+") if text == "+" or text.endswith("++") else text.rpartition("+")
     modifiers = [_OTHER_NAMES.get(word.strip().lower(), word.strip().lower()) for word in before.split("+") if before]
     if len(set(modifiers)) < len(modifiers) or not set(modifiers) <= _MODIFIERS:
@@ -57,7 +57,7 @@ def normal(key: str) -> tuple[str, ...]:
     if not modifiers:
         return (_name(sign),)
     if not sign.isalpha():
-        # What Shift makes of it depends on the keyboard: "shift+1" may be "!" or "+"
+        # The result of Shift depends on the keyboard: "shift+1" may be "!" or "+"
         return () if "shift" in modifiers else _joined(modifiers, _name(sign))
     if modifiers == ["shift"]:
         return (sign.upper(),) if len(sign.upper()) == 1 else ()
@@ -72,42 +72,42 @@ def _joined(modifiers: Iterable[str], name: str) -> tuple[str, ...]:
 
 
 def plain(key: str) -> bool:
-    """Whether every terminal sends a key, which is one of `normal`'s."""
+    """Whether every terminal sends a key, given by a name from `normal`."""
     *modifiers, name = key.split("+")
     match modifiers:
         case []:
             return True
         case ["shift"] | ["ctrl"] if name == "f3":
-            return False  # what xterm sends is also the answer to "where is the cursor?"
+            return False  # xterm sends the same sequence as a cursor position report
         case ["shift"]:
             return name in _MOVES | _FUNCTIONS | {"tab", "insert", "delete"}
         case ["ctrl"]:
-            letters = set(string.ascii_lowercase) - set("him")  # those are backspace, tab and enter
+            letters = set(string.ascii_lowercase) - set("him")  # these are backspace, tab and enter
             signs = {"@", "backslash", "right_square_bracket", "circumflex_accent", "underscore"}
             return name in letters | signs | _MOVES | _FUNCTIONS | {"delete"}
         case ["alt"] | ["alt", "shift"]:
-            return len(name) == 1 and name.isalpha() and name not in "bf"  # those are ctrl+left and ctrl+right
+            return len(name) == 1 and name.isalpha() and name not in "bf"  # these are ctrl+left and ctrl+right
     return False
 
 
 def types(key: str) -> bool:
-    """Whether a key, one of `normal`'s, writes or edits text where text is written."""
+    """Whether a key, given by a name from `normal`, types or edits text in an input."""
     return "+" not in key and key != "escape" and key not in _FUNCTIONS | {"pageup", "pagedown", "insert"}
 
 
 def shown(key: str) -> str:
-    """A key as it is read: "[" and not "left_square_bracket"."""
+    """A key for people: "[" instead of "left_square_bracket"."""
     *modifiers, name = key.split("+")
     return "+".join([*modifiers, name if len(name) == 1 or name in _NAMED else _sign(name) or name])
 
 
 def _sign(name: str) -> str | None:
-    """The character that a name such as "full_stop" or "euro_sign" stands for."""
+    """The character with a name such as "full_stop" or "euro_sign"."""
     return _characters().get(name.lower()) or _characters().get(name.lower().replace(" ", "_"))
 
 
 def _name(sign: str) -> str:
-    """Textual's name of a character."""
+    """The name of a character in Textual."""
     return sign if sign.isalnum() else _long_name(sign)
 
 
@@ -118,6 +118,6 @@ def _long_name(sign: str) -> str:
 
 @cache
 def _characters() -> Mapping[str, str]:
-    """Those that keyboards have by name: letters, marks, currencies, arrows; not 🐁, whose name is "mouse"."""
+    """Characters on keyboards by name: letters, marks, currencies, arrows; not 🐁, whose name is "mouse"."""
     signs = [chr(code) for code in range(0x20, 0x2200) if chr(code).isprintable()]
     return {_long_name(sign): sign for sign in signs}

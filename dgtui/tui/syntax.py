@@ -1,8 +1,8 @@
-"""The colours of Markdown and code: which characters of a line are a keyword, a string, a heading, by pygments.
+"""Syntax highlighting of Markdown and code with pygments.
 
-A text is read from its beginning, as far as the lines in sight and no further, and again from shortly before an edit;
-the state of the reader is kept every few lines. What takes longer than a moment goes on in the next one, and the lines
-that have not been reached have no colours so far. The colours are the theme's, readable on its grounds.
+A text is read from its start to the last visible line, and after an edit from shortly before the edit: the state of the
+lexer is kept every few lines. Reading is split into short steps; lines that are not read yet have no colours. The
+colours come from the theme and are readable on its grounds.
 """
 
 import bisect
@@ -20,16 +20,16 @@ from dgtui.tui.theme import Look
 Kind = Literal[
     "comment", "string", "number", "keyword", "name", "special", "heading", "strong", "emphasis", "code", "new", "old"
 ]
-Span = tuple[int, int, Kind]
-"""From column to column of a line."""
+ColouredSpan = tuple[int, int, Kind]
+"""Start and end column in a line, and what it is."""
 
 LIMIT: Final = 2**20
-"""Characters of the longest text that is coloured."""
+"""Characters of the longest text that is highlighted."""
 
 _EVERY: Final = 32
-"lines from one state that is kept to the next"
-_LOOK: Final = 64
-"tokens from one look at the clock to the next"
+"""Lines between two kept states."""
+_CLOCK_EVERY: Final = 64
+"""Tokens between two looks at the clock."""
 
 _COLOURS: Final[Mapping[Kind, str]] = {
     "comment": "foreground", "string": "success", "number": "warning", "keyword": "primary", "name": "secondary",
@@ -42,7 +42,7 @@ _ATTRIBUTES: Final[Mapping[Kind, Style]] = {
 
 
 def styles(look: Look | None) -> Mapping[Kind, Style]:
-    """How each kind is drawn: in the colours of a theme, and where there are none by attributes alone."""
+    """The style of each kind: the colours of a theme, or attributes only if there are no colours."""
     if look is None or not look.color:
         return _ATTRIBUTES
     theme = look.theme
@@ -58,51 +58,51 @@ def styles(look: Look | None) -> Mapping[Kind, Style]:
 
 
 class Syntax:
-    """The spans of a text's lines. None at all where pygments knows no language for the file's name.
+    """The coloured spans of the lines of a text. There are none if pygments knows no language for the file name.
 
     Args:
-        path: The file, for its name.
+        path: The file, whose name selects the language.
     """
 
     def __init__(self, path: Path | None) -> None:
         self._lexer = None if path is None else _lexer(path.name)
         self._text = ""
         self._states: list[tuple[int, int, tuple[str, ...]]] = [(0, 0, ("root",))]
-        "line, offset and state: where reading can begin"
-        self._lines: list[list[Span]] = []
+        """Line, offset and state of positions where reading can start."""
+        self._lines: list[list[ColouredSpan]] = []
         self._tokens: Iterator[tuple[int, Kind | None, str]] = iter(())
         self._restart()
 
     @property
     def is_known(self) -> bool:
-        """Whether there are any colours."""
+        """Whether the language is known."""
         return self._lexer is not None
 
     def change(self, text: str, line: int) -> None:
-        r"""Takes another text. Up to `line` it is the one before; its line breaks are "\n"."""
+        r"""Takes a text that equals the previous one up to `line`. Its line breaks are "\n"."""
         self._text = text if len(text) <= LIMIT else ""
-        # One state further back: what stands before it may have been read with a look at what was behind it
+        # One state further back: the lexer may have looked ahead into the changed text
         del self._states[max(1, bisect.bisect_right(self._states, line, key=lambda state: state[0]) - 1) :]
         self._restart()
 
-    def spans(self, line: int) -> Sequence[Span]:
-        """The spans of a line; none if it was not reached yet."""
+    def spans(self, line: int) -> Sequence[ColouredSpan]:
+        """The spans of a line; empty if it is not read yet."""
         return self._lines[line] if line < len(self._lines) - (not self._is_done) else ()
 
     def reach(self, line: int, seconds: float) -> bool:
-        """Reads on to the end of a line. False: that takes longer, and goes on when it is called again."""
+        """Reads up to the end of a line. Returns False when the time is up: call it again to continue."""
         until = time.monotonic() + seconds
         for count, (offset, kind, text) in enumerate(self._tokens, 1):
             self._take(offset, kind, text)
             if len(self._lines) > line + 1:
                 return True
-            if count % _LOOK == 0 and time.monotonic() > until:
+            if count % _CLOCK_EVERY == 0 and time.monotonic() > until:
                 return False
         self._is_done = True
         return True
 
     def _restart(self) -> None:
-        """Begins to read at the last state that is kept."""
+        """Starts to read at the last kept state."""
         line, self._offset, state = self._states[-1]
         self._lines[line:] = [[]]
         self._column, self._is_done = 0, False
@@ -131,7 +131,7 @@ class Syntax:
 
 
 def _lexer(name: str) -> Any:
-    """Pygments' reader of a language; None: it knows none."""
+    """The pygments lexer for a file name; None if there is none."""
     from pygments.lexers import ClassNotFound, TextLexer, get_lexer_for_filename
 
     try:
@@ -142,34 +142,40 @@ def _lexer(name: str) -> Any:
 
 
 def _tokens(lexer: Any, text: str, at: int, state: list[str]) -> Iterator[tuple[int, Kind | None, str]]:
-    """Offset, kind and characters of what follows `at`. Nothing but an offset: reading can begin here, in `state`.
+    """Offset, kind and characters of the tokens after `at`. A token without characters: reading can start here.
 
-    A lexer of pygments tells nobody its state, so its rules are applied here. One that is not made of rules begins
-    anywhere, in no state: that is right but for what goes over many lines.
+    A pygments lexer does not expose its state, so its rules are applied here. A lexer without rules starts anywhere
+    without a state, which is right except for tokens of several lines.
     """
     if lexer is None:
         return
-    from pygments.lexer import ExtendedRegexLexer, RegexLexer, _TokenType
+    from pygments.lexer import ExtendedRegexLexer, RegexLexer
 
-    if not isinstance(lexer, RegexLexer) or isinstance(lexer, ExtendedRegexLexer):
-        for offset, token, part in lexer.get_tokens_unprocessed(text[at:]):
-            yield at + offset, _kind(token), part
-            if part.endswith("\n"):
-                yield at + offset + len(part), None, ""
+    if isinstance(lexer, RegexLexer) and not isinstance(lexer, ExtendedRegexLexer):
+        yield from _by_rules(lexer, text, at, state)
         return
-    rules = lexer._tokens
+    for offset, token, part in lexer.get_tokens_unprocessed(text[at:]):
+        yield at + offset, _kind(token), part
+        if part.endswith("\n"):
+            yield at + offset + len(part), None, ""
+
+
+def _by_rules(lexer: Any, text: str, at: int, state: list[str]) -> Iterator[tuple[int, Kind | None, str]]:
+    """`_tokens` of a lexer with rules; updates `state`."""
+    from pygments.lexer import _TokenType
+
     while at < len(text):
         if text[at - 1 : at] == "\n":
             yield at, None, ""
-        for match, action, change in rules[state[-1]]:
-            if not (found := match(text, at)):
+        for pattern, action, change in lexer._tokens[state[-1]]:
+            if not (match := pattern(text, at)):
                 continue
             if isinstance(action, _TokenType):
-                yield at, _kind(action), found[0]
+                yield at, _kind(action), match[0]
             elif action:
-                for offset, token, part in action(lexer, found):
+                for offset, token, part in action(lexer, match):
                     yield offset, _kind(token), part
-            at = found.end()
+            at = match.end()
             _change(state, change)
             break
         else:
@@ -179,7 +185,7 @@ def _tokens(lexer: Any, text: str, at: int, state: list[str]) -> Iterator[tuple[
 
 
 def _change(state: list[str], change: Any) -> None:
-    """Does what a rule says: a number of states to leave, or states to enter, "#pop" and "#push" among them."""
+    """Applies the state change of a rule: a number of states to leave, or states to enter, also "#pop" and "#push"."""
     if change is None:
         return
     for step in (change,) if isinstance(change, int | str) else change:
@@ -193,7 +199,7 @@ def _change(state: list[str], change: Any) -> None:
 
 @cache
 def _kind(token: Any) -> Kind | None:
-    """The kind of a token, or of the nearest one that it is a kind of."""
+    """The kind of a pygments token type, or of its nearest known ancestor."""
     kinds = _kinds()
     while token is not None and token not in kinds:
         token = token.parent

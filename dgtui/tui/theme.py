@@ -1,8 +1,8 @@
-"""Looks: a theme as data, what Textual makes of it, and how a token of the canvas is drawn in it.
+"""Themes as data, and how they draw the tokens of a canvas.
 
-A theme has either colours of its own ("#rrggbb") or the terminal's ("blue", "default"), never both. Text attributes
-tell the states of a token as well as colours do: the ramp shows its entropy, the marks what the last step did to it.
-With colours of its own, "dim" is a colour too, faded as far as WCAG AA allows; the terminal's are left to the terminal.
+A theme uses either its own colours ("#rrggbb") or those of the terminal ("blue", "default"), never both. The ramp shows
+the entropy of a token; the marks, which also work without colours, show what the last step did to it. In a theme with
+its own colours "dim" is a colour too, faded as far as WCAG AA allows.
 """
 
 import math
@@ -24,22 +24,22 @@ if TYPE_CHECKING:
 COLORS: Final = (
     "primary", "secondary", "warning", "error", "success", "accent", "foreground", "background", "surface", "panel",
 )  # fmt: skip
-"""Textual's names of the colours that a theme may give. Only primary is required."""
+"""The colours that a theme may set, by their names in Textual. Only primary is required."""
 
 ANSI: Final = (
     "default", "black", "red", "green", "yellow", "blue", "magenta", "cyan", "white", "bright_black", "bright_red",
     "bright_green", "bright_yellow", "bright_blue", "bright_magenta", "bright_cyan", "bright_white",
 )  # fmt: skip
-"""The terminal's own colours."""
+"""The colours of the terminal."""
 
 MARKS: Final[Mapping[str, str]] = MappingProxyType(
     {"accepted": "bold", "renoised": "dim", "changed": "underline", "pinned": "reverse", "cursor": "reverse",
      "selection": "underline italic"}
 )  # fmt: skip
-"""The marks there are, and how they are drawn where there are no colours at all."""
+"""All marks, and how they are drawn without colours."""
 
 _ANSI_MARKS: Final = {
-    # Not "reverse" for all: a cursor on a pinned token must be seen
+    # Not "reverse": a cursor on a pinned token must stay visible
     "cursor": "black on yellow not bold not dim not reverse",
     "selection": "black on cyan not bold not dim not reverse",
 }
@@ -56,8 +56,8 @@ VARIABLES: Final[Mapping[str, str]] = MappingProxyType(
         "canvas-selection": "#203d5c",
     }
 )
-"""Our variables, with defaults for an app that runs under one of Textual's own themes: what
-`App.get_theme_variable_defaults` has to return, as CSS that names an unknown variable does not parse."""
+"""Our CSS variables with their defaults, for `App.get_theme_variable_defaults`: CSS with an unknown variable fails to
+parse, also under one of Textual's own themes."""
 
 _SETTLED: Final = 0.05
 _UNDECIDED: Final = 3.0
@@ -65,7 +65,7 @@ _LEVELS: Final = 48
 
 
 def ramp_position(entropy: float) -> float:
-    """Nats → place on the ramp: 0 up to 0.05, 1 from 3 on; between them by the square root, as little counts most."""
+    """Nats → position on the ramp: 0 up to 0.05, 1 from 3 on, a square root between: small entropies differ most."""
     if math.isnan(entropy):
         return 1.0
     return math.sqrt(min(1.0, max(0.0, (entropy - _SETTLED) / (_UNDECIDED - _SETTLED))))
@@ -73,52 +73,52 @@ def ramp_position(entropy: float) -> float:
 
 @dataclass(frozen=True)
 class Theme:
-    """A theme that has been checked: see `theme_file` for the file it comes from."""
+    """A valid theme; `theme_file` reads it from a file."""
 
     name: str
     dark: bool
-    """Light text on a dark ground. Of the terminal's colours: a guess."""
+    """Light text on a dark ground. A guess if the colours are those of the terminal."""
     colors: Mapping[str, str]
-    """Some of `COLORS`, each "#rrggbb" or one of `ANSI`."""
+    """A part of `COLORS`, each "#rrggbb" or one of `ANSI`."""
     ramp: tuple[str, ...]
     """2 to 9 colours, from settled to undecided."""
     marks: Mapping[str, str] = field(default_factory=dict)
-    """Some of `MARKS` → attributes and grounds, as rich parses them."""
+    """A part of `MARKS` → a style in rich's notation."""
     ansi: bool = False
-    """The colours are the terminal's."""
+    """Whether the colours are those of the terminal."""
     source: Path | None = None
     """The file."""
     limited: bool = False
-    """All colours, mixtures too, are of the palette of 256."""
+    """Whether all colours, including mixtures, are from the palette of 256."""
 
     def look(self, *, color: bool = True) -> "Look":
-        """How tokens are drawn; without colour (NO_COLOR) by attributes alone."""
+        """How tokens are drawn; without colour (NO_COLOR) by attributes only."""
         return Look(self, color=color)
 
     def textual(self) -> "TextualTheme":
-        """The theme for `App.register_theme`, with every one of `VARIABLES`."""
+        """The theme for `App.register_theme`, with all `VARIABLES`."""
         from dgtui.tui.theme_css import textual_theme
 
         return textual_theme(self)
 
     @property
     def ground(self) -> str:
-        """What the canvas is painted on."""
+        """The background of the canvas."""
         return self.palette["background"]
 
     @property
     def pinned(self) -> str:
-        """The ground of pinned tokens; the canvas's own where the mark has none."""
+        """The ground of pinned tokens; that of the canvas if the mark has none."""
         return self._ground_of("pinned")
 
     @property
     def selection(self) -> str:
-        """The ground of selected tokens; the canvas's own where the mark has none."""
+        """The ground of selected tokens; that of the canvas if the mark has none."""
         return self._ground_of("selection")
 
     @cached_property
     def palette(self) -> Mapping[str, str]:
-        """All of `COLORS`: those that are not in the file follow from those that are."""
+        """All `COLORS`: missing ones are derived from the given ones."""
         given = self.colors
         primary = given["primary"]
         accents = {"secondary": primary, "accent": given.get("secondary", primary)}
@@ -140,7 +140,7 @@ class Theme:
 
     @cached_property
     def all_marks(self) -> Mapping[str, str]:
-        """All of `MARKS`: those that are not in the file are made from the colours."""
+        """All `MARKS`: missing ones are derived from the colours."""
         if self.ansi:
             return {**MARKS, **_ANSI_MARKS, **self.marks}
         colors = self.palette
@@ -148,10 +148,10 @@ class Theme:
         return {**MARKS, "pinned": f"on {pinned}", "selection": f"on {selection}", **self.marks}
 
     def for_terminal(self, color_system: str | None) -> "Theme":
-        """The theme as a terminal can show it, which rich calls "truecolor", "256", or anything less.
+        """The theme in the colours of a terminal: "truecolor", "256" or less, as rich calls them.
 
-        Rounded to 256 colours by themselves, grounds and text would move towards each other; in 16 there is nothing to
-        round to, and the terminal's own are taken.
+        Grounds and text are rounded to 256 colours together, to keep their contrast. With fewer colours the terminal's
+        own are used.
         """
         if self.ansi or color_system == "truecolor":
             return self
@@ -166,9 +166,9 @@ class Theme:
         return replace(self, colors=colors, marks=marks, limited=True)
 
     def worst_contrast(self) -> float | None:
-        """The least contrast of a token's text, over the ramp, all marks and the selection.
+        """The lowest contrast of a token, over the ramp, all marks and the selection.
 
-        None for the terminal's colours: only the terminal knows them.
+        None for colours of the terminal, which are unknown.
         """
         if self.ansi:
             return None
@@ -187,18 +187,18 @@ class Theme:
 
 
 class Look:
-    """How tokens are drawn in one theme. Styles are made once each; they paint no ground but where a mark has one."""
+    """How tokens are drawn in one theme. Styles are cached, and have a ground only if a mark has one."""
 
     def __init__(self, theme: Theme, *, color: bool = True) -> None:
         self.theme, self.color = theme, color
         marks = theme.all_marks if color else MARKS
         self._marks = {flag: Style.parse(marks[name]) for flag, name in _MARK_OF.items()}
         self.cursor = Style.parse(marks["cursor"])
-        "to be put on top of a token's style"
+        """Added to the style of a token."""
         self.selection = Style.parse(marks["selection"])
-        "to be put on top of a token's style"
+        """Added to the style of a token."""
         if not color:
-            # A cursor on a pinned token, and in a selection
+            # Keeps the cursor visible on a pinned token and in a selection
             self.cursor += Style(bold=True, underline=True)
         self._grounds = [] if theme.ansi or not color else [theme.ground, theme.selection, theme.pinned]
         self._ramp = [self._ramp_color(level / _LEVELS) for level in range(_LEVELS + 1)]
@@ -209,20 +209,20 @@ class Look:
 
         Args:
             entropy: Nats.
-            flags: Combination of `events.Flag`. Pinned hides what the step did to the token.
-            settled: Accepted in this step and the one before: no longer drawn as accepted.
+            flags: Combination of `events.Flag`. Pinned hides all other flags.
+            settled: Accepted in this step and the one before, and no longer drawn as accepted.
         """
         return self.at_level(round(ramp_position(entropy) * _LEVELS), flags & ~Flag.ACCEPTED if settled else flags)
 
     def at_level(self, level: int, flags: int) -> Style:
-        """The style of a token on one of the ramp's levels, 0 … 48."""
-        found = self._styles.get((level, flags))
-        if found is None:
-            found = self._styles[level, flags] = self._make(level, flags)
-        return found
+        """The style of a token at a level of the ramp, 0 … 48."""
+        style = self._styles.get((level, flags))
+        if style is None:
+            style = self._styles[level, flags] = self._make(level, flags)
+        return style
 
     def ramp(self, entropy: float) -> str:
-        """The colour of an entropy, as rich names it: for the bars of the timeline."""
+        """The colour of an entropy (nats), as rich names it: for the bars of the timeline."""
         return self._ramp[round(ramp_position(entropy) * _LEVELS)]
 
     def _ramp_color(self, position: float) -> str:
@@ -234,7 +234,7 @@ class Look:
         return self._shown(on_ramp(stops, position))
 
     def _shown(self, color: str) -> str:
-        """The colour, or the nearest that is as readable of those that the terminal has."""
+        """The colour, or the nearest readable one that the terminal has."""
         return in_256(color, self._grounds) if self.theme.limited else color
 
     def _make(self, level: int, flags: int) -> Style:
@@ -243,7 +243,7 @@ class Look:
             if flags & flag:
                 style += self._marks[flag]
         if style.dim and self._grounds and style.color:
-            # Textual fades dim text by a fixed share, whatever is left of its contrast
+            # Textual fades dim text by a fixed share, without regard to its contrast
             ground = style.bgcolor.name if style.bgcolor else self.theme.ground
             dimmed = faded(style.color.name, ground, [*self._grounds, ground])
             style += Style(color=self._shown(dimmed), dim=False)
@@ -255,4 +255,4 @@ _MARK_OF: Final = {
 }  # fmt: skip
 
 PLAIN: Final = Theme("plain", True, {"primary": "cyan"}, ("default", "cyan", "magenta", "red"), ansi=True)
-"""The terminal's colours and nothing else: for want of a theme, and for terminals of 16 colours."""
+"""The colours of the terminal: the fallback without any theme, and for terminals of 16 colours."""

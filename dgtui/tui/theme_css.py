@@ -1,7 +1,6 @@
-"""What Textual makes of a theme: the CSS variables that our style sheets and its own widgets are painted with.
+"""A theme as a Textual theme: the CSS variables for our style sheets and for Textual's widgets.
 
-Ours begin with `canvas-`. Of Textual's, those are set whose own values are too faint to read, or tint a ground so that
-the text on it is.
+Our variables begin with `canvas-`. Of Textual's own, those are set whose defaults make text too faint to read.
 """
 
 from collections.abc import Mapping
@@ -83,10 +82,10 @@ def _variables(theme: "Theme", colors: Mapping[str, str]) -> dict[str, str]:
 
 
 def _ansi_variables(theme: "Theme", colors: Mapping[str, str]) -> dict[str, str]:
-    """Only names: a share of one (`ansi_red 50%`), as in Textual's own, has no meaning to a terminal."""
+    """Plain names only: a terminal cannot show a share of a colour (`ansi_red 50%`), which Textual's defaults use."""
     text, primary, faint = colors["foreground"], colors["primary"], "ansi_bright_black"
     inverse = {"background": primary, "foreground": "ansi_black"}
-    # Attributes are left where NO_COLOR takes the colours away
+    # Attributes remain when NO_COLOR removes the colours
     cursor = {"background": colors["background"], "foreground": primary, "text-style": "bold reverse"}
     return {
         "canvas-ground": colors["background"],

@@ -1,7 +1,7 @@
-"""Theme files: `themes/*.toml` beside the program, and the person's own in the config folder.
+"""Theme files: `themes/*.toml` of the program, and those in the config folder.
 
-A file is a theme or it is not: with one mistake in it, the file is skipped and all of its mistakes are reported, by
-file, line and name. Nothing that a file holds, or is, can raise.
+A file with a mistake is skipped, and all of its mistakes are reported with file, line and name. No file can raise an
+error here.
 """
 
 import re
@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from dgtui import paths
-from dgtui.mistakes import TomlError, closest, did_you_mean, in_brackets, line_of, read_toml
-from dgtui.text import sanitize
+from dgtui.mistakes import Problem, TomlError, closest, did_you_mean, in_brackets, line_of, read_toml
 from dgtui.tui.theme import ANSI, COLORS, MARKS, Theme
 
 MAX_BYTES: Final = 64 * 1024
-"""A larger file is no theme."""
+"""The maximum size of a theme file."""
 
 _STOPS: Final = (2, 9)
 _ATTRIBUTES: Final = ("bold", "dim", "italic", "underline", "strike", "reverse")
@@ -28,33 +27,19 @@ _KEYS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Why a file was skipped. `str()` gives the whole message, safe to show."""
-
-    file: Path
-    line: int | None
-    """1-based, where it is known."""
-    message: str
-
-    def __str__(self) -> str:
-        place = str(self.file) if self.line is None else f"{self.file}:{self.line}"
-        return sanitize(f"{place}: {self.message}", newlines=False, tabs="replace")
-
-
 def theme_folders() -> tuple[Path, Path]:
-    """Where themes are: the program's folder, and the person's, which need not exist.
+    """The theme folders: the program's, and the person's, which may not exist.
 
     Raises:
-        RunFailed: If the installation lacks its themes.
+        RunFailed: The installation has no themes.
     """
     return paths.shipped_dir("themes"), paths.config_file().parent / "themes"
 
 
 def load_themes(folders: Sequence[Path]) -> tuple[dict[str, Theme], list[Problem]]:
-    """All themes of some folders by name, sorted, and what was wrong with the files that were skipped.
+    """All themes by name, sorted, and the mistakes in skipped files.
 
-    A theme of a later folder replaces one of the same name in an earlier folder. A folder that is missing is empty.
+    A theme replaces one with the same name from an earlier folder. A missing folder counts as empty.
     """
     themes: dict[str, Theme] = {}
     problems: list[Problem] = []
@@ -64,7 +49,7 @@ def load_themes(folders: Sequence[Path]) -> tuple[dict[str, Theme], list[Problem
             theme, wrong = load_theme(file)
             if theme is not None and theme.name in here:
                 other = here[theme.name].source
-                wrong = [Problem(file, None, f"skipped: {other and other.name} is named {theme.name} too")]
+                wrong = [Problem(f"skipped: {other and other.name} is named {theme.name} too", str(file))]
             elif theme is not None:
                 here[theme.name] = theme
             problems += wrong
@@ -73,28 +58,28 @@ def load_themes(folders: Sequence[Path]) -> tuple[dict[str, Theme], list[Problem
 
 
 def load_theme(file: Path) -> tuple[Theme | None, list[Problem]]:
-    """The theme of a file, or everything that is wrong with it."""
+    """The theme of a file, or all mistakes in it."""
     try:
         source, table = read_toml(file, MAX_BYTES)
     except TomlError as error:
-        return None, [Problem(file, error.line, error.message)]
+        return None, [Problem(error.message, str(file), error.line)]
     reader = _Reader(file, source, table)
     theme = reader.theme()
     return (None, sorted(reader.problems, key=lambda problem: problem.line or 0)) if reader.problems else (theme, [])
 
 
 def stamp(folders: Sequence[Path]) -> tuple[tuple[str, int, int], ...]:
-    """Path, time of change and size of every theme file: another tuple means that they are to be loaded again."""
-    found = []
+    """Path, modification time and size of every theme file. Load the themes again when this changes."""
+    files = []
     for folder in folders:
         for file in _files(folder):
             try:
                 status = file.stat()
-            except OSError:  # gone since, or not ours to see: that is a state as well
-                found.append((str(file), 0, -1))
+            except OSError:  # removed since, or not readable: that is a state too
+                files.append((str(file), 0, -1))
             else:
-                found.append((str(file), status.st_mtime_ns, status.st_size))
-    return tuple(found)
+                files.append((str(file), status.st_mtime_ns, status.st_size))
+    return tuple(files)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -106,7 +91,7 @@ def _files(folder: Path) -> list[Path]:
 
 @dataclass
 class _Reader:
-    """Turns a table into a theme and collects what is wrong with it."""
+    """Turns a table into a theme and collects the mistakes in it."""
 
     file: Path
     source: str
@@ -131,7 +116,7 @@ class _Reader:
         return Theme(name, dark, colors, ramp, marks, ansi, self.file)
 
     def _section(self, name: str) -> Iterator[tuple[str, Any]]:
-        """The known keys of a section; the first look at it reports the unknown ones."""
+        """The known keys of a section. Reports the unknown ones."""
         table = self.table.get(name, {})
         if not isinstance(table, dict):
             self._wrong(name, f"{name} is a section, to be written as [{name}]")
@@ -171,28 +156,27 @@ class _Reader:
             return ""
 
     def _kind(self, colors: Mapping[str, str], ramp: Sequence[str], marks: Mapping[str, str]) -> bool:
-        """Whether the colours are the terminal's. A mixture of both kinds is refused: on an unknown ground none of the
-        theme's own colours is sure to be readable, and the other way round."""
-        first = not colors["primary"].startswith("#")
-        kind = "the terminal's" if first else "#rrggbb"
+        """Whether the colours are those of the terminal. A mixture is an error, as the contrast between a terminal's
+        colour and a theme's own is unknown."""
+        is_ansi = not colors["primary"].startswith("#")
+        kind = "the terminal's" if is_ansi else "#rrggbb"
         for name, used in (
             *((f"colors.{key}", [color]) for key, color in colors.items()),
             ("entropy.ramp", list(ramp)),
             *((f"marks.{key}", _colors_in(mark)) for key, mark in marks.items()),
         ):
             for color in used:
-                if color.startswith("#") is first:
-                    self._wrong(name, f"{name}: {color} in a theme whose colors.primary is {kind}: not both", color)
-        return first
+                if color.startswith("#") is is_ansi:
+                    self._wrong(name, f"{name}: {color} in a theme whose colors.primary is {kind}: use one kind", color)
+        return is_ansi
 
     def _wrong(self, key: str, message: str, value: Any = None) -> None:
-        self.problems.append(
-            Problem(self.file, line_of(key, self.source, value if isinstance(value, str) else ""), message)
-        )
+        line = line_of(key, self.source, value if isinstance(value, str) else "")
+        self.problems.append(Problem(message, str(self.file), line))
 
 
 def _color(value: Any) -> str | None:
-    """ "#rrggbb" in lower case, or one of the terminal's colours; None if it is neither."""
+    """Lower-case "#rrggbb", or one of `ANSI`; None for anything else."""
     if not isinstance(value, str):
         return None
     text = value.strip().lower()
@@ -205,10 +189,10 @@ def _color(value: Any) -> str | None:
 
 
 def _mark(value: Any) -> str:
-    """A mark in rich's words: attributes, each perhaps after "not", one colour, and one ground after "on".
+    """A mark in rich's notation: attributes, optionally after "not", one colour, and one ground after "on".
 
     Raises:
-        ValueError: If it is anything else; the message says what.
+        ValueError: It is anything else; the message says what.
     """
     if not isinstance(value, str):
         raise ValueError(f'must be text such as "bold" or "on #2a2f4a", not {value!r:.60}')

@@ -294,9 +294,9 @@ def test_a_refusal_that_gives_a_key_back_is_followed_through() -> None:
 
 
 def test_keys_that_write_are_kept_for_writing() -> None:
-    assert problems(app__quit="q") == ["app.quit: q is needed to write; not used"]
-    assert problems(app__palette="enter") == ["app.palette: enter is needed to write; not used"]
-    assert problems(prompt__send="s") == ["prompt.send: s is needed to write; not used"]
+    assert problems(app__quit="q") == ["app.quit: q is needed for typing; not used"]
+    assert problems(app__palette="enter") == ["app.palette: enter is needed for typing; not used"]
+    assert problems(prompt__send="s") == ["prompt.send: s is needed for typing; not used"]
     assert problems(prompt__send=("enter", "ctrl+s")) == []
     assert problems(canvas__pin="z") == []
 

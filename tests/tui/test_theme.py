@@ -321,7 +321,7 @@ def test_a_broken_theme_of_the_person_leaves_the_shipped_one() -> None:
     (own / "midnight.toml").write_text("[colors")
     themes, problems = load_themes(theme_folders())
     assert themes == SHIPPED
-    assert [problem.file for problem in problems] == [own / "midnight.toml"]
+    assert [problem.source for problem in problems] == [str(own / "midnight.toml")]
 
 
 def test_two_files_of_one_name_in_a_folder_are_reported(folder: Path) -> None:

@@ -9,7 +9,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
-from dgtui.tui.syntax import Kind, Span, styles
+from dgtui.tui.syntax import ColouredSpan, Kind, styles
 from dgtui.tui.theme import Look
 from dgtui.tui.widgets.brush import Ink, Painter
 from dgtui.tui.widgets.editor_rows import Location, Part, TextRow
@@ -44,7 +44,7 @@ class EditorBrush(Painter):
         first: int,
         cells: int,
         digits: int,
-        syntax: Callable[[int], Sequence[Span]],
+        syntax: Callable[[int], Sequence[ColouredSpan]],
         marks: Iterable[tuple[Location, Location]],
         selection: tuple[Location, Location] | None,
         cursor: int | None,
@@ -86,7 +86,7 @@ class EditorBrush(Painter):
             ink.append((" ", end_cell))
         return ((self._number(row.number, digits), self._gutter), *_cut(ink, left - measured.column(start), cells))
 
-    def _colours(self, part: Part, spans: Sequence[Span], start: int, end: int) -> Iterable[Layer]:
+    def _colours(self, part: Part, spans: Sequence[ColouredSpan], start: int, end: int) -> Iterable[Layer]:
         """The syntax colours of a part between two characters of the paragraph."""
         shift = part.at - part.start[1]
         low, high = max(part.at, start), min(part.at + len(part.text), end)
