@@ -150,7 +150,7 @@ COMMANDS: Final[Mapping[str, tuple[Command, ...]]] = MappingProxyType(
         "steering": tuple(_steering()),
         "transcript": (
             Command("transcript.raw", ("m",), "screen.raw", "raw",
-                    "switch between Markdown and the text as written", True),
+                    "show replies as Markdown or as written", True),
             Command("transcript.edit_reply", ("e",), "screen.edit_reply", "edit",
                     "edit the reply and let the model continue", True),
             Command("transcript.regenerate", ("R",), "screen.regenerate", "regenerate",
@@ -187,7 +187,7 @@ COMMANDS: Final[Mapping[str, tuple[Command, ...]]] = MappingProxyType(
             Command("sessions.close", ("escape",), "close", "close", "go back", True),
         ),
         "replay": (
-            Command("replay.play", ("space",), "screen.play", "play", "play or pause", True),
+            Command("replay.play", ("space",), "screen.play", "play", "play the run, or pause it", True),
             Command("replay.scrub_back", ("left_square_bracket",), "screen.scrub(-1)", "back", "previous step", True),
             Command("replay.scrub_forward", ("right_square_bracket",), "screen.scrub(1)", "on", "next step", True),
             Command("replay.scrub_first", ("left_curly_bracket",), "screen.scrub_to('first')", "first step",
