@@ -1,4 +1,4 @@
-"""Makes the pictures in `screenshots/`: the real program, the embedded model, fixed seeds.
+"""Makes the pictures in `screenshots/` with the real program, the embedded model and fixed seeds.
 
 PYTHONPATH=. python scripts/export_screenshots.py
 """
@@ -16,6 +16,7 @@ os.environ["TEXTUAL_COLOR_SYSTEM"] = "truecolor"  # read when textual is importe
 from textual.pilot import Pilot
 
 from dgtui.backend import RunHandle
+from dgtui.cli import main as dgtui
 from dgtui.cli.backend import WorkerBackend
 from dgtui.config import Settings
 from dgtui.diffusion.job import Job
@@ -30,7 +31,7 @@ OUT = Path(__file__).resolve().parent.parent / "screenshots"
 ASK = "Tell me a short story about Mira the fox and Ben."
 SEED = 7
 STEPS = 4
-"after which words are still changing"
+"""Number of steps after which words are still changing."""
 TALE = """# Mira and Tom
 
 *Written while the kettle boiled.*
@@ -47,7 +48,7 @@ SPAN = "Then Tom the otter came along, and\ntogether they found the kite."
 
 
 class Camera:
-    """The running app, driven by its keys."""
+    """Drives the running app by its keys and takes pictures."""
 
     def __init__(self, app: BaseApp, backend: WorkerBackend, pilot: Pilot[None]) -> None:
         self.app, self.backend, self.pilot = app, backend, pilot
@@ -77,7 +78,7 @@ class Camera:
 
     @contextmanager
     def held(self) -> Iterator[list[RunHandle]]:
-        """Runs that are submitted meanwhile are paused before their first step, and listed."""
+        """Pauses runs that are submitted inside the block before their first step, and lists them."""
         submit, runs = self.backend.submit, []
 
         def held(job: Job, sink: Callable[[RunHandle, int], None]) -> RunHandle:
@@ -90,7 +91,7 @@ class Camera:
         self.backend.submit = submit  # type: ignore[method-assign]
 
     async def steps(self, run: RunHandle, count: int) -> None:
-        """Lets a held run take steps."""
+        """Lets a paused run take `count` steps."""
         for _ in range(count):
             before = len(run.log)
             run.control.step()
@@ -159,6 +160,19 @@ async def photograph_edit(backend: WorkerBackend, folder: Path) -> None:
         await camera.shoot("review")
 
 
+def animate_story(folder: Path) -> None:
+    """The moving picture of README.md: higher temperatures than the default, which settle over more steps."""
+    recording, picture = folder / "story.dgtui", OUT / "story.svg"
+    warm = ["--seed", "3", "--steps", "16", "--t-max", "0.6", "--t-min", "0.1"]
+    commands = [
+        ["generate", ASK, *warm, "--record", recording],
+        ["replay", recording, "--export", picture, "--animate", "--width", "84", "--force"],
+    ]
+    for command in commands:
+        if code := dgtui([str(argument) for argument in command]):
+            raise SystemExit(code)
+
+
 def main() -> None:
     OUT.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as name, closing(WorkerBackend(Settings())) as backend:
@@ -166,6 +180,7 @@ def main() -> None:
         os.chdir(name)
         asyncio.run(photograph_chat(backend))
         asyncio.run(photograph_edit(backend, Path()))
+        animate_story(Path())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Every test runs away from the person's folders, the network and the look of the terminal it was started from."""
+"""Isolates every test from the user's folders, the network and the terminal it was started in."""
 
 import os
 import signal
@@ -8,19 +8,19 @@ from typing import Any
 
 import pytest
 
-# Read by huggingface_hub and transformers when they are imported, which may be before any fixture runs.
+# huggingface_hub and transformers read these when they are imported, perhaps before any fixture runs.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
-# Models of these sizes run faster on one thread, and sums have one order.
+# Models of these sizes run faster on one thread, sums have a fixed order, and test processes do not compete.
 os.environ["OMP_NUM_THREADS"] = "1"
-# Whoever started the tests in the background has them, and the programs they start, ignore Ctrl+C.
+# A shell makes background programs ignore Ctrl+C, and the programs they start inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
 def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Point HOME and the XDG folders into the test's own folder and drop `DGTUI_*` settings; returns the new home."""
+    """Points HOME and the XDG folders into the test's folder, removes `DGTUI_*` variables, and returns the new home."""
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
@@ -39,9 +39,9 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(autouse=True)
 def plain_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same terminal for all, with colour; a test that wants another sets it.
+    """Gives every test the same terminal, with colour. A test that wants another one sets it.
 
-    COLUMNS and LINES are unset, for they would overrule the size of a test's own pseudo-terminal.
+    COLUMNS and LINES are removed, as they would override the size of a test's own pseudo-terminal.
     """
     for variable in ("NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLORTERM", "COLUMNS", "LINES"):
         monkeypatch.delenv(variable, raising=False)
@@ -50,7 +50,7 @@ def plain_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make every way out over IP raise; local sockets, which event loops need, keep working."""
+    """Makes every connection over IP raise. Local sockets, which event loops need, keep working."""
     for method in ("connect", "connect_ex", "sendto"):
         monkeypatch.setattr(socket.socket, method, _only_local(getattr(socket.socket, method)))
 
@@ -59,7 +59,7 @@ def _only_local(method: Any) -> Any:
     def call(self: socket.socket, *arguments: Any) -> Any:
         if self.family in (socket.AF_INET, socket.AF_INET6):
             self.close()
-            # Not an OSError: those are caught, and tried again, by much of what could be calling.
+            # Not an OSError: many callers catch that and try again.
             raise AssertionError(f"a test tried to reach {arguments[-1]} over the network")
         return method(self, *arguments)
 
