@@ -162,17 +162,17 @@ def run_scripted(kind: str, out: str | None) -> None:
         print(json.dumps({"seconds": seconds(run)}))
         return
 
-    from dgtui.cli.screen import look_soon
     from dgtui.config import Settings
     from dgtui.session.store import Store
-    from dgtui.tui.app import DgtuiApp
-    from dgtui.tui.screens.chat import Opening
+    from dgtui.tui.conversation_controller import Opening
+    from dgtui.tui.screens.chat import ChatApp
+    from dgtui.tui.textual_patches import patch_driver
     from dgtui.tui.theme_file import theme_folders
     from dgtui.tui.widgets.canvas_panel import CanvasPanel
 
     sys.setswitchinterval(0.0005)
 
-    class Benched(DgtuiApp):
+    class Benched(ChatApp):
         def on_canvas_panel_changed(self, message: CanvasPanel.Changed) -> None:
             if message.version.run.ended.done():
                 assert out is not None
@@ -187,11 +187,11 @@ def run_scripted(kind: str, out: str | None) -> None:
             app.set_timer(0.05, begin)
             return
         chat = app.screen
-        chat.sampler = {"steps": SCRIPTED_STEPS, "stability": -1}  # type: ignore[attr-defined]
+        chat.conversation.changed_settings = {"steps": SCRIPTED_STEPS, "stability": -1}  # type: ignore[attr-defined]
         chat.send("tell me")  # type: ignore[attr-defined]
 
     app.call_later(begin)
-    look_soon()
+    patch_driver()
     app.run()
 
 

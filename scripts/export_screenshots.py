@@ -20,11 +20,12 @@ from dgtui.cli import main as dgtui
 from dgtui.cli.backend import WorkerBackend
 from dgtui.config import Settings
 from dgtui.diffusion.job import Job
+from dgtui.document.open_file import OpenFile
 from dgtui.session.store import Store
-from dgtui.tui.app import BaseApp, DgtuiApp
-from dgtui.tui.screens.chat import ChatScreen, Opening
+from dgtui.tui.app import BaseApp
+from dgtui.tui.conversation_controller import Opening
+from dgtui.tui.screens.chat import ChatApp, ChatScreen
 from dgtui.tui.screens.edit import EditApp, EditOpening
-from dgtui.tui.screens.edit_file import OpenFile
 from dgtui.tui.theme_file import theme_folders
 
 OUT = Path(__file__).resolve().parent.parent / "screenshots"
@@ -99,14 +100,14 @@ class Camera:
 
 
 async def photograph_chat(backend: WorkerBackend) -> None:
-    app = DgtuiApp(backend, Store(None), Settings(), Opening("embedded", seed=SEED), theme_folders=theme_folders())
+    app = ChatApp(backend, Store(None), Settings(), Opening("embedded", seed=SEED), theme_folders=theme_folders())
     async with app.run_test(size=(100, 30)) as pilot:
         camera = Camera(app, backend, pilot)
         await camera.until(lambda: backend.facts is not None)
         panel = camera.chat.panel
 
         camera.chat.send("Turn this sentence into JSON: Olga bought 12 green kites.")
-        await camera.until(lambda: panel.version and not panel.running)
+        await camera.until(lambda: panel.steering.version and not panel.steering.running)
         with camera.held() as runs:
             camera.chat.send(ASK)
         await camera.press()
@@ -122,7 +123,7 @@ async def photograph_chat(backend: WorkerBackend) -> None:
             await camera.shoot(f"theme-{theme}")
         app.theme = "midnight"
         runs[0].control.resume()
-        await camera.until(lambda: not panel.running)
+        await camera.until(lambda: not panel.steering.running)
 
         words = panel.canvas.cursor
         panel.canvas.select(words + 14, words + 30)
@@ -131,7 +132,7 @@ async def photograph_chat(backend: WorkerBackend) -> None:
         await camera.steps(runs[0], 2)
         await camera.shoot("re-diffuse")
         runs[0].control.resume()
-        await camera.until(lambda: not panel.running)
+        await camera.until(lambda: not panel.steering.running)
 
         await camera.press("u", "left_curly_bracket", "right_square_bracket", "right_square_bracket")
         await camera.shoot("timeline")
@@ -156,7 +157,7 @@ async def photograph_edit(backend: WorkerBackend, folder: Path) -> None:
         await camera.steps(runs[1], 3)
         await camera.shoot("edit")
         runs[1].control.resume()
-        await camera.until(lambda: app.edit.place_of_proposal())
+        await camera.until(lambda: app.edit.proposals.position)
         await camera.shoot("review")
 
 

@@ -48,13 +48,13 @@ from types import SimpleNamespace
 import dgtui.cli.backend
 from dgtui.config import Settings
 from dgtui.session.store import Store
-from dgtui.tui.app import DgtuiApp
-from dgtui.tui.screens.chat import Opening
+from dgtui.tui.conversation_controller import Opening
+from dgtui.tui.screens.chat import ChatApp
 from dgtui.tui.theme_file import theme_folders
 
 async def paint():
     backend = SimpleNamespace(facts=None, load=lambda name, progress: Future(), close=lambda: None)
-    app = DgtuiApp(backend, Store(None), Settings(), Opening(), theme_folders=theme_folders())
+    app = ChatApp(backend, Store(None), Settings(), Opening(), theme_folders=theme_folders())
     async with app.run_test(size=(100, 30)) as pilot:
         await pilot.pause()
         assert app.screen.prompt.region.height

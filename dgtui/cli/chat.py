@@ -43,8 +43,8 @@ def command(
     with ThreadPoolExecutor(1) as beside:  # opening the history waits for the disk
         opened = beside.submit(_open_store, settings)
         from dgtui.cli.backend import WorkerBackend
-        from dgtui.tui.app import DgtuiApp
-        from dgtui.tui.screens.chat import Opening
+        from dgtui.tui.conversation_controller import Opening
+        from dgtui.tui.screens.chat import ChatApp
         from dgtui.tui.theme_file import theme_folders
     with closing(opened.result()) as store:
         chosen = store.get(session) if session else store.latest() if go_on else None
@@ -54,7 +54,7 @@ def command(
         )
         with closing(WorkerBackend(settings)) as backend:
             return show(
-                lambda: DgtuiApp(backend, store, settings, opening, theme_folders=theme_folders(), problems=problems),
+                lambda: ChatApp(backend, store, settings, opening, theme_folders=theme_folders(), problems=problems),
                 settings,
             )
 

@@ -29,7 +29,7 @@ def command(
     need_terminal("use `dgtui infill` in scripts and pipes")
     settings, problems = load_settings(flags | {"screen.theme": theme})
 
-    from dgtui.tui.screens.edit_file import OpenFile
+    from dgtui.document.open_file import OpenFile
 
     opened = OpenFile(file, encoding)  # reject the file before anything is drawn
     gc.disable()  # imports create no garbage. `Worker.load` turns it on again after the last import

@@ -1,13 +1,11 @@
 """Shared by the screen commands: checking the terminal, reading the settings, running the app."""
 
 import os
-import selectors
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 from dgtui import paths
 from dgtui.cli.terminal import is_terminal
@@ -16,10 +14,6 @@ from dgtui.errors import NotATerminal
 if TYPE_CHECKING:
     from dgtui.config import Settings
     from dgtui.tui.app import BaseApp
-
-
-_LOOK: Final = 0.03
-"""Seconds after which input is checked for a continuation. A little longer than ESCDELAY."""
 
 
 def need_terminal(hint: str) -> None:
@@ -44,9 +38,10 @@ def show(make: "Callable[[], BaseApp]", settings: "Settings") -> int:
     """Runs an app until the user quits. Returns the exit code."""
     import asyncio
 
+    from dgtui.tui.textual_patches import patch_driver
+
     with _own_terminal():
-        look_soon()
-        read_pastes_safely()
+        patch_driver()
         sys.setswitchinterval(0.0005)  # the default of 5 ms costs the model thread more than drawing does
         app = make()
 
@@ -57,38 +52,6 @@ def show(make: "Callable[[], BaseApp]", settings: "Settings") -> int:
 
         asyncio.run(run())
     return app.return_code or 0
-
-
-class _SoonSelector(selectors.SelectSelector):
-    """Waits for input for the given time, but only briefly right after some input."""
-
-    _looks = 0
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        events = super().select(_LOOK if self._looks and timeout else timeout)
-        self._looks = 2 if events else max(0, self._looks - 1)
-        return events
-
-
-def look_soon() -> None:
-    """Recognises a lone Esc sooner on terminals without the kitty keyboard protocol.
-
-    Such an Esc counts once no other byte follows. Textual checks for that only every 0.1 s and has no setting for it.
-    """
-    from textual.drivers import linux_driver
-
-    own: Any = linux_driver
-    own.selectors = SimpleNamespace(SelectSelector=_SoonSelector, EVENT_READ=selectors.EVENT_READ)
-
-
-def read_pastes_safely() -> None:
-    """Keeps pasted text from being read as keys. Textual has no setting for it."""
-    from textual.drivers import linux_driver
-
-    from dgtui.tui.pasted_input import PasteSafeParser
-
-    own: Any = linux_driver
-    own.XTermParser = PasteSafeParser
 
 
 @contextmanager

@@ -1,6 +1,7 @@
-"""The slash commands of the prompt, as data: what completion offers, the help lists and `parse` understands.
+"""The slash commands of the prompt, as data for completion, the help and `parse`.
 
-A message that begins with a slash is a command; two slashes say one, and a path is no command ("/etc/hosts is…").
+A message that begins with a slash is a command. Two slashes at the start of a message stand for one, and a path is not
+a command ("/etc/hosts is…").
 """
 
 import re
@@ -13,7 +14,7 @@ from dgtui.mistakes import closest
 
 
 class UnknownCommand(UsageError):
-    """The prompt begins with a slash and a word that is no command."""
+    """The prompt begins with a slash and a word that is not a command."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,33 +24,33 @@ class Slash:
     name: str
     """Without the slash."""
     argument_hint: str
-    """What may follow, in capitals, or an empty string."""
+    """What may follow, in capitals; empty if nothing may."""
     help: str
     """One line, without a full stop."""
     choices: str | None = None
-    """What the argument is chosen from, for completion: "models", "themes", "switch" (on, off), "files", or "folders"
-    for a file that is to be made."""
+    """What completion offers for the argument: "models", "themes", "switch" (on, off), "files", or "folders" for a file
+    that is to be created."""
 
 
 SLASHES: Final[tuple[Slash, ...]] = (
     Slash("model", "NAME", "load another model", "models"),
-    Slash("system", "TEXT", "set the system prompt; alone, show it"),
-    Slash("seed", "NUMBER", "seed of the replies to come; alone, a new one each"),
+    Slash("system", "TEXT", "set the system prompt; without a text, show it"),
+    Slash("seed", "NUMBER", "set the seed of all replies; without a number, a new seed each"),
     *(Slash(spec.command, "NUMBER", spec.help) for spec in SAMPLER),
     Slash("think", "on|off", "let the model think before it answers", "switch"),
-    Slash("image", "FILE", "send an image with the next message; - drops it", "files"),
-    Slash("frame", "", "write pinned text on the canvas before a run"),
+    Slash("image", "FILE", "send an image with the next message; - removes it", "files"),
+    Slash("template", "", "pin text on the empty canvas for the next reply"),
     Slash("record", "FILE", "write the last run to a recording", "folders"),
     Slash("export", "FILE", "write the conversation as Markdown or JSON", "folders"),
     Slash("sessions", "", "list the stored conversations"),
-    Slash("theme", "NAME", "change the looks", "themes"),
-    Slash("bench", "", "measure the loaded model beside transformers' generate"),
+    Slash("theme", "NAME", "change the theme", "themes"),
+    Slash("bench", "", "compare the speed of the model with transformers' generate"),
     Slash("help", "", "list keys and commands"),
-    Slash("new", "", "begin a new conversation"),
+    Slash("new", "", "start a new conversation"),
     Slash("rename", "TITLE", "rename this conversation"),
     Slash("delete", "", "delete this conversation"),
     Slash("search", "TEXT", "search all conversations"),
-    Slash("quit", "", "leave; conversations are kept"),
+    Slash("quit", "", "quit; conversations are kept"),
 )
 
 SWITCH: Final = ("on", "off")
@@ -62,7 +63,7 @@ def parse(text: str) -> tuple[Slash, str] | None:
     """The command that `text` is and what follows it, stripped; None if `text` is a message.
 
     Raises:
-        UnknownCommand: If it looks like a command and is none; the hint names the nearest.
+        UnknownCommand: It looks like a command and is not one. The hint names the nearest.
     """
     word = _word(text)
     if word is None:
@@ -71,18 +72,18 @@ def parse(text: str) -> tuple[Slash, str] | None:
         return slash, text[len(word) + 1 :].strip()
     near = closest(word.lower(), _BY_NAME, cutoff=0.5)
     raise UnknownCommand(
-        f"there is no command /{word}" if word else "a command's name is missing after the slash",
-        hint=f"did you mean /{near}? // at the start says a slash" if near else "/help lists the commands",
+        f"there is no command /{word}" if word else "the name of a command is missing after the slash",
+        hint=f"did you mean /{near}? // starts a message with a slash" if near else "/help lists the commands",
     )
 
 
-def said(text: str) -> str:
-    """A message as it was meant: of two slashes at its start one is left."""
+def unescaped(text: str) -> str:
+    """The message that was meant: two slashes at its start become one."""
     return text[1:] if text.startswith("//") else text
 
 
 def matching(typed: str) -> list[Slash]:
-    """The commands that a name typed so far may become: those that begin with it, else those that contain it."""
+    """The commands that start with what was typed, else those that contain it."""
     typed = typed.lower()
     begin = [slash for slash in SLASHES if slash.name.startswith(typed)]
     return begin or [slash for slash in SLASHES if typed in slash.name]

@@ -1,7 +1,7 @@
-"""From a run's log to what the canvas shows: the frame of a step, and which of its places have settled.
+"""From the log of a run to what the canvas shows: the frame of a denoising step, and which positions have settled.
 
-A place has settled when it was accepted, or held, in this step and the one before; all have once the block is finished
-and stable. What lies behind a settled end of the reply is fill, and not shown.
+A position has settled when it was accepted or pinned in this step and the one before; all have when the block has ended
+and is stable. What follows a settled end of the reply is fill and is not shown.
 """
 
 from __future__ import annotations
@@ -21,29 +21,28 @@ Pieces = Callable[[Sequence[int]], Sequence[bytes]]
 """The bytes of each of some ids."""
 
 UNKNOWN_NATS: Final = 3.0
-"""Entropy of a place that no step has looked at: the undecided end of the ramp."""
+"""Entropy of a position before the first step: the undecided end of the ramp."""
 
 
 def view_at(
     log: RunLog, block: int, step: int | None, candidate: int, pieces_of: Pieces, stop_ids: frozenset[int]
 ) -> tuple[Frame | None, View]:
-    """What a candidate's canvas held after a step.
+    """The canvas of a candidate after a step.
 
     Args:
-        log: The run; it may be going on.
+        log: The run, which may still be running.
         block: Index of the block, as in the frames.
-        step: 1 for the first one taken, 0 for the canvas before it, None for the newest. For one that was not taken,
-            the last that was.
-        candidate: Which of the canvases that are refined together.
+        step: 1 for the first, 0 for the canvas before it, None for the newest. A step that was not taken: the last one.
+        candidate: Which of the canvases that are denoised together.
         pieces_of: The bytes of each of some ids.
         stop_ids: The ids that end a reply.
 
     Returns:
-        The frame, None where no step was taken; and its view, empty while the block has not begun.
+        The frame, None before the first step; and its view, empty before the block has begun.
     """
     import numpy as np
 
-    started, frames, finished = _course(log, block, candidate)
+    started, frames, finished = _events_of(log, block, candidate)
     at = len(frames) if step is None else max(0, min(step, len(frames)))
     ended = finished is not None and at == len(frames)
     if at:
@@ -65,8 +64,20 @@ def view_at(
     return frame, View(tuple(pieces_of(ids.tolist())), entropy, flags, settled, end)
 
 
-def _course(log: RunLog, block: int, candidate: int) -> tuple[BlockStarted | None, list[Frame], BlockFinished | None]:
-    """What there is of a block so far. Read from the end: it is mostly the newest block that is asked for."""
+def with_pins(view: View, pins: frozenset[int], *, others: bool) -> View:
+    """The view with the person's pins marked; `others`: and the positions that the run itself holds."""
+    import numpy as np
+
+    flags = view.flags.copy() if others else view.flags & ~np.uint8(Flag.PINNED)
+    if len(flags):
+        flags[list(pins)] |= np.uint8(Flag.PINNED)
+    return View(view.pieces, view.entropy, flags, view.settled, view.end)
+
+
+def _events_of(
+    log: RunLog, block: int, candidate: int
+) -> tuple[BlockStarted | None, list[Frame], BlockFinished | None]:
+    """The events of a block so far. Read from the end, because the newest block is asked for most."""
     frames: list[Frame] = []
     finished: BlockFinished | None = None
     for index in range(len(log) - 1, -1, -1):
@@ -91,7 +102,7 @@ def _kept(flags: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
 
 
 def _end(ids: Ids, settled: npt.NDArray[np.bool_], stop_ids: frozenset[int]) -> int:
-    """The first place where the reply's end has settled, or the canvas's length."""
+    """The first position with a settled stop id, or the length of the canvas."""
     import numpy as np
 
     ends = np.flatnonzero(np.isin(ids, list(stop_ids)) & settled)

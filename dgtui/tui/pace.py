@@ -1,16 +1,19 @@
-"""How often a canvas that resolves is drawn: never so often that the model waits for the screen.
+"""How often a running canvas is drawn: never so often that the model waits for the screen.
 
-The model and the screen share Python's lock. Frames are therefore spaced by what the screen's thread did since the last
-one, drawing it among that, so that drawing takes `DRAWING_SHARE` of the time.
+The model and the screen share Python's lock. The space between two frames follows from the work of the screen's thread
+since the last one: drawing takes about `DRAWING_SHARE` of the time.
 """
 
 import time
 from collections.abc import Callable
 from typing import Final
 
-from dgtui.backend import RunHandle
+from textual.message_pump import MessagePump
+
+from dgtui.backend import Backend, RunHandle
 from dgtui.diffusion.events import BlockFinished, Finished
-from dgtui.tui.messages import BlockDone, FramesReady
+from dgtui.diffusion.job import Job
+from dgtui.tui.messages import BlockDone, FramesReady, RunEnded
 
 DRAWING_SHARE: Final = 0.03
 
@@ -31,6 +34,17 @@ class Pace:
         before, self._worked = self._worked, time.thread_time()
         wanted = max(self._least, (self._worked - before) / DRAWING_SHARE)
         self._every += (wanted - self._every) / 4
+
+    def submit(self, backend: Backend, job: Job, node: MessagePump, *, only_blocks: bool) -> RunHandle:
+        """Submits a job. A node of the screen is told of blocks, of frames (unless `only_blocks`) and of the end."""
+
+        def tell(message: FramesReady | BlockDone | RunEnded) -> None:
+            if node.is_attached:
+                node.post_message(message)
+
+        run = backend.submit(job, self.sink(tell, only_blocks=only_blocks))
+        run.ended.add_done_callback(lambda _: tell(RunEnded(run)))
+        return run
 
     def sink(
         self, tell: Callable[[FramesReady | BlockDone], None], *, only_blocks: bool

@@ -30,7 +30,7 @@ async def opened(
     app = Screen()
     answers: list[tuple[int, int] | None] = []
     async with app.run_test(size=size) as pilot:
-        app.push_screen(Alternatives(12, choices, at, names={106: "<turn|>"}, held=held), answers.append)
+        app.push_screen(Alternatives(12, choices, at, names={106: "<turn|>"}, current=held), answers.append)
         await pilot.pause()
         await pilot.pause()
         yield app, pilot, answers
@@ -116,6 +116,6 @@ async def test_hostile_and_long_tokens_are_harmless() -> None:
 
 async def test_without_choices_it_says_so() -> None:
     async with opened([]) as (app, pilot, answers):
-        assert "nothing else" in text(app)
+        assert "no alternatives" in text(app)
         await pilot.press("down", "enter", "escape")
         assert answers == [None]

@@ -6,7 +6,7 @@ import pytest
 from test_chat_screen import Seen, chat
 
 from dgtui.session.store import Attachment, Store, Turn
-from dgtui.tui.screens.chat import Opening
+from dgtui.tui.conversation_controller import Opening
 from dgtui.tui.widgets.attached import Attached
 
 
@@ -31,11 +31,11 @@ async def test_an_attached_image_goes_with_the_next_message_and_stays_in_the_con
         assert line(seen) == ""
         (job,) = seen.backend.jobs
         assert [image.tokens for image in job.images] == [5]
-        assert seen.screen.chat.turns[0].images == (Attachment(str(cat), "miaow"),)
+        assert seen.chat.turns[0].images == (Attachment(str(cat), "miaow"),)
         assert seen.screen.transcript.entries[0].note == "image: cat.png"
         await seen.reply("and now")  # it is still part of the prompt
         assert seen.backend.jobs[-1].images == job.images
-        assert seen.screen.chat.turns[2].images == ()
+        assert seen.chat.turns[2].images == ()
 
 
 async def test_image_alone_says_what_is_attached_and_a_dash_drops_it(cat: Path) -> None:
@@ -66,7 +66,7 @@ async def test_an_image_given_on_the_command_line_waits_for_the_model(cat: Path)
         assert "cat.png (when the model is loaded)" in line(seen)
         await seen.say("tell me")
         seen.backend.load_gate.open()
-        await seen.until(lambda: len(seen.screen.chat.turns) == 2, "a reply")
+        await seen.until(lambda: len(seen.chat.turns) == 2, "a reply")
         await seen.settled()
         assert [image.tokens for image in seen.backend.jobs[0].images] == [5]
 
@@ -76,7 +76,7 @@ async def test_a_message_that_was_to_go_with_an_image_does_not_go_without_it(cat
         await seen.say("tell me")
         seen.backend.load_gate.open()
         await seen.until(lambda: "gone.png is gone" in seen.notices(), "a notice")
-        assert seen.screen.prompt.text == "tell me" and seen.screen.chat.turns == []
+        assert seen.screen.prompt.text == "tell me" and seen.chat.turns == []
 
 
 async def test_a_conversation_that_goes_on_shows_its_images_again(cat: Path, tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ async def test_a_conversation_that_goes_on_shows_its_images_again(cat: Path, tmp
     async with chat(store) as seen:
         await seen.say(f"/image {cat}")
         await seen.reply()
-        first, name = seen.backend.jobs[0].images, seen.screen.chat.id
+        first, name = seen.backend.jobs[0].images, seen.chat.id
     async with chat(Store(tmp_path / "history.db"), Opening(seed=4, conversation=name)) as seen:
         assert seen.screen.transcript.entries[0].note == "image: cat.png"
         await seen.reply("and now")
@@ -100,7 +100,7 @@ async def test_an_image_that_is_gone_or_changed_is_said_above_the_prompt(
     async with chat(store) as seen:
         await seen.say(f"/image {cat}")
         await seen.reply()
-        name = seen.screen.chat.id
+        name = seen.chat.id
     if change == "gone":
         cat.unlink()
     else:
@@ -115,7 +115,7 @@ async def test_an_image_that_is_gone_or_changed_is_said_above_the_prompt(
         await seen.reply("and again")
         assert len(seen.backend.jobs[1].images) == 1 and line(seen) == ""
         await seen.say("/new")
-        await seen.until(lambda: seen.screen.chat.turns == [], "a new conversation")
+        await seen.until(lambda: seen.chat.turns == [], "a new conversation")
         assert line(seen) == ""
 
 
@@ -142,7 +142,7 @@ async def test_a_discarded_draft_gives_its_images_back(cat: Path) -> None:
     async with chat(hold_steps=True, steps=40) as seen:
         await seen.say(f"/image {cat}")
         await seen.say("tell me")
-        await seen.until(lambda: seen.screen.panel.running, "a run")
+        await seen.until(lambda: seen.steering.running, "a run")
         assert line(seen) == ""
         await seen.canvas("escape")
         seen.backend.step_gate.open()
@@ -159,7 +159,7 @@ async def test_a_regenerated_or_reopened_reply_has_the_images(cat: Path) -> None
         seen.screen.action_regenerate()
         await seen.until(lambda: len(seen.backend.jobs) == 2, "a job")
         await seen.settled()
-        seen.screen.panel.draft = None
+        seen.steering.draft = None
         seen.screen.action_edit_reply()
         await seen.until(lambda: len(seen.backend.jobs) == 3, "a job")
         await seen.settled()

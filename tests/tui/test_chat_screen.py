@@ -19,9 +19,11 @@ from dgtui.backend import Facts
 from dgtui.config import Settings
 from dgtui.diffusion.events import Flag
 from dgtui.errors import ModelNotFound, RunFailed
+from dgtui.session.chat import Chat
 from dgtui.session.store import Store, Turn
-from dgtui.tui.app import DgtuiApp
-from dgtui.tui.screens.chat import ChatScreen, Opening
+from dgtui.tui.conversation_controller import Opening
+from dgtui.tui.draft_controller import DraftController
+from dgtui.tui.screens.chat import ChatApp, ChatScreen
 from dgtui.tui.theme_file import theme_folders
 from dgtui.tui.widgets.loading import Loading
 from dgtui.tui.widgets.transcript import EntryView
@@ -30,13 +32,21 @@ from dgtui.tui.widgets.transcript import EntryView
 class Seen:
     """The app under test and its parts."""
 
-    def __init__(self, app: DgtuiApp, pilot: Pilot[None], backend: ScriptedBackend, store: Store) -> None:
+    def __init__(self, app: ChatApp, pilot: Pilot[None], backend: ScriptedBackend, store: Store) -> None:
         self.app, self.pilot, self.backend, self.store = app, pilot, backend, store
 
     @property
     def screen(self) -> ChatScreen:
         found = next(s for s in self.app.screen_stack if isinstance(s, ChatScreen))
         return found
+
+    @property
+    def chat(self) -> Chat:
+        return self.screen.conversation.chat
+
+    @property
+    def steering(self) -> DraftController:
+        return self.screen.panel.steering
 
     async def until(self, holds: Callable[[], Any], what: str = "") -> None:
         for _ in range(600):
@@ -52,14 +62,14 @@ class Seen:
 
     async def reply(self, text: str = "tell me") -> str:
         """Sends a message and waits for the whole reply."""
-        count = len(self.screen.chat.turns)
+        count = len(self.chat.turns)
         await self.say(text)
-        await self.until(lambda: len(self.screen.chat.turns) == count + 2, "two turns")
+        await self.until(lambda: len(self.chat.turns) == count + 2, "two turns")
         await self.settled()
-        return self.screen.chat.turns[-1].text
+        return self.chat.turns[-1].text
 
     async def settled(self) -> None:
-        await self.until(lambda: not self.screen.panel.running, "the run's end")
+        await self.until(lambda: not self.steering.running, "the run's end")
         await self.pilot.pause()
 
     async def canvas(self, *keys: str) -> None:
@@ -69,7 +79,7 @@ class Seen:
         await self.pilot.pause()
 
     def ids(self) -> list[int]:
-        version = self.screen.panel.version
+        version = self.steering.version
         assert version is not None
         ids = version.ids(version.block)
         assert ids is not None
@@ -90,7 +100,7 @@ async def chat(
     backend = ScriptedBackend(**model)
     store = store or Store(None)
     opening = opening or Opening(seed=3)
-    app = DgtuiApp(backend, store, Settings(), opening, theme_folders=theme_folders())
+    app = ChatApp(backend, store, Settings(), opening, theme_folders=theme_folders())
     async with app.run_test(size=size, notifications=notifications) as pilot:
         seen = Seen(app, pilot, backend, store)
         if model.get("error") is None and not model.get("hold_load"):
@@ -115,9 +125,9 @@ async def test_a_prompt_typed_while_the_model_loads_is_sent_when_it_is_there() -
         await seen.say("tell me")
         assert seen.backend.facts is None
         seen.backend.load_gate.open()
-        await seen.until(lambda: len(seen.screen.chat.turns) == 2, "the reply")
+        await seen.until(lambda: len(seen.chat.turns) == 2, "the reply")
         await seen.settled()
-        assert seen.screen.chat.turns[1].text
+        assert seen.chat.turns[1].text
 
 
 async def test_a_model_that_cannot_be_loaded_says_why_and_the_text_stays() -> None:
@@ -133,7 +143,7 @@ async def test_a_message_that_waits_comes_back_if_no_model_is_loaded() -> None:
         await seen.say("tell me")
         seen.screen.prompt.insert("and")
         seen.backend.load_gate.open()
-        await seen.until(lambda: seen.screen.load_error, "the error")
+        await seen.until(lambda: seen.screen.loader.error, "the error")
         await seen.pilot.pause()
         assert seen.screen.prompt.text == "tell me\nand"
 
@@ -142,11 +152,11 @@ async def test_a_second_message_does_not_take_the_place_of_the_one_that_waits() 
     async with chat(hold_load=True) as seen:
         await seen.say("tell me")
         await seen.say("and why")
-        assert "waiting already" in seen.notices()
+        assert "already waiting" in seen.notices()
         assert seen.screen.prompt.text == "and why"
         seen.backend.load_gate.open()
-        await seen.until(lambda: len(seen.screen.chat.turns) == 2, "the reply")
-        assert seen.screen.chat.turns[0].text == "tell me"
+        await seen.until(lambda: len(seen.chat.turns) == 2, "the reply")
+        assert seen.chat.turns[0].text == "tell me"
 
 
 async def test_a_command_of_the_palette_that_is_refused_leaves_the_prompt_alone() -> None:
@@ -169,7 +179,7 @@ async def test_rediffusing_a_selection_changes_only_it() -> None:
         after = seen.ids()
         assert after[:1] + after[4:] == before[:1] + before[4:]
         assert seen.screen.panel.canvas.selection == (1, 4)
-        assert seen.screen.chat.turns[-1].text == seen.screen.panel.text(seen.screen.panel.version)
+        assert seen.chat.turns[-1].text == seen.steering.text(seen.steering.version)
 
 
 async def test_a_pinned_word_survives_every_rediffusion_and_is_marked() -> None:
@@ -183,14 +193,17 @@ async def test_a_pinned_word_survives_every_rediffusion_and_is_marked() -> None:
             await seen.canvas("r")
             await seen.settled()
             assert seen.ids()[2] == word
-        assert seen.screen.panel.draft.user_pins(0) == {2}
+        assert seen.steering.draft.user_pins(0) == {2}
 
 
 async def test_words_pinned_during_a_run_are_held_from_the_next_step_on() -> None:
     async with chat(hold_steps=True, steps=40) as seen:
         seen.backend.step_gate.let(3)
         await seen.say("tell me")
-        await seen.until(lambda: seen.screen.panel.version and len(seen.screen.panel.version.frames()) > 2, "frames")
+        await seen.until(
+            lambda: seen.steering.version and len(seen.steering.version.frames()) > 2,
+            "frames",
+        )
         await seen.canvas("space")
         seen.screen.panel.canvas.select(3, 5)
         await seen.canvas("p")
@@ -202,9 +215,9 @@ async def test_words_pinned_during_a_run_are_held_from_the_next_step_on() -> Non
         seen.backend.step_gate.open()
         await seen.canvas("space")
         await seen.settled()
-        last = seen.screen.panel.version.frames()[-1]
+        last = seen.steering.version.frames()[-1]
         assert (last.flags[3:5] & Flag.PINNED).all()
-        assert seen.screen.panel.draft.user_pins(0) == {3, 4}
+        assert seen.steering.draft.user_pins(0) == {3, 4}
 
 
 async def test_pause_holds_step_takes_one_and_space_goes_on() -> None:
@@ -212,18 +225,21 @@ async def test_pause_holds_step_takes_one_and_space_goes_on() -> None:
         seen.backend.step_gate.let(1)
         await seen.say("tell me")
         panel = seen.screen.panel
-        await seen.until(lambda: panel.version and panel.version.frames() and seen.backend.step_gate.held, "two steps")
+        await seen.until(
+            lambda: panel.steering.version and panel.steering.version.frames() and seen.backend.step_gate.held,
+            "two steps",
+        )
         await seen.canvas("space")
-        await seen.until(lambda: panel.version.run.control.paused, "pause")
+        await seen.until(lambda: panel.steering.version.run.control.paused, "pause")
         seen.backend.step_gate.open()
-        await seen.until(lambda: len(panel.version.frames()) == 2, "the end of the second step")
-        held = len(panel.version.frames())
+        await seen.until(lambda: len(panel.steering.version.frames()) == 2, "the end of the second step")
+        held = len(panel.steering.version.frames())
         await seen.pilot.pause(0.1)
-        assert len(panel.version.frames()) == held
+        assert len(panel.steering.version.frames()) == held
         await seen.canvas("full_stop")
-        await seen.until(lambda: len(panel.version.frames()) == held + 1, "one step")
+        await seen.until(lambda: len(panel.steering.version.frames()) == held + 1, "one step")
         await seen.pilot.pause(0.1)
-        assert len(panel.version.frames()) == held + 1
+        assert len(panel.steering.version.frames()) == held + 1
         await seen.canvas("space")
         await seen.settled()
 
@@ -233,18 +249,18 @@ async def test_scrubbing_looks_back_and_a_fork_there_keeps_both() -> None:
         await seen.reply()
         panel = seen.screen.panel
         await seen.canvas("left_curly_bracket", "right_square_bracket")
-        assert panel.playhead == 1
+        assert panel.steering.playhead == 1
         assert "looking back" in str(panel.border_title)
-        first = panel.version
+        first = panel.steering.version
         await seen.canvas("f")
         await seen.settled()
-        assert panel.version.kind == "fork"
-        for old, new in zip(first.frames()[:2], panel.version.frames()[:2], strict=True):
+        assert panel.steering.version.kind == "fork"
+        for old, new in zip(first.frames()[:2], panel.steering.version.frames()[:2], strict=True):
             assert (old.ids == new.ids).all()
         await seen.canvas("u")
-        assert panel.version is first
+        assert panel.steering.version is first
         await seen.canvas("U")
-        assert panel.version.kind == "fork"
+        assert panel.steering.version.kind == "fork"
 
 
 async def test_esc_stops_keeps_the_draft_and_once_more_discards_it() -> None:
@@ -252,15 +268,15 @@ async def test_esc_stops_keeps_the_draft_and_once_more_discards_it() -> None:
         seen.backend.step_gate.let(3)
         await seen.say("tell me")
         panel = seen.screen.panel
-        await seen.until(lambda: panel.version and len(panel.version.frames()) > 2, "frames")
+        await seen.until(lambda: panel.steering.version and len(panel.steering.version.frames()) > 2, "frames")
         await seen.canvas("escape")
         seen.backend.step_gate.open()
         await seen.settled()
-        assert seen.screen.chat.turns[-1].stop_reason == "cancelled"
-        kept = seen.screen.chat.turns[-1].text
+        assert seen.chat.turns[-1].stop_reason == "cancelled"
+        kept = seen.chat.turns[-1].text
         assert kept
         await seen.canvas("escape")
-        assert seen.screen.chat.turns == []
+        assert seen.chat.turns == []
         assert seen.screen.prompt.text == "tell me"
 
 
@@ -269,23 +285,23 @@ async def test_esc_stops_the_run_from_the_prompt_and_the_transcript_too() -> Non
         seen.backend.step_gate.let(1)
         await seen.say("tell me")
         await seen.pilot.press("slash")
-        await seen.until(lambda: seen.screen.panel.version.frames(), "a step")
+        await seen.until(lambda: seen.steering.version.frames(), "a step")
         await seen.pilot.press("escape")
-        assert seen.screen.panel.running, "first it closes the completions"
+        assert seen.steering.running, "first it closes the completions"
         await seen.pilot.press("escape")
         seen.backend.step_gate.open()
         await seen.settled()
-        assert seen.screen.chat.turns[-1].stop_reason == "cancelled"
+        assert seen.chat.turns[-1].stop_reason == "cancelled"
         await seen.pilot.press("escape")
-        assert len(seen.screen.chat.turns) == 2, "only in the canvas it discards"
+        assert len(seen.chat.turns) == 2, "only in the canvas it discards"
         seen.backend.step_gate.close()
         seen.screen.transcript.focus()
         await seen.pilot.press("R")
-        await seen.until(lambda: seen.screen.panel.running, "another run")
+        await seen.until(lambda: seen.steering.running, "another run")
         await seen.pilot.press("escape")
         seen.backend.step_gate.open()
         await seen.settled()
-        assert len(seen.screen.chat.turns) == 2
+        assert len(seen.chat.turns) == 2
 
 
 def hold_after_one_step(seen: Seen) -> None:
@@ -301,17 +317,17 @@ async def test_discarding_a_change_that_was_stopped_leaves_the_reply_it_was_made
         panel = seen.screen.panel
         hold_after_one_step(seen)
         await seen.canvas("r")
-        await seen.until(lambda: panel.version.frames(), "a step")
+        await seen.until(lambda: panel.steering.version.frames(), "a step")
         await seen.canvas("escape")
         seen.backend.step_gate.open()
         await seen.settled()
-        assert seen.screen.chat.turns[-1].stop_reason == "cancelled"
+        assert seen.chat.turns[-1].stop_reason == "cancelled"
         await seen.canvas("escape")
-        assert [t.text for t in seen.screen.chat.turns] == ["tell me", text]
+        assert [t.text for t in seen.chat.turns] == ["tell me", text]
         assert seen.screen.transcript.entries[-1].text == text
         assert panel.has_class("open") and not seen.screen.prompt.text
         await seen.canvas("U")
-        assert panel.version.kind == "re-diffuse"
+        assert panel.steering.version.kind == "re-diffuse"
 
 
 async def test_undo_stops_the_run_that_is_left() -> None:
@@ -320,17 +336,17 @@ async def test_undo_stops_the_run_that_is_left() -> None:
         panel = seen.screen.panel
         hold_after_one_step(seen)
         await seen.canvas("i")
-        gap = panel.version
+        gap = panel.steering.version
         await seen.until(gap.frames, "a step")
         await seen.canvas("u")
         seen.backend.step_gate.open()
         await seen.until(lambda: not gap.running, "its end")
         await seen.pilot.pause()
         assert gap.run.log.finished.reason == "cancelled"
-        assert seen.screen.chat.turns[-1].text == text
+        assert seen.chat.turns[-1].text == text
         await seen.canvas("U")
-        assert panel.version is gap
-        assert len(panel.draft.proposals()) > 2, "no length that was tried is lost"
+        assert panel.steering.version is gap
+        assert len(panel.steering.draft.proposals()) > 2, "no length that was tried is lost"
 
 
 async def test_a_gap_that_is_stopped_before_its_first_step_leaves_the_text() -> None:
@@ -344,10 +360,10 @@ async def test_a_gap_that_is_stopped_before_its_first_step_leaves_the_text() -> 
         panel.action_stop()
         gate.open()
         await seen.settled()
-        assert panel.version.kind == "gap" and not panel.version.frames()
-        assert seen.screen.chat.turns[-1].text == text
+        assert panel.steering.version.kind == "gap" and not panel.steering.version.frames()
+        assert seen.chat.turns[-1].text == text
         await seen.canvas("escape")
-        assert panel.version.kind == "reply"
+        assert panel.steering.version.kind == "reply"
 
 
 async def test_a_run_that_fails_gives_the_question_back() -> None:
@@ -356,7 +372,7 @@ async def test_a_run_that_fails_gives_the_question_back() -> None:
         await seen.say("tell me")
         await seen.until(lambda: "the GPU is gone" in seen.notices(), "the notice")
         await seen.pilot.pause()
-        assert seen.screen.chat.turns == [] and seen.screen.transcript.entries == ()
+        assert seen.chat.turns == [] and seen.screen.transcript.entries == ()
         assert seen.screen.prompt.text == "tell me"
         assert not seen.screen.panel.has_class("open")
 
@@ -375,10 +391,10 @@ async def test_alternatives_show_probabilities_and_the_choice_is_pinned() -> Non
         await seen.canvas("a")
         await seen.until(lambda: len(seen.app.screen_stack) == 2, "the panel")
         await seen.pilot.press("down", "enter")
-        await seen.until(lambda: panel.version.kind == "pick", "the pick")
+        await seen.until(lambda: panel.steering.version.kind == "pick", "the pick")
         await seen.settled()
-        assert panel.draft.user_pins(0) == {2}
-        chosen = panel.version.parent.frames()[-1].top_ids[2][1]
+        assert panel.steering.draft.user_pins(0) == {2}
+        chosen = panel.steering.version.parent.frames()[-1].top_ids[2][1]
         assert seen.ids()[2] == chosen
 
 
@@ -389,10 +405,10 @@ async def test_typed_words_are_pinned_and_the_rest_settles() -> None:
         panel.canvas.select(5, 6)
         await seen.canvas("t")
         await seen.pilot.press(*"hello", "enter")
-        await seen.until(lambda: panel.version.kind == "type", "the run")
+        await seen.until(lambda: panel.steering.version.kind == "type", "the run")
         await seen.settled()
-        assert "hello" in seen.screen.chat.turns[-1].text
-        assert panel.draft.user_pins(0) == {5}
+        assert "hello" in seen.chat.turns[-1].text
+        assert panel.steering.draft.user_pins(0) == {5}
 
 
 async def test_a_gap_is_filled_and_its_other_lengths_are_proposals() -> None:
@@ -402,13 +418,13 @@ async def test_a_gap_is_filled_and_its_other_lengths_are_proposals() -> None:
         panel.canvas.select(4, 5)
         await seen.canvas("i")
         await seen.settled()
-        assert panel.version.kind == "gap"
-        proposals = panel.draft.proposals()
+        assert panel.steering.version.kind == "gap"
+        proposals = panel.steering.draft.proposals()
         assert len(proposals) > 2
         lengths = set()
-        assert len(seen.screen.chat.turns[-1].text.split()) > len(before), "the best one ends where the reply did"
+        assert len(seen.chat.turns[-1].text.split()) > len(before), "the best one ends where the reply did"
         for _ in proposals:
-            words = seen.screen.panel.text(panel.version).split()
+            words = seen.steering.text(panel.steering.version).split()
             assert words[:4] == before[:4]
             assert words[-3:] == before[-3:] or len(words) == len(before), "the scripted model may end in the gap"
             lengths.add(len(words))
@@ -427,7 +443,7 @@ async def test_pinned_words_stay_pinned_beside_a_gap() -> None:
         panel.canvas.select(4, 5)
         await seen.canvas("i")
         await seen.settled()
-        proposals = panel.draft.proposals()
+        proposals = panel.steering.draft.proposals()
         assert len({max(v.pins[0]) for v in proposals}) == len(proposals), "each length moves them by another"
         for version in proposals:
             assert [version.ids(0)[place] for place in sorted(version.pins[0])] == held
@@ -435,11 +451,11 @@ async def test_pinned_words_stay_pinned_beside_a_gap() -> None:
 
 async def test_words_written_on_a_frame_are_in_the_reply() -> None:
     async with chat() as seen:
-        await seen.say("/frame 10 red")
-        assert seen.screen.panel.frame
+        await seen.say("/template 10 red")
+        assert seen.screen.panel.template
         text = await seen.reply()
         assert text.split()[10] == "red"
-        assert seen.screen.panel.draft.user_pins(0) == {10}
+        assert seen.steering.draft.user_pins(0) == {10}
 
 
 async def test_words_on_a_frame_can_be_freed_and_stand_apart_from_what_is_before_them() -> None:
@@ -447,13 +463,13 @@ async def test_words_on_a_frame_can_be_freed_and_stand_apart_from_what_is_before
         written: list[str] = []
         encode = seen.backend.encode
         seen.backend.encode = lambda text: written.append(text) or encode(text)
-        await seen.say("/frame 10 red")
-        await seen.say("/frame 0 hello")
+        await seen.say("/template 10 red")
+        await seen.say("/template 0 hello")
         assert written == [" red", "hello"]
         panel = seen.screen.panel
         panel.canvas.select(9, 12)
         await seen.canvas("p")
-        assert set(panel.frame) == {0}
+        assert set(panel.template.tokens) == {0}
         assert "1 token unpinned" in seen.notices()
         await seen.canvas("p")
         assert "t types" in seen.notices()
@@ -462,11 +478,11 @@ async def test_words_on_a_frame_can_be_freed_and_stand_apart_from_what_is_before
 async def test_a_frame_stays_in_sight_until_it_is_used_and_goes_with_its_conversation() -> None:
     async with chat() as seen:
         panel = seen.screen.panel
-        await seen.say("/frame 10 red")
+        await seen.say("/template 10 red")
         await seen.canvas("enter")
         assert panel.has_class("open") and seen.screen.prompt.has_focus
         await seen.say("/new")
-        assert not panel.frame and not panel.has_class("open")
+        assert not panel.template and not panel.has_class("open")
 
 
 async def test_an_answer_about_a_block_that_is_past_changes_no_other() -> None:
@@ -475,23 +491,23 @@ async def test_an_answer_about_a_block_that_is_past_changes_no_other() -> None:
         hold_after_one_step(seen)
         await seen.say("tell me")
         panel = seen.screen.panel
-        await seen.until(lambda: panel.version.frames(), "a step")
+        await seen.until(lambda: panel.steering.version.frames(), "a step")
         await seen.canvas("space", "a")
         await seen.until(lambda: len(seen.app.screen_stack) == 2, "the alternatives")
         seen.backend.step_gate.open()
-        panel.version.run.control.resume()
-        await seen.until(lambda: panel.version.block > 0, "another block")
+        panel.steering.version.run.control.resume()
+        await seen.until(lambda: panel.steering.version.block > 0, "another block")
         await seen.pilot.press("enter")
         await seen.pilot.pause()
         assert "another block" in seen.notices()
-        assert panel.version.pins == {}
+        assert panel.steering.version.pins == {}
 
 
 async def test_nothing_is_asked_about_an_earlier_step() -> None:
     async with chat() as seen:
         await seen.reply()
         await seen.canvas("left_square_bracket", "t", "I")
-        assert not seen.screen.panel.query_one("#asking").has_class("open")
+        assert not seen.screen.panel.question.has_class("open")
         assert "earlier step" in seen.notices()
 
 
@@ -499,7 +515,7 @@ async def test_esc_in_the_canvas_leaves_a_question_first() -> None:
     async with chat() as seen:
         await seen.reply()
         panel = seen.screen.panel
-        asking = panel.query_one("#asking")
+        asking = panel.question
         await seen.canvas("t")
         await seen.pilot.press("shift+tab")
         assert panel.canvas.has_focus and asking.has_class("open")
@@ -528,27 +544,27 @@ async def test_regenerating_keeps_the_reply_before_in_the_versions_and_in_the_fi
         await seen.pilot.press("R")
         await seen.until(lambda: len(seen.backend.jobs) == 2, "another run")
         await seen.settled()
-        assert len(seen.screen.chat.turns) == 2
-        assert [v.kind for v in seen.screen.panel.draft.versions] == ["reply", "reply"]
-        assert seen.screen.panel.text(seen.screen.panel.draft.versions[0]) == first
+        assert len(seen.chat.turns) == 2
+        assert [v.kind for v in seen.steering.draft.versions] == ["reply", "reply"]
+        assert seen.steering.text(seen.steering.draft.versions[0]) == first
 
 
 async def test_a_stored_reply_can_be_opened_and_steered(tmp_path: Path) -> None:
     store = Store(tmp_path / "history.db")
     async with chat(store) as seen:
         text = await seen.reply()
-        conversation = seen.screen.chat.id
+        conversation = seen.chat.id
     async with chat(store, Opening(conversation=conversation)) as seen:
-        assert [t.text for t in seen.screen.chat.turns][-1] == text
+        assert [t.text for t in seen.chat.turns][-1] == text
         seen.screen.transcript.focus()
         await seen.pilot.press("e")
-        await seen.until(lambda: seen.screen.panel.version is not None, "the draft")
+        await seen.until(lambda: seen.steering.version is not None, "the draft")
         await seen.settled()
-        assert seen.screen.panel.text(seen.screen.panel.version) == text
+        assert seen.steering.text(seen.steering.version) == text
         seen.screen.panel.canvas.select(2, 3)
         await seen.canvas("r")
         await seen.settled()
-        words = seen.screen.chat.turns[-1].text.split()
+        words = seen.chat.turns[-1].text.split()
         assert [w for i, w in enumerate(words) if i != 2] == [w for i, w in enumerate(text.split()) if i != 2]
 
 
@@ -558,26 +574,26 @@ async def reopened(tmp_path: Path) -> AsyncIterator[tuple[Seen, str]]:
     store = Store(tmp_path / "history.db")
     async with chat(store) as seen:
         text = await seen.reply()
-        conversation = seen.screen.chat.id
+        conversation = seen.chat.id
     async with chat(store, Opening(conversation=conversation)) as seen:
         seen.screen.transcript.focus()
         await seen.pilot.press("e")
-        await seen.until(lambda: seen.screen.panel.version is not None, "the draft")
+        await seen.until(lambda: seen.steering.version is not None, "the draft")
         await seen.settled()
         yield seen, text
 
 
 async def test_undoing_all_changes_of_a_stored_reply_restores_it(tmp_path: Path) -> None:
     async with reopened(tmp_path) as (seen, text):
-        before = seen.screen.chat.turns[-1]
+        before = seen.chat.turns[-1]
         seen.screen.panel.canvas.select(0, 17)
         await seen.canvas("r")
         await seen.settled()
-        assert seen.screen.chat.turns[-1] != before
+        assert seen.chat.turns[-1] != before
         await seen.canvas("u")
-        assert seen.screen.chat.turns[-1] == before
+        assert seen.chat.turns[-1] == before
         assert seen.screen.transcript.entries[-1].text == text
-        assert seen.store.turns(seen.screen.chat.id)[-1].turn == before
+        assert seen.store.turns(seen.chat.id)[-1].turn == before
 
 
 async def test_a_stored_reply_has_no_run_to_record(tmp_path: Path) -> None:
@@ -591,10 +607,10 @@ async def test_a_stored_reply_that_was_opened_can_be_written_anew(tmp_path: Path
     async with reopened(tmp_path) as (seen, _):
         seen.screen.transcript.focus()
         await seen.pilot.press("R")
-        await seen.until(lambda: len(seen.screen.panel.draft.versions) == 2, "another run")
+        await seen.until(lambda: len(seen.steering.draft.versions) == 2, "another run")
         await seen.settled()
-        assert seen.screen.panel.version.frames()
-        assert len(seen.screen.chat.turns[-1].text.split()) == len(TALE)
+        assert seen.steering.version.frames()
+        assert len(seen.chat.turns[-1].text.split()) == len(TALE)
         assert seen.backend.jobs[-1].max_tokens > CANVAS
 
 
@@ -602,7 +618,7 @@ async def test_a_reply_stays_when_there_is_no_model_to_write_it_anew(tmp_path: P
     store = Store(tmp_path / "history.db")
     async with chat(store) as seen:
         text = await seen.reply()
-        conversation = seen.screen.chat.id
+        conversation = seen.chat.id
     async with chat(store, Opening(conversation=conversation), error=ModelNotFound("no such model")) as seen:
         seen.screen.transcript.focus()
         await seen.pilot.press("R")
@@ -624,11 +640,12 @@ async def test_the_next_turn_begins_with_the_ids_of_the_last_one() -> None:
 
 async def test_a_full_context_is_said_and_the_talk_goes_on() -> None:
     async with chat() as seen:
-        seen.backend.facts = replace(seen.backend.facts, max_context=CANVAS + 12)
-        seen.screen.chat.turns += [Turn("user", "why why why why why"), Turn("model", "you red you red you red")]
+        facts = seen.backend.facts
+        seen.backend.facts = replace(facts, model=replace(facts.model, max_context=CANVAS + 12))
+        seen.chat.turns += [Turn("user", "why why why why why"), Turn("model", "you red you red you red")]
         await seen.reply("tell me")
         entries = seen.screen.transcript.entries
-        assert any("no longer seen" in e.text for e in entries if e.role == "notice")
+        assert any("no longer sees" in e.text for e in entries if e.role == "notice")
 
 
 async def test_settings_change_the_next_run_and_wrong_ones_are_refused() -> None:
@@ -642,7 +659,7 @@ async def test_settings_change_the_next_run_and_wrong_ones_are_refused() -> None
             await seen.say(wrong)
             await seen.pilot.pause()
             assert seen.screen.prompt.text == wrong, "what was refused stays to be corrected"
-        assert seen.screen.sampler == {"steps": 5}
+        assert seen.screen.conversation.changed_settings == {"steps": 5}
 
 
 async def test_another_model_is_loaded_without_a_restart() -> None:
@@ -695,7 +712,7 @@ async def test_ctrl_c_copies_what_is_selected_in_the_transcript_before_it_quits(
         assert text.split()[0] in seen.app.clipboard
         await seen.pilot.press("ctrl+c")
         await seen.pilot.pause()
-        assert "once more quits" in seen.notices()
+        assert "again to quit" in seen.notices()
 
 
 async def test_the_marked_turn_is_copied() -> None:
@@ -711,14 +728,14 @@ async def test_the_marked_turn_is_copied() -> None:
 async def test_the_newest_notice_is_in_sight_on_a_small_terminal() -> None:
     async with chat(size=(60, 16), notifications=True) as seen:
         for number in range(8):
-            seen.screen.say(f"this is notice {number}, and it is not a short one")
+            seen.screen.notify(f"this is notice {number}, and it is not a short one")
             await seen.pilot.pause()
         await seen.until(lambda: "notice 7" in drawn.text(seen.app), "the last one")
         assert "Write a message" in drawn.text(seen.app)
 
 
 async def test_of_many_problems_it_is_said_where_all_are_listed() -> None:
-    app = DgtuiApp(
+    app = ChatApp(
         ScriptedBackend(), Store(None), Settings(), Opening(), theme_folders=theme_folders(), problems=["wrong"] * 9
     )
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
@@ -784,4 +801,4 @@ async def test_what_is_typed_fast_is_taken_in_its_order() -> None:
         for key in (*"tellx", "backspace", "space", *"me", "enter", *"why"):
             seen.app.post_message(events.Key(key, " " if key == "space" else key if len(key) == 1 else None))
         await seen.until(lambda: seen.screen.prompt.text == "why", "the rest of what was typed")
-        assert seen.screen.chat.turns[0].text == "tell me"
+        assert seen.chat.turns[0].text == "tell me"

@@ -54,13 +54,13 @@ async def review(case: Case, folder: Path) -> None:
     between = [re.escape(part) for part in (mark + held[0], *held[1:])]
     kept = re.compile(b"(.*)".join(between), re.DOTALL)
     async with edit(folder, before, encoding=codec) as seen:
-        passage = seen.screen.passages.of(places)
+        passage = seen.proposals.passages.of(places)
         passage.add(Proposal(texts, 0.5, 3, 8, 1, 0.1, 7) for texts in case.offers)
-        seen.screen.review(passage)
+        seen.proposals.open(passage)
         await seen.pilot.pause()
         for key in case.keys:
             await seen.press(key)
-            if not seen.screen.proposing:
+            if not seen.proposals.active:
                 break
             assert kept.fullmatch(seen.data), key
         await seen.press("escape")
@@ -70,7 +70,7 @@ async def review(case: Case, folder: Path) -> None:
         assert seen.path.read_bytes() == changed
         while seen.data != before:
             await seen.press("ctrl+z")
-        assert not seen.screen.buffer.undo()
+        assert not seen.buffer.undo()
 
 
 @given(cases())

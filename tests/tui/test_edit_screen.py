@@ -13,16 +13,18 @@ from textual import events
 from textual.pilot import Pilot
 
 from dgtui.config import Settings
+from dgtui.document.buffer import Buffer
 from dgtui.document.journal import Journal
+from dgtui.document.open_file import OpenFile
 from dgtui.document.source import Source, read
 from dgtui.document.undo import Edit
 from dgtui.errors import ModelNotFound
 from dgtui.steering.proposals import Proposal
+from dgtui.tui.proposal_controller import ProposalController
 from dgtui.tui.screens import ask
 from dgtui.tui.screens.ask import Ask
+from dgtui.tui.screens.differences import Differences
 from dgtui.tui.screens.edit import EditApp, EditOpening, EditScreen
-from dgtui.tui.screens.edit_ask import Differences
-from dgtui.tui.screens.edit_file import OpenFile
 from dgtui.tui.theme_file import theme_folders
 
 TEXT = "One day the fox sat by the river.\r\n\r\nthe hare stood by the lake\u2028 and sang.\n\tlast"
@@ -47,6 +49,14 @@ class Seen:
         assert self.app.edit is not None
         return self.app.edit
 
+    @property
+    def buffer(self) -> Buffer:
+        return self.screen.files.file.buffer
+
+    @property
+    def proposals(self) -> ProposalController:
+        return self.screen.proposals
+
     async def until(self, holds: Callable[[], Any], what: str = "") -> None:
         for _ in range(600):
             if holds():
@@ -64,7 +74,7 @@ class Seen:
         await self.pilot.pause()
 
     def span(self, text: str) -> tuple[int, int]:
-        start = self.screen.buffer.data.index(text.encode())
+        start = self.buffer.data.index(text.encode())
         return start, start + len(text.encode())
 
     async def select(self, text: str) -> None:
@@ -72,19 +82,19 @@ class Seen:
         await self.pilot.pause()
 
     async def reviewed(self) -> None:
-        await self.until(lambda: self.screen._work is None and self.screen._review is not None, "a review")
+        await self.until(lambda: self.proposals.search is None and self.proposals.review is not None, "a review")
         await self.pilot.pause()
 
     async def offer(self, old: str, *texts: str) -> None:
         """Opens the review of texts that are proposed for a span."""
-        passage = self.screen.passages.of([self.span(old)])
+        passage = self.proposals.passages.of([self.span(old)])
         passage.add(Proposal((text,), 0.5, 3, 8, 1, 0.1, 7) for text in texts)
-        self.screen.review(passage)
+        self.proposals.open(passage)
         await self.pilot.pause()
 
     @property
     def data(self) -> bytes:
-        return self.screen.buffer.data
+        return self.buffer.data
 
     def notices(self) -> str:
         return " | ".join(n.message for n in self.app._notifications)
@@ -122,7 +132,7 @@ async def test_a_selection_resolves_in_place_and_the_text_changes_on_accept_alon
         selection, cursor = seen.screen.editor.selection, seen.screen.editor.cursor
         seen.screen.action_rediffuse()
         frames: set[str] = set()
-        while seen.screen._review is None:
+        while seen.proposals.review is None:
             frames.add(seen.shown())
             assert seen.data == TEXT.encode()
             assert (seen.screen.editor.selection, seen.screen.editor.cursor) == (selection, cursor)
@@ -157,7 +167,7 @@ async def test_leaving_a_review_restores_everything(tmp_path: Path) -> None:
         await seen.reviewed()
         await seen.press("escape")
         assert seen.data == TEXT.encode()
-        assert not seen.screen.buffer.changed
+        assert not seen.buffer.changed
         assert seen.shown() == before
         assert seen.screen.editor.has_focus
         await seen.press("x")
@@ -175,7 +185,7 @@ async def test_old_and_new_are_shown_word_by_word_and_taken_hunk_by_hunk(tmp_pat
         await seen.press("backspace")
         assert "by the river" in next(row for row in rows(seen.app) if "fox" in row)
         await seen.press("up", "X")
-        assert seen.screen._review is None
+        assert seen.proposals.review is None
         assert seen.data == TEXT.encode().replace(b"sat", b"ran", 1)
         await seen.press("ctrl+z")
         assert seen.data == TEXT.encode()
@@ -186,7 +196,7 @@ async def test_no_proposal_is_lost(tmp_path: Path) -> None:
         await seen.select(FOX)
         await seen.press("ctrl+r")
         await seen.reviewed()
-        passage = seen.screen.passages.of([seen.span(FOX)])
+        passage = seen.proposals.passages.of([seen.span(FOX)])
         first = list(passage.proposals)
         await seen.press("g")
         await seen.reviewed()
@@ -202,7 +212,7 @@ async def test_no_proposal_is_lost(tmp_path: Path) -> None:
         await seen.press("ctrl+n")
         assert f"of {len(passage.proposals)}" in seen.shown()
         await seen.press("A", "ctrl+n")
-        assert seen.screen._review is not None and seen.screen._review.passage is passage
+        assert seen.proposals.review is not None and seen.proposals.review.passage is passage
 
 
 async def test_what_is_there_already_is_no_change(tmp_path: Path) -> None:
@@ -211,9 +221,9 @@ async def test_what_is_there_already_is_no_change(tmp_path: Path) -> None:
         assert "no change" in seen.shown()
         await seen.press("A", "enter")
         assert "nothing to accept" in seen.notices()
-        assert seen.screen._review is not None
+        assert seen.proposals.review is not None
         await seen.press("escape")
-        assert seen.data == TEXT.encode() and not seen.screen.buffer.changed
+        assert seen.data == TEXT.encode() and not seen.buffer.changed
 
 
 async def test_esc_stops_a_run_and_shows_what_is_there(tmp_path: Path) -> None:
@@ -228,7 +238,7 @@ async def test_esc_stops_a_run_and_shows_what_is_there(tmp_path: Path) -> None:
         assert "stopped" in seen.shown()
         assert seen.data == TEXT.encode()
         await seen.press("escape")
-        assert not seen.screen.proposing
+        assert not seen.proposals.active
 
 
 async def test_a_gap_at_the_cursor_and_marked_spans(tmp_path: Path) -> None:
@@ -257,7 +267,7 @@ async def test_a_gap_at_the_cursor_and_marked_spans(tmp_path: Path) -> None:
 async def test_a_mark_is_taken_away_again(tmp_path: Path) -> None:
     async with edit(tmp_path) as seen:
         await seen.press("ctrl+d")
-        assert "select what is to be marked" in seen.notices()
+        assert "select what to mark" in seen.notices()
         await seen.select(" fox")
         await seen.press("ctrl+d", "ctrl+d")
         assert "marked" not in seen.shown().splitlines()[0]
@@ -270,7 +280,7 @@ async def test_an_instruction_is_typed_in_a_line_below(tmp_path: Path) -> None:
         await seen.select(FOX)
         await seen.press("ctrl+k", *"say red", "enter")
         await seen.reviewed()
-        assert seen.screen.passages.of([seen.span(FOX)]).proposals[0].instruction == "say red"
+        assert seen.proposals.passages.of([seen.span(FOX)]).proposals[0].instruction == "say red"
         assert len(seen.backend.jobs[0].prompt_ids) > 10
         await seen.press("g")
         await seen.reviewed()
@@ -296,7 +306,7 @@ async def test_editing_works_before_the_model_is_there_and_a_question_waits_for_
         assert seen.data == b"Hi " + TEXT.encode()
         await seen.select(FOX)
         await seen.press("ctrl+r")
-        assert "no model yet" in seen.notices()
+        assert "no model is loaded yet" in seen.notices()
         seen.backend.load_gate.open()
         await seen.reviewed()
         assert seen.backend.jobs
@@ -314,7 +324,7 @@ async def test_a_run_that_fails_says_so_and_the_text_can_be_edited(tmp_path: Pat
         seen.backend.denoiser.logits = None  # type: ignore[assignment,method-assign]
         await seen.select(FOX)
         await seen.press("ctrl+r")
-        await seen.until(lambda: not seen.screen.proposing, "the end")
+        await seen.until(lambda: not seen.proposals.active, "the end")
         assert "TypeError" in seen.notices()
         await seen.press("x")
         assert b"x" in seen.data
@@ -326,7 +336,7 @@ async def test_find_goes_on_and_back(tmp_path: Path) -> None:
         first = seen.screen.editor.selection
         await seen.press("enter")
         assert seen.screen.editor.selection not in (None, first)
-        assert "found from" not in seen.notices()
+        assert "continued from" not in seen.notices()
         await seen.press("up")
         assert seen.screen.editor.selection == first
         await seen.press("up")
@@ -410,7 +420,7 @@ async def test_a_file_that_changed_on_disk_is_never_overwritten_silently(
         await seen.press(key)
         assert seen.path.read_bytes() == on_disk
         if key == "r":
-            assert seen.data == b"other" and not seen.screen.buffer.changed
+            assert seen.data == b"other" and not seen.buffer.changed
             await seen.press("ctrl+z")
             assert seen.data == b"x"
 
@@ -420,7 +430,7 @@ async def test_a_file_that_is_gone_cannot_be_reloaded_but_made_again(tmp_path: P
         await seen.press("x")
         seen.path.unlink()
         await seen.press("ctrl+s")
-        assert "make it again" in seen.shown() and "reload" not in seen.shown()
+        assert "create it again" in seen.shown() and "reload" not in seen.shown()
         await seen.press("r", "d")
         assert isinstance(seen.app.screen, Ask) and seen.data == b"xa"
         await seen.press("o")
@@ -449,7 +459,7 @@ async def test_a_reload_during_a_review_ends_it(tmp_path: Path) -> None:
         seen.path.write_bytes(b"other")
         await seen.offer("the hare", "the fox")
         await seen.press("ctrl+s", "r")
-        assert not seen.screen.proposing and seen.data == b"other"
+        assert not seen.proposals.active and seen.data == b"other"
         await seen.press("enter")
         assert seen.data == b"other\n"
         await seen.press("ctrl+z", "ctrl+z")
@@ -464,7 +474,7 @@ async def test_staying_keeps_what_is_being_written(tmp_path: Path) -> None:
         await seen.press("ctrl+q")
         await seen.until(lambda: isinstance(seen.app.screen, Ask), "a question")
         await seen.press("escape")
-        assert seen.screen._work is not None and not seen.screen._work.stopping
+        assert seen.proposals.search is not None and not seen.proposals.search.stopping
         seen.backend.step_gate.open()
         await seen.reviewed()
 
@@ -571,7 +581,7 @@ async def test_a_journal_of_another_state_of_the_file_becomes_a_copy(tmp_path: P
     path.write_bytes(b"something else")
     async with edit(tmp_path) as seen:
         await seen.until(lambda: isinstance(seen.app.screen, Ask), "the question")
-        assert "another one by now" in seen.shown()
+        assert "has changed since" in seen.shown()
         await seen.press("c")
         assert seen.data == b"something else"
     assert (tmp_path / "file.md.recovered").read_bytes() == b"lost " + TEXT.encode()
@@ -603,7 +613,7 @@ async def test_the_palette_offers_ready_instructions(tmp_path: Path) -> None:
         await seen.select(FOX)
         commands["Shorten"].callback()
         await seen.reviewed()
-        assert seen.screen.passages.of([seen.span(FOX)]).proposals[0].instruction == "shorten"
+        assert seen.proposals.passages.of([seen.span(FOX)]).proposals[0].instruction == "shorten"
 
 
 @pytest.mark.parametrize("size", [(80, 24), (60, 16), (40, 10)])
@@ -628,7 +638,7 @@ async def test_a_reload_to_a_shorter_file_during_a_review_leaves_the_cursor_in_i
         await seen.offer("last", "first")
         seen.path.write_bytes(b"other")
         await seen.press("ctrl+s", "r")
-        assert seen.data == b"other" and not seen.screen.proposing and seen.screen.editor.has_focus
+        assert seen.data == b"other" and not seen.proposals.active and seen.screen.editor.has_focus
 
 
 @pytest.mark.parametrize("key", ["ctrl+n", "ctrl+f"])
@@ -662,7 +672,7 @@ async def test_a_question_that_waits_for_the_model_takes_no_keys_from_a_line(tmp
         await seen.until(lambda: seen.backend.facts is not None, "a model")
         await seen.pilot.pause(0.1)
         await seen.press("A", "z")
-        assert seen.screen.line.value == "zAz" and not seen.screen.proposing
+        assert seen.screen.line.value == "zAz" and not seen.proposals.active
         assert seen.data == TEXT.encode()
         await seen.press("escape")
         await seen.reviewed()
@@ -677,7 +687,7 @@ async def test_esc_withdraws_a_question_that_waits(tmp_path: Path) -> None:
         seen.backend.load_gate.open()
         await seen.until(lambda: seen.backend.facts is not None, "a model")
         await seen.pilot.pause(0.1)
-        assert not seen.screen.proposing and not seen.backend.runs
+        assert not seen.proposals.active and not seen.backend.runs
 
 
 async def test_a_question_to_a_model_that_cannot_be_loaded_says_why(tmp_path: Path) -> None:
@@ -698,7 +708,7 @@ async def test_a_passage_that_resolves_is_in_sight(tmp_path: Path) -> None:
 
         def is_in_sight() -> bool:
             row = editor._rows.find(editor.cursor)[0] - editor.scroll_offset.y
-            return seen.screen._work is not None and 0 <= row < editor.size.height
+            return seen.proposals.search is not None and 0 <= row < editor.size.height
 
         await seen.until(is_in_sight, "it is in sight while it resolves")
         await seen.until(lambda: seen.backend.step_gate.held, "a step to stop in")

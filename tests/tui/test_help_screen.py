@@ -63,7 +63,7 @@ async def test_it_shows_the_keys_of_the_app_scrolls_and_closes() -> None:
     app: App[None] = App()
     async with app.run_test(size=(80, 24)) as pilot:
         app.set_keymap({"prompt.send": "ctrl+s"})
-        app.push_screen(Help())
+        app.push_screen(Help({}))
         await pilot.pause()
         line = next(row for row in rows(app) if "send the message" in row)
         assert line.split()[1] == "ctrl+s"
@@ -77,7 +77,7 @@ async def test_it_shows_the_keys_of_the_app_scrolls_and_closes() -> None:
 async def test_f1_closes_what_f1_opened() -> None:
     app: App[None] = App()
     async with app.run_test(size=(60, 16)) as pilot:
-        app.push_screen(Help())
+        app.push_screen(Help({}))
         await pilot.pause()
         await pilot.press("f1")
         assert not isinstance(app.screen, Help)

@@ -34,7 +34,7 @@ async def test_closing_it_ends_the_measurement() -> None:
 async def test_it_waits_for_no_reply_and_no_model() -> None:
     async with chat(hold_steps=True) as seen:
         await seen.say("tell me")
-        await seen.until(lambda: seen.screen.panel.running, "a run")
+        await seen.until(lambda: seen.steering.running, "a run")
         await seen.say("/bench")
         await seen.pilot.pause()
         assert seen.screen.prompt.text == "/bench", "what was refused stays to be corrected"

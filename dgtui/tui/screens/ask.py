@@ -1,4 +1,4 @@
-"""A question before something that cannot be undone."""
+"""A question to answer before something that cannot be undone."""
 
 import time
 from collections.abc import Sequence
@@ -15,15 +15,15 @@ from textual.widgets import Static
 from dgtui.text import sanitize
 
 QUIET: Final = 0.4
-"""Seconds without a key before one is taken for an answer: who goes on typing has not read the question."""
+"""Seconds without a key before a key counts as an answer: whoever is still typing has not read the question."""
 
 
 class Ask(ModalScreen[str | None]):
-    """Dismissed with the key of the answer, or None for Esc. Enter alone does nothing.
+    """Dismissed with the key of the answer, or None after Esc. Enter does nothing.
 
     Args:
         question: Any text.
-        answers: Key and what it does, in a few words.
+        answers: Keys, and what each does in a few words.
         no: What Esc does.
     """
 
@@ -51,12 +51,13 @@ class Ask(ModalScreen[str | None]):
             )
 
     def on_key(self, event: events.Key) -> None:
-        """Lets no key through that was meant for what is below the question."""
+        """Ignores keys that were meant for the screen below the question."""
         before, self._typed = self._typed, time.monotonic()
         if event.key != "escape" and self._typed - before < QUIET:
             event.stop()
+        elif any(event.key == key for key, _ in self._answers):
+            event.stop()
+            self.dismiss(event.key)
 
     def on_mount(self) -> None:
         self._typed = time.monotonic()
-        for key, _ in self._answers:
-            self._bindings.bind(key, f"dismiss('{key}')", show=False)

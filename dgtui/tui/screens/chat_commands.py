@@ -1,229 +1,183 @@
-"""What the slash commands of the prompt do. Each function takes the screen and what follows the command's name."""
+"""What the slash commands of the chat do. `do_NAME` takes what follows the command's name, and returns a notice."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+import json
+from collections.abc import Callable
+from functools import partial
 
 from dgtui.diffusion.settings import SAMPLER, Spec
 from dgtui.errors import UsageError
 from dgtui.paths import typed_path
 from dgtui.steering.drafts import Refused
 from dgtui.tui.commands import Slash
-
-if TYPE_CHECKING:
-    from dgtui.tui.screens.chat import ChatScreen
-
-
-def obey(screen: "ChatScreen", slash: Slash, argument: str) -> None:
-    """Runs a command. Raises a `DgtuiError` where it cannot be done."""
-    _ACTIONS[slash.name](screen, argument)
+from dgtui.tui.conversation_controller import ConversationController
+from dgtui.tui.screens.base import BaseScreen
+from dgtui.tui.widgets.attached import Attached
+from dgtui.tui.widgets.canvas_panel import CanvasPanel
 
 
-def _model(screen: "ChatScreen", name: str) -> None:
-    if not name:
-        facts = screen.backend.facts
-        loaded = f"loaded: {facts.name}; " if facts else ""
-        screen.say(f"{loaded}here: {', '.join(screen.backend.names())}")
-        return
-    if screen.panel.running:
-        raise Refused("a reply is being written", hint="esc stops it")
-    screen.panel.draft = None
-    screen.panel.close()
-    screen.load(name)
+class ChatCommands:
+    """The commands of a chat.
 
+    Args:
+        load: Loads a model by its name.
+    """
 
-def _system(screen: "ChatScreen", text: str) -> None:
-    if text:
-        screen.chat.instruct(text)
-        screen.say("the system prompt is set")
-    else:
-        screen.say(screen.chat.system or "there is no system prompt: /system TEXT sets one")
+    def __init__(
+        self,
+        screen: BaseScreen,
+        conversation: ConversationController,
+        panel: CanvasPanel,
+        attached: Attached,
+        load: Callable[[str], None],
+    ) -> None:
+        self._screen, self._conversation, self._panel, self._attached = screen, conversation, panel, attached
+        self._load = load
 
+    def dispatch(self, slash: Slash, argument: str) -> None:
+        """Runs a command. Raises a `DgtuiError` or `BadJob` if it cannot be done."""
+        spec = next((spec for spec in SAMPLER if spec.command == slash.name), None)
+        do = partial(self._set, spec) if spec else getattr(self, f"do_{slash.name}")
+        if notice := do(argument):
+            self._screen.notify(notice)
 
-def _seed(screen: "ChatScreen", text: str) -> None:
-    if not text:
-        screen.seed = None
-        screen.say("every reply gets a new seed")
-    elif text.isascii() and text.isdigit() and int(text) < 2**63:
-        screen.seed = int(text)
-        screen.say(f"replies get seed {text}")
-    else:
-        raise UsageError("a seed is a whole number from 0 on", hint="/seed alone: a new one for each reply")
+    def do_model(self, name: str) -> str | None:
+        if not name:
+            facts = self._panel.backend.facts
+            loaded = f"loaded: {facts.name}; " if facts else ""
+            return f"{loaded}on this machine: {', '.join(self._panel.backend.names())}"
+        self._conversation.refuse_while_running()
+        self._panel.steering.draft = None
+        self._panel.close()
+        self._load(name)
+        return None
 
-
-def _sampler(spec: Spec) -> Callable[["ChatScreen", str], None]:
-    def act(screen: "ChatScreen", text: str) -> None:
-        facts = screen.backend.facts
-        if facts is None:
-            raise Refused("no model is loaded yet")
+    def do_system(self, text: str) -> str:
         if not text:
-            screen.sampler.pop(spec.name, None)
-            value = getattr(screen.sampler_settings(), spec.name)
-            screen.say(f"/{spec.command}: {spec.shown(value)}, the model's own value")
-            return
+            return self._conversation.chat.system or "there is no system prompt: /system TEXT sets one"
+        self._conversation.chat.instruct(text)
+        return "the system prompt is set"
+
+    def do_seed(self, text: str) -> str:
+        if text and not (text.isascii() and text.isdigit() and int(text) < 2**63):
+            raise UsageError("a seed is a whole number from 0 up", hint="/seed alone: a new seed for each reply")
+        self._conversation.seed = int(text) if text else None
+        return f"replies get seed {text}" if text else "each reply gets a new seed"
+
+    def _set(self, spec: Spec, text: str) -> str:
+        """Changes a sampler setting; without a value, back to the model's own."""
         try:
-            value = spec.read(spec.kind(text))
+            value = spec.read(spec.kind(text)) if text else None
         except ValueError:
             raise UsageError(f"/{spec.command} takes {spec.expects}, not {text!r}") from None
-        changed = screen.sampler | {spec.name: value}
-        replace(facts.settings, **changed)  # raises if they contradict each other
-        screen.sampler = changed
-        if screen.panel.draft:
-            screen.panel.draft.settings = screen.sampler_settings()
-        screen.say(f"/{spec.command}: {spec.shown(value)}, from the next run on")
+        self._conversation.change_setting(spec.name, value)
+        now = getattr(self._conversation.settings(), spec.name)
+        return f"/{spec.command}: {spec.shown(now)}, {'from the next run on' if text else 'the default of the model'}"
 
-    return act
+    def do_think(self, text: str) -> str:
+        if text not in ("", "on", "off"):
+            raise UsageError("/think takes on or off")
+        self._conversation.think = text == "on" if text else not self._conversation.think
+        return f"thinking is {'on' if self._conversation.think else 'off'}"
 
+    def do_image(self, name: str) -> str | None:
+        if name == "-":
+            self._attached.drop()
+            return "the next message is sent without an image"
+        if not name:
+            return self._attached.says() or "no image is attached: /image FILE sends one with the next message"
+        self._attached.attach(typed_path(name))
+        return None
 
-def _think(screen: "ChatScreen", text: str) -> None:
-    if text not in ("", "on", "off"):
-        raise UsageError("/think takes on or off")
-    screen.think = not screen.think if not text else text == "on"
-    screen.say(f"thinking is {'on' if screen.think else 'off'}")
+    def do_template(self, text: str) -> None:
+        at, _, words = text.partition(" ")
+        if text and not (at.isascii() and at.isdigit()):
+            at, words = "0", text
+        self._panel.open_template(words, int(at or 0))
+        self._panel.canvas.focus()
 
+    def do_record(self, name: str) -> str:
+        path = typed_path(name) if name else None
+        if self._panel.steering.version is None:
+            raise Refused("there is no run to record yet")
+        if path is not None and path.exists():
+            raise UsageError(f"{path} already exists", hint="give another name")
+        if path is not None and not path.absolute().parent.is_dir():
+            raise UsageError(f"there is no folder {path.parent}")
+        return self._panel.steering.record(path)
 
-def _image(screen: "ChatScreen", name: str) -> None:
-    if name == "-":
-        screen.attached.drop()
-        screen.say("no image goes with the next message")
-    elif name:
-        screen.attached.attach(typed_path(name))
-    else:
-        screen.say(screen.attached.says() or "no image is attached: /image FILE sends one with the next message")
+    def do_export(self, name: str) -> str:
+        from dgtui.session import export
 
+        conversation = self._stored("there is nothing to export yet")
+        if not name:
+            raise UsageError("/export takes a file", hint="for example /export notes.md or /export notes.json")
+        path, store = typed_path(name), self._conversation.store
+        stored, turns = store.get(conversation), store.turns(conversation)
+        if path.suffix == ".json":
+            text = json.dumps(export.to_json(stored, turns), indent=2, ensure_ascii=False) + "\n"
+        else:
+            text = export.to_markdown(stored, turns)
+        export.write(path, text)
+        return f"written to {path}"
 
-def _frame(screen: "ChatScreen", text: str) -> None:
-    place, _, words = text.partition(" ")
-    if text and not (place.isascii() and place.isdigit()):
-        place, words = "0", text
-    screen.panel.open_frame(words, int(place or 0))
-    screen.panel.canvas.focus()
+    def do_sessions(self, search: str) -> None:
+        from dgtui.tui.screens.sessions import Sessions
 
+        def chosen(conversation: str | None) -> None:
+            if conversation is not None:
+                self._screen.guarded(lambda: self._conversation.open(conversation))
+            elif self._conversation.is_deleted:
+                self._conversation.new()
 
-def _record(screen: "ChatScreen", name: str) -> None:
-    version = screen.panel.version
-    if version is None:
-        raise Refused("there is no run to record yet")
-    path = typed_path(name) if name else None
-    if path is None:
-        screen.panel.action_record()
-    elif path.exists():
-        raise UsageError(f"{path} is there already", hint="give another name")
-    elif not path.absolute().parent.is_dir():
-        raise UsageError(f"there is no folder {path.parent}")
-    else:
-        screen.panel.save(path)
+        self._conversation.refuse_while_running()
+        self._screen.app.push_screen(Sessions(self._conversation.store, search=search), chosen)
 
+    do_search = do_sessions
 
-def _export(screen: "ChatScreen", name: str) -> None:
-    from dgtui.session import export
+    def do_theme(self, name: str) -> str | None:
+        app = self._screen.app
+        if not name:
+            return f"theme: {app.theme}; available: {', '.join(app.theme_names)}"
+        if name not in app.theme_names:
+            raise UsageError(f"there is no theme {name}", hint="/theme alone lists them")
+        app.theme = name
+        return None
 
-    if screen.chat.id is None:
-        raise Refused("there is nothing to export yet")
-    if not name:
-        raise UsageError("/export takes a file", hint="for instance /export notes.md or /export notes.json")
-    path = typed_path(name)
-    conversation, turns = screen.store.get(screen.chat.id), screen.store.turns(screen.chat.id)
-    if path.suffix == ".json":
-        import json
+    def do_bench(self, _: str) -> None:
+        from dgtui.tui.screens.speed import Speed
 
-        text = json.dumps(export.to_json(conversation, turns), indent=2, ensure_ascii=False) + "\n"
-    else:
-        text = export.to_markdown(conversation, turns)
-    export.write(path, text)
-    screen.say(f"written to {path}")
+        if self._panel.backend.facts is None:
+            raise Refused("no model is loaded yet")
+        self._conversation.refuse_while_running()
+        self._screen.app.push_screen(Speed(self._panel.backend))
 
+    def do_help(self, _: str) -> None:
+        self._screen.app.action_help()
 
-def _sessions(screen: "ChatScreen", search: str) -> None:
-    from dgtui.tui.screens.sessions import Sessions
+    def do_new(self, _: str) -> None:
+        self._conversation.refuse_while_running()
+        self._conversation.new()
 
-    def chosen(conversation: str | None) -> None:
-        if conversation is not None:
-            screen.open(conversation)
-        elif screen.chat.id is not None and not _there(screen, screen.chat.id):
-            screen.new()
+    def do_rename(self, title: str) -> None:
+        conversation = self._stored("there is no conversation yet")
+        if not title:
+            raise UsageError("/rename takes a title")
+        self._conversation.store.rename(conversation, title)
+        self._screen.draw_top()
 
-    if screen.panel.running:
-        raise Refused("a reply is being written", hint="esc stops it")
-    screen.app.push_screen(Sessions(screen.store, search=search), chosen)
+    def do_delete(self, text: str) -> None:
+        conversation = self._stored("this conversation is not stored")
+        self._conversation.refuse_while_running()
+        if text != "yes":
+            raise Refused("this deletes the conversation for good", hint="/delete yes deletes it")
+        self._conversation.store.delete(conversation)
+        self._conversation.new()
 
+    def do_quit(self, _: str) -> None:
+        self._screen.app.exit()
 
-def _there(screen: "ChatScreen", conversation: str) -> bool:
-    return any(c.id == conversation for c in screen.store.conversations(limit=1_000_000))
-
-
-def _theme(screen: "ChatScreen", name: str) -> None:
-    if not name:
-        screen.say(f"theme: {screen.app.theme}; here: {', '.join(screen.argument_choices('themes'))}")
-    elif name in screen.argument_choices("themes"):
-        screen.app.theme = name
-    else:
-        raise UsageError(f"there is no theme {name}", hint="/theme alone lists them")
-
-
-def _bench(screen: "ChatScreen", text: str) -> None:
-    from dgtui.tui.screens.speed import Speed
-
-    if screen.backend.facts is None:
-        raise Refused("no model is loaded yet")
-    if screen.panel.running:
-        raise Refused("a reply is being written", hint="esc stops it")
-    screen.app.push_screen(Speed(screen.backend))
-
-
-def _help(screen: "ChatScreen", text: str) -> None:
-    from dgtui.tui.screens.help import Help
-
-    screen.app.push_screen(Help(contexts=screen.CONTEXTS))
-
-
-def _new(screen: "ChatScreen", text: str) -> None:
-    if screen.panel.running:
-        raise Refused("a reply is being written", hint="esc stops it")
-    screen.new()
-
-
-def _rename(screen: "ChatScreen", title: str) -> None:
-    if screen.chat.id is None:
-        raise Refused("there is no conversation yet")
-    if not title:
-        raise UsageError("/rename takes a title")
-    screen.store.rename(screen.chat.id, title)
-    screen.draw_top()
-
-
-def _delete(screen: "ChatScreen", text: str) -> None:
-    if screen.chat.id is None:
-        raise Refused("this conversation is not stored")
-    if screen.panel.running:
-        raise Refused("a reply is being written", hint="esc stops it")
-    if text != "yes":
-        raise Refused("this deletes the conversation for good", hint="/delete yes does it")
-    screen.store.delete(screen.chat.id)
-    screen.new()
-
-
-def _quit(screen: "ChatScreen", text: str) -> None:
-    screen.app.exit()
-
-
-_ACTIONS: Final[Mapping[str, Callable[["ChatScreen", str], None]]] = {
-    "model": _model,
-    "system": _system,
-    "seed": _seed,
-    **{spec.command: _sampler(spec) for spec in SAMPLER},
-    "think": _think,
-    "image": _image,
-    "frame": _frame,
-    "record": _record,
-    "export": _export,
-    "sessions": _sessions,
-    "search": _sessions,
-    "theme": _theme,
-    "bench": _bench,
-    "help": _help,
-    "new": _new,
-    "rename": _rename,
-    "delete": _delete,
-    "quit": _quit,
-}
+    def _stored(self, refusal: str) -> str:
+        """The id of the conversation. Raises `Refused` before its first message."""
+        if self._conversation.chat.id is None:
+            raise Refused(refusal)
+        return self._conversation.chat.id

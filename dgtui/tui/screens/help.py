@@ -1,4 +1,4 @@
-"""All keys, as they are set now, and all slash commands."""
+"""All keys, as the person has set them, and all slash commands."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final
@@ -28,14 +28,14 @@ _SECTIONS: Final = {
     "Review of a proposal": ("review",),
     "Writing in the editor": ("editor",),
 }
-"""Title → contexts of the keymap, in order. Contexts that are not named follow under their own names."""
+"""Title → contexts of the keymap, in order. Other contexts follow under their own names."""
 
 COLUMN: Final = 20
-"cells for keys"
+"cells of the column with the keys"
 
 
 def blocks(keys: Mapping[str, str], wanted: Collection[str] = tuple(keymap.COMMANDS)) -> Iterator[Block]:
-    """The text of the help: the `wanted` contexts. `keys` is a keymap that `keymap.check` made."""
+    """The text of the help for the `wanted` contexts. `keys` is a keymap that `keymap.check` made."""
     named = {context for contexts in _SECTIONS.values() for context in contexts}
     sections = _SECTIONS | {name.capitalize(): (name,) for name in keymap.COMMANDS if name not in named}
     for title, contexts in sections.items():
@@ -46,10 +46,11 @@ def blocks(keys: Mapping[str, str], wanted: Collection[str] = tuple(keymap.COMMA
             )
     if "prompt" in wanted:
         yield from _section(
-            "Commands, typed in the prompt",
+            "Commands of the prompt",
             [(f"/{slash.name} {slash.argument_hint}".rstrip(), slash.help) for slash in SLASHES],
         )
-    yield Paragraph([Content.styled("Keys are changed in the settings; dgtui config says where they are.", MUTED)])
+    text = "Keys can be changed in the config file: `dgtui config` shows its path."
+    yield Paragraph([Content.styled(text, MUTED)])
 
 
 def _section(title: str, rows: Sequence[tuple[str, str]]) -> Iterator[Block]:
@@ -77,8 +78,8 @@ class Help(ModalScreen[None]):
     """The help.
 
     Args:
-        keys: A keymap that `keymap.check` made; None: the one of the app.
-        contexts: Of the keymap, those that are of use on the screen below; None: all.
+        keys: A keymap that `keymap.check` made.
+        contexts: The contexts of the keymap that apply to the screen below; None: all.
     """
 
     DEFAULT_CSS = """
@@ -90,15 +91,13 @@ class Help(ModalScreen[None]):
     """
     BINDINGS: ClassVar[list[Any]] = [Binding("escape,f1,question_mark,q", "dismiss(None)", "close", key_display="esc")]
 
-    def __init__(self, keys: Mapping[str, str] | None = None, contexts: Collection[str] | None = None) -> None:
+    def __init__(self, keys: Mapping[str, str], contexts: Collection[str] | None = None) -> None:
         super().__init__()
         self._keys = keys
         self._contexts = keymap.COMMANDS.keys() if contexts is None else contexts
 
     def compose(self) -> ComposeResult:
-        # Textual has no public way to ask what `App.set_keymap` was given
-        keys = self.app._keymap if self._keys is None else self._keys
         with VerticalScroll() as scroll:
             scroll.border_title = "keys and commands"
             scroll.border_subtitle = "esc closes"
-            yield _Text(Page(blocks(keys, self._contexts)))
+            yield _Text(Page(blocks(self._keys, self._contexts)))

@@ -1,6 +1,6 @@
-"""A recorded run in the canvas of the chat: played at the speed it had, scrubbed, read and copied, never changed.
+"""A recorded run in the canvas of the chat: played at its recorded speed, scrubbed, read and copied, never changed.
 
-Nothing here asks for a model: pieces, alternatives and times are in the recording.
+No model is needed: tokens, alternatives and times are in the recording.
 """
 
 import time
@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from textual import on
-from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.screen import Screen
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from dgtui.config import Settings
-from dgtui.layout import MIN_SCREEN, shown_tokens
+from dgtui.layout import shown_tokens
 from dgtui.text import sanitize, truncate
 from dgtui.tui import keymap
 from dgtui.tui.app import BaseApp
 from dgtui.tui.exports.recorded_run import RecordedRun
+from dgtui.tui.screens.base import BaseScreen
 from dgtui.tui.theme import Look
 from dgtui.tui.widgets.alternatives import Alternatives
 from dgtui.tui.widgets.canvas_view import CanvasView
@@ -31,12 +31,10 @@ from dgtui.tui.widgets.timeline import Timeline
 SPEEDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 
-class ReplayScreen(Screen[None]):
-    """Plays a recorded run. `clock` gives seconds; a test has its own."""
+class ReplayScreen(BaseScreen):
+    """Plays a recorded run. `clock` gives seconds."""
 
     DEFAULT_CSS = """
-    ReplayScreen { layout: vertical; }
-    ReplayScreen #top { height: 1; background: $panel; color: $foreground; }
     ReplayScreen #before { height: auto; max-height: 35%; padding: 1 2; scrollbar-size-vertical: 1; }
     ReplayScreen #before:focus { background: $surface; }
     ReplayScreen #said { height: auto; }
@@ -44,9 +42,6 @@ class ReplayScreen(Screen[None]):
     ReplayScreen #panel:focus-within { border: round $accent; }
     ReplayScreen CanvasView { height: auto; max-height: 100%; }
     ReplayScreen #meters { height: 1; color: $text-muted; }
-    ReplayScreen #too-small { display: none; width: 100%; height: 100%; content-align: center middle; }
-    ReplayScreen.small > * { display: none; }
-    ReplayScreen.small > #too-small { display: block; }
     """
     BINDINGS: ClassVar[list[Any]] = [*keymap.bindings("chat"), *keymap.bindings("replay")]
     CONTEXTS = ("app", "chat", "replay", "canvas", "alternatives")
@@ -56,45 +51,34 @@ class ReplayScreen(Screen[None]):
         self, recorded: RecordedRun, settings: Settings, look: Look, name: str, first: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
-        super().__init__()
-        self.recorded, self.settings, self.look = recorded, settings, look
+        super().__init__(settings, look)
+        self.recorded = recorded
         self.at = min(first, len(recorded) - 1)
         "the step that is shown, from 0"
         self.playing = False
         self.pace = 1.0
         "times the recorded speed"
         self._file, self._clock = name, clock
-        self._film = self._last_tick = 0.0
-
-    def compose(self) -> ComposeResult:
-        yield Static(id="top", markup=False)
-        with VerticalScroll(id="before"):
-            yield Static(id="said", markup=False)
-        with Vertical(id="panel"):
-            yield CanvasView(id="canvas")
-            yield Timeline(id="timeline")
-            yield Static(id="meters", markup=False)
-        yield Footer()
-        yield Static("dgtui needs 60 columns and 16 rows.\nMake the terminal larger.", id="too-small")
+        self._played = self._last_tick = 0.0
+        self.canvas = CanvasView(id="canvas")
+        self.timeline = Timeline(id="timeline")
+        self.timeline.display = settings.screen.show_timeline
+        self._said, self._meters = Static(id="said", markup=False), Static(id="meters", markup=False)
+        self._panel = Vertical(self.canvas, self.timeline, self._meters, id="panel")
+        self.parts = (VerticalScroll(self._said, id="before"), self._panel)
 
     def on_mount(self) -> None:
-        self.query_one(Timeline).display = self.settings.screen.show_timeline
         self.canvas.calm = True
         self._timer = self.set_interval(1 / self.settings.screen.max_fps, self._tick, pause=True)
         self.set_look(self.look)
 
     def on_resize(self) -> None:
-        self.set_class(self.size.width < MIN_SCREEN[0] or self.size.height < MIN_SCREEN[1], "small")
+        super().on_resize()
         self.call_after_refresh(self.repaint)
-
-    @property
-    def canvas(self) -> CanvasView:
-        """The view of the tokens."""
-        return self.query_one(CanvasView)
 
     def set_look(self, look: Look) -> None:
         """How tokens are drawn from now on."""
-        self.look = self.canvas.look = self.query_one(Timeline).look = look
+        self.look = self.canvas.look = self.timeline.look = look
         self.repaint()
 
     def repaint(self) -> None:
@@ -103,25 +87,24 @@ class ReplayScreen(Screen[None]):
             return
         recorded, at = self.recorded, self.at
         self.canvas.show(recorded.view(at))
-        self.query_one(Timeline).show(recorded.entropies, at, False)
-        self.query_one("#meters", Static).update(recorded.meters(at, max(20, self.canvas.size.width)))
-        panel = self.query_one("#panel")
-        panel.border_title = recorded.status(at).replace("[", "\\[")
+        self.timeline.show(recorded.entropies, at, False)
+        self._meters.update(recorded.meters(at, max(20, self.canvas.size.width)))
+        self._panel.border_title = recorded.status(at).replace("[", "\\[")
         sign = "▶" if self.playing else "‖"
         clock = f"{recorded.seconds[at]:.2f} s of {recorded.seconds[-1]:.2f} s"
-        panel.border_subtitle = f"{sign} ×{self.pace:g} · {clock}"
-        self.query_one("#top", Static).update(self._top())
+        self._panel.border_subtitle = f"{sign} ×{self.pace:g} · {clock}"
+        self.draw_top()
         self._show_before()
 
-    def _top(self) -> str:
+    def top_line(self) -> str:
         made = self.recorded.recording
         parts = (self._file, "·", made.model, "·", made.device)
         left = sanitize(f" dgtui  replay  {' '.join(parts)}", newlines=False, tabs="replace")
         return truncate(left, max(0, self.size.width - 1))
 
     def _show_before(self) -> None:
-        """What was asked, and the blocks of the reply that were done by then."""
-        said, recorded = self.query_one("#said", Static), self.recorded
+        """The prompt, and the blocks of the reply that had ended by then."""
+        said, recorded = self._said, self.recorded
         earlier = recorded.earlier(self.at)
         text = "".join(shown_tokens(earlier, [True] * len(earlier)))
         asked = sanitize(recorded.prompt, tabs="expand")
@@ -133,36 +116,36 @@ class ReplayScreen(Screen[None]):
     # -- playing ------------------------------------------------------------------------------------------------------
 
     def action_play(self) -> None:
-        """Plays from the step that is shown, or from the beginning if that is the last one; or holds."""
+        """Plays from the current step, or from the first if the current one is the last; or pauses."""
         if self.playing:
-            self._hold()
+            self._pause()
             return
         if self.at == len(self.recorded) - 1:
             self.at = 0
         self.playing = True
-        self._film, self._last_tick = self.recorded.pace[self.at], self._clock()
+        self._played, self._last_tick = self.recorded.pace[self.at], self._clock()
         self._timer.resume()
         self.repaint()
 
-    def _hold(self) -> None:
+    def _pause(self) -> None:
         self.playing = False
         self._timer.pause()
         self.repaint()
 
     def _tick(self) -> None:
-        if not self.playing:  # it was on its way when the film was held
+        if not self.playing:  # it was on its way when the playback was paused
             return
         now = self._clock()
-        self._film += (now - self._last_tick) * self.pace
+        self._played += (now - self._last_tick) * self.pace
         self._last_tick = now
-        to = bisect_right(self.recorded.pace, self._film) - 1
+        to = bisect_right(self.recorded.pace, self._played) - 1
         if self.settings.screen.reduced_motion:
             to = max((end for end in self.recorded.block_ends if end <= to), default=self.at)
         if to > self.at:
             self.at = to
             self.repaint()
         if self.at == len(self.recorded) - 1:
-            self._hold()
+            self._pause()
 
     def action_speed(self, by: int) -> None:
         """Plays faster or slower."""
@@ -171,12 +154,12 @@ class ReplayScreen(Screen[None]):
         self.repaint()
 
     def action_scrub(self, by: int) -> None:
-        """Moves the playhead, and holds."""
+        """Moves the playhead, and pauses."""
         self.at = max(0, min(len(self.recorded) - 1, self.at + by))
-        self._hold()
+        self._pause()
 
     def action_scrub_to(self, end: str) -> None:
-        """Moves the playhead to the first step or the last."""
+        """Moves the playhead to the first or the last step."""
         self.action_scrub(-len(self.recorded) if end == "first" else len(self.recorded))
 
     @on(Timeline.Picked)
@@ -187,8 +170,8 @@ class ReplayScreen(Screen[None]):
     # -- looking ------------------------------------------------------------------------------------------------------
 
     def action_alternatives(self) -> None:
-        """Shows what else would have fitted under the cursor."""
-        self._hold()
+        """Shows the most probable tokens for the position of the cursor."""
+        self._pause()
         frame, place = self.recorded.frames[self.at], self.canvas.cursor
         ids = frame.top_ids[place].tolist() if place < len(frame.top_ids) else []
         choices = list(zip(ids, self.recorded.pieces(ids), frame.top_probs[place].tolist(), strict=True)) if ids else []
@@ -196,34 +179,34 @@ class ReplayScreen(Screen[None]):
             self.recorded.stop_ids, "(end)"
         )
         self.app.push_screen(
-            Alternatives(place, choices, self.canvas.cursor_cell, names=names, held=int(frame.ids[place]))
+            Alternatives(place, choices, self.canvas.cursor_cell, names=names, current=int(frame.ids[place]))
         )
 
     def action_candidate(self, by: int) -> None:
-        """Goes to another candidate of a run that had several."""
+        """Shows another candidate of a run that had several."""
         count = self.recorded.candidates
         if count < 2:
-            self._say("the run has one candidate only")
+            self.notify("the run has only one candidate")
             return
         from dgtui.errors import RecordingRefused
 
         for step in range(1, count):
             try:
                 self.recorded = RecordedRun(self.recorded.recording, (self.recorded.candidate + by * step) % count)
-            except RecordingRefused:  # that one took no step
+            except RecordingRefused:  # it took no step
                 continue
             break
         self.at = min(self.at, len(self.recorded) - 1)
-        self._hold()
+        self._pause()
 
     def action_copy(self) -> None:
-        """Copies the selection, or the reply as it was after the step that is shown."""
+        """Copies the selection, or the reply as it was after the current step."""
         text = self.recorded.text(self.at, self.canvas.selection)
         self.app.copy_to_clipboard(text)
-        self._say(f"{len(text)} characters copied")
+        self.notify(f"{len(text)} characters copied")
 
     def action_interrupt(self) -> None:
-        """Copies a selection, else leaves."""
+        """Copies a selection, or else leaves."""
         if self.canvas.selection:
             self.action_copy()
         else:
@@ -232,9 +215,6 @@ class ReplayScreen(Screen[None]):
     def action_leave(self) -> None:
         """Ends the program."""
         self.app.exit()
-
-    def _say(self, text: str) -> None:
-        self.app.notify(sanitize(text, newlines=False), markup=False)
 
 
 class ReplayApp(BaseApp):

@@ -1,12 +1,14 @@
-"""The stored conversations: to look through, search, open, rename and delete.
+"""The stored conversations: to browse, search, open, rename and delete.
 
 The screen is dismissed with the id of the conversation to open, or None.
 """
 
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from textual import events, on
+from textual import events, getters, on
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical
@@ -19,19 +21,21 @@ from textual.widgets.option_list import Option
 from dgtui.errors import DgtuiError
 from dgtui.text import cell_width, sanitize, truncate
 from dgtui.tui import keymap
+from dgtui.tui.messages import explain
 from dgtui.tui.screens.ask import Ask
 from dgtui.tui.widgets.page import MUTED
+from dgtui.tui.widgets.question import CleanInput, Question
 
 if TYPE_CHECKING:
     from dgtui.session.store import Conversation, Store
 
 LISTED: Final = 500
 PATIENCE: Final = 0.15
-"seconds without a key before a search begins"
+"seconds without a key before a search starts"
 
 
 class _List(OptionList, inherit_bindings=False):
-    """Textual's list binds Enter out of sight; here it is the screen's, where it has an id and shows in the footer."""
+    """A list without Textual's hidden binding of Enter: the screen binds it with an id, shown in the footer."""
 
     BINDINGS: ClassVar[list[Any]] = [
         binding for binding in OptionList.BINDINGS if isinstance(binding, Binding) and binding.key != "enter"
@@ -43,7 +47,7 @@ class Sessions(ModalScreen[str | None]):
 
     Args:
         store: Where conversations are.
-        search: Look for this at once.
+        search: Searched for at once.
     """
 
     DEFAULT_CSS = """
@@ -52,14 +56,17 @@ class Sessions(ModalScreen[str | None]):
         width: 94%; max-width: 110; height: 85%; border: round $accent; background: $surface; padding: 0 1;
     }
     Sessions Input { background: $surface; margin: 0 0 1 0; padding: 0; }
-    Sessions #title { display: none; margin: 1 0 0 0; }
-    Sessions #title.open { display: block; }
+    Sessions #title { margin: 1 0 0 0; }
     Sessions OptionList { height: 1fr; border: none; padding: 0; background: $surface;
         scrollbar-size-vertical: 1; scrollbar-gutter: stable; }
     Sessions OptionList:focus { border: none; background-tint: $foreground 0%; }
     """
     BINDINGS: ClassVar[list[Any]] = keymap.bindings("sessions")
     AUTO_FOCUS = "OptionList"
+
+    _options = getters.query_one(OptionList)
+    _search = getters.query_one("#search", CleanInput)
+    _title = getters.query_one(Question)
 
     def __init__(self, store: "Store", search: str = "") -> None:
         super().__init__()
@@ -68,18 +75,19 @@ class Sessions(ModalScreen[str | None]):
         self._shown: list[tuple[Conversation, str]] = []
         "what is listed, each with an excerpt or an empty string"
         self._pointed: int | None = None
+        "the row with the sign"
         self._timer: Timer | None = None
 
     def compose(self) -> ComposeResult:
         with Vertical() as box:
             box.border_title = "conversations"
-            yield Input(self._wanted, placeholder="search all that was said", id="search", compact=True)
+            yield CleanInput(self._wanted, placeholder="search all conversations", id="search", compact=True)
             yield _List(id="list")
-            yield Input(placeholder="a new title; none: the beginning of the first message", id="title", compact=True)
+            yield Question(lambda _: self._options.focus(), id="title")
         yield Footer()
 
     def on_mount(self) -> None:
-        self.call_after_refresh(self._list_anew)  # rows are cut to a width that is known by then
+        self.call_after_refresh(self._reload)  # rows are cut to a width that is known by then
 
     def on_resize(self) -> None:
         self.call_after_refresh(self._draw)
@@ -87,35 +95,31 @@ class Sessions(ModalScreen[str | None]):
     # -- the list ---------------------------------------------------------------------------------------------------
 
     @property
-    def _options(self) -> OptionList:
-        return self.query_one(OptionList)
-
-    @property
     def _marked(self) -> "Conversation | None":
         row = self._options.highlighted
         return self._shown[row][0] if row is not None and row < len(self._shown) else None
 
-    def _list_anew(self) -> None:
-        """Asks the store again. The mark stays on its conversation."""
+    def _reload(self) -> None:
+        """Reads the store again. The mark stays on its conversation."""
         wanted, before, row = self._wanted.strip(), self._marked, self._options.highlighted or 0
         try:
             if wanted:
                 hits = {hit.conversation.id: hit for hit in reversed(self._store.search(wanted))}
-                found = list(reversed([(hit.conversation, hit.snippet) for hit in hits.values()]))
+                shown = list(reversed([(hit.conversation, hit.snippet) for hit in hits.values()]))
             else:
-                found = [(conversation, "") for conversation in self._store.conversations(LISTED)]
+                shown = [(conversation, "") for conversation in self._store.conversations(LISTED)]
         except DgtuiError as error:
             self._say(error)
             return
-        self._shown = found
+        self._shown = shown
         self._draw()
-        at = next((n for n, (c, _) in enumerate(found) if before is not None and c.id == before.id), row)
-        self._options.highlighted = min(at, len(found) - 1) if found else None
+        at = next((n for n, (c, _) in enumerate(shown) if before is not None and c.id == before.id), row)
+        self._options.highlighted = min(at, len(shown) - 1) if shown else None
 
     def _draw(self) -> None:
         options, row = self._options, self._options.highlighted
         self._pointed = None
-        options.set_options([Option(self._row(number)) for number in range(len(self._shown))])
+        options.set_options([Option(self._prompt(number)) for number in range(len(self._shown))])
         if not self._shown:
             nothing = "nothing found" if self._wanted.strip() else "no conversations yet"
             options.add_option(Option(Content.styled(f"  {nothing}", MUTED), disabled=True))
@@ -124,29 +128,21 @@ class Sessions(ModalScreen[str | None]):
 
     @on(OptionList.OptionHighlighted)
     def _point(self) -> None:
-        """A sign before the marked row, for where there are no colours; and nothing faint on its bright ground."""
+        """Puts a sign before the marked row, for terminals without colours, and nothing dim on its bright ground."""
         before, self._pointed = self._pointed, self._options.highlighted
         for number in {before, self._pointed}:
             if number is not None and number < len(self._shown):
-                self._options.replace_option_prompt_at_index(number, self._row(number))
+                self._options.replace_option_prompt_at_index(number, self._prompt(number))
 
-    def _row(self, number: int) -> Content:
+    def _prompt(self, number: int) -> Content:
         conversation, excerpt = self._shown[number]
         width = self._options.scrollable_content_region.width
-        return _row(conversation, excerpt, width, datetime.now(UTC), number == self._pointed)
+        return _prompt(conversation, excerpt, width, datetime.now(UTC), number == self._pointed)
 
     def _say(self, error: DgtuiError) -> None:
-        text = f"{error.message}: {error.hint}" if error.hint else error.message
-        self.notify(sanitize(text, newlines=False), severity="error", markup=False)
+        self.notify(sanitize(explain(error), newlines=False), severity="error", markup=False)
 
     # -- search -----------------------------------------------------------------------------------------------------
-
-    @on(Input.Changed)
-    def _cleaned(self, event: Input.Changed) -> None:
-        """An input shows what was pasted as it is, escape bytes too."""
-        clean = sanitize(event.value, newlines=False, tabs="replace")
-        if clean != event.value:
-            event.input.value = clean
 
     @on(Input.Changed, "#search")
     def _typed(self, event: Input.Changed) -> None:
@@ -155,23 +151,23 @@ class Sessions(ModalScreen[str | None]):
         self._wanted = event.value
         if self._timer is not None:
             self._timer.stop()
-        self._timer = self.set_timer(PATIENCE, self._list_anew)
+        self._timer = self.set_timer(PATIENCE, self._reload)
 
     @on(Input.Submitted, "#search")
     def _sought(self) -> None:
         if self._timer is not None:
             self._timer.stop()
-        self._list_anew()
+        self._reload()
         self._options.focus()
 
     def on_key(self, event: events.Key) -> None:
-        if event.key == "down" and self.focused is self.query_one("#search"):
+        if event.key == "down" and self.focused is self._search:
             event.stop()
             self._options.focus()
 
     def action_search(self) -> None:
-        """To the search box."""
-        self.query_one("#search", Input).focus()
+        """Goes to the search box."""
+        self._search.focus()
 
     # -- what can be done with one ----------------------------------------------------------------------------------
 
@@ -184,25 +180,15 @@ class Sessions(ModalScreen[str | None]):
     def action_rename(self) -> None:
         """Asks for a title."""
         if (marked := self._marked) is not None:
-            title = self.query_one("#title", Input)
-            title.value = sanitize(marked.title, newlines=False, tabs="replace")
-            title.add_class("open")
-            title.focus()
+            rename = partial(self._change, self._store.rename, marked.id)
+            self._title.ask("new title; empty: the start of the first message", rename, marked.title)
 
-    @on(Input.Submitted, "#title")
-    def _renamed(self, event: Input.Submitted) -> None:
-        marked = self._marked
-        self._close_title()
-        if marked is not None:
-            try:
-                self._store.rename(marked.id, event.value)
-            except DgtuiError as error:
-                self._say(error)
-            self._list_anew()
-
-    def _close_title(self) -> None:
-        self.query_one("#title", Input).remove_class("open")
-        self._options.focus()
+    def _change(self, change: Callable[..., object], *arguments: str) -> None:
+        try:
+            change(*arguments)
+        except DgtuiError as error:
+            self._say(error)
+        self._reload()
 
     def action_delete(self) -> None:
         """Asks, and deletes the marked conversation."""
@@ -212,25 +198,20 @@ class Sessions(ModalScreen[str | None]):
 
         def answered(answer: str | None) -> None:
             if answer:
-                try:
-                    self._store.delete(marked.id)
-                except DgtuiError as error:
-                    self._say(error)
-                self._list_anew()
+                self._change(self._store.delete, marked.id)
 
         title = truncate(sanitize(marked.title or "untitled", newlines=False), 50)
         question = f"Delete “{title}” and its {_turns(marked.turns)} for good?"
         self.app.push_screen(Ask(question, [("y", "delete")], "keep"), answered)
 
     def action_close(self) -> None:
-        """Out of a box, out of a search, out of the list."""
-        search = self.query_one("#search", Input)
-        if self.focused is self.query_one("#title"):
-            self._close_title()
-        elif search.value:
-            search.value = ""
+        """The first of these that applies: closes the title, ends the search, closes the list."""
+        if self._title.is_open:
+            self._title.action_close()
+        elif self._search.value:
+            self._search.value = ""
             self._options.focus()
-        elif self.focused is search:
+        elif self.focused is self._search:
             self._options.focus()
         else:
             self.dismiss(None)
@@ -240,7 +221,7 @@ def _turns(count: int) -> str:
     return f"{count:,} turn{'' if count == 1 else 's'}"
 
 
-def _row(conversation: "Conversation", excerpt: str, width: int, now: datetime, marked: bool) -> Content:
+def _prompt(conversation: "Conversation", excerpt: str, width: int, now: datetime, marked: bool) -> Content:
     sign, faint = ("▸ ", "") if marked else ("  ", MUTED)
     title = sanitize(conversation.title or "untitled", newlines=False, tabs="replace")
     facts = f"  {_turns(conversation.turns)} · {_ago(conversation.updated, now)}"
@@ -252,7 +233,7 @@ def _row(conversation: "Conversation", excerpt: str, width: int, now: datetime, 
 
 
 def _ago(then: datetime, now: datetime) -> str:
-    """How long ago, in words a person would use."""
+    """How long ago, in words."""
     seconds = (now - then).total_seconds()
     if seconds < 60:
         return "just now"

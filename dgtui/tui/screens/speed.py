@@ -1,4 +1,4 @@
-"""How fast the loaded model is, beside transformers' own `generate`: measured while one looks on."""
+"""Measures the speed of the loaded model, compared with transformers' own `generate`."""
 
 import threading
 from typing import Any, ClassVar
@@ -18,11 +18,11 @@ from dgtui.tui.messages import explain
 
 
 class Closed(Exception):
-    """The screen has gone: nobody waits for the figures."""
+    """The screen is closed: nobody waits for the result."""
 
 
 class Measuring(Message):
-    """How far it is."""
+    """How far the measurement is."""
 
     def __init__(self, what: str) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class Measuring(Message):
 
 
 class Measured(Message):
-    """It has ended, well (`rows`) or not (`error`)."""
+    """The measurement has ended: `rows`, or `error`."""
 
     def __init__(self, rows: Rows, error: BaseException | None) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Measured(Message):
 
 
 class Speed(ModalScreen[None]):
-    """Measures as soon as it is there. Closing it ends the measurement with the run that is under way."""
+    """Starts to measure when it opens. Closing it ends the measurement after the current run."""
 
     DEFAULT_CSS = """
     Speed { align: center middle; }

@@ -1,4 +1,4 @@
-"""The versions of a reply, to look through and to switch to."""
+"""The versions of a reply, to choose one."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -15,7 +15,7 @@ from dgtui.text import sanitize
 
 
 class Versions(ModalScreen[int | None]):
-    """Dismissed with the number of the version that was chosen, or None. `rows` are (number, is current, text)."""
+    """Dismissed with the number of a version, or None. `versions` are (number, is current, text)."""
 
     DEFAULT_CSS = """
     Versions { align: center middle; }
@@ -27,13 +27,13 @@ class Versions(ModalScreen[int | None]):
         Binding("enter", "", "switch", key_display="enter"),
     ]
 
-    def __init__(self, rows: Sequence[tuple[int, bool, str]]) -> None:
+    def __init__(self, versions: Sequence[tuple[int, bool, str]]) -> None:
         super().__init__()
-        self._rows = rows
+        self._versions = versions
 
     def compose(self) -> ComposeResult:
         options = []
-        for number, current, text in self._rows:
+        for number, current, text in self._versions:
             shown = sanitize(f"{'▸' if current else ' '} {text}", newlines=False, tabs="replace")
             options.append(Option(Text(shown, no_wrap=True, overflow="ellipsis"), id=str(number)))
         choices = OptionList(*options)
@@ -41,7 +41,7 @@ class Versions(ModalScreen[int | None]):
         yield choices
 
     def on_mount(self) -> None:
-        at = next((i for i, (_, current, _) in enumerate(self._rows) if current), 0)
+        at = next((i for i, (_, current, _) in enumerate(self._versions) if current), 0)
         self.query_one(OptionList).highlighted = at
 
     @on(OptionList.OptionSelected)

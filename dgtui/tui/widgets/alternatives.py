@@ -1,6 +1,6 @@
-"""What else would fit in a place of the canvas: a small panel at the cursor, over the screen.
+"""The most probable tokens for a position of the canvas: a small panel at the cursor, over the screen.
 
-It is dismissed with (place, token id) of the one that was picked, or None.
+It is dismissed with (position, token id) of the token that was picked, or None.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,8 @@ _NO_NAMES: Mapping[int, str] = MappingProxyType({})
 
 
 def visible(piece: bytes, token: int, name: str = "") -> str:
-    """A token's text with what cannot be seen: "␣" for a blank at an end, "⏎" for a line break, a name for no text."""
+    """The text of a token with signs for what cannot be seen: "␣" for a blank at an end, "⏎" for a line break, a name
+    if there is no text."""
     text = decode_utf8(piece)
     if not text:
         return sanitize(name, newlines=False, tabs="replace") or f"token {token}"
@@ -54,7 +55,7 @@ class AlternativesList(Widget):
         self.top = 0
 
     def move(self, to: int) -> None:
-        """Marks a row, around the ends."""
+        """Marks a row; wraps around at the ends."""
         if self.choices:
             self.marked = to % len(self.choices)
             height = self.content_size.height
@@ -89,12 +90,12 @@ class AlternativesList(Widget):
                     (bar.ljust(BAR), "$text-primary"),
                 )
             )
-        return Content("\n").join(rows) if rows else Content.styled("nothing else", MUTED)
+        return Content("\n").join(rows) if rows else Content.styled("no alternatives", MUTED)
 
     def on_click(self, event: events.Click) -> None:
-        place = event.get_content_offset(self)
-        if place is not None and self.top + place.y < len(self.choices) and isinstance(self.screen, Alternatives):
-            self.marked = self.top + place.y
+        cell = event.get_content_offset(self)
+        if cell is not None and self.top + cell.y < len(self.choices) and isinstance(self.screen, Alternatives):
+            self.marked = self.top + cell.y
             self.screen.action_select()
 
 
@@ -102,11 +103,11 @@ class Alternatives(ModalScreen[tuple[int, int] | None]):
     """Picks a token.
 
     Args:
-        place: Of the canvas; part of the answer.
-        choices: (token id, its bytes, its probability), the most probable first.
-        at: The cell of the cursor, on the screen; the panel opens under it, or above it. None: in the middle.
-        names: What tokens without text are called.
-        held: The token that is there now; it is marked.
+        position: Position of the canvas; part of the result.
+        choices: (token id, bytes, probability), the most probable first.
+        at: The cell of the cursor on the screen: the panel opens below or above it. None: in the middle.
+        names: Names of tokens without text.
+        current: The token that is there now; it is marked first.
     """
 
     DEFAULT_CSS = """
@@ -120,16 +121,16 @@ class Alternatives(ModalScreen[tuple[int, int] | None]):
 
     def __init__(
         self,
-        place: int,
+        position: int,
         choices: Sequence[tuple[int, bytes, float]],
         at: Offset | None = None,
         *,
         names: Mapping[int, str] = _NO_NAMES,
-        held: int | None = None,
+        current: int | None = None,
     ) -> None:
         super().__init__(classes="" if at else "-middle")
-        self._place, self._at = place, at
-        marked = next((number for number, (token, _, _) in enumerate(choices) if token == held), 0)
+        self._position, self._at = position, at
+        marked = next((number for number, (token, _, _) in enumerate(choices) if token == current), 0)
         self._list = AlternativesList(choices, names, marked)
 
     def compose(self) -> ComposeResult:
@@ -143,7 +144,7 @@ class Alternatives(ModalScreen[tuple[int, int] | None]):
         self.call_after_refresh(self._move)
 
     def _move(self) -> None:
-        """Under the cursor where there is room, else above it; never over the edge."""
+        """Below the cursor if there is room, else above it; always on the screen."""
         if self._at is None:
             return
         (x, y), size = self._at, self._list.outer_size
@@ -169,8 +170,8 @@ class Alternatives(ModalScreen[tuple[int, int] | None]):
     def action_select(self) -> None:
         """Picks the marked token."""
         if self._list.choices:
-            self.dismiss((self._place, self._list.choices[self._list.marked][0]))
+            self.dismiss((self._position, self._list.choices[self._list.marked][0]))
 
     def action_close(self) -> None:
-        """Leaves the token as it is."""
+        """Keeps the token that is there."""
         self.dismiss(None)

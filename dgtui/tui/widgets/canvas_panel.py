@@ -1,43 +1,87 @@
-"""The canvas with its timeline and meters: shows a reply while its run goes on, and afterwards.
+"""The canvas panel: a reply with its timeline and meters, and the keys that steer it.
 
-The panel owns the draft of the reply: it submits jobs, follows their logs, and keeps each version. Whoever holds the
-panel is told by a message when the draft's text changed. `steering` adds the keys.
+The panel draws the draft that its controller holds, and turns keys and what is selected into calls of the controller.
+What cannot be done is refused with a notice and changes nothing. The screen learns from messages when the text of the
+reply has changed.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import partial, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Concatenate, ParamSpec
 
-from textual import on
+from textual import getters, on
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.message import Message
 from textual.widgets import Static
 
 from dgtui.backend import Backend, RunHandle
-from dgtui.diffusion.events import Flag, Frame
+from dgtui.config import ScreenSettings
+from dgtui.diffusion.events import Frame
 from dgtui.diffusion.job import Job
+from dgtui.diffusion.settings import BadJob
 from dgtui.errors import DgtuiError
 from dgtui.steering.drafts import Draft, Kind, Refused, Version
-from dgtui.steering.lengths import rank
-from dgtui.text import decode_utf8, sanitize
-from dgtui.tui.frames import view_at
+from dgtui.text import sanitize
+from dgtui.tui import keymap
+from dgtui.tui.draft_controller import DraftController, Pins, tokens
+from dgtui.tui.frames import view_at, with_pins
 from dgtui.tui.messages import BlockDone, FramesReady, RunEnded, explain
 from dgtui.tui.pace import Pace
+from dgtui.tui.template import Template
 from dgtui.tui.theme import Look
 from dgtui.tui.widgets import meters
+from dgtui.tui.widgets.alternatives import Alternatives
 from dgtui.tui.widgets.canvas_view import CanvasView, View
+from dgtui.tui.widgets.question import Question
 from dgtui.tui.widgets.timeline import Timeline
 
 MEASURES_EVERY = 0.25
-"seconds between looks at the numbers beside a canvas that resolves"
+"seconds between updates of the numbers beside a running canvas"
+
+P = ParamSpec("P")
+
+
+def _action(
+    method: Callable[Concatenate[CanvasPanel, P], str | None],
+) -> Callable[Concatenate[CanvasPanel, P], None]:
+    """An action of the panel. A refusal, or the text that it returns, becomes a notice."""
+
+    @wraps(method)
+    def act(self: CanvasPanel, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            if notice := method(self, *args, **kwargs):
+                self.notify(notice)
+        except (DgtuiError, BadJob) as refused:
+            self.notify(explain(refused), severity="warning")
+        self.repaint()
+
+    return act
+
+
+def _steers(
+    method: Callable[Concatenate[DraftController, P], str | None],
+) -> Callable[Concatenate[CanvasPanel, P], None]:
+    """An action of the panel that is a method of its controller."""
+
+    @wraps(method)
+    def act(self: CanvasPanel, /, *args: P.args, **kwargs: P.kwargs) -> str | None:
+        return method(self.steering, *args, **kwargs)
+
+    return _action(act)
 
 
 class CanvasPanel(Vertical):
-    """A canvas and what is known of it. Hidden while there is nothing on it."""
+    """A canvas that can be steered. Hidden while there is nothing on it.
+
+    Args:
+        seeds: Draws the seed of each new run.
+        record_to: Each run is written to this recording when it ends.
+    """
 
     DEFAULT_CSS = """
     CanvasPanel { height: auto; max-height: 60%; border: round $primary; padding: 0 1; display: none; }
@@ -45,120 +89,108 @@ class CanvasPanel(Vertical):
     CanvasPanel:focus-within { border: round $accent; }
     CanvasPanel CanvasView { height: auto; max-height: 100%; }
     CanvasPanel #meters { height: 1; color: $text-muted; }
+    CanvasPanel Question { height: 1; border: none; padding: 0; }
     """
+    BINDINGS: ClassVar[list[Any]] = keymap.bindings("steering")
 
     class Changed(Message):
-        """The draft's text is another one now: a block or a run has ended, or another version was chosen."""
+        """The draft has another text: a block or a run has ended, or another version was chosen."""
 
         def __init__(self, version: Version) -> None:
             super().__init__()
             self.version = version
 
     class Failed(Message):
-        """The first run of a draft has failed, and there is no draft any more."""
+        """The first run of a draft has failed, and the draft is gone."""
 
-    def __init__(self, backend: Backend, look: Look, seeds: Callable[[], int], **kwargs: Any) -> None:
+    class Accepted(Message):
+        """The draft is the reply."""
+
+    class Discarded(Message):
+        """The draft is not wanted."""
+
+    canvas = getters.query_one(CanvasView)
+    timeline = getters.query_one(Timeline)
+    question = getters.query_one(Question)
+
+    def __init__(
+        self,
+        backend: Backend,
+        settings: ScreenSettings,
+        look: Look,
+        seeds: Callable[[], int],
+        record_to: Path | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
-        self.backend, self._look, self.seeds = backend, look, seeds
-        self.draft: Draft | None = None
-        self.playhead: int | None = None
-        "index of the frame that is shown; None: the newest"
-        self.strength = 1.0
-        self.frame: dict[int, int] = {}
-        "place → token, pinned before the next run"
-        self.max_fps, self.reduced_motion, self.show_timeline = 30, False, True
-        self.record_to: Path | None = None
-        self.shown_frame: Frame | None = None
+        self.backend, self._settings, self._look, self._record_to = backend, settings, look, record_to
+        self.steering = DraftController(backend, lambda: self.canvas, self._submit, self._tell, seeds)
+        self.template = Template(backend)
         self._measured = 0.0
-        self._pace = Pace(self.max_fps)
+        self._pace = Pace(settings.max_fps)
 
     def compose(self) -> ComposeResult:
         yield CanvasView(id="canvas")
         yield Timeline(id="timeline")
         yield Static(id="meters", markup=False)
+        yield Question(self._question_closed, id="question")
 
     def on_mount(self) -> None:
-        self.look = self._look
-        self.query_one(Timeline).display = self.show_timeline
+        self.timeline.display = self._settings.show_timeline
+        self.set_look(self._look)
 
-    @property
-    def look(self) -> Look:
-        """How tokens are drawn."""
-        return self._look
-
-    @look.setter
-    def look(self, look: Look) -> None:
-        self._look = look
-        self.canvas.look = look
-        self.query_one(Timeline).look = look
+    def set_look(self, look: Look) -> None:
+        """How tokens are drawn from now on."""
+        self.canvas.look = self.timeline.look = look
         self.repaint()
-
-    @property
-    def canvas(self) -> CanvasView:
-        """The view of the tokens."""
-        return self.query_one(CanvasView)
-
-    @property
-    def version(self) -> Version | None:
-        """The version that is shown."""
-        return self.draft.current if self.draft else None
-
-    @property
-    def running(self) -> bool:
-        """A run goes on."""
-        return bool(self.version and self.version.running)
-
-    @property
-    def stopped(self) -> bool:
-        """The run was stopped by hand."""
-        return bool(self.version and (ended := self.version.run.log.finished) and ended.reason == "cancelled")
 
     # -- runs -------------------------------------------------------------------------------------------------------
 
-    def start(self, draft: Draft, job: Job, pins: Mapping[int, frozenset[int]] | None = None) -> Version:
+    def start(self, draft: Draft, job: Job, pins: Pins | None = None) -> Version:
         """Runs the first job of a draft."""
-        self.draft = draft
-        self.frame = {}
+        self.question.action_close()
+        self.steering.draft = draft
+        self.template.clear()
         self.canvas.clear_selection()
-        return self.run(draft, "reply", job, pins=pins)
+        return self.run("reply", job, pins)
 
-    def run(
-        self,
-        draft: Draft,
-        kind: Kind,
-        job: Job,
-        *,
-        span: tuple[int, int] | None = None,
-        pins: Mapping[int, frozenset[int]] | None = None,
-        beside: bool = False,
-    ) -> Version:
-        """Submits a job, stops what ran before, and makes its run the version that is shown."""
-        if draft.current and draft.current.running:
-            draft.current.run.control.cancel()
-        self._pace = Pace(self.max_fps)
-        run = self.backend.submit(job, self._pace.sink(self._tell, only_blocks=self.reduced_motion))
-        version = draft.add(kind, run, span=span, pins=pins, beside=beside)
-        run.ended.add_done_callback(lambda _: self._tell(RunEnded(run)))
-        self.playhead = None
-        self.add_class("open")
+    def run(self, kind: Kind, job: Job, pins: Pins | None = None) -> Version:
+        """Runs another job of the draft."""
+        version = self.steering.run(kind, job, pins=pins)
         self.repaint()
         return version
 
-    def stop(self) -> bool:
-        """Stops the run and keeps its draft; False if none goes on."""
-        if self.version is None or not self.version.running:
-            return False
-        self.version.run.control.cancel()
-        return True
+    def _submit(self, job: Job) -> RunHandle:
+        self._pace = Pace(self._settings.max_fps)
+        run = self._pace.submit(self.backend, job, self, only_blocks=self._settings.reduced_motion)
+        self.add_class("open")
+        return run
 
-    def _tell(self, message: Message) -> None:
-        if self.is_attached:
-            self.post_message(message)
+    def open(self) -> None:
+        """Shows the panel and gives it the focus."""
+        self.add_class("open")
+        self.repaint()
+        self.canvas.focus()
+
+    def clear(self) -> None:
+        """Drops the draft and the template, and hides the panel."""
+        self.steering.draft = None
+        self.template.clear()
+        self.close()
+
+    def close(self) -> None:
+        """Hides the panel. The versions are kept."""
+        self.question.action_close()
+        self.remove_class("open")
+
+    def _shows(self, run: RunHandle) -> bool:
+        version = self.steering.version
+        return version is not None and version.run is run
 
     @on(FramesReady)
     def _frames_ready(self, message: FramesReady) -> None:
         message.stop()
-        if self.version and message.run is self.version.run:
+        if self._shows(message.run):
             self._pace.drawn()
             due = time.monotonic() - self._measured >= MEASURES_EVERY
             self.repaint(measures=due or message.run.control.paused)
@@ -166,206 +198,232 @@ class CanvasPanel(Vertical):
     @on(BlockDone)
     def _block_done(self, message: BlockDone) -> None:
         message.stop()
-        if self.version and message.run is self.version.run:
+        if self._shows(message.run):
             self.repaint()
-            self.post_message(self.Changed(self.version))
+            self._tell()
 
     @on(RunEnded)
     def _run_ended(self, message: RunEnded) -> None:
         message.stop()
-        run, draft = message.run, self.draft
-        if draft is None or not any(v.run is run for v in draft.versions):
+        run, draft = message.run, self.steering.draft
+        if draft is None or not any(version.run is run for version in draft.versions):
             return
-        shown = draft.current is not None and draft.current.run is run
+        shown = self._shows(run)
+        self.steering.ended(run)
         if error := run.ended.exception():
-            self.say(explain(error), "error")
-            draft.remove(run)
-            if draft.current is None:
-                self.draft = None
-                self.close()
-                self.post_message(self.Failed())
-        elif run.job.candidates > 1:
-            self._rank(draft, run)
-        if shown and draft.current:
-            if self.record_to and not error and draft.current.frames():
-                try:
-                    self.save(self.record_to)
-                except DgtuiError as refused:
-                    self.say(explain(refused), "error")
-            self.post_message(self.Changed(draft.current))
+            self.notify(explain(error), severity="error")
+        if self.steering.draft is None:
+            self.close()
+            self.post_message(self.Failed())
+        elif shown:
+            if self._record_to and not error and draft.version.frames():
+                self.action_record(self._record_to)
+            self._tell()
         self.repaint()
 
-    def _rank(self, draft: Draft, run: RunHandle) -> None:
-        """The candidates of a search become proposals, the best one first, those that end the reply in the gap last."""
-        shown, version = draft.current, next(v for v in draft.versions if v.run is run)
-        draft.current = version
-        at = version.span[0] if version.span else 0
-        stops, before = draft.facts.model.stop_ids, version.parent.pins if version.parent else {}
-        ranked = sorted(rank(run.log), key=lambda r: any(i in stops for i in r.ids[at : at + r.length].tolist()))
-        for number, candidate in enumerate(r.candidate for r in ranked):
-            pins = draft.pins_around(run.job, at, candidate, before)
-            if number:
-                draft.add(version.kind, run, candidate=candidate, span=version.span, pins=pins, beside=True)
-            else:
-                version.candidate, version.pins = candidate, pins
-        draft.current = shown
+    def _tell(self) -> None:
+        if version := self.steering.version:
+            self.post_message(self.Changed(version))
 
     # -- what is shown ----------------------------------------------------------------------------------------------
 
     def repaint(self, *, measures: bool = True) -> None:
-        """Draws the newest state of the version that is shown, and unless told otherwise the numbers beside it."""
+        """Draws the current version; `measures`: and the numbers beside it."""
         if not self.is_mounted:
             return
-        version = self.version
-        if version is None or self.draft is None:
-            self._show_frame()
+        draft, version = self.steering.draft, self.steering.version
+        if draft is None or version is None:
+            self._show_template()
             return
-        facts = self.draft.facts
-        frames = version.frames()
-        if self.playhead is not None and self.playhead >= len(frames):
-            self.playhead = None
-        at = frames[self.playhead] if self.playhead is not None else None
-        block = at.block if at else version.block
-        frame, view = view_at(
-            version.run.log,
-            block,
-            at.step if at else None,
-            version.candidate,
-            self.backend.pieces,
-            facts.model.stop_ids,
+        frames, playhead = version.frames(), self.steering.playhead
+        at = frames[playhead] if playhead is not None and playhead < len(frames) else None
+        block, stop_ids = at.block if at else version.block, draft.facts.model.stop_ids
+        self.steering.frame, view = view_at(
+            version.run.log, block, at.step if at else None, version.candidate, self.backend.pieces, stop_ids
         )
-        self.shown_frame = frame
         if at is None:
-            view = _with_pins(view, self.draft.user_pins(block), others=version.running)
+            view = with_pins(view, draft.user_pins(block), others=version.running)
         self.canvas.calm = version.running
         self.canvas.show(view)
         if measures:
             self._measured = time.monotonic()
-            self._show_measures(version, frames, frame, view)
+            self._show_measures(draft, version, frames, view)
 
-    def _show_measures(self, version: Version, frames: list[Frame], frame: Frame | None, view: View) -> None:
-        assert self.draft is not None
-        self.query_one(Timeline).show([f.mean_entropy for f in frames], self._index(frames, frame), version.running)
-        self.border_title = self._title(version, frame, view)
-        size, of = self.backend.memory()
+    def _show_measures(self, draft: Draft, version: Version, frames: list[Frame], view: View) -> None:
+        frame, log = self.steering.frame, version.run.log
+        index = next((i for i, f in enumerate(frames) if f is frame), None)
+        states = {
+            f"strength {self.steering.strength:.0%}": self.steering.strength < 1,
+            "looking back": self.steering.playhead is not None,
+            "paused": version.running and version.run.control.paused,
+            version.kind: version.kind not in ("reply", "pin"),
+        }
+        status = meters.status(frame, view, log.job.seed) if frame else f"seed {log.job.seed}"
+        proposals = draft.proposals()
         measures = meters.measure(
-            version.run.log,
-            now=None,
-            stop_ids=self.draft.facts.model.stop_ids,
-            candidate=version.candidate,
-            memory=meters.memory(size, of),
-            proposal=self._proposal(),
+            log, now=None, stop_ids=draft.facts.model.stop_ids, candidate=version.candidate,
+            memory=meters.memory(*self.backend.memory()),
+            proposal=f"proposal {proposals.index(version) + 1} of {len(proposals)}" if len(proposals) > 1 else "",
+        )  # fmt: skip
+        self._show_around(
+            " · ".join([*(state for state, holds in states.items() if holds), status]),
+            meters.line(measures, max(20, self.content_size.width)),
         )
-        line = meters.line(measures, max(20, self.content_size.width))
-        self.query_one("#meters", Static).update(line, layout=False)
+        self.timeline.show([f.mean_entropy for f in frames], index, version.running)
 
-    @staticmethod
-    def _index(frames: list[Frame], frame: Frame | None) -> int | None:
-        return next((i for i, f in enumerate(frames) if f is frame), None)
-
-    def _title(self, version: Version, frame: Frame | None, view: View) -> str:
-        seed = version.run.job.seed
-        state = "" if version.kind in ("reply", "pin") else f"{version.kind} · "
-        if version.running and version.run.control.paused:
-            state = f"paused · {state}"
-        if self.playhead is not None:
-            state = f"looking back · {state}"
-        if self.strength < 1:
-            state = f"strength {self.strength:.0%} · {state}"
-        title = meters.status(frame, view, seed) if frame else f"seed {seed}"
-        return sanitize(f" {state}{title} ", newlines=False).replace("[", "\\[")
-
-    def _proposal(self) -> str:
-        proposals = self.draft.proposals() if self.draft else []
-        if len(proposals) < 2 or self.version is None:
-            return ""
-        return f"proposal {proposals.index(self.version) + 1} of {len(proposals)}"
-
-    def _show_frame(self) -> None:
-        """An empty canvas to be written on before a run, or nothing."""
-        import numpy as np
-
-        facts = self.backend.facts
-        if facts is None or not self.has_class("open"):
+    def _show_template(self) -> None:
+        if self.backend.facts is None or not self.has_class("open"):
             self.canvas.show(None)
             return
-        length = facts.model.canvas_length
-        ids = [self.frame.get(place, facts.model.fill_id) for place in range(length)]
-        pieces = tuple(p if at in self.frame else b"\xc2\xb7 " for at, p in enumerate(self.backend.pieces(ids)))
-        flags = np.full(length, int(Flag.RENOISED), np.uint8)
-        flags[list(self.frame)] = int(Flag.PINNED)
-        held = (flags & Flag.PINNED).astype(bool)
-        entropy = np.where(held, 0.0, 1.0).astype(np.float32)
-        self.canvas.show(View(pieces, entropy, flags, np.ones(length, np.bool_), length))
-        self.border_title = f" frame · {len(self.frame)} tokens pinned · t types at the cursor, then send a message "
-        self.query_one(Timeline).show([], None, False)
-        self.query_one("#meters", Static).update("", layout=False)
+        self.canvas.show(self.template.view())
+        pinned = tokens(len(self.template.tokens))
+        self._show_around(f"template · {pinned} pinned · t types at the cursor, then send a message", "")
+        self.timeline.show([], None, False)
 
-    def open_frame(self, words: str = "", at: int = 0) -> None:
-        """Opens an empty canvas, or pins words at a place of it."""
-        if self.running:
+    def _show_around(self, title: str, meters: str) -> None:
+        self.border_title = sanitize(f" {title} ", newlines=False).replace("[", "\\[")
+        self.query_one("#meters", Static).update(meters, layout=False)
+
+    def open_template(self, words: str = "", at: int = 0) -> None:
+        """Opens an empty canvas, and pins words on it from a position on."""
+        if self.steering.running:
             raise Refused("a reply is being written", hint="esc stops it")
-        facts = self.backend.facts
-        if facts is None:
+        if self.backend.facts is None:
             raise Refused("no model is loaded yet")
-        self.draft, self.playhead = None, None
+        self.steering.draft = self.steering.playhead = None
         self.add_class("open")
         if words:
-            self.pin_frame(at, words)
+            self.template.write(at, words)
         self.repaint()
 
-    def pin_frame(self, at: int, words: str) -> None:
-        """Pins words at a place of the empty canvas."""
-        facts = self.backend.facts
-        assert facts is not None, "a frame is opened after loading"
-        ids = self.backend.encode(words if at == 0 or words[:1].isspace() else f" {words}")  # behind another word
-        if not 0 <= at <= facts.model.canvas_length - len(ids):
-            raise Refused(f"{len(ids)} tokens do not fit at place {at} of {facts.model.canvas_length}")
-        self.frame |= dict(enumerate(ids, start=at))
+    # -- keys -------------------------------------------------------------------------------------------------------
 
-    def close(self) -> None:
-        """Takes the canvas off the screen; its versions stay."""
-        self.remove_class("open")
+    action_pause = _steers(DraftController.pause)
+    action_step = _steers(DraftController.step)
+    action_scrub = _steers(DraftController.scrub)
+    action_fork = _steers(DraftController.fork)
+    action_rediffuse = _steers(DraftController.rediffuse)
+    action_strength = _steers(DraftController.change_strength)
+    action_polish = _steers(DraftController.polish)
+    action_undo = _steers(DraftController.undo)
+    action_redo = _steers(DraftController.redo)
+    action_proposal = _steers(DraftController.cycle)
+    action_record = _steers(DraftController.record)
+    _scrub_to = _steers(DraftController.scrub_to)
+    _go_to = _steers(DraftController.go_to)
 
-    def say(self, text: str, severity: Any = "information") -> None:
-        """A notice that goes away by itself."""
-        self.app.notify(sanitize(text, newlines=False), severity=severity, markup=False)
+    @_action
+    def action_stop(self) -> str | None:
+        """The first of these that applies: closes the question; stops the run and keeps its draft; returns to the
+        newest step; discards what was stopped, which is a change of the reply or the whole draft."""
+        if self.question.is_open:
+            self.question.action_close()
+        elif self.steering.stop():
+            pass
+        elif self.steering.playhead is not None:
+            self.steering.playhead = None
+        elif self.steering.stopped and self.steering.discard():
+            return "discarded: U brings it back"
+        else:
+            self.post_message(self.Discarded())
+        return None
 
-    def text(self, version: Version) -> str:
-        """A version's reply as text, thoughts left out."""
-        assert self.draft is not None
-        _, answer = self.backend.split_thought(version.reply_ids(self.draft.facts.model.stop_ids))
-        return decode_utf8(b"".join(self.backend.pieces(answer)))
+    def action_accept(self) -> None:
+        """Takes the draft as the reply."""
+        if self.steering.running:
+            self.notify("the reply is still being written: esc stops it", severity="warning")
+        else:
+            self.post_message(self.Accepted())
 
-    def save(self, path: Path) -> None:
-        """Writes the run that is shown to a recording."""
-        from dgtui.session import recording
-        from dgtui.session.run_pack import occurring_ids
+    def action_scrub_to(self, end: str) -> None:
+        """Moves the playhead to the first or the newest step."""
+        self._scrub_to(0 if end == "first" else None)
 
-        assert self.draft is not None
-        facts, run = self.draft.facts, self.draft.version.run
-        if not self.draft.version.frames():
-            raise Refused("there are no steps to record yet")
-        ids = occurring_ids(run.log).tolist()
-        recording.save(
-            path,
-            run.log,
-            pieces=dict(zip(ids, self.backend.pieces(ids), strict=True)),
-            special_ids=facts.model.special_ids,
-            fingerprint=facts.fingerprint,
-            model=facts.name,
-            stepper=facts.stepper,
-            device=facts.device,
-            versions=facts.versions,
-        )
-        self.say(f"recorded to {path}")
+    @on(Timeline.Picked)
+    def _picked(self, message: Timeline.Picked) -> None:
+        message.stop()
+        self._scrub_to(message.step)
 
+    @_action
+    def action_pin(self) -> str:
+        """Pins the selection, or unpins it; on a template only typed tokens can be unpinned."""
+        if self.steering.draft or not self.template:
+            return self.steering.pin()
+        span = self.canvas.selection or (self.canvas.cursor, self.canvas.cursor + 1)
+        if count := self.template.free(span):
+            return f"{tokens(count)} unpinned"
+        raise Refused("nothing is pinned here", hint="t types text at the cursor")
 
-def _with_pins(view: View, pins: frozenset[int], *, others: bool) -> View:
-    """The view with the places that a person pinned marked; and those that a run holds, if `others`."""
-    import numpy as np
+    @_action
+    def action_alternatives(self) -> None:
+        """Shows the most probable tokens for the position of the cursor."""
+        choices, names, current = self.steering.alternatives()
+        block = self.steering.block
 
-    flags = view.flags.copy() if others else view.flags & ~np.uint8(Flag.PINNED)
-    if len(flags):
-        flags[list(pins)] |= np.uint8(Flag.PINNED)
-    return View(view.pieces, view.entropy, flags, view.settled, view.end)
+        @_action
+        def chosen(self: CanvasPanel, choice: tuple[int, int] | None) -> str | None:
+            return self._in_block(block, lambda: self.steering.hold("pick", dict([choice]))) if choice else None
+
+        screen = Alternatives(self.canvas.cursor, choices, self.canvas.cursor_cell, names=names, current=current)
+        self.app.push_screen(screen, partial(chosen, self))
+
+    @_action
+    def action_branches(self) -> None:
+        """Lists all versions, to switch to one."""
+        from dgtui.tui.screens.versions import Versions
+
+        def chosen(number: int | None) -> None:
+            if number is not None:
+                self._go_to(number)
+
+        self.app.push_screen(Versions([*self.steering.described()]), chosen)
+
+    @_action
+    def action_copy(self) -> str:
+        """Copies the selection, or the whole reply."""
+        text = self.steering.selected_text()
+        self.app.copy_to_clipboard(text)
+        return f"{len(text)} characters copied"
+
+    # -- the question -----------------------------------------------------------------------------------------------
+
+    @_action
+    def action_gap(self, ask: bool = False) -> None:
+        """Opens a gap at the cursor and fills it; `ask`: asks for its length."""
+        if ask:
+            self._ask_here("tokens in the gap", self.steering.gap)
+        else:
+            self.steering.gap()
+
+    @_action
+    def action_type_here(self) -> None:
+        """Asks for text to pin at the cursor."""
+        what = f"text from position {self.canvas.cursor}"
+        if self.steering.draft:
+            self._ask_here(what, self.steering.type)
+        else:
+            self._ask(what, lambda text: self.template.write(self.canvas.cursor, text))
+
+    def _ask_here(self, what: str, answer: Callable[[str], str | None]) -> None:
+        """Asks about the newest block."""
+        block = self.steering.block
+        self._ask(what, lambda text: self._in_block(block, lambda: answer(text)))
+
+    def _in_block(self, block: int, change: Callable[[], str | None]) -> str | None:
+        """Changes a block, unless the run has left it by now."""
+        if self.steering.block != block:
+            raise Refused("the reply has moved on to another block", hint="space pauses it")
+        return change()
+
+    def _ask(self, what: str, answer: Callable[[str], str | None]) -> None:
+        @_action
+        def answered(self: CanvasPanel, text: str) -> str | None:
+            return answer(text) if text else None
+
+        self.canvas.pointing = True
+        self.question.ask(f"{what}: enter accepts, esc closes", partial(answered, self))
+
+    def _question_closed(self, had_focus: bool) -> None:
+        self.canvas.pointing = False
+        if had_focus:
+            self.canvas.focus()

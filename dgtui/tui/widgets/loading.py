@@ -1,5 +1,6 @@
-"""How far the load of a model is: what is done and for how long; where bytes are known a bar, the rate, what is left.
-A load that failed says why until the next one starts.
+"""Loads a model and shows how far that is: stage and seconds; where sizes are known, a bar, the rate and what is left.
+
+A failed load shows its error until the next one starts.
 """
 
 import time
@@ -7,29 +8,53 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from textual import on
 from textual.content import Content
+from textual.message import Message
 from textual.timer import Timer
 from textual.widget import Widget
 
+from dgtui.backend import Backend, Facts, Stage
+from dgtui.errors import DgtuiError
 from dgtui.text import cell_width, sanitize, truncate
+from dgtui.tui.messages import explain
 from dgtui.tui.widgets.page import MUTED
 
 TICK: Final = 0.2
 "seconds between repaints while nothing is reported"
+REPORTS: Final = 0.1
+"seconds between two reports of a stage, at least"
 WINDOW: Final = 4.0
-"seconds that the rate is measured over"
+"seconds over which the rate is measured"
 LEAST: Final = 0.5
-"seconds of reports before a rate is told"
+"seconds of reports before a rate is shown"
 LONGEST_BAR: Final = 36
 
 
 class Loading(Widget):
-    """One or two lines, or none while nothing loads. `clock` counts seconds."""
+    """One or two lines while a model is loaded, else none. `clock` counts seconds."""
 
     DEFAULT_CSS = """
     Loading { display: none; height: auto; padding: 0 1; }
     Loading.any { display: block; }
     """
+
+    class Progress(Message):
+        """How far the load is. Only the newest counts."""
+
+        def __init__(self, stage: Stage) -> None:
+            super().__init__()
+            self.stage = stage
+
+        def can_replace(self, message: Message) -> bool:
+            return isinstance(message, Loading.Progress)
+
+    class Ended(Message):
+        """The load has ended: `facts` of the model, or `error`."""
+
+        def __init__(self, facts: Facts | None, error: BaseException | None) -> None:
+            super().__init__()
+            self.facts, self.error = facts, error
 
     def __init__(
         self, *, clock: Callable[[], float] = time.monotonic, id: str | None = None, classes: str | None = None
@@ -42,10 +67,53 @@ class Loading(Widget):
         self._since = 0.0
         self._reports: deque[tuple[float, int]] = deque()
         self._error: tuple[str, str] | None = None
+        self._backend: Backend | None = None
         self._ticker: Timer | None = None
 
     def on_mount(self) -> None:
         self._ticker = self.set_interval(TICK, self.refresh, pause=not self.has_class("any"))
+
+    @property
+    def error(self) -> str:
+        """Why there is no model; empty if none has failed to load."""
+        return self._error[0] if self._error else ""
+
+    def load(self, backend: Backend, name: str | None, called: str) -> None:
+        """Loads a model after the present one is unloaded. `Ended` follows; `called` is what a person calls it."""
+        self._backend = backend
+        self.start(called)
+        last = ("", 0.0)
+
+        def progress(stage: Stage) -> None:  # on the model's thread
+            nonlocal last
+            now = time.monotonic()
+            if self.is_attached and (stage.what != last[0] or now - last[1] > REPORTS):
+                last = stage.what, now
+                self.post_message(self.Progress(stage))
+
+        future = backend.load(name, progress)
+        future.add_done_callback(
+            lambda f: self.post_message(self.Ended(None if f.exception() else f.result(), f.exception()))
+        )
+
+    @on(Progress)
+    def _progress(self, message: Progress) -> None:
+        message.stop()
+        self.progress(message.stage.what, message.stage.done, message.stage.total)
+
+    @on(Ended)
+    def _ended(self, message: Ended) -> None:
+        error = message.error
+        if error is None or (self._backend and self._backend.facts):
+            self.finish()
+        elif isinstance(error, DgtuiError):
+            self.fail(error.message, error.hint)
+        else:
+            self.fail(explain(error))
+        if error is not None and not self._error:  # the model before is still loaded
+            self.notify(explain(error), severity="warning")
+        for note in message.facts.notes if message.facts else ():
+            self.notify(note)
 
     def start(self, name: str) -> None:
         """A load begins."""
@@ -55,7 +123,7 @@ class Loading(Widget):
         self._show(True)
 
     def progress(self, what: str, done: int, total: int) -> None:
-        """How far it is, in bytes; `total` 0: nobody knows."""
+        """How far it is, in bytes; `total` 0: not known."""
         now = self._clock()
         if what != self._what or done < self._done:
             self._reports.clear()
@@ -67,12 +135,12 @@ class Loading(Widget):
         self.refresh(layout=second_line != bool(self._total))
 
     def fail(self, message: str, hint: str = "") -> None:
-        """It failed: message and hint stay."""
+        """It has failed. Message and hint stay."""
         self._error = message, hint
         self._show(True)
 
     def finish(self) -> None:
-        """The model is there."""
+        """The model is loaded."""
         self._error = None
         self._show(False)
 
@@ -110,7 +178,7 @@ class Loading(Widget):
         return Content.assemble(("▓" * full, "$primary"), ("░" * (cells - full), "$foreground-muted"), text)
 
     def _rate(self) -> float | None:
-        """Bytes a second, lately; None where too little was reported."""
+        """Bytes per second of late; None if too little was reported."""
         if len(self._reports) < 2:
             return None
         (first, before), (_, now) = self._reports[0], self._reports[-1]

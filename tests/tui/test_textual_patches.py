@@ -3,7 +3,7 @@
 import pytest
 from textual import events
 
-from dgtui.tui.pasted_input import PasteSafeParser
+from dgtui.tui.textual_patches import PasteSafeParser
 
 PASTE = "\x1b[200~one \x1b[31mred\rtwo \x1b[20 \x1b\x1b[A\x1b[201~"
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from dgtui.document.journal import Journal
+from dgtui.document.open_file import OpenFile
 from dgtui.document.save import Conflict
 from dgtui.document.undo import Edit
 from dgtui.errors import DgtuiError, DocumentRefused, RunFailed
 from dgtui.paths import state_dir, typed_path
-from dgtui.tui.screens.edit_file import OpenFile
 
 MARK = b"\xef\xbb\xbf"
 

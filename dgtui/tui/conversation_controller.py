@@ -1,0 +1,382 @@
+"""The conversation on the chat screen: what is sent, what the model answers, and what is stored of it.
+
+Every turn is stored when it is sent, and a reply again at the end of each of its blocks. What cannot be done raises
+`Refused` or another `DgtuiError`, and changes nothing.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from dgtui.backend import Backend, Facts, RunHandle
+from dgtui.diffusion.events import Amended
+from dgtui.diffusion.job import Start
+from dgtui.diffusion.settings import BadJob, SamplerSettings
+from dgtui.errors import DgtuiError
+from dgtui.message import Message
+from dgtui.session.chat import Chat, images_left, prompt
+from dgtui.session.store import ConversationNotFound, Turn
+from dgtui.steering.drafts import Draft, Refused, Version
+from dgtui.text import decode_utf8
+from dgtui.tui.commands import unescaped
+from dgtui.tui.messages import explain
+from dgtui.tui.widgets.attached import Attached, image_name
+from dgtui.tui.widgets.canvas_panel import CanvasPanel
+from dgtui.tui.widgets.prompt import Prompt
+from dgtui.tui.widgets.transcript import Entry, Transcript
+
+if TYPE_CHECKING:
+    from dgtui.session.store import Store
+
+MOST_TOKENS: Final = 2048
+"""A reply that does not end by itself is cut there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What the chat starts with."""
+
+    model: str | None = None
+    conversation: str | None = None
+    "id of a stored conversation to continue"
+    system: str = ""
+    seed: int | None = None
+    think: bool = False
+    record: Path | None = None
+    images: tuple[Path, ...] = ()
+    "for the first message"
+
+
+class ConversationController:
+    """One conversation, and the widgets that show it.
+
+    Args:
+        seeds: Draws the seed of each reply.
+        changed: Called when another conversation is shown, or a reply has begun.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        store: "Store",
+        opening: Opening,
+        seeds: Callable[[], int],
+        changed: Callable[[], None],
+        *,
+        panel: CanvasPanel,
+        transcript: Transcript,
+        prompt: Prompt,
+        attached: Attached,
+    ) -> None:
+        self._backend, self.store, self._opening, self._seeds, self._changed = backend, store, opening, seeds, changed
+        self._panel, self._transcript, self._prompt, self._attached = panel, transcript, prompt, attached
+        self.chat = Chat(store, opening.model or "", opening.system)
+        self.seed = opening.seed
+        "of the next reply; None: a new one each time"
+        self.think = opening.think
+        self.changed_settings: dict[str, Any] = {}
+        "sampler settings that differ from the model's own"
+        self._reopened: tuple[RunHandle, Turn] | None = None
+        "the run that holds a stored reply, and that reply"
+        self._waiting: str | None = None
+
+    # -- which conversation -----------------------------------------------------------------------------------------
+
+    def open(self, conversation: str) -> None:
+        """Continues a stored conversation."""
+        stored = self.store.get(conversation)
+        self._show(Chat.open(self.store, stored.id, self.chat.model, stored.system))
+
+    def new(self) -> None:
+        """Starts a new conversation."""
+        self._show(Chat(self.store, self.chat.model, self._opening.system))
+
+    def _show(self, chat: Chat) -> None:
+        self.chat = chat
+        self._transcript.set_turns([_entry(turn) for turn in chat.turns])
+        if chat.turns:
+            self._prompt.past = [turn.text for turn in chat.turns if turn.role == "user"]
+        self._attached.conversation(chat.images())
+        self._panel.clear()
+        self._changed()
+
+    @property
+    def title(self) -> str:
+        """What the conversation is called."""
+        if self.chat.id is None:
+            return "new conversation"
+        try:
+            return self.store.get(self.chat.id).title
+        except DgtuiError:  # the next turn stores it again
+            return "deleted by another program"
+
+    @property
+    def is_deleted(self) -> bool:
+        """It was stored, and is not any more."""
+        if self.chat.id is None:
+            return False
+        try:
+            self.store.get(self.chat.id)
+        except ConversationNotFound:
+            return True
+        return False
+
+    def _store(self, work: Callable[[], object]) -> None:
+        """Stores something. A full disk must not end the conversation."""
+        try:
+            work()
+        except DgtuiError as error:
+            self._prompt.notify(f"not stored: {explain(error)}", severity="error")
+
+    # -- sending ----------------------------------------------------------------------------------------------------
+
+    def model_loaded(self, facts: Facts) -> None:
+        """Another model answers from now on."""
+        self.chat.model = facts.name
+        self._panel.template.clear()  # its ids belong to another tokenizer
+        self._attached.model_changed(self.chat.images())
+
+    def take_waiting(self) -> str | None:
+        """The message that waits to be sent, if there is one; it waits no longer."""
+        waiting, self._waiting = self._waiting, None
+        return waiting
+
+    def hand_back(self, text: str | None) -> None:
+        """Puts a message that was not sent back into the prompt, before what was typed since."""
+        if text:
+            self._prompt.load_text("\n".join(filter(None, (text, self._prompt.message))))
+
+    def send(self, text: str, load_error: str = "") -> None:
+        """Sends a message, or keeps it until the model and its images are there.
+
+        Raises:
+            Refused: It cannot be sent now. `load_error` says why there will be no model.
+        """
+        facts = self._backend.facts
+        if facts is None and load_error:
+            raise Refused("no model is loaded", hint="load one with /model, then send again")
+        if facts is None or self._attached.reading:
+            until = "the images are read" if facts else "the model is loaded"
+            if self._waiting is not None:
+                raise Refused("a message is already waiting", hint=f"it is sent as soon as {until}")
+            self._waiting = text
+            self._prompt.notify(f"this is sent as soon as {until}")
+            return
+        self.refuse_while_running("then send again")
+        before = len(self.chat.turns)
+        turn = Turn("user", unescaped(text), images=self._attached.take())
+        self._store(lambda: self.chat.add(turn))
+        self._transcript.add(_entry(turn))
+        try:
+            self.reply()
+        except (DgtuiError, BadJob):
+            self._rewind(before)
+            self._attached.put_back(turn.images)
+            raise
+
+    def refuse_while_running(self, hint: str = "") -> None:
+        """Raises `Refused` while a reply is being written."""
+        if self._panel.steering.running:
+            raise Refused("a reply is being written", hint=", ".join(filter(None, ("esc stops it", hint))))
+
+    def _rewind(self, position: int) -> None:
+        self._store(lambda: self.chat.rewind(position))
+        self._transcript.truncate(position)
+
+    # -- replying ---------------------------------------------------------------------------------------------------
+
+    def reply(self, again: bool = False) -> None:
+        """Answers the conversation as it stands, in a new draft.
+
+        `again` rewrites the last reply with a new seed; the reply before stays among the versions.
+        """
+        facts = self._facts()
+        messages = self._messages()
+        if again and messages[-1].role == "model":
+            messages.pop()
+        ids, dropped = self._prompt_ids(messages, facts.model.canvas_length)
+        if dropped and not again:
+            self._transcript.notice(f"the context is full: the model no longer sees the first {dropped} turns")
+        before = self._panel.steering.draft if again else None
+        draft = before or Draft(facts, self.settings())
+        seed = self._seeds() if again or self.seed is None else self.seed
+        template = dict(self._panel.template.tokens)
+        most, images = min(MOST_TOKENS, facts.model.max_context - len(ids)), images_left(messages, dropped)
+        job = draft.first(ids, seed, most, template, images)
+        pins = {0: frozenset(template)} if template else {}
+        if before and not self._is_reopened(first := before.versions[0]):
+            job, pins = replace(job, starts=first.run.job.starts), first.pins
+        if again:
+            self._rewind(len(self.chat.turns) - 1)
+        self._store(lambda: self.chat.add(Turn("model", "", seed=seed, finished=False)))
+        self._transcript.add(Entry("model", "", finished=False))
+        if before:
+            self._panel.run("reply", job, pins)
+        else:
+            self._panel.start(draft, job, pins)
+        self._changed()
+
+    def regenerate(self) -> None:
+        """Rewrites the last reply with a new seed; the reply before stays among the versions."""
+        self._last_reply()
+        self.reply(again=True)
+
+    def edit_reply(self) -> None:
+        """Opens the last reply on the canvas, to steer and continue it."""
+        turn = self._last_reply()
+        if self._panel.steering.draft is None:
+            self._reopen(turn)
+        self._panel.open()
+
+    def _reopen(self, turn: Turn) -> None:
+        """Makes a draft of a stored reply: a run with every position pinned takes no step and is its own result."""
+        facts = self._facts()
+        ids, model = turn.token_ids, facts.model
+        if not ids:
+            raise Refused("this reply is empty", hint="R writes it again")
+        if not self._reads(ids, turn.text):
+            raise Refused("this reply was written by another model", hint="R writes it again")
+        whole = [*ids, model.turn_end_id] if turn.stop_reason != "length" else [*ids]
+        whole += [model.fill_id] * (-len(whole) % model.canvas_length)
+        blocks = [tuple(whole[at : at + model.canvas_length]) for at in range(0, len(whole), model.canvas_length)]
+        messages = self._messages()[:-1]
+        prompt_ids, dropped = self._prompt_ids(messages, len(whole))
+        draft = Draft(facts, self.settings())
+        job = draft.first(prompt_ids, turn.seed or 0, len(whole), {}, images_left(messages, dropped))
+        start = Start(blocks[-1], frozenset(range(model.canvas_length)))
+        self._reopened = self._panel.start(draft, replace(job, blocks=tuple(blocks[:-1]), starts=(start,))).run, turn
+
+    def _is_reopened(self, version: Version) -> bool:
+        """It is a stored reply on the canvas, and no run of this model."""
+        return self._reopened is not None and version.run is self._reopened[0]
+
+    def _last_reply(self) -> Turn:
+        self.refuse_while_running()
+        if not self.chat.turns or self.chat.turns[-1].role != "model":
+            raise Refused("there is no reply yet")
+        return self.chat.turns[-1]
+
+    def settings(self) -> SamplerSettings:
+        """The model's own sampler settings with the changes of this conversation."""
+        return replace(self._facts().settings, **self.changed_settings)
+
+    def change_setting(self, name: str, value: float | None) -> None:
+        """Changes a sampler setting from the next run on; None: back to the model's own. Raises `BadJob`."""
+        changed = {key: kept for key, kept in self.changed_settings.items() if key != name}
+        if value is not None:
+            changed[name] = value
+        replace(self._facts().settings, **changed)  # raises where they contradict each other
+        self.changed_settings = changed
+        if draft := self._panel.steering.draft:
+            draft.settings = self.settings()
+
+    def _facts(self) -> Facts:
+        if self._backend.facts is None:
+            raise Refused("no model is loaded", hint="load one with /model")
+        return self._backend.facts
+
+    def _prompt_ids(self, messages: Sequence[Message], reply: int) -> tuple[list[int], int]:
+        """The ids of the newest messages that leave room for a reply of some tokens, and how many were left out."""
+        room = self._facts().model.max_context - reply
+        return prompt(messages, lambda kept: self._backend.chat(kept, self.think), room)
+
+    def _messages(self) -> list[Message]:
+        """The conversation. Ids that the tokenizer of this model would read differently are left out."""
+        return [
+            message
+            if not message.token_ids or self._reads(message.token_ids, message.content)
+            else replace(message, token_ids=())
+            for message in self.chat.messages(self._attached.see)
+        ]
+
+    def _reads(self, ids: Sequence[int], text: str) -> bool:
+        try:
+            return decode_utf8(b"".join(self._backend.pieces(ids))) == text
+        except (IndexError, KeyError, ValueError):
+            return False
+
+    # -- the draft --------------------------------------------------------------------------------------------------
+
+    def draft_changed(self, version: Version) -> None:
+        """Stores the reply as a version has it."""
+        draft, turns = self._panel.steering.draft, self.chat.turns
+        if draft is None or version not in draft.versions or not turns or turns[-1].role != "model":
+            return  # of a draft that is gone
+        while not version.frames() and version.parent:  # stopped before its first step: nothing has changed
+            version = version.parent
+        if self._reopened and self._is_reopened(version):
+            turn = self._reopened[1]
+        elif version.frames():
+            turn = self._turn(draft, version)
+        elif version.run.log.finished:
+            turn = replace(turns[-1], stop_reason="cancelled", finished=True)
+        else:
+            return
+        self._store(lambda: self.chat.revise(turn))
+        self._transcript.replace_last(_entry(turn))
+        self._changed()
+
+    def _turn(self, draft: Draft, version: Version) -> Turn:
+        log, origin = version.run.log, version
+        thought, answer = self._backend.split_thought(version.reply_ids(draft.facts.model.stop_ids))
+        while origin.kind != "reply" and origin.parent:
+            origin = origin.parent
+        if self._reopened and self._is_reopened(origin):
+            thought = self._reopened[1].thought  # the canvas holds the answer only
+        finished, last = log.finished, log[len(log) - 1]
+        return Turn(
+            role="model",
+            text=decode_utf8(b"".join(self._backend.pieces(answer))),
+            token_ids=tuple(answer),
+            thought=thought,
+            seed=version.run.job.seed,
+            steps=sum(finished.steps) if finished else len(version.frames()),
+            stop_reason=str(finished.reason) if finished else "",
+            # The seconds of a run that rewrote a part are not those of the whole reply
+            seconds=last.seconds if version.kind == "reply" and not isinstance(last, Amended) else 0.0,
+            finished=finished is not None,
+        )
+
+    def draft_failed(self) -> None:
+        """Takes back a reply that never began. What was finished of it stays."""
+        if self.chat.turns and self.chat.turns[-1].role == "model" and not self.chat.turns[-1].text:
+            self._take_back()
+
+    def discard_draft(self) -> None:
+        """Takes back a reply that was stopped, and puts its question into the prompt; a whole reply stays."""
+        was_empty = not self._prompt.text
+        if self._panel.steering.stopped and self._take_back():
+            self._panel.steering.draft = None
+            where = "is in the prompt again" if was_empty else "can be recalled with up in an empty prompt"
+            self._prompt.notify(f"draft discarded; its question {where}")
+        self._panel.template.clear()
+        self._panel.close()
+
+    def _take_back(self) -> bool:
+        """Takes the last reply and its question out of the conversation; the question is in the prompt again."""
+        turns = self.chat.turns
+        if len(turns) < 2 or turns[-1].role != "model":
+            return False
+        question = turns[-2]
+        self._rewind(len(turns) - 2)
+        if not self._prompt.text:
+            self._prompt.load_text(question.text)
+            self._attached.put_back(question.images)
+        return True
+
+
+def _entry(turn: Turn) -> Entry:
+    notes = [f"image: {image_name(image.path)}" for image in turn.images]
+    if turn.role == "model":
+        if turn.steps:
+            notes.append(f"{turn.steps} step{'s' if turn.steps > 1 else ''}")
+        if turn.seconds and turn.token_ids:
+            notes.append(f"{len(turn.token_ids) / turn.seconds:.0f} tok/s wall")
+        if turn.stop_reason:
+            notes.append({"cancelled": "stopped", "length": "cut: out of room"}.get(turn.stop_reason, "ended"))
+        elif not turn.finished:
+            notes.append("unfinished")
+        if turn.seed is not None:
+            notes.append(f"seed {turn.seed}")
+    return Entry(turn.role, turn.text, thought=turn.thought, note=" · ".join(notes), finished=turn.finished)

@@ -1,0 +1,333 @@
+"""The draft of a reply under a person's hands: its runs, and every way to change it. Knows no screen.
+
+Each change turns what is selected into a job or an amendment. What cannot be done raises `Refused` (or `BadJob`, where
+settings contradict each other) and changes nothing. A method that returns a text returns what to tell the person.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from dgtui.backend import Backend, RunHandle
+from dgtui.diffusion.events import Action, Frame
+from dgtui.diffusion.job import Amendment, Job
+from dgtui.steering.drafts import Draft, Kind, Refused, Version
+from dgtui.steering.lengths import rank
+from dgtui.text import decode_utf8
+from dgtui.tui.record import record
+
+Pins = Mapping[int, frozenset[int]]
+"""Pinned positions by block."""
+Span = tuple[int, int]
+"""Positions of a canvas, the end exclusive."""
+
+
+class Pointer(Protocol):
+    """Where the person points at on the canvas."""
+
+    @property
+    def cursor(self) -> int: ...
+    @property
+    def selection(self) -> Span | None: ...
+
+
+def tokens(count: int) -> str:
+    """A number of tokens, in words."""
+    return f"{count} token{'' if count == 1 else 's'}"
+
+
+class DraftController:
+    """At most one draft, and what is done to it.
+
+    Args:
+        pointer: Where the person points at now.
+        submit: Hands a job to the model. `ended` is to be called after the run.
+        switched: Called after another version was made current.
+        seeds: Draws the seed of each new run.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        pointer: Callable[[], Pointer],
+        submit: Callable[[Job], RunHandle],
+        switched: Callable[[], None],
+        seeds: Callable[[], int],
+    ) -> None:
+        self._backend, self._pointer, self._submit, self._switched = backend, pointer, submit, switched
+        self._seeds = seeds
+        self.draft: Draft | None = None
+        self.strength = 1.0
+        "how much of the old text a re-diffusion renoises"
+        self.playhead: int | None = None
+        "index of the frame that is looked at; None: the newest"
+        self.frame: Frame | None = None
+        "the frame that is looked at; None: there is none yet"
+
+    @property
+    def version(self) -> Version | None:
+        """The current version."""
+        return self.draft.current if self.draft else None
+
+    @property
+    def running(self) -> bool:
+        """The run of the current version has not ended."""
+        return bool(self.version and self.version.running)
+
+    @property
+    def stopped(self) -> bool:
+        """The person stopped the run of the current version."""
+        return bool(self.version and (ended := self.version.run.log.finished) and ended.reason == "cancelled")
+
+    @property
+    def block(self) -> int:
+        """The block that changes apply to: the newest. Earlier steps can only be looked at and forked."""
+        if self.playhead is not None:
+            raise Refused("this is an earlier step", hint="f forks here, } returns to the newest")
+        return self._now()[1].block
+
+    @property
+    def _span(self) -> Span:
+        """The selection, or the token under the cursor."""
+        pointer = self._pointer()
+        return pointer.selection or (pointer.cursor, pointer.cursor + 1)
+
+    def _now(self) -> tuple[Draft, Version]:
+        if self.draft is None:
+            raise Refused("there is no draft yet", hint="send a message first")
+        return self.draft, self.draft.version
+
+    def _frame(self, refusal: str) -> Frame:
+        self._now()
+        if self.frame is None:
+            raise Refused(refusal)
+        return self.frame
+
+    def text(self, version: Version) -> str:
+        """A version's reply as text, without its thought."""
+        _, answer = self._backend.split_thought(version.reply_ids(self._now()[0].facts.model.stop_ids))
+        return decode_utf8(b"".join(self._backend.pieces(answer)))
+
+    def selected_text(self) -> str:
+        """The text of the selection, or the whole reply."""
+        version, block, selection = self._now()[1], self.block, self._pointer().selection
+        ids = version.ids(block)
+        if selection is None or ids is None:
+            return self.text(version)
+        return decode_utf8(b"".join(self._backend.pieces(ids[slice(*selection)].tolist())))
+
+    # -- runs -------------------------------------------------------------------------------------------------------
+
+    def run(
+        self, kind: Kind, job: Job, *, span: Span | None = None, pins: Pins | None = None, beside: bool = False
+    ) -> Version:
+        """Submits a job, stops the run before it, and makes the new run the current version."""
+        draft = self.draft
+        assert draft is not None
+        self.stop()
+        self.playhead = None
+        return draft.add(kind, self._submit(job), span=span, pins=pins, beside=beside)
+
+    def stop(self) -> bool:
+        """Stops the run and keeps its draft. False if nothing runs."""
+        if (version := self.version) is None or not version.running:
+            return False
+        version.run.control.cancel()
+        return True
+
+    def ended(self, run: RunHandle) -> None:
+        """Takes in a run that has ended. One that failed is removed, and the draft with it if nothing else is left."""
+        draft, _ = self._now()
+        if run.ended.exception():
+            draft.remove(run)
+            if draft.current is None:
+                self.draft = None
+        elif run.job.candidates > 1:
+            self._rank(draft, run)
+
+    @staticmethod
+    def _rank(draft: Draft, run: RunHandle) -> None:
+        """Candidates become proposals: the best first, those that end the reply in the gap last."""
+        shown, version = draft.current, next(v for v in draft.versions if v.run is run)
+        draft.current = version
+        at = version.span[0] if version.span else 0
+        stops, before = draft.facts.model.stop_ids, version.parent.pins if version.parent else {}
+        ranked = sorted(rank(run.log), key=lambda r: any(i in stops for i in r.ids[at : at + r.length].tolist()))
+        for number, candidate in enumerate(r.candidate for r in ranked):
+            pins = draft.pins_around(run.job, at, candidate, before)
+            if number:
+                draft.add(version.kind, run, candidate=candidate, span=version.span, pins=pins, beside=True)
+            else:
+                version.candidate, version.pins = candidate, pins
+        draft.current = shown
+
+    def pause(self) -> None:
+        """Pauses the run, or resumes it."""
+        _, version = self._now()
+        if not version.running:
+            raise Refused("nothing is running")
+        control = version.run.control
+        (control.resume if control.paused else control.pause)()
+
+    def step(self) -> None:
+        """Takes one denoising step of a paused run."""
+        _, version = self._now()
+        if not (version.running and version.run.control.paused):
+            raise Refused("the run is not paused", hint="space pauses it")
+        version.run.control.step()
+
+    def scrub(self, by: int) -> None:
+        """Moves the playhead by steps."""
+        last = len(self._now()[1].frames()) - 1
+        self.scrub_to((last if self.playhead is None else self.playhead) + by)
+
+    def scrub_to(self, step: int | None) -> None:
+        """Moves the playhead to a step, from 0; None: to the newest, as for a step that was not taken."""
+        last = len(self._now()[1].frames()) - 1
+        self.playhead = None if step is None or step >= last else max(0, step)
+
+    def fork(self) -> None:
+        """Continues from the step that is shown with a new seed."""
+        draft, version = self._now()
+        frame = self._frame("there is no step to fork from yet")
+        self.run("fork", draft.fork(frame.block, frame.step, self._seeds()), pins=version.pins)
+
+    def record(self, path: Path | None = None) -> str:
+        """Writes the run to a recording; without a path, to a new one in the current folder."""
+        draft, version = self._now()
+        if not version.frames():
+            raise Refused("there are no steps to record yet")
+        if path is None:
+            name = f"dgtui-{version.run.job.seed}"
+            paths = (Path(f"{name}{suffix}.dgtui") for suffix in ("", *(f"-{n}" for n in range(2, 1000))))
+            path = next(path for path in paths if not path.exists())
+        record(path, version.run, draft.facts, self._backend)
+        return f"recorded to {path}"
+
+    # -- the text ---------------------------------------------------------------------------------------------------
+
+    def change_strength(self, by: float) -> str:
+        """Changes how much of the old text a re-diffusion renoises."""
+        self.strength = max(0.1, min(1.0, round(self.strength + by, 1)))
+        return (
+            f"strength {self.strength:.0%}: {'starts from noise' if self.strength == 1 else 'keeps part of the text'}"
+        )
+
+    def rediffuse(self) -> None:
+        """Rewrites the selection; everything else is pinned."""
+        (draft, version), span = self._now(), self._span
+        job = draft.rediffuse(self.block, span, self.strength, self._seeds())
+        again = version.kind == "re-diffuse" and version.span == span and not version.running
+        self.run("re-diffuse", job, span=span, pins=version.pins, beside=again)
+
+    def polish(self) -> None:
+        """Renoises the least certain tokens."""
+        draft, version = self._now()
+        _, frame = self.block, self._frame("there are no steps to judge by")
+        ends = (at for at, token in enumerate(frame.ids.tolist()) if token in draft.facts.model.stop_ids)
+        job, places = draft.polish(frame, next(ends, len(frame.ids)), self._seeds())
+        self.run("polish", job, span=(min(places), max(places) + 1), pins=version.pins)
+
+    def gap(self, length: str = "") -> None:
+        """Opens a gap of some tokens at the cursor and fills it; without a length, several are tried."""
+        if length and not (length.isascii() and length.isdigit() and int(length) > 0):
+            raise Refused("the length of a gap is a number of tokens, for example 8")
+        (draft, version), at = self._now(), self._pointer().cursor
+        job = draft.gap(self.block, at, int(length) if length else None, self._seeds())
+        self.run("gap", job, span=(at, at), pins=draft.pins_around(job, at, 0, version.pins))
+
+    def pin(self) -> str:
+        """Pins the selection, or unpins it if all of it is pinned; in a run, from the next step on."""
+        (draft, version), block = self._now(), self.block
+        places, pinned = draft.toggle_pins(block, self._span)
+        if version.running and self.frame is not None:
+            ids = {place: int(self.frame.ids[place]) if pinned else None for place in places}
+            self._amend(version, block, Action.PIN if pinned else Action.UNPIN, ids)
+        return f"{tokens(len(places))} {'pinned' if pinned else 'unpinned'}"
+
+    def type(self, text: str) -> str | None:
+        """Pins typed text at the cursor."""
+        (draft, version), at = self._now(), self._pointer().cursor
+        ids = version.ids(self.block)
+        replaced = self._backend.pieces(ids[at : at + 1].tolist())[0] if ids is not None else b""
+        typed = self._backend.encode(f" {text}" if replaced.startswith(b" ") and not text.startswith(" ") else text)
+        if at + len(typed) > draft.facts.model.canvas_length:
+            raise Refused(f"{len(typed)} tokens do not fit after position {at}")
+        return self.hold("type", dict(enumerate(typed, start=at)))
+
+    def hold(self, kind: Kind, held: Mapping[int, int]) -> str | None:
+        """Pins token ids by position: in a run from the next step on, else with a run that rewrites the rest."""
+        (draft, version), block = self._now(), self.block
+        if not version.running:
+            job, pins = draft.settle(block, held, self._seeds())
+            self.run(kind, job, pins=version.pins | {block: pins})
+            return None
+        self._amend(version, block, Action.PIN, held)
+        version.pins[block] = draft.user_pins(block) | frozenset(held)
+        return f"{tokens(len(held))} pinned from the next step on"
+
+    @staticmethod
+    def _amend(version: Version, block: int, action: Action, ids: Mapping[int, int | None]) -> None:
+        for place, token in ids.items():
+            version.run.control.amend(Amendment(place, action, token, version.candidate, block))
+
+    def alternatives(self) -> tuple[list[tuple[int, bytes, float]], dict[int, str], int]:
+        """The most probable tokens at the cursor: (id, bytes, probability) of each; names for ids without text; and
+        the id that is there."""
+        model, at = self._now()[0].facts.model, self._pointer().cursor
+        _, frame = self.block, self._frame("there are no alternatives before the first step")
+        ids = frame.top_ids[at].tolist()
+        names = dict.fromkeys(model.special_ids, "(markup)") | {model.turn_end_id: "(end)"}
+        choices = [*zip(ids, self._backend.pieces(ids), frame.top_probs[at].tolist(), strict=True)]
+        return choices, names, int(frame.ids[at])
+
+    # -- versions ---------------------------------------------------------------------------------------------------
+
+    def undo(self) -> None:
+        """Goes to the version before."""
+        self._switch(Draft.undo, "there is nothing to undo")
+
+    def redo(self) -> None:
+        """Goes to the version that undo came from."""
+        self._switch(Draft.redo, "there is nothing to redo")
+
+    def cycle(self, by: int) -> None:
+        """Goes to the next or previous proposal for the span."""
+        self._switch(lambda draft: draft.cycle(by), "there is only one proposal", "r makes another")
+
+    def go_to(self, number: int) -> None:
+        """Goes to a version by its number, from 1."""
+
+        def go(draft: Draft) -> bool:
+            draft.current = draft.versions[number - 1]
+            return True
+
+        self._switch(go)
+
+    def discard(self) -> bool:
+        """Goes back to what the current version's run was made from; False for a first run."""
+        if self.draft is None or not self.draft.discard():
+            return False
+        self._switched()
+        return True
+
+    def _switch(self, switch: Callable[[Draft], bool], refusal: str = "", hint: str = "") -> None:
+        """Makes another version current. A run that is no longer shown is stopped; what it wrote is kept."""
+        draft, before = self._now()
+        if not switch(draft):
+            raise Refused(refusal, hint=hint)
+        self.playhead = None
+        if before.running and draft.version.run is not before.run:
+            before.run.control.cancel()
+        self._switched()
+
+    def described(self) -> Iterator[tuple[int, bool, str]]:
+        """Each version's number, whether it is the current one, and a line about it."""
+        draft, current = self._now()
+        for version in draft.versions:
+            origin = f" of {version.parent.number}" if version.parent else ""
+            text = " ".join(self.text(version).split())
+            line = f"{version.number}  {version.kind}{origin} · seed {version.run.job.seed} · {text}"
+            yield version.number, version is current, line

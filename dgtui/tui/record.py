@@ -1,0 +1,24 @@
+"""Writes a run of the screen to a recording."""
+
+from pathlib import Path
+
+from dgtui.backend import Backend, Facts, RunHandle
+
+
+def record(path: Path, run: RunHandle, facts: Facts, backend: Backend) -> None:
+    """Writes a run, and what is known of the model that made it. Raises `RunFailed` if it cannot be written."""
+    from dgtui.session import recording
+    from dgtui.session.run_pack import occurring_ids
+
+    ids = occurring_ids(run.log).tolist()
+    recording.save(
+        path,
+        run.log,
+        pieces=dict(zip(ids, backend.pieces(ids), strict=True)),
+        special_ids=facts.model.special_ids,
+        fingerprint=facts.fingerprint,
+        model=facts.name,
+        stepper=facts.stepper,
+        device=facts.device,
+        versions=facts.versions,
+    )

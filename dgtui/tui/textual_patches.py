@@ -1,0 +1,89 @@
+"""Every use of Textual's private parts that has no public counterpart in the pinned version, with the reason for each.
+
+A new version of Textual is checked against this file first.
+"""
+
+import selectors
+from collections.abc import Iterable
+from types import SimpleNamespace
+from typing import Any, Final
+
+from textual._xterm_parser import XTermParser
+from textual.app import App
+from textual.message import Message
+
+ESCAPE_WAIT: Final = 0.03
+"""Seconds of silence after which a lone Esc counts: a little more than ESCDELAY."""
+_PASTE_BEGIN: Final = "\x1b[200~"
+_PASTE_END: Final = "\x1b[201~"
+
+
+def patch_driver() -> None:
+    """Makes the driver of the terminal recognise Esc soon and read pastes safely. Call it before the app runs."""
+    from textual.drivers import linux_driver
+
+    driver: Any = linux_driver
+    driver.selectors = SimpleNamespace(SelectSelector=_EscapeSelector, EVENT_READ=selectors.EVENT_READ)
+    driver.XTermParser = PasteSafeParser
+
+
+class _EscapeSelector(selectors.SelectSelector):
+    """Waits for input for the given time, but only briefly right after some input.
+
+    On terminals without the kitty keyboard protocol, a lone Esc counts once no other byte follows. Textual checks for
+    that only every 0.1 s, which is long for a key that stops a run, and has no setting for it.
+    """
+
+    _short_waits = 0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        events = super().select(ESCAPE_WAIT if self._short_waits and timeout else timeout)
+        self._short_waits = 2 if events else max(0, self._short_waits - 1)
+        return events
+
+
+class PasteSafeParser(XTermParser):
+    """The parser of what the terminal sends; in a paste, escape bytes become pictures.
+
+    Textual's parser takes an escape byte in a paste, and everything after it, for keys. A line break would then send a
+    message that nobody has read.
+    """
+
+    _pasting = False
+    _kept = ""
+    "what may be the beginning of the end of a paste"
+
+    def feed(self, data: str) -> Iterable[Message]:
+        if not data:  # the end of all input
+            return super().feed(data)
+        safe = self._safe(data)
+        return super().feed(safe) if safe else ()
+
+    def _safe(self, data: str) -> str:
+        data, self._kept = self._kept + data, ""
+        parts: list[str] = []
+        while data:
+            mark = _PASTE_END if self._pasting else _PASTE_BEGIN
+            part, found, data = data.partition(mark)
+            if self._pasting:
+                if not found:
+                    lengths = range(len(_PASTE_END) - 1, 0, -1)
+                    self._kept = next((_PASTE_END[:n] for n in lengths if part.endswith(_PASTE_END[:n])), "")
+                    part = part.removesuffix(self._kept)
+                part = part.replace("\x1b", "\u241b")
+            parts += part, found
+            self._pasting ^= bool(found)
+        return "".join(parts)
+
+
+def make_room_for_notice(app: App[Any], message: str, room: int) -> None:
+    """Removes notices with the same message, and the oldest if there are more than `room` with the new one.
+
+    Textual can only remove all notices. Those with a time of their own stay.
+    """
+    passing = [notice for notice in app._notifications if notice.timeout == app.NOTIFICATION_TIMEOUT]
+    others = [notice for notice in passing if notice.message != message]
+    kept = others[max(0, len(others) + 1 - room) :]
+    for notice in passing:
+        if notice not in kept:
+            app._unnotify(notice)
