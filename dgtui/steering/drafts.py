@@ -176,6 +176,11 @@ class Draft:
         self.current = proposals[(proposals.index(self.current) + by) % len(proposals)]
         return True
 
+    def go_to(self, number: int) -> bool:
+        """Goes to a version by its number, from 1."""
+        self.current = self.versions[number - 1]
+        return True
+
     # -- by hand ----------------------------------------------------------------------------------------------------
 
     def user_pins(self, block: int) -> frozenset[int]:

@@ -105,6 +105,17 @@ class DraftController:
             raise Refused(refusal)
         return self.frame
 
+    def states(self) -> list[str]:
+        """What is special about what is shown, in words."""
+        _, version = self._now()
+        states = {
+            f"strength {self.strength:.0%}": self.strength < 1,
+            "looking back": self.playhead is not None,
+            "paused": version.running and version.run.control.paused,
+            version.kind: version.kind not in ("reply", "pin"),
+        }
+        return [state for state, holds in states.items() if holds]
+
     def text(self, version: Version) -> str:
         """A version's reply as text, without its thought."""
         _, answer = self._backend.split_thought(version.reply_ids(self._now()[0].facts.model.stop_ids))
@@ -297,14 +308,10 @@ class DraftController:
         """Goes to the next or previous proposal for the span."""
         self._switch(lambda draft: draft.cycle(by), "there is only one proposal", "r makes another")
 
-    def go_to(self, number: int) -> None:
-        """Goes to a version by its number, from 1."""
-
-        def go(draft: Draft) -> bool:
-            draft.current = draft.versions[number - 1]
-            return True
-
-        self._switch(go)
+    def go_to(self, number: int | None) -> None:
+        """Goes to a version by its number, from 1; None: stays."""
+        if number is not None:
+            self._switch(lambda draft: draft.go_to(number))
 
     def discard(self) -> bool:
         """Goes back to what the current version's run was made from; False for a first run."""

@@ -24,7 +24,8 @@ class Template:
     def write(self, at: int, words: str) -> None:
         """Pins words from a position on. Raises `Refused` if they do not fit, or no model is loaded."""
         length = self._length()
-        ids = self._backend.encode(words if at == 0 or words[:1].isspace() else f" {words}")  # after another word
+        apart = words if at == 0 or words[:1].isspace() else f" {words}"
+        ids = self._backend.encode(apart) if words else []
         if not 0 <= at <= length - len(ids):
             raise Refused(f"{len(ids)} tokens do not fit at position {at} of {length}")
         self.tokens |= dict(enumerate(ids, start=at))

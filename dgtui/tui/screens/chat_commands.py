@@ -93,7 +93,6 @@ class ChatCommands:
         if text and not (at.isascii() and at.isdigit()):
             at, words = "0", text
         self._panel.open_template(words, int(at or 0))
-        self._panel.canvas.focus()
 
     def do_record(self, name: str) -> str:
         path = typed_path(name) if name else None

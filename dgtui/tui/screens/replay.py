@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from textual import on
-from textual.containers import Vertical, VerticalScroll
+from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Static
@@ -24,6 +24,7 @@ from dgtui.tui.exports.recorded_run import RecordedRun
 from dgtui.tui.screens.base import BaseScreen
 from dgtui.tui.theme import Look
 from dgtui.tui.widgets.alternatives import Alternatives
+from dgtui.tui.widgets.canvas_box import CanvasBox
 from dgtui.tui.widgets.canvas_view import CanvasView
 from dgtui.tui.widgets.page import MUTED
 from dgtui.tui.widgets.timeline import Timeline
@@ -38,10 +39,6 @@ class ReplayScreen(BaseScreen):
     ReplayScreen #before { height: auto; max-height: 35%; padding: 1 2; scrollbar-size-vertical: 1; }
     ReplayScreen #before:focus { background: $surface; }
     ReplayScreen #said { height: auto; }
-    ReplayScreen #panel { height: auto; max-height: 60%; border: round $primary; padding: 0 1; }
-    ReplayScreen #panel:focus-within { border: round $accent; }
-    ReplayScreen CanvasView { height: auto; max-height: 100%; }
-    ReplayScreen #meters { height: 1; color: $text-muted; }
     """
     BINDINGS: ClassVar[list[Any]] = [*keymap.bindings("chat"), *keymap.bindings("replay")]
     CONTEXTS = ("app", "chat", "replay", "canvas", "alternatives")
@@ -60,12 +57,9 @@ class ReplayScreen(BaseScreen):
         "times the recorded speed"
         self._file, self._clock = name, clock
         self._played = self._last_tick = 0.0
-        self.canvas = CanvasView(id="canvas")
-        self.timeline = Timeline(id="timeline")
-        self.timeline.display = settings.screen.show_timeline
-        self._said, self._meters = Static(id="said", markup=False), Static(id="meters", markup=False)
-        self._panel = Vertical(self.canvas, self.timeline, self._meters, id="panel")
-        self.parts = (VerticalScroll(self._said, id="before"), self._panel)
+        self._before = Static(id="said", markup=False)
+        self.box = CanvasBox(show_timeline=settings.screen.show_timeline, id="panel")
+        self.parts = (VerticalScroll(self._before, id="before"), self.box)
 
     def on_mount(self) -> None:
         self.canvas.calm = True
@@ -76,9 +70,14 @@ class ReplayScreen(BaseScreen):
         super().on_resize()
         self.call_after_refresh(self.repaint)
 
+    @property
+    def canvas(self) -> CanvasView:
+        """The view of the tokens."""
+        return self.box.canvas
+
     def set_look(self, look: Look) -> None:
         """How tokens are drawn from now on."""
-        self.look = self.canvas.look = self.timeline.look = look
+        self.box.set_look(look)
         self.repaint()
 
     def repaint(self) -> None:
@@ -87,12 +86,11 @@ class ReplayScreen(BaseScreen):
             return
         recorded, at = self.recorded, self.at
         self.canvas.show(recorded.view(at))
-        self.timeline.show(recorded.entropies, at, False)
-        self._meters.update(recorded.meters(at, max(20, self.canvas.size.width)))
-        self._panel.border_title = recorded.status(at).replace("[", "\\[")
+        meters = recorded.meters(at, max(20, self.canvas.size.width))
+        self.box.show_numbers(recorded.status(at), meters, recorded.entropies, at)
         sign = "▶" if self.playing else "‖"
         clock = f"{recorded.seconds[at]:.2f} s of {recorded.seconds[-1]:.2f} s"
-        self._panel.border_subtitle = f"{sign} ×{self.pace:g} · {clock}"
+        self.box.border_subtitle = f"{sign} ×{self.pace:g} · {clock}"
         self.draw_top()
         self._show_before()
 
@@ -104,7 +102,7 @@ class ReplayScreen(BaseScreen):
 
     def _show_before(self) -> None:
         """The prompt, and the blocks of the reply that had ended by then."""
-        said, recorded = self._said, self.recorded
+        said, recorded = self._before, self.recorded
         earlier = recorded.earlier(self.at)
         text = "".join(shown_tokens(earlier, [True] * len(earlier)))
         asked = sanitize(recorded.prompt, tabs="expand")

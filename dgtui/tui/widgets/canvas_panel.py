@@ -15,9 +15,7 @@ from typing import Any, ClassVar, Concatenate, ParamSpec
 
 from textual import getters, on
 from textual.app import ComposeResult
-from textual.containers import Vertical
 from textual.message import Message
-from textual.widgets import Static
 
 from dgtui.backend import Backend, RunHandle
 from dgtui.config import ScreenSettings
@@ -26,7 +24,6 @@ from dgtui.diffusion.job import Job
 from dgtui.diffusion.settings import BadJob
 from dgtui.errors import DgtuiError
 from dgtui.steering.drafts import Draft, Kind, Refused, Version
-from dgtui.text import sanitize
 from dgtui.tui import keymap
 from dgtui.tui.draft_controller import DraftController, Pins, tokens
 from dgtui.tui.frames import view_at, with_pins
@@ -36,7 +33,8 @@ from dgtui.tui.template import Template
 from dgtui.tui.theme import Look
 from dgtui.tui.widgets import meters
 from dgtui.tui.widgets.alternatives import Alternatives
-from dgtui.tui.widgets.canvas_view import CanvasView, View
+from dgtui.tui.widgets.canvas_box import CanvasBox
+from dgtui.tui.widgets.canvas_view import View
 from dgtui.tui.widgets.question import Question
 from dgtui.tui.widgets.timeline import Timeline
 
@@ -75,7 +73,7 @@ def _steers(
     return _action(act)
 
 
-class CanvasPanel(Vertical):
+class CanvasPanel(CanvasBox):
     """A canvas that can be steered. Hidden while there is nothing on it.
 
     Args:
@@ -84,11 +82,8 @@ class CanvasPanel(Vertical):
     """
 
     DEFAULT_CSS = """
-    CanvasPanel { height: auto; max-height: 60%; border: round $primary; padding: 0 1; display: none; }
+    CanvasPanel { display: none; }
     CanvasPanel.open { display: block; }
-    CanvasPanel:focus-within { border: round $accent; }
-    CanvasPanel CanvasView { height: auto; max-height: 100%; }
-    CanvasPanel #meters { height: 1; color: $text-muted; }
     CanvasPanel Question { height: 1; border: none; padding: 0; }
     """
     BINDINGS: ClassVar[list[Any]] = keymap.bindings("steering")
@@ -109,8 +104,6 @@ class CanvasPanel(Vertical):
     class Discarded(Message):
         """The draft is not wanted."""
 
-    canvas = getters.query_one(CanvasView)
-    timeline = getters.query_one(Timeline)
     question = getters.query_one(Question)
 
     def __init__(
@@ -122,7 +115,7 @@ class CanvasPanel(Vertical):
         record_to: Path | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(show_timeline=settings.show_timeline, **kwargs)
         self.backend, self._settings, self._look, self._record_to = backend, settings, look, record_to
         self.steering = DraftController(backend, lambda: self.canvas, self._submit, self._tell, seeds)
         self.template = Template(backend)
@@ -130,18 +123,15 @@ class CanvasPanel(Vertical):
         self._pace = Pace(settings.max_fps)
 
     def compose(self) -> ComposeResult:
-        yield CanvasView(id="canvas")
-        yield Timeline(id="timeline")
-        yield Static(id="meters", markup=False)
+        yield from super().compose()
         yield Question(self._question_closed, id="question")
 
     def on_mount(self) -> None:
-        self.timeline.display = self._settings.show_timeline
         self.set_look(self._look)
 
     def set_look(self, look: Look) -> None:
         """How tokens are drawn from now on."""
-        self.canvas.look = self.timeline.look = look
+        super().set_look(look)
         self.repaint()
 
     # -- runs -------------------------------------------------------------------------------------------------------
@@ -251,13 +241,6 @@ class CanvasPanel(Vertical):
 
     def _show_measures(self, draft: Draft, version: Version, frames: list[Frame], view: View) -> None:
         frame, log = self.steering.frame, version.run.log
-        index = next((i for i, f in enumerate(frames) if f is frame), None)
-        states = {
-            f"strength {self.steering.strength:.0%}": self.steering.strength < 1,
-            "looking back": self.steering.playhead is not None,
-            "paused": version.running and version.run.control.paused,
-            version.kind: version.kind not in ("reply", "pin"),
-        }
         status = meters.status(frame, view, log.job.seed) if frame else f"seed {log.job.seed}"
         proposals = draft.proposals()
         measures = meters.measure(
@@ -265,11 +248,13 @@ class CanvasPanel(Vertical):
             memory=meters.memory(*self.backend.memory()),
             proposal=f"proposal {proposals.index(version) + 1} of {len(proposals)}" if len(proposals) > 1 else "",
         )  # fmt: skip
-        self._show_around(
-            " · ".join([*(state for state, holds in states.items() if holds), status]),
+        self.show_numbers(
+            " · ".join([*self.steering.states(), status]),
             meters.line(measures, max(20, self.content_size.width)),
+            [f.mean_entropy for f in frames],
+            next((index for index, f in enumerate(frames) if f is frame), None),
+            version.running,
         )
-        self.timeline.show([f.mean_entropy for f in frames], index, version.running)
 
     def _show_template(self) -> None:
         if self.backend.facts is None or not self.has_class("open"):
@@ -277,24 +262,15 @@ class CanvasPanel(Vertical):
             return
         self.canvas.show(self.template.view())
         pinned = tokens(len(self.template.tokens))
-        self._show_around(f"template · {pinned} pinned · t types at the cursor, then send a message", "")
-        self.timeline.show([], None, False)
-
-    def _show_around(self, title: str, meters: str) -> None:
-        self.border_title = sanitize(f" {title} ", newlines=False).replace("[", "\\[")
-        self.query_one("#meters", Static).update(meters, layout=False)
+        self.show_numbers(f"template · {pinned} pinned · t types at the cursor, then send a message", "", [], None)
 
     def open_template(self, words: str = "", at: int = 0) -> None:
-        """Opens an empty canvas, and pins words on it from a position on."""
+        """Opens an empty canvas and pins words from a position on."""
         if self.steering.running:
             raise Refused("a reply is being written", hint="esc stops it")
-        if self.backend.facts is None:
-            raise Refused("no model is loaded yet")
+        self.template.write(at, words)
         self.steering.draft = self.steering.playhead = None
-        self.add_class("open")
-        if words:
-            self.template.write(at, words)
-        self.repaint()
+        self.open()
 
     # -- keys -------------------------------------------------------------------------------------------------------
 
@@ -372,11 +348,7 @@ class CanvasPanel(Vertical):
         """Lists all versions, to switch to one."""
         from dgtui.tui.screens.versions import Versions
 
-        def chosen(number: int | None) -> None:
-            if number is not None:
-                self._go_to(number)
-
-        self.app.push_screen(Versions([*self.steering.described()]), chosen)
+        self.app.push_screen(Versions([*self.steering.described()]), self._go_to)
 
     @_action
     def action_copy(self) -> str:

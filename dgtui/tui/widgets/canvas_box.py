@@ -1,0 +1,51 @@
+"""A canvas in a border, with the timeline and the meters of its run."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from textual import getters
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.widgets import Static
+
+from dgtui.text import sanitize
+from dgtui.tui.theme import Look
+from dgtui.tui.widgets.canvas_view import CanvasView
+from dgtui.tui.widgets.timeline import Timeline
+
+
+class CanvasBox(Vertical):
+    """The widgets that show a run. Whoever has the run draws it."""
+
+    DEFAULT_CSS = """
+    CanvasBox { height: auto; max-height: 60%; border: round $primary; padding: 0 1; }
+    CanvasBox:focus-within { border: round $accent; }
+    CanvasBox CanvasView { height: auto; max-height: 100%; }
+    CanvasBox #meters { height: 1; color: $text-muted; }
+    """
+
+    canvas = getters.query_one(CanvasView)
+    timeline = getters.query_one(Timeline)
+
+    def __init__(self, *, show_timeline: bool, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._show_timeline = show_timeline
+
+    def compose(self) -> ComposeResult:
+        yield CanvasView(id="canvas")
+        timeline = Timeline(id="timeline")
+        timeline.display = self._show_timeline
+        yield timeline
+        yield Static(id="meters", markup=False)
+
+    def set_look(self, look: Look) -> None:
+        """How tokens and bars are drawn from now on."""
+        self.canvas.look = self.timeline.look = look
+
+    def show_numbers(
+        self, title: str, meters: str, entropies: Sequence[float], playhead: int | None, running: bool = False
+    ) -> None:
+        """Shows what is known of the run: see `Timeline.show` for the last three."""
+        self.border_title = sanitize(f" {title} ", newlines=False).replace("[", "\\[")
+        self.query_one("#meters", Static).update(meters, layout=False)
+        self.timeline.show(entropies, playhead, running)
