@@ -179,7 +179,6 @@ class CanvasPanel(CanvasBox):
 
     @on(FramesReady)
     def _frames_ready(self, message: FramesReady) -> None:
-        message.stop()
         if self._shows(message.run):
             self._pace.drawn()
             due = time.monotonic() - self._measured >= MEASURES_EVERY
@@ -187,14 +186,12 @@ class CanvasPanel(CanvasBox):
 
     @on(BlockDone)
     def _block_done(self, message: BlockDone) -> None:
-        message.stop()
         if self._shows(message.run):
             self.repaint()
             self._tell()
 
     @on(RunEnded)
     def _run_ended(self, message: RunEnded) -> None:
-        message.stop()
         run, draft = message.run, self.steering.draft
         if draft is None or not any(version.run is run for version in draft.versions):
             return
@@ -317,7 +314,6 @@ class CanvasPanel(CanvasBox):
 
     @on(Timeline.Picked)
     def _picked(self, message: Timeline.Picked) -> None:
-        message.stop()
         self._scrub_to(message.step)
 
     @_action

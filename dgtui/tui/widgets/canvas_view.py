@@ -1,7 +1,7 @@
-"""A canvas as wrapped text that resolves in place, with a cursor and a selection on its tokens.
+"""A canvas as wrapped text, with a cursor and a selection of tokens.
 
-A Line API widget: a frame is laid out and drawn anew, but only the rows that look different are repainted, and the
-layout of the screen is touched only when the number of lines changes. Every byte has passed the sanitiser.
+A Line API widget: each frame is laid out and drawn, but only rows that look different are repainted, and the layout of
+the screen changes only with the number of lines. Every byte has passed the sanitiser.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from rich.style import Style
 from textual import events
 from textual.geometry import Offset, Region, Size
 from textual.message import Message
+from textual.reactive import var
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
@@ -32,18 +33,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class View:
-    """What is on the canvas; arrays of C places."""
+    """What is on the canvas. Arrays have one entry per position."""
 
     pieces: tuple[bytes, ...]
-    "the bytes of each token, perhaps a part of a character"
+    "the bytes of each token, which may be a part of a character"
     entropy: Floats
     "nats"
     flags: npt.NDArray[np.uint8]
     "combinations of `events.Flag`"
     settled: npt.NDArray[np.bool_]
-    "blanks and line breaks take effect here"
+    "here blanks and line breaks take effect"
     end: int
-    "places from here on are fill behind the reply's end: not drawn"
+    "positions from here on are fill after the end of the reply, and are not drawn"
 
 
 class CanvasView(ScrollView, can_focus=True, inherit_bindings=False):
@@ -72,66 +73,49 @@ class CanvasView(ScrollView, can_focus=True, inherit_bindings=False):
             """Who sent it."""
             return self.canvas
 
+    look: var[Look | None] = var(None, init=False)
+    "how tokens are drawn"
+    hint = var("", init=False)
+    "what an empty canvas says"
+    calm = var(False, init=False)
+    "the height may grow but not shrink, for the time of a run"
+    pointing = var(False, init=False)
+    "the cursor is drawn without the focus too, while a question is about its position"
+
     def __init__(self, *, hint: str = "", **kwargs: Any) -> None:
-        """`hint` is what an empty canvas says."""
         super().__init__(**kwargs)
-        self._look: Look | None = None
-        self._hint = hint
+        self.set_reactive(CanvasView.hint, hint)
         self._view: View | None = None
         self._caret = Caret()
         self._brush: Brush | None = None
         self._styles: list[Style] = []
         self._rows: list[Ink] = []
         self._page_width = 0
-        self._calm = self._pointing = self._dragging = False
+        self._dragging = False
         self._told: tuple[int, tuple[int, int] | None] = (0, None)
 
     # -- what is shown ------------------------------------------------------------------------------------------------
 
-    @property
-    def look(self) -> Look | None:
-        """How tokens are drawn."""
-        return self._look
-
-    @look.setter
-    def look(self, look: Look) -> None:
-        self._look = look
+    def watch_look(self) -> None:
+        """Draws in the new look."""
         self._change_brush()
 
-    @property
-    def hint(self) -> str:
-        """What an empty canvas says."""
-        return self._hint
-
-    @hint.setter
-    def hint(self, hint: str) -> None:
-        self._hint = hint
+    def watch_hint(self) -> None:
+        """Draws the new hint."""
         self._paint()
 
-    @property
-    def calm(self) -> bool:
-        """The height may grow, but not shrink: for a run."""
-        return self._calm
-
-    @calm.setter
-    def calm(self, calm: bool) -> None:
-        self._calm = calm
+    def watch_calm(self) -> None:
+        """Lets the height shrink again."""
         self._fit()
 
-    @property
-    def pointing(self) -> bool:
-        """The cursor shows without the focus too: while something is asked about its place."""
-        return self._pointing
-
-    @pointing.setter
-    def pointing(self, pointing: bool) -> None:
-        self._pointing = pointing
+    def watch_pointing(self) -> None:
+        """Draws or removes the cursor."""
         self._paint()
 
     def show(self, view: View | None) -> None:
-        """Draws a canvas in the place of the one that is shown; cursor, selection and scroll stay where they are.
+        """Draws a canvas instead of the one that is shown. Cursor, selection and scroll position stay.
 
-        None takes everything away, and puts the cursor back to the first place.
+        None clears everything and moves the cursor to the first position.
         """
         self._view = view
         if view is None:
@@ -153,7 +137,7 @@ class CanvasView(ScrollView, can_focus=True, inherit_bindings=False):
         self._tell()
 
     def _paint(self, restyle: bool = False) -> None:
-        """Marks the rows to be repainted, those that look different from what is on the screen."""
+        """Repaints the rows that look different from what is on the screen."""
         if self._page_width <= 0:
             return
         before, self._rows = self._rows, self._draw(restyle)
@@ -170,22 +154,22 @@ class CanvasView(ScrollView, can_focus=True, inherit_bindings=False):
 
     def _draw(self, restyle: bool) -> list[Ink]:
         if self._brush is None:
-            self._brush, restyle = Brush(self._look, self.rich_style), True
+            self._brush, restyle = Brush(self.look, self.rich_style), True
         if restyle:
             self._styles = []
             if (view := self._view) is not None:
                 end = view.end
                 self._styles = self._brush.styles(view.entropy[:end], view.flags[:end], view.settled[:end])
         if not self._caret.places:
-            hint = truncate(sanitize(self._hint, newlines=False, tabs="replace"), self._page_width)
+            hint = truncate(sanitize(self.hint, newlines=False, tabs="replace"), self._page_width)
             style = self._brush.base + self.get_component_rich_style("canvas-view--hint", partial=True)
             return [((hint, style),)] if hint else []
-        cursor = self.cursor if self.has_focus or self._pointing else None
+        cursor = self.cursor if self.has_focus or self.pointing else None
         return self._brush.rows(self._caret.places.lines, self._styles, cursor, self.selection)
 
     def _fit(self) -> None:
-        """Says how many lines there are, if that is news."""
-        size = Size(self._page_width, max(len(self._rows), self.virtual_size.height if self._calm else 0))
+        """Sets the number of lines, if it has changed."""
+        size = Size(self._page_width, max(len(self._rows), self.virtual_size.height if self.calm else 0))
         if size != self.virtual_size:
             self.virtual_size = size
 
@@ -197,7 +181,7 @@ class CanvasView(ScrollView, can_focus=True, inherit_bindings=False):
         return self._brush.strip(self._rows[row], width)
 
     def notify_style_update(self) -> None:
-        """Colours have changed: nothing that was drawn is good any more."""
+        """Drops everything that was drawn in the old colours."""
         super().notify_style_update()
         self._change_brush()
 
@@ -207,7 +191,7 @@ class CanvasView(ScrollView, can_focus=True, inherit_bindings=False):
             self._paint()
 
     def on_resize(self) -> None:
-        """Lines are as long as there is room, one cell for a cursor behind them aside."""
+        """Lays out lines as wide as the widget, less one cell for a cursor after the last character."""
         width = max(1, self.scrollable_content_region.width - 1) if self.size.width else 0
         if width != self._page_width:
             self._page_width = width
@@ -216,18 +200,18 @@ class CanvasView(ScrollView, can_focus=True, inherit_bindings=False):
             self.refresh()
 
     def on_focus(self) -> None:
-        """The cursor shows."""
+        """Draws the cursor."""
         self._paint()
 
     def on_blur(self) -> None:
-        """The cursor goes."""
+        """Removes the cursor."""
         self._paint()
 
     # -- cursor and selection -----------------------------------------------------------------------------------------
 
     @property
     def cursor(self) -> int:
-        """The token under the cursor: where it was put or, without text there, the nearest that has some."""
+        """The token under the cursor: the one it was moved to, or the nearest one with text."""
         return self._caret.cursor
 
     @cursor.setter
@@ -243,11 +227,11 @@ class CanvasView(ScrollView, can_focus=True, inherit_bindings=False):
 
     @property
     def selection(self) -> tuple[int, int] | None:
-        """First and last (exclusive) of the selected tokens, the cursor's among them. Characters are selected whole."""
+        """The selected tokens, the end exclusive, the one under the cursor included. Characters are never cut."""
         return self._caret.selection
 
     def select(self, start: int, end: int) -> None:
-        """Selects the tokens from `start` up to and without `end`, and puts the cursor on the last of them."""
+        """Selects the tokens from `start` to `end` (exclusive) and moves the cursor to the last of them."""
         self._caret.select(start, end)
         self._moved()
 
@@ -257,7 +241,7 @@ class CanvasView(ScrollView, can_focus=True, inherit_bindings=False):
         self._moved()
 
     def action_anchor(self) -> None:
-        """From here on every move selects; again: no longer, and nothing is selected."""
+        """Makes every move select from here on; the second time, ends that and clears the selection."""
         self._caret.anchor()
         self._moved()
 
@@ -282,7 +266,7 @@ class CanvasView(ScrollView, can_focus=True, inherit_bindings=False):
             self.post_message(self.Moved(self, *now))
 
     def _follow(self) -> None:
-        """Scrolls as little as brings the cursor's row into sight."""
+        """Scrolls as little as possible to show the row of the cursor."""
         row, height = self._caret.row, self.scrollable_content_region.height
         top = min(max(self.scroll_offset.y, row - height + 1), row)
         if height and top != self.scroll_offset.y:
@@ -295,7 +279,7 @@ class CanvasView(ScrollView, can_focus=True, inherit_bindings=False):
         return self._caret.places.at(event.y - gutter.top + self.scroll_offset.y, event.x - gutter.left)
 
     def on_mouse_down(self, event: events.MouseDown) -> None:
-        """Puts the cursor on a token; with shift, selects up to it."""
+        """Moves the cursor to a token; with shift, selects up to it."""
         if event.button == 1 and self._caret.places:
             self._go(self._under(event), event.shift)
             self._dragging = True

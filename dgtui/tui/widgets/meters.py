@@ -1,7 +1,7 @@
-"""Honest meters: what a run's log says about its speed, and the two lines that show it.
+"""Meters: what the log of a run says about its speed, and the two lines that show it.
 
-Every number carries its own label, so that none poses as another. Seconds are the log's own, by the wall clock and with
-pauses in them. Only what the run itself wrote counts: not the blocks it was given, nor the places held from its start.
+Every number has its own label. Seconds are those of the log, by the wall clock and including pauses. Only what the run
+itself wrote counts, not the blocks it was given or the positions that were pinned from the start.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ _ENDS = {"eos": "end of reply", "length": "out of room", "cancelled": "stopped"}
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """What is known of a run so far; None where nothing can be said yet."""
+    """What is known of a run so far. None: nothing is known yet."""
 
     tokens: int
-    "written, up to the reply's end; of a block that is not finished, those accepted in its newest step"
+    "written, up to the end of the reply; in a running block, those accepted in the newest step"
     tokens_per_second: float | None
-    "`tokens` over wall-clock seconds since the run's start"
+    "`tokens` by wall-clock seconds since the start of the run"
     tokens_per_step: float | None
-    "`tokens` over denoising steps"
+    "`tokens` by denoising steps"
     ms_per_step: float | None
-    "mean duration of the denoising steps"
+    "mean duration of a denoising step"
     first_frame_s: float | None
-    "from the run's start to its first frame"
+    "from the start of the run to its first frame"
     memory: str
-    "as `memory` puts it"
+    "as `memory` writes it"
     reason: str
-    "why the run ended (`StopReason`), empty while it goes on"
+    "why the run ended (`StopReason`); empty while it runs"
     seed: int
     proposal: str = ""
-    "which one is shown"
+    "which of several is shown"
 
 
 def measure(
@@ -59,9 +59,9 @@ def measure(
 
     Args:
         log: Its log, which may grow meanwhile.
-        now: Seconds since the run's start, for one that goes on; None: when the newest event came.
+        now: Seconds since the start of a running run; None: the time of the newest event.
         stop_ids: The ids that end a reply.
-        candidate: Which of the canvases that are refined together.
+        candidate: Which of the canvases that are denoised together.
         memory: Passed through, as is `proposal`.
     """
     count = _Count(log, stop_ids, candidate)
@@ -120,7 +120,7 @@ class _Count:
             self._write(newest.ids, free, (newest.flags & (Flag.ACCEPTED | Flag.PINNED)).astype(np.bool_))
 
     def _write(self, ids: Ids, free: Mask, certain: Mask | None = None) -> None:
-        """Counts the free places of a block up to the reply's end, as far as both are `certain` (None: all are)."""
+        """Counts the free positions of a block up to the end of the reply, if both are `certain` (None: all are)."""
         import numpy as np
 
         stop = np.isin(ids, self._stop_ids)
@@ -133,7 +133,7 @@ class _Count:
 
 
 def memory(size: int, kind: str) -> str:
-    """Bytes in powers of ten, and of what: "15.4 GB GPU". Empty for 0, which is what an unknown size is."""
+    """Bytes in powers of ten and their kind: "15.4 GB GPU". Empty for 0, which stands for an unknown size."""
     if size <= 0:
         return ""
     amount = f"{size / 1e9:.1f} GB" if size >= 950_000_000 else f"{size / 1e6:.0f} MB"
@@ -141,8 +141,8 @@ def memory(size: int, kind: str) -> str:
 
 
 def status(frame: Frame, view: View, seed: int) -> str:
-    """`block 2 · step 9/48 · 61% settled · mean entropy 0.41 · t 0.71 · seed 4711`, of all places of the canvas."""
-    settled = int(100 * view.settled.mean()) if len(view.settled) else 0  # not rounded: 100% are all of them
+    """`block 2 · step 9/48 · 61% settled · mean entropy 0.41 · t 0.71 · seed 4711`, over the whole canvas."""
+    settled = int(100 * view.settled.mean()) if len(view.settled) else 0  # rounded down: 100% means all
     return (
         f"block {frame.block + 1} · step {frame.step}/{frame.max_steps} · {settled}% settled · "
         f"mean entropy {frame.mean_entropy:.2f} · t {frame.temperature:.2f} · seed {seed}"
@@ -150,7 +150,7 @@ def status(frame: Frame, view: View, seed: int) -> str:
 
 
 def line(measures: Measures, width: int) -> str:
-    """The meters in one line of at most `width` cells; what matters least is left out first, where room is short."""
+    """The meters in one line of at most `width` cells. Without room, the least important ones are left out first."""
     of = measures
     parts = [  # importance, text
         (2, "" if of.tokens_per_second is None else f"{_number(of.tokens_per_second)} tok/s wall"),

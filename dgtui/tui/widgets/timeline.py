@@ -1,4 +1,4 @@
-"""One bar a denoising step: how uncertain the canvas was, on a scale that stays the same while steps come in."""
+"""One bar per denoising step: the mean entropy of the canvas, on a scale that does not change during the run."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -8,6 +8,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.message import Message
+from textual.reactive import reactive
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -18,7 +19,7 @@ _FULL_NATS: Final = 3.0
 
 
 class Timeline(Widget):
-    """A row of bars, the one under the playhead reversed; dots stand for what is to come while a run goes on."""
+    """A row of bars; the one under the playhead is reversed. Dots follow while the run goes on."""
 
     ALLOW_SELECT = False
     COMPONENT_CLASSES: ClassVar[set[str]] = {"timeline--ahead"}
@@ -28,7 +29,7 @@ class Timeline(Widget):
     """
 
     class Picked(Message):
-        """A bar was clicked; `step` is its index in the values that are shown."""
+        """A bar was clicked. `step` is its index in the values."""
 
         def __init__(self, timeline: "Timeline", step: int) -> None:
             super().__init__()
@@ -39,26 +40,18 @@ class Timeline(Widget):
             """Who sent it."""
             return self.timeline
 
+    look: reactive[Look | None] = reactive(None, init=False)
+    "how bars are coloured"
+
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._look: Look | None = None
         self._values: tuple[float, ...] = ()
         self._playhead: int | None = None
         self._running = False
         self._first = 0  # index of the leftmost bar
 
-    @property
-    def look(self) -> Look | None:
-        """How bars are coloured."""
-        return self._look
-
-    @look.setter
-    def look(self, look: Look) -> None:
-        self._look = look
-        self.refresh()
-
     def show(self, values: Sequence[float], playhead: int | None, running: bool) -> None:
-        """Draws the mean entropy of each step, in nats; `playhead` is an index, None: on none of them."""
+        """Draws the mean entropy of each step, in nats. `playhead` is an index; None: none of them."""
         now = (tuple(values), playhead, running)
         if now != (self._values, self._playhead, self._running):
             self._values, self._playhead, self._running = now
@@ -74,9 +67,9 @@ class Timeline(Widget):
         bars = []
         for index, value in enumerate(self._values[self._first : self._first + width], start=self._first):
             height = height_of(value, full)
-            style = _colored(self._look.ramp(value)) if self._look else Style()
+            style = _colored(self.look.ramp(value)) if self.look else Style()
             if index == self._playhead:
-                height = min(height, len(BARS) - 2)  # a full one, reversed, would be a hole
+                height = min(height, len(BARS) - 2)  # a reversed full bar would be blank
                 style += Style(reverse=True)
             bars.append(Segment(BARS[height], base + style))
         if self._running and len(bars) < width:
@@ -85,7 +78,7 @@ class Timeline(Widget):
         return Strip(bars).adjust_cell_length(width, base)
 
     def _scroll(self, width: int) -> None:
-        """Moves the window as little as brings the playhead into sight, or else the newest step."""
+        """Scrolls as little as possible to show the playhead, or without one the newest step."""
         at = len(self._values) - 1 if self._playhead is None else self._playhead
         first = min(max(self._first, at - width + 1), at)
         self._first = max(0, min(first, len(self._values) - width))
@@ -98,7 +91,7 @@ class Timeline(Widget):
 
 
 def height_of(nats: float, full: float) -> int:
-    """Which of `BARS`: the lowest for 0 nats, the highest from `full` on, and for what is no number."""
+    """Index into `BARS`: the lowest for 0 nats, the highest from `full` up, and for NaN."""
     if not nats < full:
         return len(BARS) - 1
     return max(0, int(nats / full * len(BARS)))
