@@ -3,7 +3,7 @@
 import pytest
 
 from dgtui.errors import UsageError
-from dgtui.tui.commands import SLASHES, UnknownCommand, matching, parse, said
+from dgtui.tui.commands import SLASHES, UnknownCommand, matching, parse, unescaped
 
 
 @pytest.mark.parametrize("slash", SLASHES, ids=lambda slash: slash.name)
@@ -30,9 +30,9 @@ def test_a_message_is_no_command(text: str) -> None:
 
 
 def test_two_slashes_say_one() -> None:
-    assert said("//seed") == "/seed"
-    assert said("/etc/hosts") == "/etc/hosts"
-    assert said("hello") == "hello"
+    assert unescaped("//seed") == "/seed"
+    assert unescaped("/etc/hosts") == "/etc/hosts"
+    assert unescaped("hello") == "hello"
 
 
 def test_an_unknown_command_names_the_nearest() -> None:

@@ -62,8 +62,7 @@ def test_every_section_has_a_title() -> None:
 async def test_it_shows_the_keys_of_the_app_scrolls_and_closes() -> None:
     app: App[None] = App()
     async with app.run_test(size=(80, 24)) as pilot:
-        app.set_keymap({"prompt.send": "ctrl+s"})
-        app.push_screen(Help({}))
+        app.push_screen(Help({"prompt.send": "ctrl+s"}))
         await pilot.pause()
         line = next(row for row in rows(app) if "send the message" in row)
         assert line.split()[1] == "ctrl+s"

@@ -246,7 +246,7 @@ async def test_a_chosen_theme_is_taken_when_it_is_mended(tmp_path: Path) -> None
     async with replay(recorded(tmp_path), settings=chosen) as seen:
         assert seen.app.theme == "midnight"
         (folder / "mine.toml").write_text('[colors]\nprimary = "#7aa2f7"\n[entropy]\nramp = ["#fff", "#f00"]\n')
-        seen.app._look_again()
+        seen.app._reload_themes()
         await seen.pilot.pause()
         assert seen.app.theme == seen.app.query_one(CanvasView).look.theme.name == "mine"
 
@@ -275,7 +275,8 @@ def test_nothing_of_a_model_is_imported() -> None:
     code = (
         "import sys, dgtui.tui.screens.replay, dgtui.tui.exports.web, dgtui.tui.exports.cast\n"
         "heavy = {m for m in sys.modules if m.split('.')[0] in ('torch', 'transformers')}\n"
-        "heavy |= {m for m in sys.modules if m.startswith(('dgtui.model', 'dgtui.worker', 'dgtui.diffusion.engine'))}\n"
+        "parts = ('dgtui.model.', 'dgtui.worker.', 'dgtui.diffusion.engine.')\n"
+        "heavy |= {m for m in sys.modules if f'{m}.'.startswith(parts)}\n"
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
