@@ -1,8 +1,7 @@
-"""A canvas as lines of a page: the bytes of its tokens to text that is safe to show, and that text to wrapped lines.
+"""The layout of a canvas: the bytes of its tokens as safe text, and that text as wrapped lines.
 
-Every token keeps its own string and its own runs, so that whoever draws a line knows what belongs to which token, and
-a cursor can sit on each of them. Widths are terminal cells, as everything else on the screen measures them. Works on
-any bytes; nothing that drives a terminal comes out.
+Each part of a line belongs to one token, so tokens can be styled and a cursor can stop at each of them. Widths are
+terminal cells. Any bytes are accepted, and the result contains no control characters.
 """
 
 import re
@@ -20,12 +19,12 @@ MIN_SCREEN: Final = (60, 16)
 """Columns and rows that the screens need."""
 
 BREAK_SIGN: Final = "⏎"
-"""Stands for line breaks at a place that is still noise."""
+"""Stands for line breaks in a token that has not settled."""
 BLANK_SIGN: Final = "·"
-"""Stands for blanks at a place that is still noise."""
+"""Stands for blanks in a token that has not settled."""
 
 _TAB: Final = " " * 4
-_NO_BASE: Final = "\N{DOTTED CIRCLE}"  # what Unicode puts a combining character on that has nothing to combine with
+_NO_BASE: Final = "\N{DOTTED CIRCLE}"  # Unicode's base for a combining character without a base
 _BLANKS: Final = " \t\n"
 _NOISY_BREAKS: Final = re.compile(r"[ \t]*\n[ \t\n]*")
 _NOISY_BLANKS: Final = re.compile(r"\t[ \t]*| [ \t]+")
@@ -33,32 +32,32 @@ _PARTS: Final = re.compile(r"\n| ?[^ \n]+| +")
 
 
 def shown_tokens(pieces: Sequence[bytes], settled: Sequence[bool]) -> list[str]:
-    r"""What each token looks like: sanitised, with "\n" for a line break and no tabs.
+    r"""The text of each token: sanitised, with "\n" for a line break and no tabs.
 
-    The bytes of a character that is spread over tokens show at the first of them; a byte that belongs to no character
-    is U+FFFD. Blanks and line breaks take effect where `settled`; elsewhere a run of them is one sign, because noise
-    must not make the page jump.
+    A character whose bytes are spread over several tokens is shown at the first of them; a byte outside any character
+    is U+FFFD. Blanks and line breaks of `settled` tokens are kept; in other tokens several of them become one sign, as
+    noise must not move the text around.
     """
     shown: list[str] = []
-    parted: list[int] = []  # tokens, next to each other, that hold parts of characters
+    split: list[int] = []  # adjacent tokens that hold parts of characters
     for token, (piece, firm) in enumerate(zip(pieces, settled, strict=True)):
         text = _shown(piece, bool(firm))
         if text is None:
-            parted.append(token)
-        elif parted and piece:  # an id without bytes (a control id) parts no character
-            _join(pieces, settled, parted, shown)
-            parted.clear()
+            split.append(token)
+        elif split and piece:  # an id without bytes (a control id) does not end a character
+            _join(pieces, settled, split, shown)
+            split.clear()
         shown.append(text or "")
-    if parted:
-        _join(pieces, settled, parted, shown)
+    if split:
+        _join(pieces, settled, split, shown)
     return shown
 
 
-def _join(pieces: Sequence[bytes], settled: Sequence[bool], parted: Sequence[int], shown: list[str]) -> None:
-    owners = [token for token in parted for _ in pieces[token]]
-    texts = dict.fromkeys(parted, "")
+def _join(pieces: Sequence[bytes], settled: Sequence[bool], split: Sequence[int], shown: list[str]) -> None:
+    owners = [token for token in split for _ in pieces[token]]
+    texts = dict.fromkeys(split, "")
     at = 0
-    for character in b"".join(pieces[token] for token in parted).decode("utf-8", errors="surrogateescape"):
+    for character in b"".join(pieces[token] for token in split).decode("utf-8", errors="surrogateescape"):
         texts[owners[at]] += character
         at += 1 if "\udc80" <= character <= "\udcff" else len(character.encode())
     for token, text in texts.items():
@@ -67,7 +66,7 @@ def _join(pieces: Sequence[bytes], settled: Sequence[bool], parted: Sequence[int
 
 @lru_cache(maxsize=1 << 14)
 def _shown(piece: bytes, firm: bool) -> str | None:
-    """A token by itself; None where it holds a part of a character."""
+    """The text of a single token; None if it holds a part of a character."""
     try:
         return _signs(piece.decode(), firm)
     except UnicodeDecodeError:
@@ -83,49 +82,49 @@ def _signs(text: str, firm: bool) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """A piece of a line that belongs to one token."""
+class TokenText:
+    """The part of a line that belongs to one token."""
 
     token: int
-    "its place in the canvas"
+    """Its position in the canvas."""
     text: str
     column: int
-    "the cell of the line in which it begins"
+    """Its first cell in the line."""
     cells: int
-    "its width; 0 for a line break, or for blanks that had no room at the end of the line"
+    """Its width; 0 for a line break, and for blanks without room at the end of the line."""
 
 
-Line = tuple[Run, ...]
+Line = tuple[TokenText, ...]
 
 
 def lay_out(tokens: Sequence[str], width: int) -> list[Line]:
-    r"""Wraps sanitised `tokens` at blanks, between wide characters and at "\n"; none of the lines is empty.
+    r"""Wraps sanitised `tokens` at blanks, between wide characters and at "\n". No line is empty.
 
-    A word may span tokens; one that is longer than the line is cut. No wide character is halved, and combining
-    characters stay with what they combine with. Every token with text has a run; blanks at the end of a line have one
-    of no cells where there is no room for them, and none where their token goes on in the next line.
+    A word may span tokens; a word longer than the line is cut. Wide characters are never halved, and combining
+    characters stay with their base. Every token with text has a part in some line: blanks without room at the end of a
+    line have one of 0 cells, or none if their token continues in the next line.
     """
-    page = _Page(max(1, width))
+    builder = _LineBuilder(max(1, width))
     for token, text in enumerate(tokens):
         for kind, part, cells in _parts(text):
-            page.add(token, kind, part, cells)
-    page.put_word()
-    page.end_line()
-    return page.lines
+            builder.add(token, kind, part, cells)
+    builder.put_word()
+    builder.end_line()
+    return builder.lines
 
 
-# What a part of a token is. Numbers, as an enum's members are looked up too slowly for what is done 500 times a frame.
+# Kinds of parts of a token. Numbers, because enum members are slow and are compared 500 times per frame.
 _WORD: Final = 0
-_WIDE: Final = 1  # a wide character: the line may break on both sides of it
-_MARK: Final = 2  # combines with what the token before ended in
+_WIDE: Final = 1  # a wide character; the line may break on both sides of it
+_MARK: Final = 2  # combines with the last character of the previous token
 _BLANK: Final = 3
 _BREAK: Final = 4
-_NEXT_WORD: Final = 5  # a word with one blank before it, as most tokens are
+_NEXT_WORD: Final = 5  # a word after one blank, like most tokens
 
 
 @lru_cache(maxsize=1 << 14)
 def _parts(text: str) -> tuple[tuple[int, str, int], ...]:
-    """A token's parts: kind, text, cells."""
+    """The parts of a token: kind, text, cells."""
     parts: list[tuple[int, str, int]] = []
     for part in _PARTS.findall(text):
         word = part.removeprefix(" ")
@@ -156,7 +155,7 @@ def _parts_of_word(word: str) -> list[tuple[int, str, int]]:
 
 
 def _clusters(text: str) -> list[str]:
-    """`text` cut before every character that has a width of its own."""
+    """The characters of `text`, each with the zero-width characters after it."""
     clusters = [text[0]]
     for character in text[1:]:
         if cell_len(character):
@@ -166,8 +165,8 @@ def _clusters(text: str) -> list[str]:
     return clusters
 
 
-class _Page:
-    """Lines in the making. A word is held back until its end is known."""
+class _LineBuilder:
+    """Builds lines. A word is held back until its end is known."""
 
     def __init__(self, width: int) -> None:
         self.width = width
@@ -177,10 +176,10 @@ class _Page:
         self._word: list[tuple[int, str, int]] = []
         self._word_cells = 0
         self._wide = False  # the word is a wide character
-        self._spaced = False  # the word has a blank before it, to be dropped where a line begins with it
+        self._spaced = False  # the word begins with a blank, which is dropped at the start of a line
 
     def add(self, token: int, kind: int, text: str, cells: int) -> None:
-        """The next part of a token."""
+        """Adds the next part of a token."""
         if kind == _WORD and not self._wide:
             self._word.append((token, text, cells))
             self._word_cells += cells
@@ -201,7 +200,7 @@ class _Page:
                 self.end_line()
             else:
                 if kind == _MARK:
-                    # On a base of its own. A mark that takes room in some terminals stays away: it would tear the line
+                    # On the dotted circle, without marks that take a cell in some terminals and would shift the line
                     text = _NO_BASE + "".join(c for c in text if unicodedata.category(c) in ("Mn", "Me"))
                     cells = 1
                 elif cells > self.width:
@@ -212,7 +211,7 @@ class _Page:
 
     def _combine(self, token: int, text: str) -> None:
         before = "".join(part for _, part, _ in self._word)
-        wider = cell_len(before + text) - cell_len(before)  # U+FE0F makes some signs wide
+        wider = cell_len(before + text) - cell_len(before)  # U+FE0F makes some characters wide
         if wider:
             owner, part, cells = self._word[-1]
             self._word[-1] = (owner, part, cells + wider)
@@ -220,7 +219,7 @@ class _Page:
         self._word.append((token, text, 0))
 
     def put_word(self) -> None:
-        """The word that was held back goes on the line, or on the next."""
+        """Puts the held-back word on this line, or on the next."""
         if not self._word:
             return
         if self._column + self._word_cells > self.width:
@@ -256,7 +255,7 @@ class _Page:
                 at += 1
 
     def _drop_blanks(self, token: int) -> None:
-        """Blanks at the end of the line go if their `token` goes on in the next one."""
+        """Removes blanks at the end of the line if their `token` continues in the next line."""
         owner, text, cells = self._line[-1]
         if owner == token:
             rest = text.rstrip(" ")
@@ -281,13 +280,13 @@ class _Page:
             self._line.append((token, text, cells))
 
     def end_line(self) -> None:
-        """The next part begins a new line."""
+        """Ends the line."""
         if not self._line:
             return
         runs = []
         column = 0
         for token, text, cells in self._line:
-            runs.append(Run(token, text, column, cells))
+            runs.append(TokenText(token, text, column, cells))
             column += cells
         self.lines.append(tuple(runs))
         self._line, self._column = [], 0

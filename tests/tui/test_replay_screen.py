@@ -220,7 +220,7 @@ async def test_the_help_lists_its_keys(tmp_path: Path) -> None:
         for _ in range(8):
             await seen.press("pagedown")
             shown += seen.rows
-        assert "play the run, or hold it" in shown
+        assert "play the run, or pause it" in shown
 
 
 async def test_a_small_terminal_is_told_so(tmp_path: Path) -> None:
