@@ -11,7 +11,7 @@ from typing import Any, Final
 from rich.color import ColorSystem
 from rich.style import Style
 
-from dgtui.text import cell_width, sanitize, truncate
+from dgtui.text import cell_width, truncate
 from dgtui.tui.exports.exporter import ASKED, Exporter, Snapshot
 from dgtui.tui.exports.recorded_run import IDLE
 from dgtui.tui.exports.svg import playhead
@@ -37,13 +37,12 @@ def document(exporter: Exporter, steps: Sequence[int]) -> str:
 
 
 def _header(exporter: Exporter, height: int) -> dict[str, Any]:
-    title = truncate(sanitize(exporter.recorded.recording.model, newlines=False, tabs="replace"), 80)
     header: dict[str, Any] = {
         "version": 2,
         "width": exporter.width + 2,
         "height": height,
         "idle_time_limit": IDLE,
-        "title": f"dgtui: {title}, seed {exporter.recorded.recording.log.job.seed}",
+        "title": exporter.title,
     }
     if not exporter.theme.ansi:
         header["theme"] = {"fg": exporter.text, "bg": exporter.ground, "palette": ":".join(_palette(exporter))}

@@ -68,6 +68,14 @@ class Exporter:
         self.look = theme.look()
         self._brush = Brush(self.look, Style())
         self.prompt = truncate(" ".join(sanitize(recorded.prompt, tabs="replace").split()), width - len(ASKED))
+        self.model = truncate(sanitize(recorded.recording.model, newlines=False, tabs="replace"), 80)
+        self.title = f"dgtui: {self.model}, seed {recorded.recording.log.job.seed}"
+        self.ground, self.text = self.rgb(theme.ground, ground=True), self.rgb(theme.palette["foreground"])
+        self.muted = faded(self.text, self.ground, [self.ground])
+        """The colour of status and meters."""
+        self.border = mix(self.ground, self.text, 0.28)
+        self.accent = self.rgb(theme.palette["accent"])
+        """The colour of controls, the prompt and the playhead."""
 
     def snapshot(self, at: int) -> Snapshot:
         """The reply after a step: earlier blocks, then the canvas."""
@@ -88,33 +96,6 @@ class Exporter:
         full = max([LEAST_FULL_NATS, *(value for value in values if math.isfinite(value))])
         edges = np.linspace(0, len(values), min(len(values), most) + 1).round().astype(int).tolist()
         return [_bar(values[first:end], end - 1, full) for first, end in pairwise(edges)]
-
-    # -- colours outside a terminal -----------------------------------------------------------------------------------
-
-    @property
-    def ground(self) -> str:
-        """The background."""
-        return self.rgb(self.theme.ground, ground=True)
-
-    @property
-    def text(self) -> str:
-        """The colour of plain text."""
-        return self.rgb(self.theme.palette["foreground"])
-
-    @property
-    def muted(self) -> str:
-        """The colour of status and meters."""
-        return faded(self.text, self.ground, [self.ground])
-
-    @property
-    def border(self) -> str:
-        """The colour of lines."""
-        return mix(self.ground, self.text, 0.28)
-
-    @property
-    def accent(self) -> str:
-        """The colour of controls, the prompt and the playhead."""
-        return self.rgb(self.theme.palette["accent"])
 
     def rgb(self, name: str, *, ground: bool = False) -> str:
         """A colour as "#rrggbb"; a terminal colour as most terminals show it."""

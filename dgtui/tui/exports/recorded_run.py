@@ -52,7 +52,8 @@ class RecordedRun:
         "seconds from the run's start to the end of each step; never decreasing"
         self.pace = _shortened(self.seconds)
         "the same without waits longer than `IDLE`, and with the first step at 0"
-        self._seen: dict[int, View] = {}
+        self._views: dict[int, View] = {}
+        self._earlier: dict[int, tuple[bytes, ...]] = {}
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -80,12 +81,12 @@ class RecordedRun:
 
     def view(self, at: int) -> View:
         """The canvas after a step."""
-        if at not in self._seen:
-            if len(self._seen) > 64:
-                self._seen.clear()
-            self._seen[at] = view_at(self._window(at), self.frames[at].block, None, self.candidate, self.pieces,
+        if at not in self._views:
+            if len(self._views) > 64:
+                self._views.clear()
+            self._views[at] = view_at(self._window(at), self.frames[at].block, None, self.candidate, self.pieces,
                                      self.stop_ids)[1]  # fmt: skip
-        return self._seen[at]
+        return self._views[at]
 
     def _window(self, at: int) -> RunLog:
         """The part of the log that the view of one step needs."""
@@ -142,10 +143,6 @@ class RecordedRun:
             end = next((place for place, i in enumerate(ids) if i in self.stop_ids), len(ids))
             self._earlier[block] = tuple(self.pieces(ids[:end]))
         return self._earlier[block]
-
-    @cached_property
-    def _earlier(self) -> dict[int, tuple[bytes, ...]]:
-        return {}
 
     def text(self, at: int, selection: tuple[int, int] | None = None) -> str:
         """The reply after a step, or the selected positions of its canvas. Not sanitised."""

@@ -189,10 +189,9 @@ def playhead(drawn: Sequence[Bar], at: int) -> int:
 
 
 def _title(exporter: Exporter, snapshots: Sequence[Snapshot]) -> str:
-    model = truncate(sanitize(exporter.recorded.recording.model, newlines=False, tabs="replace"), 80)
     steps = ", ".join(str(snapshot.at + 1) for snapshot in snapshots)
     said = truncate(" ".join(sanitize(exporter.recorded.text(snapshots[-1].at), tabs="replace").split()), 400)
-    return f"{model}, denoising step {steps} of {len(exporter.recorded)}: {said}"
+    return f"{exporter.model}, denoising step {steps} of {len(exporter.recorded)}: {said}"
 
 
 def _n(value: float) -> str:

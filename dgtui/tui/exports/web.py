@@ -14,7 +14,6 @@ from typing import Any, Final
 
 from rich.style import Style
 
-from dgtui.text import sanitize, truncate
 from dgtui.tui.exports.exporter import ASKED, Exporter, Paint, Snapshot
 from dgtui.tui.exports.svg import FONTS, css, playhead
 from dgtui.tui.widgets.brush import Ink
@@ -47,8 +46,6 @@ class _Page:
             f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; base-uri 'none'; "
             "form-action 'none'"
         )
-        model = truncate(sanitize(self.exporter.recorded.recording.model, newlines=False, tabs="replace"), 80)
-        title = escape(f"dgtui: {model}, seed {self.exporter.recorded.recording.log.job.seed}")
         rows = "\n".join(f"<div>{''.join(self._span(*part) for part in row)}</div>" for row in last.rows)
         return f"""<!doctype html>
 <html lang="en">
@@ -58,7 +55,7 @@ class _Page:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="referrer" content="no-referrer">
 <meta name="color-scheme" content="{"dark" if self.exporter.theme.dark else "light"}">
-<title>{title}</title>
+<title>{escape(self.exporter.title)}</title>
 <style>{style}</style>
 </head>
 <body>

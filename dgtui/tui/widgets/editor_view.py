@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Final
 from textual import events
 from textual.geometry import Offset, Region, Size
 from textual.message import Message
+from textual.reactive import var
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.timer import Timer
@@ -55,6 +56,9 @@ class EditorView(ScrollView, inherit_bindings=False):
     EditorView > .editor--gutter { color: $canvas-muted; }
     """
 
+    look: var[Look | None] = var(None, init=False)
+    """The colours of the theme."""
+
     class Changed(EditorMessage, namespace="editor"):
         """The text has changed."""
 
@@ -68,7 +72,6 @@ class EditorView(ScrollView, inherit_bindings=False):
     def __init__(self, buffer: Buffer | None = None, path: Path | None = None, **kwargs: Any) -> None:
         """The name in `path` selects the language of the text."""
         super().__init__(**kwargs)
-        self._look: Look | None = None
         self._brush: EditorBrush | None = None
         self._inks: dict[int, Ink] = {}
         self._painted_from = 0
@@ -135,14 +138,8 @@ class EditorView(ScrollView, inherit_bindings=False):
 
     # -- drawing -----------------------------------------------------------------------------------------------------
 
-    @property
-    def look(self) -> Look | None:
-        """The colours of the theme."""
-        return self._look
-
-    @look.setter
-    def look(self, look: Look) -> None:
-        self._look = look
+    def watch_look(self) -> None:
+        """Draws everything again."""
         self._change_brush()
 
     @property
@@ -211,7 +208,7 @@ class EditorView(ScrollView, inherit_bindings=False):
     def _draw(self, numbers: Sequence[int]) -> dict[int, Ink]:
         if self._brush is None:
             gutter = self.get_component_rich_style("editor--gutter", partial=True)
-            self._brush = EditorBrush(self._look, self.rich_style, gutter)
+            self._brush = EditorBrush(self.look, self.rich_style, gutter)
         brush, rows, place = self._brush, self._rows, self._buffer.place
         marks = [(place(mark.start), place(mark.end)) for mark in self.marks]
         selection = (place(self.selection[0]), place(self.selection[1])) if self.selection else None

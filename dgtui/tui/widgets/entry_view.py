@@ -8,6 +8,7 @@ from typing import Literal
 
 from textual import events
 from textual.content import Content
+from textual.reactive import reactive
 from textual.selection import Selection
 from textual.widget import Widget
 
@@ -40,44 +41,29 @@ class EntryView(Widget):
     EntryView { height: auto; margin: 0 0 1 0; padding: 0 0 0 1; border-left: blank; }
     """
 
+    entry = reactive(Entry("notice", ""), layout=True, init=False)
+    """The turn that is shown."""
+    is_raw = reactive(False, layout=True, init=False)
+    """Show the text as written, not as Markdown."""
+    is_unfolded = reactive(False, layout=True, init=False)
+    """Show the thought, or the rest of a long message."""
+
     def __init__(self, entry: Entry) -> None:
         super().__init__()
-        self._entry = entry
-        self._raw = False
-        self._unfolded = False
-        self._page: tuple[bool, Page] | None = None
+        self.set_reactive(EntryView.entry, entry)
+        self._page: tuple[object, Page] | None = None
         self._fold_at: int | None = None
-
-    @property
-    def entry(self) -> Entry:
-        """The turn that is shown."""
-        return self._entry
-
-    @entry.setter
-    def entry(self, entry: Entry) -> None:
-        if entry != self._entry:
-            self._entry = entry
-            self._redraw()
 
     @property
     def foldable(self) -> bool:
         """Whether the turn has a part that can be folded."""
-        return bool(self._entry.thought.strip()) or self._is_long
-
-    def toggle_raw(self) -> None:
-        """Switches between Markdown and the text as written."""
-        self._raw = not self._raw
-        self._redraw()
-
-    def toggle_fold(self) -> None:
-        """Folds or unfolds the thought, or the rest of a long message."""
-        self._unfolded = not self._unfolded
-        self._redraw()
+        return bool(self.entry.thought.strip()) or self._is_long
 
     def render(self) -> Page:
         ansi = bool(self.app.native_ansi_color)
-        if self._page is None or self._page[0] != ansi:
-            self._page = ansi, Page(self._blocks(ansi))
+        state = self.entry, self.is_raw, self.is_unfolded, ansi
+        if self._page is None or self._page[0] != state:
+            self._page = state, Page(self._blocks(ansi))
         return self._page[1]
 
     def get_selection(self, selection: Selection) -> tuple[str, str] | None:
@@ -86,19 +72,15 @@ class EntryView(Widget):
     def on_click(self, event: events.Click) -> None:
         offset = event.get_content_offset(self)
         if offset and self.foldable and self.render().block_at(offset.y, self.content_size.width) == self._fold_at:
-            self.toggle_fold()
-
-    def _redraw(self) -> None:
-        self._page = None
-        self.refresh(layout=True)
+            self.is_unfolded = not self.is_unfolded
 
     @property
     def _is_long(self) -> bool:
-        entry = self._entry
+        entry = self.entry
         return entry.role == "user" and (len(entry.text) > MOST_CHARACTERS or entry.text.count("\n") >= MOST_LINES)
 
     def _blocks(self, ansi: bool) -> list[Block]:
-        entry = self._entry
+        entry = self.entry
         if entry.role == "notice":
             return [plain_text(entry.text, Content.styled("     — ", MUTED), _HANG, MUTED)]
         name, style = _NAMES[entry.role]
@@ -111,19 +93,19 @@ class EntryView(Widget):
             self._fold_at = 0
             words = len(entry.thought.split())
             blocks.append(self._fold(f"thought · {words:,} word{'s' if words != 1 else ''}", lead()))
-            if self._unfolded:
+            if self.is_unfolded:
                 bar = _HANG + Content.styled("│ ", MUTED)
                 blocks += [plain_text(entry.thought.strip(), bar, bar, MUTED), Paragraph([BLANK], _HANG)]
-        if entry.role == "model" and not self._raw:
+        if entry.role == "model" and not self.is_raw:
             blocks += markdown_blocks(entry.text, lead(), _HANG, ansi=ansi) if entry.text.strip() else []
         else:
-            text = entry.text if self._unfolded or not self._is_long else _beginning(entry.text)
+            text = entry.text if self.is_unfolded or not self._is_long else _beginning(entry.text)
             blocks.append(plain_text(text, lead(), _HANG))
             if self._is_long:
                 self._fold_at = len(blocks)
                 left = len(entry.text.splitlines()) - len(text.splitlines())
                 rest = f"{left:,} more lines" if left > 0 else f"{len(entry.text) - len(text):,} more characters"
-                blocks.append(self._fold("show less" if self._unfolded else rest, _HANG))
+                blocks.append(self._fold("show less" if self.is_unfolded else rest, _HANG))
         if not entry.finished and entry.role == "model":
             blocks.append(Paragraph([Content.styled("…", MUTED)], lead()))
         if entry.note:
@@ -131,7 +113,7 @@ class EntryView(Widget):
         return blocks or [Paragraph([BLANK], lead())]
 
     def _fold(self, text: str, lead: Content) -> Paragraph:
-        return Paragraph([Content.styled(f"{'▾' if self._unfolded else '▸'} {text}", MUTED)], lead, _HANG)
+        return Paragraph([Content.styled(f"{'▾' if self.is_unfolded else '▸'} {text}", MUTED)], lead, _HANG)
 
 
 def _beginning(text: str) -> str:

@@ -114,12 +114,12 @@ class Transcript(VerticalScroll):
     def toggle_raw(self) -> None:
         """Switches the current turn between Markdown and the text as written."""
         if view := self._view(self._turn()):
-            view.toggle_raw()
+            view.is_raw = not view.is_raw
 
     def action_fold(self) -> None:
         """Folds or unfolds the current turn."""
         if (view := self._view(self._turn())) and view.foldable:
-            view.toggle_fold()
+            view.is_unfolded = not view.is_unfolded
 
     def action_go(self, by: int) -> None:
         """Moves to the turn above or below; scrolls by lines inside a turn taller than the screen."""
