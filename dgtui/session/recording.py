@@ -1,7 +1,8 @@
 """A run on disk: one safetensors file that replays without a model, and forks exactly on the machine that made it.
 
-It holds every event of the run, the bytes of every token that occurs, and what made it. Written all or not at all,
-readable by its owner only. Reading runs no code of the file and refuses what it does not understand.
+It holds every event of the run, the bytes of every token that occurs, and the model and versions that made it. It is
+written completely or not at all, and only its owner may read it. Reading runs no code from the file and refuses
+anything unknown.
 """
 
 import hashlib
@@ -19,14 +20,14 @@ import safetensors.numpy
 from dgtui.atomic import write_private
 from dgtui.diffusion.log import RunLog
 from dgtui.errors import RecordingRefused, RunFailed
-from dgtui.session.run_pack import Array, as_bytes, occurring_ids, pack, ragged
-from dgtui.session.run_unpack import Contents, Malformed, fields, text, unpack
+from dgtui.session.run_pack import Contents, fields, occurring_ids, pack, ragged, unpack
+from dgtui.session.run_schema import Array, Malformed, typed
 
 FORMAT: Final = "dgtui.recording"
 VERSION: Final = 2
-"""The newest that is read. Version 2 adds the images of a prompt; a run without any is written as version 1."""
+"""The newest version that can be read. Version 2 adds the images of a prompt; a run without them is version 1."""
 MOST_BYTES: Final = 2**30
-"""A larger file is neither written nor read: 50,000 frames of 256 places take as much."""
+"""Larger files are neither written nor read. 50,000 frames of 256 places reach this size."""
 MOST_HEADER_BYTES: Final = 2**22
 
 _MADE_BY: Final = ("fingerprint", "model", "stepper", "device", "versions")
@@ -34,17 +35,17 @@ _MADE_BY: Final = ("fingerprint", "model", "stepper", "device", "versions")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Recording:
-    """A run and what is needed to show it, and perhaps to go on from it."""
+    """A run, and everything needed to show it and to continue it."""
 
     log: RunLog
     pieces: Mapping[int, bytes]
     "the bytes of every id that occurs"
     special_ids: frozenset[int]
-    "ids that are markup and no text"
+    "ids that are markup, not text"
     fingerprint: str
     "of the weights and the tokenizer"
     model: str
-    "its name, to show"
+    "its name, for display"
     stepper: str
     device: str
     versions: Mapping[str, str]
@@ -63,21 +64,21 @@ def save(
     device: str,
     versions: Mapping[str, str],
 ) -> None:
-    """Writes a run, finished or not, in the place of the file that was at `path`; only its owner may read it.
+    """Writes a run, finished or not, and replaces a file at `path`. Only the owner may read it.
 
     Args:
         path: In a folder that exists. A link is followed.
-        log: May still grow: it is written as long as it is now.
-        pieces: Of at least `occurring_ids(log)`; only those are kept.
+        log: May still grow; the events that it has now are written.
+        pieces: The bytes of at least `occurring_ids(log)`; only those are kept.
         special_ids: Those of the tokenizer.
         fingerprint: Of the weights and the tokenizer.
-        model: Its name, to show.
-        stepper: The kind of stepper that made the run.
+        model: The model's name, for display.
+        stepper: The name of the stepper that made the run.
         device: Where it ran.
         versions: Of the packages that can change a token.
 
     Raises:
-        RunFailed: It could not be written, or is too large; what was at `path` is still there.
+        RunFailed: It could not be written, or is too large. What was at `path` is still there.
         ValueError: The events are not of one run, or a piece is missing.
     """
     log = RunLog(log.job, list(log))
@@ -87,7 +88,7 @@ def save(
     if missing:
         raise ValueError(f"there is no piece of id {missing[0]}")
     arrays["pieces.ids"] = ids
-    arrays["pieces"], arrays["pieces.lengths"] = ragged([as_bytes(pieces[i]) for i in ids.tolist()], np.uint8)
+    arrays["pieces"], arrays["pieces.lengths"] = ragged([pieces[i] for i in ids.tolist()], np.uint8)
     arrays["special_ids"] = np.array(sorted(special_ids), dtype=np.int32)
     made_by = dict(zip(_MADE_BY, (fingerprint, model, stepper, device, dict(versions)), strict=True))
     facts_json = json.dumps({"run": facts, **made_by}, ensure_ascii=True, default=_plain)
@@ -101,7 +102,7 @@ def save(
         },
     )
     if len(data) > MOST_BYTES or int.from_bytes(data[:8], "little") > MOST_HEADER_BYTES:
-        raise RunFailed("the run is too long for a recording", hint="record its last replies in a run of their own")
+        raise RunFailed("the run is too long for a recording", hint="record a shorter run")
     write_private(path, data)
 
 
@@ -112,7 +113,7 @@ def _plain(value: Any) -> Any:
 
 
 def _digest(arrays: Mapping[str, Array], facts_json: str) -> str:
-    """Over all contents: damage is found that would load as another run. No protection against intent."""
+    """A checksum of all contents, against damage that would load as another run. It does not protect from forgery."""
     digest = hashlib.sha256(facts_json.encode())
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
@@ -125,8 +126,7 @@ def load(path: Path) -> Recording:
     """Reads a recording.
 
     Raises:
-        RecordingRefused: The file cannot be read, is not a recording, is of a version that is not known here, or is
-            damaged.
+        RecordingRefused: The file cannot be read, is not a recording, has an unknown version, or is damaged.
     """
     arrays, metadata = _read(path)
     if metadata.get("format") != FORMAT:
@@ -141,35 +141,35 @@ def load(path: Path) -> Recording:
     facts_json = metadata.get("json", "")
     try:
         if metadata.get("sha256") != _digest(arrays, facts_json):
-            raise Malformed("its contents are not those that were written")
+            raise Malformed("its checksum is wrong")
         return _recording(Contents(arrays), json.loads(facts_json))
     except (ValueError, RecursionError, OverflowError) as error:
         raise RecordingRefused(f"{path} is damaged: {error}") from error
 
 
 def _recording(contents: Contents, facts: Any) -> Recording:
-    run, fingerprint, model, stepper, device, versions = fields(facts, "run", *_MADE_BY)
+    run, *made_by, versions = fields(facts, "run", *_MADE_BY)
     log = unpack(contents, run)
     ids = contents.take_ids("pieces.ids")
     pieces = {i: row.tobytes() for i, row in zip(ids, contents.take_ragged("pieces", np.uint8, len(ids)), strict=True)}
     if pieces.keys() != set(occurring_ids(log).tolist()):
         raise Malformed("the pieces are not those of the tokens that occur")
-    if not isinstance(versions, dict):
-        raise Malformed("expected an object of versions")
+    fingerprint, model, stepper, device = (typed(value, str) for value in made_by)
+    log.stepper = stepper
     return Recording(
         log=log,
         pieces=pieces,
         special_ids=frozenset(contents.take_ids("special_ids")),
-        fingerprint=text(fingerprint),
-        model=text(model),
-        stepper=text(stepper),
-        device=text(device),
-        versions={name: text(version) for name, version in versions.items()},
+        fingerprint=fingerprint,
+        model=model,
+        stepper=stepper,
+        device=device,
+        versions={name: typed(version, str) for name, version in typed(versions, dict).items()},
     )
 
 
 def _read(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
-    """Arrays and metadata. Sizes are looked at before anything of that size is read."""
+    """Arrays and metadata. Sizes are checked before anything of that size is read."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
@@ -193,20 +193,3 @@ def _read(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
     except (safetensors.SafetensorError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise RecordingRefused(f"{path} is not a recording, or is damaged") from error
     return arrays, metadata
-
-
-def matches(
-    recording: Recording, *, fingerprint: str, stepper: str, device: str, versions: Mapping[str, str]
-) -> str | None:
-    """None where a fork of the run is exact with what is here, else what differs, in words to be shown."""
-    differences = []
-    if recording.fingerprint != fingerprint:
-        differences.append(f"recorded with other weights ({recording.model})")
-    for what, then, now in (("stepper", recording.stepper, stepper), ("device", recording.device, device)):
-        if then != now:
-            differences.append(f"recorded with {what} {then}, here it is {now}")
-    for name in sorted({*recording.versions, *versions}):
-        then, now = recording.versions.get(name, "none"), versions.get(name, "none")
-        if then != now:
-            differences.append(f"recorded with {name} {then}, here it is {now}")
-    return "; ".join(differences) or None

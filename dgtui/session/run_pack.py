@@ -1,26 +1,38 @@
-"""A run log taken apart into named arrays and a small JSON object: what is inside a recording.
+"""A run log as named arrays and a small JSON object, and back, by the tables of `run_schema`.
 
-Frames are stacked (F frames × C places × K alternatives), rows of unequal length lie end to end beside their lengths.
-`run_unpack` is the way back.
+Reading trusts nothing. Every array, index and number is checked before it is used, and what does not fit is
+`Malformed`. Memory stays in proportion to the arrays, whatever the numbers in them say.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from dgtui.diffusion.events import Action, Amended, BlockFinished, BlockStarted, Finished, Frame, Ids
-from dgtui.diffusion.job import Job, Start
+from dgtui.diffusion.events import Action, BlockStarted, Event, Finished, Frame, Ids
+from dgtui.diffusion.image import Image
+from dgtui.diffusion.job import Amendment, Fork, Job, SamplerSettings, Start
 from dgtui.diffusion.log import RunLog
+from dgtui.diffusion.settings import SAMPLER
+from dgtui.session.run_schema import (
+    INT,
+    JOB,
+    KINDS,
+    LONG,
+    MOST_ENTRIES,
+    Array,
+    Column,
+    Kind,
+    Malformed,
+    Sizes,
+    typed,
+    whole,
+)  # fmt: skip
 
-Array = npt.NDArray[Any]
-
-KINDS: Final = (BlockStarted, Frame, Amended, BlockFinished, Finished)
-"""The kinds of events, in the order of their numbers in a file. Never to be reordered."""
-ACTIONS: Final = (Action.PIN, Action.UNPIN)
-"""The same for actions."""
+_TOKENS = ("ids", "canvas", "top_ids", "token", "token_ids")
+"""The fields of events that are token ids."""
 
 
 def occurring_ids(log: RunLog) -> Ids:
@@ -30,29 +42,16 @@ def occurring_ids(log: RunLog) -> Ids:
     if job.fork:
         found.append([a.token for _, a in job.fork.amendments if a.token is not None])
     for event in log:
-        match event:
-            case BlockStarted():
-                found += event.canvas
-            case Frame():
-                found += [event.ids, event.canvas, event.top_ids]
-            case Amended():
-                found.append([event.token])
-            case BlockFinished():
-                found.append(event.ids)
-            case Finished():
-                found += event.token_ids
+        for name in _TOKENS:
+            value = getattr(event, name, ())
+            found += value if isinstance(value, tuple) else [value]
     return np.unique(np.concatenate([np.unique(np.asarray(ids, dtype=np.int32)) for ids in found]))
 
 
 def ragged(rows: Sequence[Any], dtype: npt.DTypeLike) -> tuple[Array, Array]:
     """Rows of any lengths as values (N,) and lengths (rows,)."""
-    arrays = [np.asarray(row, dtype=dtype) for row in rows]
+    arrays = [np.frombuffer(r, np.uint8) if isinstance(r, bytes) else np.asarray(r, dtype=dtype) for r in rows]
     return np.concatenate([np.zeros(0, dtype=dtype), *arrays]), np.array([len(a) for a in arrays], dtype=np.int64)
-
-
-def as_bytes(data: bytes) -> Array:
-    """(N,) uint8."""
-    return np.frombuffer(data, dtype=np.uint8)
 
 
 def _stacked(rows: Sequence[Any], shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
@@ -73,85 +72,256 @@ def pack(log: RunLog) -> tuple[dict[str, Array], dict[str, Any]]:
     if any(event.job != job.id for event in events):
         raise ValueError(f"an event is not of job {job.id!r}")
     started = [e for e in events if isinstance(e, BlockStarted)]
-    frames = [e for e in events if isinstance(e, Frame)]
-    amended = [e for e in events if isinstance(e, Amended)]
-    blocks = [e for e in events if isinstance(e, BlockFinished)]
-    ends = [e for e in events if isinstance(e, Finished)]
+    frame = next((e for e in events if isinstance(e, Frame)), None)
     if any({len(e.canvas), len(e.pinned), len(e.rng)} != {job.candidates} for e in started):
         raise ValueError(f"a block does not have {job.candidates} candidates")
-    length = len(started[0].canvas[0]) if started else 0
-    top_k = frames[0].top_ids.shape[1] if frames else 0
-    changes = [(e.candidate, e.block, e.step, e.position, ACTIONS.index(e.action), e.token) for e in amended]
-
-    arrays: dict[str, Array] = {
-        "order": np.array([KINDS.index(type(e)) for e in events], dtype=np.uint8),
-        "started.canvas": _stacked([ids for e in started for ids in e.canvas], (length,), np.int32),
-        "started.pinned": _stacked([mask for e in started for mask in e.pinned], (length,), np.uint8),
-        "frames.numbers": _stacked([(e.candidate, e.block, e.step, e.max_steps) for e in frames], (4,), np.int32),
-        "frames.measures": _stacked([(e.mean_entropy, e.temperature, e.seconds) for e in frames], (3,), np.float64),
-        "frames.ids": _stacked([e.ids for e in frames], (length,), np.int32),
-        "frames.canvas": _stacked([e.canvas for e in frames], (length,), np.int32),
-        "frames.entropy": _stacked([e.entropy for e in frames], (length,), np.float32),
-        "frames.flags": _stacked([e.flags for e in frames], (length,), np.uint8),
-        "frames.top_ids": _stacked([e.top_ids for e in frames], (length, top_k), np.int32),
-        "frames.top_probs": _stacked([e.top_probs for e in frames], (length, top_k), np.float32),
-        "amended": _stacked(changes, (6,), np.int32),
-        "blocks.ids": _stacked([e.ids for e in blocks], (length,), np.int32),
-        "blocks.log_probs": _stacked([e.log_probs for e in blocks if e.log_probs is not None], (length,), np.float32),
-    }
-    for name, rows, dtype in (
-        ("started.rng", [as_bytes(state) for e in started for state in e.rng], np.uint8),
-        ("finished.token_ids", [ids for e in ends for ids in e.token_ids], np.int32),
-        ("job.blocks", job.blocks, np.int32),
-    ):
-        arrays[name], arrays[f"{name}.lengths"] = ragged(rows, dtype)
-    arrays |= _job_arrays(job)
-    return arrays, {
-        "job": _job_facts(job),
-        "canvas_length": length,
-        "top_k": top_k,
-        "started": [[e.block, e.max_steps, e.remaining, e.seconds] for e in started],
-        "blocks": [[e.candidate, e.block, e.steps, e.settled, e.seconds, e.log_probs is not None] for e in blocks],
-        "finished": [[e.reason.value, list(e.steps), e.seconds] for e in ends],
-    }
+    sizes = Sizes(job.candidates, len(started[0].canvas[0]) if started else 0, frame.top_ids.shape[1] if frame else 0)
+    arrays, job_facts = _pack_job(job)
+    facts: dict[str, Any] = {"job": job_facts, "canvas_length": sizes.places, "top_k": sizes.top_k}
+    numbers = {kind.event: number for number, kind in enumerate(KINDS)}
+    arrays["order"] = np.array([numbers[type(event)] for event in events], dtype=np.uint8)
+    for kind in KINDS:
+        own = [event for event in events if isinstance(event, kind.event)]
+        for rows in kind.rows:
+            table = [[value.write(getattr(event, value.field)) for value in rows.values] for event in own]
+            if rows.dtype is None:
+                facts[rows.name] = table
+            else:
+                arrays[rows.name] = _stacked(table, (len(rows.values),), rows.dtype)
+        for column in kind.columns:
+            _pack_column(arrays, column, [getattr(event, column.field) for event in own], sizes)
+    return arrays, facts
 
 
-def _job_arrays(job: Job) -> dict[str, Array]:
+def _pack_column(arrays: dict[str, Array], column: Column, values: list[Any], sizes: Sizes) -> None:
+    if column.per_candidate:
+        values = [array for candidates in values for array in candidates]
+    if column.optional:
+        values = [array for array in values if array is not None]
+    if column.shape is None:
+        arrays[column.name], arrays[f"{column.name}.lengths"] = ragged(values, column.dtype)
+    else:
+        arrays[column.name] = _stacked(values, column.shape(sizes), column.dtype)
+
+
+def _pack_job(job: Job) -> tuple[dict[str, Array], dict[str, Any]]:
+    fork = job.fork
+    # One row if all candidates start alike, else a default start and then one row per candidate
+    starts = job.starts[:1] if len({*job.starts}) == 1 else (Start(), *job.starts)
     arrays: dict[str, Array] = {
         "job.prompt_ids": np.array(job.prompt_ids, dtype=np.int32),
         "job.suppressed": np.array(sorted(job.suppressed), dtype=np.int32),
     }
-    starts = _start_rows(job)
     for name, rows in (
+        ("job.blocks", job.blocks),
         ("job.starts.ids", [start.ids or () for start in starts]),
         ("job.starts.pinned", [sorted(start.pinned) for start in starts]),
     ):
         arrays[name], arrays[f"{name}.lengths"] = ragged(rows, np.int32)
-    if job.fork:
-        arrays["job.fork.rng"] = as_bytes(job.fork.rng)
+    if fork:
+        arrays["job.fork.rng"] = np.frombuffer(fork.rng, dtype=np.uint8)
     for i, image in enumerate(job.images):
         arrays |= {f"job.images.{i}.patches": image.patches, f"job.images.{i}.positions": image.positions}
-    return arrays
-
-
-def _start_rows(job: Job) -> tuple[Start, ...]:
-    """One row if all candidates start alike, else a default start and then one row per candidate."""
-    return job.starts[:1] if len({*job.starts}) == 1 else (Start(), *job.starts)
-
-
-def _job_facts(job: Job) -> dict[str, Any]:
-    fork = job.fork
-    return {
-        "id": job.id,
-        "seed": job.seed,
-        "max_tokens": job.max_tokens,
-        "candidates": job.candidates,
-        "likelihood": job.likelihood,
+    facts = {value.field: getattr(job, value.field) for value in JOB} | {
         "settings": asdict(job.settings),
-        "starts": [[s.strength, s.noised, s.ids is not None] for s in _start_rows(job)],
+        "starts": [[start.strength, start.noised, start.ids is not None] for start in starts],
         "fork": fork
         and {
             "amendments": [[step, a.position, a.action.value, a.token, a.candidate] for step, a in fork.amendments],
             "reseeds": [list(reseed) for reseed in fork.reseeds],
         },
-    } | ({"images": [image.tokens for image in job.images]} if job.images else {})
+    }
+    return arrays, facts | ({"images": [image.tokens for image in job.images]} if job.images else {})
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
+
+
+class Contents:
+    """The arrays of a recording, checked when taken and read-only from then on."""
+
+    def __init__(self, arrays: Mapping[str, Array]) -> None:
+        self._arrays = arrays
+
+    def take(self, name: str, dtype: npt.DTypeLike, *shape: int | None, most: int | None = None) -> Array:
+        """An array that must be there, of that type and shape (None: any length).
+
+        `most`: if given, all values must be from 0 to this.
+        """
+        array = self._arrays.get(name)
+        if array is None:
+            raise Malformed(f"{name} is missing")
+        fits = array.ndim == len(shape) and all(s in (None, n) for s, n in zip(shape, array.shape, strict=True))
+        if array.dtype != np.dtype(dtype) or not fits:
+            raise Malformed(f"{name} is {array.dtype} of shape {array.shape}")
+        if most is not None and array.size and not (array.min() >= 0 and array.max() <= most):
+            raise Malformed(f"{name} has a value outside 0 to {most}")
+        array.flags.writeable = False
+        return array
+
+    def take_list(self, name: str, dtype: npt.DTypeLike, *shape: int | None, most: int | None = None) -> list[Any]:
+        """The same as Python objects. Raises `Malformed` also for an array that is too long for that."""
+        array = self.take(name, dtype, *shape, most=most)
+        if len(array) > MOST_ENTRIES:
+            raise Malformed(f"{name} has {len(array)} entries")
+        values: list[Any] = array.tolist()
+        return values
+
+    def take_ids(self, name: str) -> tuple[int, ...]:
+        """Token ids, or positions."""
+        return tuple(self.take_list(name, np.int32, None, most=INT))
+
+    def take_ragged(self, name: str, dtype: npt.DTypeLike, rows: int | None = None) -> list[Array]:
+        """The rows of `ragged`, as views. No value is negative."""
+        values = self.take(name, dtype, None, most=INT)
+        lengths = self.take_list(f"{name}.lengths", np.int64, rows, most=len(values))
+        if sum(lengths) != len(values):
+            raise Malformed(f"{name} and its lengths disagree")
+        ends = np.cumsum(lengths, dtype=np.int64).tolist()
+        return [values[end - length : end] for length, end in zip(lengths, ends, strict=True)]
+
+    def take_id_rows(self, name: str, rows: int | None = None) -> tuple[tuple[int, ...], ...]:
+        """The rows of `ragged` token ids or positions, as Python objects."""
+        taken = self.take_ragged(name, np.int32, rows)
+        self.take_ids(name)
+        return tuple(tuple(row.tolist()) for row in taken)
+
+
+def fields(value: Any, *names: str) -> list[Any]:
+    """The values of an object that has exactly these keys."""
+    if not isinstance(value, dict) or value.keys() != set(names):
+        raise Malformed(f"expected an object of {', '.join(names)}")
+    return [value[name] for name in names]
+
+
+def _rows(value: Any, width: int, count: int | None = None) -> list[list[Any]]:
+    rows: list[list[Any]] = typed(value, list)
+    if any(not isinstance(row, list) or len(row) != width for row in rows) or count not in (None, len(rows)):
+        raise Malformed(f"expected {count or ''} rows of {width}")
+    return rows
+
+
+def unpack(arrays: Contents, facts: Any) -> RunLog:
+    """The run that `pack` took apart: equal events in the same order.
+
+    Raises `Malformed`, or another `ValueError` if a job, an action or a reason is impossible.
+    """
+    in_json = [rows.name for kind in KINDS for rows in kind.rows if rows.dtype is None]
+    job_facts, places, top_k, *_ = fields(facts, "job", "canvas_length", "top_k", *in_json)
+    job = _unpack_job(arrays, job_facts)
+    sizes = Sizes(job.candidates, whole(places), whole(top_k))
+    order = arrays.take_list("order", np.uint8, None, most=len(KINDS) - 1)
+    counts = [order.count(number) for number in range(len(KINDS))]
+    if any(counts[:-1]) and not places:
+        raise Malformed("the canvas has no places")
+    events = [_events(arrays, facts, kind, count, job.id, sizes) for kind, count in zip(KINDS, counts, strict=True)]
+    log = RunLog(job, (next(events[number]) for number in order))
+    _check_order(log)
+    return log
+
+
+def _events(arrays: Contents, facts: Any, kind: Kind, count: int, job: str, sizes: Sizes) -> Iterator[Event]:
+    """The events of one kind. All of them are checked before this returns."""
+    fields: dict[str, list[Any]] = {}
+    for rows in kind.rows:
+        width = len(rows.values)
+        if rows.dtype is None:
+            table = _rows(facts[rows.name], width, count)
+        else:
+            table = arrays.take_list(rows.name, rows.dtype, count, width)
+        for at, value in enumerate(rows.values):
+            fields[value.field] = [value.read(row[at], sizes) for row in table]
+    for column in kind.columns:
+        fields[column.field] = _unpack_column(arrays, column, count, sizes, fields.get(column.field, []))
+    values = zip(*fields.values(), strict=True)
+    return iter([kind.event(job=job, **dict(zip(fields, row, strict=True))) for row in values])
+
+
+def _unpack_column(arrays: Contents, column: Column, count: int, sizes: Sizes, present: list[bool]) -> list[Any]:
+    each = sizes.candidates
+    stored = sum(present) if column.optional else count * each if column.per_candidate else count
+    if column.shape is None:
+        values = [*map(column.read, arrays.take_ragged(column.name, column.dtype, stored))]
+    else:
+        shape = column.shape(sizes)
+        values = [*map(column.read, arrays.take(column.name, column.dtype, stored, *shape, most=column.most))]
+    if column.per_candidate:
+        return [tuple(values[at : at + each]) for at in range(0, stored, each)]
+    remaining = iter(values)
+    return [next(remaining) if known else None for known in present] if column.optional else values
+
+
+def _check_order(log: RunLog) -> None:
+    """A block starts once and before anything happens in it, and nothing follows the end."""
+    begun: set[int] = set()
+    for at, event in enumerate(log, 1):
+        if isinstance(event, Finished):
+            if at < len(log):
+                raise Malformed("the run continues after its end")
+        elif isinstance(event, BlockStarted) == (event.block in begun):
+            raise Malformed(f"block {event.block} is out of order")
+        else:
+            begun.add(event.block)
+            if isinstance(event, BlockStarted) and event.remaining > event.max_steps:
+                raise Malformed(f"block {event.block} has too many steps")
+
+
+def _unpack_job(arrays: Contents, facts: Any) -> Job:
+    optional = ["images"] if isinstance(facts, dict) and "images" in facts else []
+    names = [value.field for value in JOB]
+    settings, starts, fork, *more = fields(facts, "settings", "starts", "fork", *names, *optional)
+    plain = {value.field: value.read(given, Sizes(0)) for value, given in zip(JOB, more, strict=False)}
+    return Job(
+        starts=tuple(_starts(arrays, _rows(starts, 3), plain.pop("candidates"))),
+        **plain,
+        prompt_ids=arrays.take_ids("job.prompt_ids"),
+        settings=_settings(settings),
+        suppressed=frozenset(arrays.take_ids("job.suppressed")),
+        blocks=arrays.take_id_rows("job.blocks"),
+        fork=None if fork is None else _fork(arrays, fork),
+        images=tuple(_images(arrays, typed(more[-1], list))) if optional else (),
+    )
+
+
+def _settings(facts: Any) -> SamplerSettings:
+    *values, top_k = fields(facts, *(spec.name for spec in SAMPLER), "top_k")
+    known = {spec.name: spec.read(value) for spec, value in zip(SAMPLER, values, strict=True)}
+    return SamplerSettings(**known, top_k=whole(top_k, 1))  # type: ignore[arg-type]  # each in its own type
+
+
+def _images(arrays: Contents, tokens: list[Any]) -> Iterator[Image]:
+    for i, count in enumerate(tokens):
+        patches = arrays.take(f"job.images.{i}.patches", np.float32, None, None)
+        positions = arrays.take(f"job.images.{i}.positions", np.int32, len(patches), 2)
+        yield Image(patches, positions, whole(count, 1))
+
+
+def _starts(arrays: Contents, facts: list[list[Any]], candidates: int) -> list[Start]:
+    """One row for all candidates, or a default start and then one row for each."""
+    ids = arrays.take_id_rows("job.starts.ids", len(facts))
+    pins = arrays.take_id_rows("job.starts.pinned", len(facts))
+    starts = []
+    for (strength, noised, known), canvas, pinned in zip(facts, ids, pins, strict=True):
+        if pinned and max(pinned) >= len(canvas):
+            raise Malformed("a pin lies outside of the canvas")
+        if canvas and not known:
+            raise Malformed("a start of pure noise has ids")
+        ids_of_canvas = canvas if typed(known, bool) else None
+        starts.append(Start(ids_of_canvas, frozenset(pinned), typed(strength, float), typed(noised, bool)))
+    if len(starts) == 1:
+        return starts * candidates
+    if len(starts) != 1 + candidates or starts[0] != Start():
+        raise Malformed(f"{candidates} candidates do not have a start each")
+    return starts[1:]
+
+
+def _fork(arrays: Contents, facts: Any) -> Fork:
+    amendments, reseeds = fields(facts, "amendments", "reseeds")
+    return Fork(
+        arrays.take("job.fork.rng", np.uint8, None).tobytes(),
+        tuple(
+            (whole(step), Amendment(whole(at), Action(action), None if token is None else whole(token), whole(c)))
+            for step, at, action, token, c in _rows(amendments, 5)
+        ),
+        tuple((whole(step), whole(seed, 0, LONG)) for step, seed in _rows(reseeds, 2)),
+    )

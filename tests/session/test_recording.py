@@ -23,7 +23,7 @@ from dgtui.diffusion.job import Amendment, Fork, Job, SamplerSettings, Start
 from dgtui.diffusion.log import RunLog
 from dgtui.errors import RecordingRefused, RunFailed
 from dgtui.session import recording
-from dgtui.session.recording import Recording, load, matches, save
+from dgtui.session.recording import load, save
 from dgtui.session.run_pack import occurring_ids
 
 LENGTH, TOP_K, VOCABULARY = 6, 3, 50
@@ -575,36 +575,6 @@ def test_deep_nesting_is_refused(tmp_path: Path, good: bytes) -> None:
     safetensors.numpy.save_file(arrays, tmp_path / "run", metadata)
     with pytest.raises(RecordingRefused):
         load(tmp_path / "run")
-
-
-# Going on from it
-
-
-@pytest.fixture
-def kept(tmp_path: Path) -> Recording:
-    return load(write(tmp_path / "run", scripted()))
-
-
-def test_a_fork_is_exact_on_what_made_the_recording(kept: Recording) -> None:
-    assert matches(kept, **HERE) is None
-
-
-@pytest.mark.parametrize(
-    ("other", "words"),
-    [
-        ({"fingerprint": "beef"}, "recorded with other weights (embedded)"),
-        ({"stepper": "graph"}, "recorded with stepper reference, here it is graph"),
-        ({"device": "cuda"}, "recorded with device cpu, here it is cuda"),
-        ({"versions": {"torch": "2.10.0", "dgtui": "1.0"}}, "recorded with torch 2.9.0, here it is 2.10.0"),
-        ({"versions": {"torch": "2.9.0", "dgtui": "1.0", "x": "3"}}, "recorded with x none, here it is 3"),
-        (
-            {"device": "cuda", "versions": {"torch": "2.9.0", "dgtui": "2.0"}},
-            "recorded with device cpu, here it is cuda; recorded with dgtui 1.0, here it is 2.0",
-        ),
-    ],
-)
-def test_what_differs_is_said_in_words(kept: Recording, other: dict[str, Any], words: str) -> None:
-    assert matches(kept, **{**HERE, **other}) == words
 
 
 def test_importing_it_loads_neither_torch_nor_the_screen() -> None:
