@@ -7,10 +7,8 @@ import json
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -397,33 +395,37 @@ def test_two_at_once_do_not_mix(source: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_kill_at_any_point_leaves_nothing_that_loads(source: Path, tmp_path: Path) -> None:
-    """Killed after every system call that names or writes a file could leave a trace, sampled over the whole run."""
+    """Killed at random moments over the whole run, by a program that imports once and forks for every attempt."""
     code = (
-        "import sys, os, time\n"
+        "import os, signal, sys, time\n"
         "from pathlib import Path\n"
         "from dgtui.model import quantized\n"
         "from dgtui.model.catalog import resolve\n"
         "quantized._SHARD = 60_000\n"
         "checkpoint = resolve(sys.argv[1])\n"
         "import transformers.models.diffusion_gemma.modeling_diffusion_gemma\n"
-        "print('ready', flush=True)\n"
-        "quantized.quantize(checkpoint, Path(sys.argv[2]), progress=lambda at: time.sleep(0.002))\n"
-        "print('done', flush=True)\n"
+        "for line in sys.stdin:\n"
+        "    if not (child := os.fork()):\n"
+        "        quantized.quantize(checkpoint, Path(sys.argv[2]), progress=lambda at: time.sleep(0.002))\n"
+        "        signal.pause()\n"
+        "    time.sleep(float(line))\n"
+        "    os.kill(child, signal.SIGKILL)\n"
+        "    os.waitpid(child, 0)\n"
+        "    print('killed', flush=True)\n"
     )
     place = tmp_path / "place"
     place.mkdir()
+    target = place / "packed"
     draw = random.Random(7)
     finished = 0
+    killer = subprocess.Popen(
+        [sys.executable, "-c", code, str(source), str(target)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert killer.stdin is not None and killer.stdout is not None
     for attempt in range(12):
-        target = place / "packed"
-        process = subprocess.Popen(
-            [sys.executable, "-c", code, str(source), str(target)], stdout=subprocess.PIPE, text=True
-        )
-        assert process.stdout is not None and process.stdout.readline() == "ready\n"
-        time.sleep(draw.uniform(0, 0.8) if attempt else 0)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
+        killer.stdin.write(f"{draw.uniform(0, 0.8) if attempt else 0}\n")
+        killer.stdin.flush()
+        assert killer.stdout.readline() == "killed\n"
         if target.exists():  # renamed before the kill: then all of it is there
             finished += 1
             assert torch.isfinite(logits(read(target).model)).all()
@@ -436,6 +438,7 @@ def test_a_kill_at_any_point_leaves_nothing_that_loads(source: Path, tmp_path: P
                 catalog.check(left)
         with pytest.raises(ModelNotFound):
             resolve(str(target))
+    killer.communicate()
     assert finished < 12
     quantized.quantize(resolve(str(source)), place / "packed")
     assert [path.name for path in place.iterdir()] == ["packed"]
