@@ -56,7 +56,7 @@ class Bar:
     last: int
     nats: float
     height: float
-    "0 … 1"
+    """From 0 to 1."""
 
 
 class Exporter:

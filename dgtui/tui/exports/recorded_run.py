@@ -49,9 +49,9 @@ class RecordedRun:
         if not self.frames:
             raise RecordingRefused("the recording holds no denoising step, so there is nothing to show")
         self.seconds = _forwards([frame.seconds for frame in self.frames])
-        "seconds from the run's start to the end of each step; never decreasing"
+        """Seconds from the run's start to the end of each step; never decreasing."""
         self.pace = _shortened(self.seconds)
-        "the same without waits longer than `IDLE`, and with the first step at 0"
+        """The same without waits longer than `IDLE`, and with the first step at 0."""
         self._views: dict[int, View] = {}
         self._earlier: dict[int, tuple[bytes, ...]] = {}
 
