@@ -76,7 +76,7 @@ class Backend(Protocol):
     def submit(self, job: Job, sink: Callable[[Any, int], None]) -> RunHandle:
         """Queues a job; the sink is told, on the model's thread, how far its log goes."""
 
-    def chat(self, messages: Sequence[Message], think: bool) -> list[int]:
+    def chat(self, messages: Sequence[Message], *, think: bool = False) -> list[int]:
         """The prompt of a conversation."""
 
     def see(self, path: Path, digest: str = "") -> tuple[str, Image]:

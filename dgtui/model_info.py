@@ -20,3 +20,5 @@ class ModelInfo:
     "end a reply"
     special_ids: frozenset[int]
     "control ids, which are not text"
+    reads_marks: bool = True
+    "a chat model, which can be shown the passage to rewrite; the embedded model has not learnt that"

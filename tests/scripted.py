@@ -189,7 +189,7 @@ class ScriptedBackend:
         self._tasks.put(task)
         return run
 
-    def chat(self, messages: Sequence[Message], think: bool) -> list[int]:
+    def chat(self, messages: Sequence[Message], *, think: bool = False) -> list[int]:
         ids = [START]
         for message in messages:
             ids += [START] * sum(image.tokens for image in message.images)

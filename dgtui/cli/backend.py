@@ -91,7 +91,7 @@ class WorkerBackend:
         """Queues a job."""
         return self._worker.submit(job, sink)
 
-    def chat(self, messages: Sequence[Message], think: bool) -> list[int]:
+    def chat(self, messages: Sequence[Message], *, think: bool = False) -> list[int]:
         """The prompt of a conversation."""
         return self._loaded.tokenizer.chat(messages, think=think)
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from dgtui.errors import UsageError
 
 if TYPE_CHECKING:
+    from dgtui.backend import RunHandle
     from dgtui.diffusion.image import Image
     from dgtui.model.images import Picture
     from dgtui.model.loader import LoadedModel
-    from dgtui.worker import Run
 
 
 def check_record(path: Path | None, file: Path | None = None) -> None:
@@ -48,7 +48,7 @@ def seen(pictures: "Sequence[Picture]", loaded: "LoadedModel") -> "tuple[Image, 
     return tuple(reader.read(picture) for picture in pictures)
 
 
-def record(path: Path, run: "Run", loaded: "LoadedModel") -> None:
+def record(path: Path, run: "RunHandle", loaded: "LoadedModel") -> None:
     """Writes a run to a recording."""
     from dgtui.session import recording
     from dgtui.session.run_pack import occurring_ids

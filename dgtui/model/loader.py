@@ -86,6 +86,7 @@ class LoadedModel:
             fill_id=end if tokenizer.eos_id is None else tokenizer.eos_id,
             stop_ids=self.stop_ids,
             special_ids=tokenizer.special_ids,
+            reads_marks=self.checkpoint.source != "embedded",
         )
 
     @property

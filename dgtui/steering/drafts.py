@@ -1,7 +1,7 @@
-"""What steering makes of a reply: a tree of versions, each a run and what is pinned in it, none of them ever lost.
+"""The versions of a reply: a tree, each node a run and what is pinned in it. No version is ever lost.
 
-Steering asks for a job here (plain data, for the worker) and adds its run as a new version below the current one; undo
-goes to the parent, redo to the child that was left.
+A `Draft` makes the job for each change of the reply (plain data, for the worker). The run of the job becomes a new
+version below the current one. Undo goes to the parent, redo to the child that undo came from.
 """
 
 from __future__ import annotations
@@ -16,28 +16,26 @@ from dgtui.diffusion.events import Action, BlockFinished, BlockStarted, Frame, I
 from dgtui.diffusion.image import Image
 from dgtui.diffusion.job import Amendment, Job, SamplerSettings, Start
 from dgtui.errors import DgtuiError
-from dgtui.steering.lengths import candidate_lengths, gap_room, gap_starts
+from dgtui.steering.lengths import CANDIDATES, LengthSearch, open_gap
+from dgtui.steering.search import Search
 
 Kind = Literal["reply", "fork", "re-diffuse", "polish", "gap", "pick", "type", "pin"]
 
 POLISHED_SHARE = 0.15
-"the part of a reply's free tokens, least certain first, that polishing renoises"
+"the share of a reply's free tokens, least certain first, that polishing renoises"
 SURE = 0.01
-"nats under which a token is left alone by polishing"
+"nats of entropy up to which polishing leaves a token alone"
 SETTLING_STRENGTH = 0.5
-"what is renoised around a token that was chosen or typed"
-GAP_CANDIDATES = 6
-LONGEST_GAP = 24
-"tokens that are tried where no length is given"
+"the share of free tokens that is renoised when a token was chosen or typed"
 
 
 class Refused(DgtuiError):
-    """Something that cannot be done to this canvas now; the message says why."""
+    """A change that cannot be made to this canvas now. The message says why."""
 
 
 @dataclass(slots=True, eq=False)
 class Version:
-    """A state of the reply. `pins` are the places that a person pinned, by block."""
+    """A state of the reply. `pins` are the places that the person pinned, by block."""
 
     number: int
     kind: Kind
@@ -45,15 +43,21 @@ class Version:
     parent: Version | None = None
     candidate: int = 0
     span: tuple[int, int] | None = None
-    "the places that were given free, for proposals"
+    "the places that the run may change; versions with the same span of the same parent are proposals for it"
     pins: dict[int, frozenset[int]] = field(default_factory=dict)
     left: Version | None = None
     "the child that undo came from"
+    search: Search[LengthSearch] | None = None
+    "what fills its gap, run by run; None: nothing, or not any more"
 
     @property
     def running(self) -> bool:
-        """Its run has not ended."""
-        return not self.run.ended.done()
+        """Its run has not ended, or its search goes on."""
+        return self.search is not None or not self.run.ended.done()
+
+    def stop(self) -> None:
+        """Ends its run within a denoising step. What is written by then stays."""
+        (self.search.stop if self.search else self.run.control.cancel)()
 
     @property
     def block(self) -> int:
@@ -71,18 +75,18 @@ class Version:
         before = self.run.job.blocks
         if block < len(before):
             return np.asarray(before[block], dtype=np.int32)
-        found: Ids | None = None
+        newest: Ids | None = None
         for event in self.run.log:
             if isinstance(event, (Frame, BlockFinished)) and (event.block, event.candidate) == (block, self.candidate):
-                found = event.ids
-        return found
+                newest = event.ids
+        return newest
 
     def frames(self) -> list[Frame]:
-        """All frames of its candidate, block after block: what the timeline shows."""
+        """All frames of its candidate, block after block."""
         return self.run.log.frames(candidate=self.candidate)
 
     def reply_ids(self, stop_ids: frozenset[int]) -> tuple[int, ...]:
-        """The reply as it stands, up to and without the first stop id."""
+        """The reply as it stands, up to the first stop id."""
         ids: list[int] = []
         for block in range(self.block + 1):
             canvas = self.ids(block)
@@ -121,7 +125,7 @@ class Draft:
         pins: Mapping[int, frozenset[int]] | None = None,
         beside: bool = False,
     ) -> Version:
-        """A new version below the current one, or `beside` it as another proposal; current from now on."""
+        """A new version below the current one, or `beside` it as another proposal. It becomes the current one."""
         parent = self.current.parent if beside and self.current else self.current
         version = Version(len(self.versions) + 1, kind, run, parent, candidate, span, dict(pins or {}))
         self.versions.append(version)
@@ -129,16 +133,17 @@ class Draft:
         return version
 
     def remove(self, run: RunHandle) -> None:
-        """Takes a run that failed out of the tree; what it came from is current again."""
+        """Takes a run that failed out of the tree. If it was current, what it came from is current again."""
         failed = [v for v in self.versions if v.run is run]
         for version in failed:
+            version.search = None
             if self.current is version:
                 self.current = version.parent
             if version.parent and version.parent.left is version:
                 version.parent.left = None
 
     def undo(self) -> bool:
-        """Goes back to what the current version was made from."""
+        """Goes back to what the current version was made from. False: it is the first."""
         if self.current is None or self.current.parent is None:
             return False
         self.current.parent.left = self.current
@@ -146,7 +151,7 @@ class Draft:
         return True
 
     def redo(self) -> bool:
-        """Goes to the version that undo came from."""
+        """Goes to the version that undo came from. False: there is none."""
         if self.current is None or self.current.left is None:
             return False
         self.current = self.current.left
@@ -162,14 +167,14 @@ class Draft:
         return True
 
     def proposals(self) -> list[Version]:
-        """The versions for the same span of the same parent, in order; the current one is among them."""
+        """The versions for the same span of the same parent, the current one included, in order."""
         now = self.current
         if now is None or now.span is None:
             return []
         return [v for v in self.versions if v.parent is now.parent and v.kind == now.kind and v.span is not None]
 
     def cycle(self, by: int) -> bool:
-        """Goes to the next or previous proposal, round and round."""
+        """Goes to the next or previous proposal; the first follows the last. False: there is no other."""
         proposals = self.proposals()
         if len(proposals) < 2 or self.current is None:
             return False
@@ -184,18 +189,21 @@ class Draft:
     # -- by hand ----------------------------------------------------------------------------------------------------
 
     def user_pins(self, block: int) -> frozenset[int]:
-        """What a person pinned in a block of the current version."""
+        """The places that the person pinned in a block of the current version."""
         return self.version.pins.get(block, frozenset())
 
     def toggle_pins(self, block: int, span: tuple[int, int]) -> tuple[frozenset[int], bool]:
-        """Pins a span, or frees it where all of it is pinned: the places, and whether they are pinned now.
+        """Pins a span, or unpins it if all of it is pinned.
 
-        While the run goes on, the caller amends it; afterwards this is a version of its own, to be undone.
+        While the run goes on, the caller amends it. Afterwards the pins are a version of their own, to be undone.
+
+        Returns:
+            The places, and whether they are pinned now.
         """
         version, places = self.version, frozenset(range(*span))
-        held = self.user_pins(block)
-        pinning = not places <= held
-        after = held | places if pinning else held - places
+        pins = self.user_pins(block)
+        pinning = not places <= pins
+        after = pins | places if pinning else pins - places
         if version.running:
             version.pins[block] = after
         else:
@@ -209,19 +217,19 @@ class Draft:
         prompt_ids: Sequence[int],
         seed: int,
         max_tokens: int,
-        frame: Mapping[int, int],
+        template: Mapping[int, int],
         images: Sequence[Image] = (),
     ) -> Job:
-        """The reply's first run; `frame` maps places to tokens that are pinned before it."""
+        """The reply's first run. `template` maps places to the tokens that are pinned there."""
         start = Start()
-        if frame:
-            length = self.facts.model.canvas_length
-            ids = tuple(frame.get(place, self.facts.model.fill_id) for place in range(length))
-            start = Start(ids, frozenset(frame))
+        if template:
+            model = self.facts.model
+            ids = tuple(template.get(place, model.fill_id) for place in range(model.canvas_length))
+            start = Start(ids, frozenset(template))
         return Job(self.job_id(), tuple(prompt_ids), seed, max_tokens, self.settings, (start,), images=tuple(images))
 
     def _from(self, block: int, seed: int) -> Job:
-        """A job that goes on from the blocks before `block` as they stand."""
+        """A job that writes `block` again, after the blocks before it as they stand."""
         version = self.version
         before = [version.ids(b) for b in range(block)]
         return replace(
@@ -232,6 +240,8 @@ class Draft:
             blocks=tuple(tuple(ids.tolist()) for ids in before if ids is not None),
             starts=(Start(),),
             fork=None,
+            suppressed=frozenset(),
+            likelihood=False,
         )
 
     def _canvas(self, block: int) -> Ids:
@@ -241,7 +251,7 @@ class Draft:
         return ids
 
     def free_only(self, block: int, free: frozenset[int], strength: float, seed: int) -> Job:
-        """Renoises `free` places of a block, less what is pinned, and holds everything else."""
+        """Renoises `free` places of a block that the person has not pinned. Everything else is pinned."""
         ids = self._canvas(block)
         free -= self.user_pins(block)
         if not free:
@@ -250,11 +260,11 @@ class Draft:
         return replace(self._from(block, seed), starts=(Start(tuple(ids.tolist()), pinned, strength),))
 
     def rediffuse(self, block: int, span: tuple[int, int], strength: float, seed: int) -> Job:
-        """Writes a span anew, everything else pinned."""
+        """Rewrites a span. Everything else is pinned."""
         return self.free_only(block, frozenset(range(*span)), strength, seed)
 
     def polish(self, frame: Frame, end: int, seed: int) -> tuple[Job, frozenset[int]]:
-        """Renoises the least certain free tokens before `end`; the job and the places."""
+        """Renoises the least certain free tokens before `end`. Returns the job and the places."""
         free = [place for place in range(end) if place not in self.user_pins(frame.block)]
         unsure = sorted(
             (place for place in free if frame.entropy[place] > SURE), key=lambda p: (-float(frame.entropy[p]), p)
@@ -265,7 +275,7 @@ class Draft:
         return self.free_only(frame.block, places, 1.0, seed), places
 
     def settle(self, block: int, tokens: Mapping[int, int], seed: int) -> tuple[Job, frozenset[int]]:
-        """Pins tokens at places (chosen or typed) and lets what is free settle around them; the job and all pins."""
+        """Pins chosen or typed tokens, by place, and rewrites around them. Returns the job and all pins."""
         ids = self._canvas(block).copy()
         for place, token in tokens.items():
             ids[place] = token
@@ -273,27 +283,60 @@ class Draft:
         start = Start(tuple(ids.tolist()), pinned, SETTLING_STRENGTH)
         return replace(self._from(block, seed), starts=(start,)), pinned
 
-    def gap(self, block: int, at: int, length: int | None, seed: int) -> Job:
-        """Opens a gap before place `at` and fills it; without a length, several are tried at once."""
-        ids = self._canvas(block).tolist()
-        fill, stops = self.facts.model.fill_id, self.facts.model.stop_ids
-        room = gap_room(ids, at, 0, fill, stops)
-        lengths = (length,) if length else candidate_lengths(None, min(room, LONGEST_GAP), GAP_CANDIDATES)
-        starts = gap_starts(ids, at, 0, lengths, fill, stops)
-        return replace(self._from(block, seed), starts=starts, likelihood=len(starts) > 1)
+    def gap(self, block: int, at: int, length: int | None, seed: int) -> LengthSearch:
+        """Opens a gap before place `at` and fills it. Without a length, several are tried."""
+        model = self.facts.model
+        canvas = open_gap(self._canvas(block).tolist(), at, model)
+        if (length or 1) > canvas.room:
+            places = f"{canvas.room or 'no'} place{'' if canvas.room == 1 else 's'}"
+            raise Refused(f"a gap of {length or 1} does not fit: the canvas has {places} left for it")
+        job = replace(self._from(block, seed), suppressed=model.special_ids | model.stop_ids)
+        lengths, candidates = ([length], 1) if length else (None, CANDIDATES)
+        return LengthSearch(job, canvas, [0], lengths=lengths, candidates=candidates)
 
-    def pins_around(
-        self, job: Job, at: int, candidate: int, pins: Mapping[int, frozenset[int]]
-    ) -> dict[int, frozenset[int]]:
-        """What a person had pinned before a gap was opened at place `at`; what stood behind it has moved on."""
-        block, canvas = len(job.blocks), self.facts.model.canvas_length
-        length = canvas - len(job.starts[candidate].pinned)
+    def add_gap(self, search: Search[LengthSearch], at: int) -> Version:
+        """The version of a `gap` whose search was started. `advance` continues it whenever its run has ended."""
+        assert search.run is not None
+        version = self.add("gap", search.run, span=(at, at))
+        version.search = search
+        self.follow(version)
+        return version
+
+    def follow(self, version: Version) -> None:
+        """Shows the candidate that looks best so far in a version whose search goes on."""
+        if version.search is not None:
+            plan = version.search.plan
+            candidate = plan.best(version.run.log)
+            version.candidate = candidate
+            version.pins = self._pins_around(version, sum(map(len, plan.gaps(candidate))))
+
+    def advance(self, version: Version) -> None:
+        """Continues the search of a version, whose run has ended. At its end, the other candidates become proposals
+        after this one, the likeliest first."""
+        search = version.search
+        assert search is not None and search.run is not None
+        if search.advance():
+            version.run = search.run
+            self.follow(version)
+            return
+        version.search = None
+        for number, ranked in enumerate(search.plan.ranked):
+            proposal = version
+            if number:
+                proposal = replace(version, number=len(self.versions) + 1, left=None)
+                self.versions.append(proposal)
+            proposal.candidate, proposal.pins = ranked.candidate, self._pins_around(version, ranked.tokens)
+
+    def _pins_around(self, version: Version, length: int) -> dict[int, frozenset[int]]:
+        """What the person had pinned before a version opened a gap. Pins after the gap have moved on."""
+        assert version.span is not None
+        at, block = version.span[0], len(version.run.job.blocks)
+        pins = version.parent.pins if version.parent else {}
         moved = (place + length if place >= at else place for place in pins.get(block, ()))
-        return {**pins, block: frozenset(place for place in moved if place < canvas)}
+        return {**pins, block: frozenset(place for place in moved if place < self.facts.model.canvas_length)}
 
     def fork(self, block: int, step: int, seed: int) -> Job:
-        """Goes on from a step of the current version's run under a new seed, with what a person pinned held from there
-        on."""
+        """Continues from a step of the current version's run with a new seed. What the person pinned stays pinned."""
         version, log, ids = self.version, self.version.run.log, self._canvas(block)
         whole = log.finished is not None and log.finished.reason != "cancelled"
         if whole and block == version.block and step == len(log.frames(block, version.candidate)):
@@ -302,9 +345,9 @@ class Draft:
         if version.run.job.candidates == 1:
             job = log.fork(block, step, self.job_id(), seed)
             assert job.fork is not None
-            held = tuple((step, Amendment(place, Action.PIN, token)) for place, token in pins.items())
-            return replace(job, fork=replace(job.fork, amendments=(*job.fork.amendments, *held)))
+            pinned = tuple((step, Amendment(place, Action.PIN, token)) for place, token in pins.items())
+            return replace(job, fork=replace(job.fork, amendments=(*job.fork.amendments, *pinned)))
         job = log.fork_from_canvas(block, step, self.job_id(), seed, version.candidate)
         (start,) = job.starts
-        held_ids = tuple(pins.get(place, token) for place, token in enumerate(start.ids or ()))
-        return replace(job, starts=(replace(start, ids=held_ids, pinned=start.pinned | pins.keys()),))
+        ids_then = tuple(pins.get(place, token) for place, token in enumerate(start.ids or ()))
+        return replace(job, starts=(replace(start, ids=ids_then, pinned=start.pinned | pins.keys()),))

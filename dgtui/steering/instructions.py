@@ -1,8 +1,8 @@
-"""What a model is told when a passage of a document is to be written by instruction.
+"""What a model is told when a passage of a document is to be rewritten by instruction.
 
-A chat model reads the document with the passage marked and answers with the document again; what is outside of the
-passage is pinned on its canvas, so that only the passage is its own to write. The embedded model has not learnt to
-read marks: it is told the instruction alone, and sees the document on the canvas.
+A chat model reads the document with the passage marked, and answers with the document again. All text outside the
+passage is pinned on its canvas, so only the passage can change. The embedded model has not learnt to read marks: it is
+told the instruction alone, and sees the document on the canvas.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ READY: Final = {
     "expand": "Say what the marked passage says in more detail.",
     "fix": "Correct spelling, grammar and punctuation in the marked passage; change nothing else.",
 }
-"""Instructions by name, for people who do not want to type them."""
+"""Instructions that have a name."""
 
 OPEN, CLOSE = "<<<", ">>>"
 """Around the marked passage."""
@@ -32,18 +32,16 @@ Answer with the document, word for word, with only that passage rewritten and wi
 {document}"""
 
 
-def message(instruction: str, parts: Sequence[str], *, embedded: bool) -> str:
+def message(instruction: str, parts: Sequence[str], *, reads_marks: bool) -> str:
     """What a model is told.
 
     Args:
         instruction: Words, or the name of one of `READY`.
-        parts: Of the text, as `infill.Infill` takes them: held, to be written, held, …
-        embedded: It is the embedded model.
+        parts: The text as `infill.Infill` takes it: kept, to be written, kept, …
+        reads_marks: The model is a chat model, which is shown the document with the passage marked.
     """
-    return instruction if embedded else request(instruction, parts[0], "".join(parts[1:-1]), parts[-1])
-
-
-def request(instruction: str, before: str, passage: str, after: str) -> str:
-    """The message to a chat model: the instruction, and the document with the passage marked."""
-    shown = f"{before[-CONTEXT:]}{OPEN}{passage}{CLOSE}{after[:CONTEXT]}"
-    return REQUEST.format(open=OPEN, close=CLOSE, instruction=READY.get(instruction, instruction), document=shown)
+    if not reads_marks:
+        return instruction
+    before, after = parts[0][-CONTEXT:], parts[-1][:CONTEXT]
+    document = f"{before}{OPEN}{''.join(parts[1:-1])}{CLOSE}{after}"
+    return REQUEST.format(open=OPEN, close=CLOSE, instruction=READY.get(instruction, instruction), document=document)

@@ -1,141 +1,178 @@
-"""Span-length search: how long should the text in a gap be? Candidate lengths run in one batch and are ranked.
+"""The length search: how many tokens should the text in a gap have?
 
-    1. `gap_room` is the longest gap that fits, `candidate_lengths` are the lengths to try.
-    2. `gap_starts` lays out one canvas a length: the `starts` of a job.
-    3. `rank` puts the candidates of that job's log in order: by how likely the whole text is, read from left to right,
-       and before that is known by how sure the model is of the gap after two steps.
+    1. `TRIED` lengths run in one batch for a few denoising steps. If no text was there to guess a length from, they are
+       far apart, and more lengths around the best of them follow in a second batch.
+    2. The lengths under which the whole text reads most likely are written to the end, the likeliest first.
 
-A gap shifts what is right of it, and uses up or extends the fill behind the end of the reply.
+A denoiser is sure of nearly any length that it has settled in. The wrong length shows when the text is read from left
+to right, which is why finished canvases are ranked by their likelihood.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from dgtui.diffusion.events import BlockFinished, BlockStarted, Floats, Frame, Ids
-from dgtui.diffusion.job import BadJob, Start
+from dgtui.diffusion.events import BlockStarted, Floats, Ids
+from dgtui.diffusion.job import Job, Start
 from dgtui.diffusion.log import RunLog
+from dgtui.model_info import ModelInfo
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-STEPS: Final = 2
-"""Denoising steps after which lengths are compared: the first sees but noise, the second also the model's own guess."""
+PROBE_STEPS: Final = 4
+"""Denoising steps in which lengths are tried."""
+
+PROBE_TEMPERATURE: Final = 0.8
+"""The temperature while lengths are tried: at a low one every length looks certain."""
+
+TRIED: Final = 11
+"""Lengths that are tried in one batch."""
+
+CANDIDATES: Final = 3
+"""Canvases that are written to the end."""
+
+LONGEST_GAP: Final = 24
+"""Tokens that are tried at most where no text was there before."""
 
 
-class NoRoom(BadJob):
-    """A gap that would push text off the canvas; `room` is the length of the longest that fits."""
+@dataclass(frozen=True, slots=True)
+class GappedCanvas:
+    """A canvas of text that is pinned, with gaps to write.
 
-    def __init__(self, length: int, room: int) -> None:
-        places = f"{room or 'no'} place{'s' if room != 1 else ''}"
-        super().__init__(f"a gap of {length} does not fit: the canvas has {places} left for it")
-        self.room = room
+    `kept` is the text around the gaps, one list more than there are gaps. The text after the last gap moves with it and
+    is cut where the canvas ends, except for its first `must_stay` ids.
+    """
+
+    kept: tuple[tuple[int, ...], ...]
+    must_stay: int
+    size: int
+    "places of the canvas"
+    fill_id: int
+    ends: bool = True
+    "the text ends on the canvas: what is left of the canvas is filled; otherwise it stays free"
+
+    @property
+    def room(self) -> int:
+        """The most places that all gaps together can have."""
+        return self.size - sum(map(len, self.kept[:-1])) - self.must_stay
+
+    def start(self, lengths: Sequence[int]) -> tuple[Start, tuple[range, ...]]:
+        """The canvas with gaps of these lengths, and the places of each gap."""
+        ids: list[int] = []
+        gaps = []
+        for kept, length in zip(self.kept, lengths, strict=False):
+            ids += kept
+            gaps.append(range(len(ids), len(ids) + length))
+            ids += [self.fill_id] * length
+        ids += self.kept[-1]
+        known = self.size if self.ends else min(len(ids), self.size)
+        ids = (ids + [self.fill_id] * self.size)[: self.size]
+        free = {place for gap in gaps for place in gap}
+        return Start(tuple(ids), frozenset(range(known)) - free), tuple(gaps)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Ranked:
-    """A candidate of a length search."""
+def open_gap(ids: Sequence[int], at: int, model: ModelInfo) -> GappedCanvas:
+    """A canvas (C,) of a reply with a gap before place `at`.
 
-    candidate: int
-    length: int
-    "of its gap"
-    score: float
-    "its `likelihood`; as long as that is not known of all, the mean `confidence` of the candidates of its length"
-    ids: Ids
-    "(C,) its result, or as yet its newest draft"
-
-
-def gap_room(
-    ids: Sequence[int],
-    at: int,
-    replaced: int,
-    fill_id: int,
-    stop_ids: Collection[int],
-    free: frozenset[int] = frozenset(),
-) -> int:
-    """The longest gap that fits in place of `replaced` ids from `at` on; see `gap_starts` for the arguments."""
-    return replaced + _tail(ids, at + replaced, fill_id, stop_ids, free)[0]
+    The text after the gap moves with it up to the end of the reply. The gap takes its places from the fill after that.
+    """
+    stop = next((place for place in range(at, len(ids)) if ids[place] in model.stop_ids), None)
+    end = len(ids) if stop is None else stop + 1
+    while stop is None and end > at and ids[end - 1] == model.fill_id:
+        end -= 1
+    return GappedCanvas((tuple(ids[:at]), tuple(ids[at:end])), end - at, len(ids), model.fill_id)
 
 
-def gap_starts(
-    ids: Sequence[int],
-    at: int,
-    replaced: int,
-    lengths: Sequence[int],
-    fill_id: int,
-    stop_ids: Collection[int],
-    free: frozenset[int] = frozenset(),
-) -> tuple[Start, ...]:
-    """The canvas with a gap of each length in place of some of its ids; all else is pinned, what is right is shifted.
-
-    Behind the first stop id right of the gap everything may be pushed off the canvas; without one, fill and free
-    places at its very end. Places that open at the end are pinned fill where the reply ends, and free where it goes on.
+class LengthSearch:
+    """A plan (see `search`) that fills the gaps of a canvas. `ranked` is its result, empty until it is over.
 
     Args:
-        ids: The canvas (C,).
-        at: The first place of the gap.
-        replaced: How many ids the gap takes the place of; 0 opens it before `at`.
-        lengths: Of the gaps, in places.
-        fill_id: What follows the end of a reply up to the end of the canvas.
-        stop_ids: What ends a reply.
-        free: Places outside of the gap that stay free, wherever they move.
-
-    Raises:
-        NoRoom: A gap does not fit.
-        BadJob: The gap lies outside of the canvas, or a length is below 1.
+        job: What all its jobs have in common.
+        guesses: For each gap, the tokens of the text that was there; 0 for none.
+        lengths: The tokens of each gap, if they are given: then nothing is tried. All together fit the canvas.
+        candidates: How many canvases to write to the end.
     """
-    canvas, after = len(ids), at + replaced
-    if at < 0 or replaced < 0 or after > canvas:
-        raise BadJob(f"a gap in place of {replaced} ids from {at} on is outside the canvas of {canvas}")
-    if not lengths or min(lengths) < 1:
-        raise BadJob("a gap needs a length of 1 or more")
-    spare, ends = _tail(ids, after, fill_id, stop_ids, free)
-    if max(lengths) > replaced + spare:
-        raise NoRoom(max(lengths), replaced + spare)
-    starts = []
-    for length in lengths:
-        moved = length - replaced
-        kept = range(after, canvas - max(0, moved))
-        opened = range(canvas + min(0, moved), canvas)
-        gap = (*ids[at:after], *[fill_id] * length)[:length]
-        loose = {p for p in free if p < at} | {p + moved for p in free if p in kept} | {*range(at, at + length)}
-        if not ends:
-            loose |= {*opened}
-        moved_ids = (*ids[:at], *gap, *(ids[p] for p in kept), *[fill_id] * len(opened))
-        starts.append(Start(moved_ids, frozenset(range(canvas)) - loose))
-    return tuple(starts)
+
+    def __init__(
+        self, job: Job, canvas: GappedCanvas, guesses: Sequence[int], *, lengths: Sequence[int] | None = None,
+        candidates: int = CANDIDATES,
+    ) -> None:  # fmt: skip
+        self.ranked: list[Ranked] = []
+        self._job, self._canvas, self._candidates = job, canvas, candidates
+        self._open = not all(guesses)
+        "no text says how long a gap should be"
+        self._tries = _tries(guesses, canvas.room) if lengths is None else [tuple(lengths)] * candidates
+        "the lengths of the gaps in each candidate of the next job"
+        self._gaps: list[tuple[range, ...]] = []
+
+    @property
+    def lengths(self) -> int:
+        """How many different lengths the next job has."""
+        return len(set(self._tries))
+
+    @property
+    def probing(self) -> bool:
+        """The next job tries lengths and is not carried to the end."""
+        return self.lengths > self._candidates
+
+    def gaps(self, candidate: int) -> tuple[range, ...]:
+        """The places that a candidate of the newest job writes."""
+        return self._gaps[candidate]
+
+    def best(self, log: RunLog) -> int:
+        """The candidate to show. While lengths are tried it is the surest one, which may change with each step."""
+        ranked = rank(log) if self.probing else []
+        return ranked[0].candidate if len(ranked) == log.job.candidates else 0
+
+    def job(self) -> Job | None:
+        """The next job; None when the search is over."""
+        if self.ranked:
+            return None
+        starts, gaps = zip(*map(self._canvas.start, self._tries), strict=True)
+        self._gaps = list(gaps)
+        job = replace(self._job, starts=tuple(starts), likelihood=len(starts) > 1)
+        if self.probing:
+            settings = replace(job.settings, t_min=PROBE_TEMPERATURE, t_max=PROBE_TEMPERATURE)
+            job = replace(job, settings=replace(settings, steps=PROBE_STEPS, stability=-1))
+        return job
+
+    def take(self, log: RunLog) -> None:
+        """Plans the next job from the log of the newest one, or ends the search with what that one wrote."""
+        ranked = rank(log)
+        if not self.probing:
+            self.ranked = ranked
+        elif self._open:
+            self._open = False
+            self._tries = _tries(self._tries[ranked[0].candidate], self._canvas.room)
+        else:
+            self._tries = [self._tries[r.candidate] for r in ranked[: self._candidates]]
+
+    def stop(self, log: RunLog) -> None:
+        """Ends the search with what a cancelled run has written, which may be nothing."""
+        self.ranked = rank(log)[: self._candidates]
 
 
-def _tail(
-    ids: Sequence[int], after: int, fill_id: int, stop_ids: Collection[int], free: frozenset[int]
-) -> tuple[int, bool]:
-    """How many places at the end of the canvas may be pushed off it, and whether the reply ends right of the gap."""
-    right = range(after, len(ids))
-    stop = next((p for p in right if ids[p] in stop_ids and p not in free), None)
-    if stop is not None:
-        return len(ids) - stop - 1, True
-    tail = list(itertools.takewhile(lambda p: ids[p] == fill_id or p in free, reversed(right)))
-    return len(tail), any(p not in free for p in tail)
+def _tries(guesses: Sequence[int], room: int) -> list[tuple[int, ...]]:
+    """The lengths of all gaps in each candidate of a batch."""
+    columns = []
+    for guess in guesses:
+        most = max(1, room - sum(guesses) + guess) if guess else min(LONGEST_GAP, room)
+        columns.append(candidate_lengths(guess or None, most, TRIED))
+    rows = (tuple(column[min(at, len(column) - 1)] for column in columns) for at in range(max(map(len, columns))))
+    return [row for row in rows if sum(row) <= room]
 
 
 def candidate_lengths(guess: int | None, room: int, count: int) -> tuple[int, ...]:
-    """At most `count` different lengths from 1 to `room`.
+    """At most `count` different lengths from 1 to `room`, which is 1 or more.
 
-    With a guess it comes first, then its neighbours, nearest first: all of them up to a guess of 15, wider apart
-    beyond. Without one they are spread in equal ratios.
-
-    Raises:
-        NoRoom: There is no room for a gap of 1.
-        BadJob: `count` is below 1.
+    A guess comes first, then its neighbours, nearest first: all of them up to a guess of 15, wider apart beyond.
+    Without a guess they are spread in equal ratios.
     """
-    if count < 1:
-        raise BadJob(f"the count of lengths is {count}: it must be 1 or more")
-    if room < 1:
-        raise NoRoom(1, 0)
     if guess is None:
         spread = {round(room ** (i / (count + 1))) for i in range(1, count + 1)}
         others = (n for n in range(1, room + 1) if n not in spread)
@@ -147,79 +184,75 @@ def candidate_lengths(guess: int | None, room: int, count: int) -> tuple[int, ..
     )
 
 
-def confidence(frame: Frame, places: Sequence[int]) -> float:
-    """Mean probability of the best id over `places`; a mean, so that long gaps compare with short ones.
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A candidate of a run that fills gaps."""
 
-    The score of CAL (arXiv 2602.00476), there of a mask model's first step, without its fitted bias by length.
+    candidate: int
+    tokens: int
+    "places of its gaps"
+    score: float
+    "mean probability of the best id over those places, in its newest frame"
+    likelihood: float
+    "nats, see `likelihood`; -inf where the run does not say"
+
+
+def rank(log: RunLog) -> list[Ranked]:
+    """The candidates of a run that have taken a step, best first.
+
+    The likeliest comes first, and the shortest of equally likely ones. Where the run does not say how likely they are
+    (it goes on, was cancelled or was not asked), the surest comes first.
     """
-    return float(frame.top_probs[list(places), 0].mean())
+    started = next((event for event in log if isinstance(event, BlockStarted)), None)
+    if started is None:
+        return []
+    places = [_gap_places(pinned) for pinned in started.pinned]
+    likelihoods = _likelihoods(log, places)
+    ranked = [
+        Ranked(candidate, len(at), float(frames[-1].top_probs[at, 0].mean()), likelihoods[candidate])
+        for candidate, at in enumerate(places)
+        if len(at) and (frames := log.frames(started.block, candidate))
+    ]
+    if -math.inf in likelihoods:
+        return sorted(ranked, key=lambda r: (-r.score, r.tokens))
+    return sorted(ranked, key=lambda r: (-r.likelihood, r.tokens, -r.score))
 
 
-def likelihood(log_probs: Floats, gaps: Sequence[range], behind: int, length: float) -> float:
-    """Nats of the ids in the gaps, of what is between them and of as many places behind them.
+def _gap_places(pinned: npt.NDArray[np.bool_]) -> Ids:
+    """The free places of a canvas (C,), without those after the end of a text that goes on beyond the canvas."""
+    import numpy as np
 
-    The denoiser is sure of nearly any length that it has settled in; a text of the wrong length reads wrong from left
-    to right. All gaps together count as if they had `length` places: in a plain sum, short ones would always win.
+    free = np.flatnonzero(~pinned).astype(np.int32)
+    inside = free[free < max(np.flatnonzero(pinned), default=0)]
+    return inside if len(inside) else free
+
+
+def _likelihoods(log: RunLog, places: Sequence[Ids]) -> list[float]:
+    """Of each candidate, up to what fills the end of its canvas; -inf of all where one of them was not read."""
+    import numpy as np
+
+    blocks = [next(iter(log.blocks(candidate)), None) for candidate in range(len(places))]
+    read = [(block.ids, block.log_probs) for block in blocks if block is not None and block.log_probs is not None]
+    if len(read) < len(places) or not all(map(len, places)):
+        return [-math.inf] * len(places)
+    length = sum(map(len, places)) / len(places)
+    ends = (max(np.flatnonzero(ids != ids[-1]), default=-1) + 1 for ids, _ in read)
+    follows = max(0, min(int(end) - 1 - int(at[-1]) for end, at in zip(ends, places, strict=True)))
+    return [likelihood(log_probs, at, follows, length) for (_, log_probs), at in zip(read, places, strict=True)]
+
+
+def likelihood(log_probs: Floats, places: Ids, follows: int, length: float) -> float:
+    """Nats of the ids at some places, of those between them and of those after them.
 
     Args:
         log_probs: (C,) of a `BlockFinished`.
-        gaps: Their places, in order.
-        behind: The same for all that are compared, or else what is pushed off a canvas would count for it.
-        length: The same for all that are compared, such as their mean.
+        places: The places of the gaps, in order.
+        follows: How many places after the last gap count: the same for all that are compared, because a longer gap
+            pushes more of the text off the canvas.
+        length: How many places the gaps count for: the same for all that are compared, because in a plain sum the
+            shortest would always win.
     """
-    inside = [place for gap in gaps for place in gap]
-    held = sorted({*range(gaps[0].start, gaps[-1].stop + behind)}.difference(inside))
-    return float(log_probs[inside].mean() * length + log_probs[held].sum())
-
-
-def _likelihoods(blocks: Sequence[BlockFinished], gaps: Sequence[range]) -> list[float]:
-    """Of each finished candidate, up to what fills the end of its canvas; empty where one of them was not read."""
     import numpy as np
 
-    read = [block.log_probs for block in blocks if block.log_probs is not None]
-    if not read or len(read) < len(gaps):
-        return []
-    length = sum(map(len, gaps)) / len(gaps)
-    ends = (max(np.flatnonzero(block.ids != block.ids[-1]), default=-1) + 1 for block in blocks)
-    behind = max(0, min(int(end) - gap.stop for end, gap in zip(ends, gaps, strict=True)))
-    return [likelihood(row, [gap], behind, length) for row, gap in zip(read, gaps, strict=True)]
-
-
-def _open_run(pinned: npt.NDArray[np.bool_], first: int) -> range:
-    """The places from `first` to the next pinned one."""
-    import numpy as np
-
-    walls = np.flatnonzero(pinned[first:])
-    return range(first, first + int(walls[0]) if len(walls) else len(pinned))
-
-
-def rank(log: RunLog, at: int | None = None) -> list[Ranked]:
-    """The candidates of a length search that have taken a step, best first.
-
-    By confidence, candidates of one length are several draws of it: they share the mean, and stand in the order of
-    their own.
-
-    Args:
-        log: Of a run with `gap_starts`, finished or not; its first block counts.
-        at: The first place of the gap, which reaches to the next pinned place; None: the first free place.
-    """
-    started = next((e for e in log if isinstance(e, BlockStarted)), None)
-    if started is None:
-        return []
-    blocks = {e.candidate: e for e in log if isinstance(e, BlockFinished) and e.block == started.block}
-    found: list[tuple[int, range, float, Ids]] = []
-    for candidate, pinned in enumerate(started.pinned):
-        frames = log.frames(started.block, candidate)
-        gap = _open_run(pinned, int(pinned.argmin()) if at is None else at)
-        if frames and gap:
-            own = confidence(frames[:STEPS][-1], gap)
-            ids = blocks[candidate].ids if candidate in blocks else frames[-1].ids
-            found.append((candidate, gap, own, ids))
-    draws: dict[int, list[float]] = {}
-    for _, gap, own, _ in found:
-        draws.setdefault(len(gap), []).append(own)
-    scores = [sum(draws[len(gap)]) / len(draws[len(gap)]) for _, gap, _, _ in found]
-    if all(candidate in blocks for candidate, *_ in found):
-        scores = _likelihoods([blocks[c] for c, *_ in found], [gap for _, gap, *_ in found]) or scores
-    ranked = sorted(zip(scores, found, strict=True), key=lambda f: (-f[0], len(f[1][1]), -f[1][2], f[1][0]))
-    return [Ranked(candidate, len(gap), score, ids) for score, (candidate, gap, _, ids) in ranked]
+    around = np.setdiff1d(np.arange(places[0], places[-1] + 1 + follows), places)
+    return float(log_probs[places].mean() * length + log_probs[around].sum())

@@ -3,7 +3,8 @@
     python -m dgtui.train.infill_table --count 300
 
 prints a table. A span of 1 to 20 tokens counts as right when the generator could have written the whole tale so, and
-as restored when it is the original, byte for byte. No prompt is given: the model sees the tale alone. Of a random
+as restored when it is the original, byte for byte. Except for a gap in a reply, no prompt is
+given: the model sees the tale alone. Of a random
 length, and of the searched one, is known that it lies within 5 tokens of the true one.
 """
 
@@ -32,6 +33,7 @@ WAYS = (
     "both sides held, length searched from nothing",
     "left side held, true length",
     "nothing held, half of the text renoised",
+    "a gap in a reply, length searched",
 )
 
 
@@ -51,6 +53,7 @@ class Trial:
 class Span:
     """A tale as token ids, and which of them are to be written."""
 
+    prompt: str
     ids: tuple[int, ...]
     first: int
     size: int
@@ -67,7 +70,7 @@ def spans(count: int, encode: Callable[[str], list[int]]) -> Iterator[tuple[str,
         size = min(len(ids), rng.randint(*SPAN_TOKENS))
         first = rng.randint(0, len(ids) - size)
         drawn = max(1, size + rng.randint(-AROUND, AROUND))
-        yield example.response, Span(tuple(ids), first, size, drawn, index)
+        yield example.response, Span(example.prompt, tuple(ids), first, size, drawn, index)
 
 
 class Writer:
@@ -76,17 +79,14 @@ class Writer:
     def __init__(self, model: str | None) -> None:
         import torch
 
-        from dgtui.diffusion.reference import ReferenceStepper
         from dgtui.model import catalog
-        from dgtui.model.denoiser import TransformersDenoiser
-        from dgtui.model.loader import load
         from dgtui.model.parts import LoadOptions
+        from dgtui.worker import Worker
 
         torch.set_num_threads(1)
-        loaded = load(catalog.resolve(model or catalog.EMBEDDED), LoadOptions(device="cpu"))
-        self.tokenizer, self.settings = loaded.tokenizer, loaded.settings
-        self._stepper = ReferenceStepper(TransformersDenoiser(loaded.model, loaded.stop_ids))
-        self._info = loaded.info
+        self._worker = Worker()
+        loaded = self._worker.load(catalog.resolve(model or catalog.EMBEDDED), LoadOptions(device="cpu")).result()
+        self.tokenizer, self.settings, self._info = loaded.tokenizer, loaded.settings, loaded.info
 
     def write(self, way: str, span: Span) -> tuple[str, int, int]:
         """Writes a span in one of `WAYS`."""
@@ -101,14 +101,15 @@ class Writer:
                 return self._infill(span, guess=False)
             case 4:
                 return self._loose(span, frozenset(range(span.first)), 1.0)
-            case _:
+            case 5:
                 return self._loose(span, frozenset(), 0.5)
+            case _:
+                return self._gap(span)
 
     def _run(self, job: "Job") -> "RunLog":
-        from dgtui.diffusion import engine
-        from dgtui.diffusion.log import RunLog
-
-        return RunLog(job, engine.run(self._stepper, job))
+        run = self._worker.submit(job)
+        run.wait()
+        return run.log
 
     def _text(self, ids: Sequence[int]) -> str:
         return self.tokenizer.decode_bytes(list(ids)).decode("utf-8", "replace")
@@ -116,21 +117,39 @@ class Writer:
     def _infill(self, span: Span, *, guess: bool = True, **options: Any) -> tuple[str, int, int]:
         from dgtui.errors import RunFailed
         from dgtui.steering.infill import Infill
+        from dgtui.steering.search import Search
 
         after = span.first + span.size
         left, old, right = map(self._text, (span.ids[: span.first], span.ids[span.first : after], span.ids[after:]))
         parts = [left, old if guess else "", right]
         infill = Infill(parts, self.tokenizer, self._info, self.settings, span.seed, **options)
-        steps = 0
+        search = Search(infill, self._worker.submit)
         try:
-            while (job := infill.job()) is not None:
-                log = self._run(job)
-                steps += sum(log.finished.steps) if log.finished else 0
-                infill.take(log)
+            search.finish()
         except RunFailed:
-            return "", 0, steps
+            return "", 0, search.steps
         best = infill.proposals[0]
-        return left + best.texts[0] + right, best.tokens, steps
+        return left + best.texts[0] + right, best.tokens, search.steps
+
+    def _gap(self, span: Span) -> tuple[str, int, int]:
+        """The tale is the reply to its prompt, and the span is missing in it."""
+        from dgtui.diffusion.job import Job
+        from dgtui.message import Message
+        from dgtui.steering.lengths import LengthSearch, open_gap
+        from dgtui.steering.search import Search
+
+        model = self._info
+        prompt = tuple(self.tokenizer.chat([Message("user", span.prompt)]))
+        left, right = span.ids[: span.first], span.ids[span.first + span.size :]
+        ids = (*left, *right, model.turn_end_id, *[model.fill_id] * model.canvas_length)[: model.canvas_length]
+        no_text = model.special_ids | model.stop_ids
+        job = Job("table", prompt, span.seed, model.canvas_length, self.settings, suppressed=no_text)
+        search = Search(LengthSearch(job, open_gap(ids, span.first, model), [0]), self._worker.submit)
+        search.finish()
+        best = search.plan.ranked[0]
+        assert search.run is not None
+        written = search.run.log.blocks(best.candidate)[0].ids[span.first : span.first + best.tokens].tolist()
+        return self._text([*left, *written, *right]), best.tokens, search.steps
 
     def _loose(self, span: Span, held: frozenset[int], strength: float) -> tuple[str, int, int]:
         """The right side is not held: with strength 1 it is noise, and what stands left of it counts."""

@@ -279,7 +279,7 @@ class ConversationController:
     def _prompt_ids(self, messages: Sequence[Message], reply: int) -> tuple[list[int], int]:
         """The ids of the newest messages that leave room for a reply of some tokens, and how many were left out."""
         room = self._facts().model.max_context - reply
-        return prompt(messages, lambda kept: self._backend.chat(kept, self.think), room)
+        return prompt(messages, lambda kept: self._backend.chat(kept, think=self.think), room)
 
     def _messages(self) -> list[Message]:
         """The conversation. Ids that the tokenizer of this model would read differently are left out."""

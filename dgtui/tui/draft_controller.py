@@ -14,7 +14,7 @@ from dgtui.backend import Backend, RunHandle
 from dgtui.diffusion.events import Action, Frame
 from dgtui.diffusion.job import Amendment, Job
 from dgtui.steering.drafts import Draft, Kind, Refused, Version
-from dgtui.steering.lengths import rank
+from dgtui.steering.search import Search
 from dgtui.text import decode_utf8
 from dgtui.tui.record import record
 
@@ -75,6 +75,11 @@ class DraftController:
     def running(self) -> bool:
         """The run of the current version has not ended."""
         return bool(self.version and self.version.running)
+
+    @property
+    def searching(self) -> bool:
+        """The length of a gap in the current version is searched."""
+        return bool(self.version and self.version.search)
 
     @property
     def stopped(self) -> bool:
@@ -145,8 +150,13 @@ class DraftController:
         """Stops the run and keeps its draft. False if nothing runs."""
         if (version := self.version) is None or not version.running:
             return False
-        version.run.control.cancel()
+        version.stop()
         return True
+
+    def follow(self) -> None:
+        """While lengths are tried, makes the best candidate so far the one to show."""
+        if self.draft is not None and self.searching:
+            self.draft.follow(self.draft.version)
 
     def ended(self, run: RunHandle) -> None:
         """Takes in a run that has ended. One that failed is removed, and the draft with it if nothing else is left."""
@@ -155,24 +165,10 @@ class DraftController:
             draft.remove(run)
             if draft.current is None:
                 self.draft = None
-        elif run.job.candidates > 1:
-            self._rank(draft, run)
-
-    @staticmethod
-    def _rank(draft: Draft, run: RunHandle) -> None:
-        """Candidates become proposals: the best first, those that end the reply in the gap last."""
-        shown, version = draft.current, next(v for v in draft.versions if v.run is run)
-        draft.current = version
-        at = version.span[0] if version.span else 0
-        stops, before = draft.facts.model.stop_ids, version.parent.pins if version.parent else {}
-        ranked = sorted(rank(run.log), key=lambda r: any(i in stops for i in r.ids[at : at + r.length].tolist()))
-        for number, candidate in enumerate(r.candidate for r in ranked):
-            pins = draft.pins_around(run.job, at, candidate, before)
-            if number:
-                draft.add(version.kind, run, candidate=candidate, span=version.span, pins=pins, beside=True)
-            else:
-                version.candidate, version.pins = candidate, pins
-        draft.current = shown
+            return
+        for version in draft.versions[:]:
+            if version.run is run and version.search is not None:
+                draft.advance(version)
 
     def pause(self) -> None:
         """Pauses the run, or resumes it."""
@@ -245,9 +241,12 @@ class DraftController:
         """Opens a gap of some tokens at the cursor and fills it; without a length, several are tried."""
         if length and not (length.isascii() and length.isdigit() and int(length) > 0):
             raise Refused("the length of a gap is a number of tokens, for example 8")
-        (draft, version), at = self._now(), self._pointer().cursor
-        job = draft.gap(self.block, at, int(length) if length else None, self._seeds())
-        self.run("gap", job, span=(at, at), pins=draft.pins_around(job, at, 0, version.pins))
+        draft, at = self._now()[0], self._pointer().cursor
+        search = Search(draft.gap(self.block, at, int(length) if length else None, self._seeds()), self._submit)
+        self.stop()
+        self.playhead = None
+        search.start()
+        draft.add_gap(search, at)
 
     def pin(self) -> str:
         """Pins the selection, or unpins it if all of it is pinned; in a run, from the next step on."""
@@ -327,7 +326,7 @@ class DraftController:
             raise Refused(refusal, hint=hint)
         self.playhead = None
         if before.running and draft.version.run is not before.run:
-            before.run.control.cancel()
+            before.stop()
         self._switched()
 
     def described(self) -> Iterator[tuple[int, bool, str]]:

@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from dgtui.backend import Backend, RunHandle
-from dgtui.steering.proposals import InfillSearch, Passage, Passages, Review, Span, infill_search
+from dgtui.diffusion.job import Job
+from dgtui.steering.infill import Infill
+from dgtui.steering.proposals import InfillSearch, Passage, Passages, Review, Span
 from dgtui.tui.messages import explain
 from dgtui.tui.pace import Pace
 from dgtui.tui.record import record
@@ -91,28 +93,20 @@ class ProposalController:
     def _begin(self, passage: Passage, instruction: str | None) -> None:
         facts = self._backend.facts
         assert facts is not None
-        self.search = infill_search(passage, self._backend, facts.settings, self._seeds(), instruction)
+        infill = Infill(
+            passage.parts(), self._backend, facts.model, facts.settings, self._seeds(), instruction=instruction
+        )
+        self.search = InfillSearch(passage, infill, self._submit)
         self.review = None
         self._began, self._pace = time.monotonic(), Pace(self._motion.max_fps)
         self._take_keys()
-        self._next()
+        self.search.start()
+        self.redraw()
         if passage.spans:  # once the bar is there, which may cover them
             self._screen.call_after_refresh(self._editor.reveal, passage.spans[0][0])
 
-    def _next(self) -> None:
-        search = self.search
-        assert search is not None
-        job = search.job()
-        if job is not None:
-            search.begin(self._pace.submit(self._backend, job, self._screen, only_blocks=self._motion.reduced_motion))
-            self.redraw()
-            return
-        proposals = search.proposals()
-        search.passage.add(proposals)
-        if not proposals:
-            stopped = "stopped before anything was written"
-            self._screen.notify(stopped if search.stopping else "the model proposed nothing")
-        self._end_search(search.passage)
+    def _submit(self, job: Job) -> RunHandle:
+        return self._pace.submit(self._backend, job, self._screen, only_blocks=self._motion.reduced_motion)
 
     def frames_ready(self, run: RunHandle) -> None:
         """A run has new frames."""
@@ -132,7 +126,20 @@ class ProposalController:
         facts, record_to = self._backend.facts, self._record_to
         if record_to is not None and facts is not None:
             self._screen.guarded(lambda: record(record_to, run, facts, self._backend))
-        if not (self._screen.guarded(search.end) and self._screen.guarded(self._next)):
+
+        def advance() -> None:
+            search.advance()
+
+        if not self._screen.guarded(advance):
+            self._end_search(search.passage)
+        elif not search.done:
+            self.redraw()
+        else:
+            proposals = search.plan.proposals
+            search.passage.add(proposals)
+            if not proposals:
+                stopped = "stopped before anything was written"
+                self._screen.notify(stopped if search.stopping else "the model proposed nothing")
             self._end_search(search.passage)
 
     def _end_search(self, passage: Passage) -> None:

@@ -8,22 +8,32 @@ from scripted import CANVAS, EOS, IDS, TALE, TURN_END, ScriptedBackend
 
 from dgtui.diffusion.events import Frame
 from dgtui.steering.drafts import SETTLING_STRENGTH, Draft, Kind, Refused, Version
-from dgtui.steering.lengths import NoRoom, rank
+from dgtui.steering.lengths import CANDIDATES, TRIED
+from dgtui.steering.search import Search
 
 
 class Steered:
     """A draft whose jobs are run to their end at once."""
 
-    def __init__(self, seed: int = 1, frame: Mapping[int, int] | None = None) -> None:
+    def __init__(self, seed: int = 1, template: Mapping[int, int] | None = None) -> None:
         self.backend = ScriptedBackend()
         facts = self.backend.load(None, lambda stage: None).result(10)
         self.draft = Draft(facts, facts.settings)
-        self.run("reply", self.draft.first([2, 5], seed, 4 * CANVAS, frame or {}))
+        self.run("reply", self.draft.first([2, 5], seed, 4 * CANVAS, template or {}))
 
     def run(self, kind: Kind, job: object, **kwargs: object) -> Version:
         run = self.backend.submit(job, lambda run, upto: None)  # type: ignore[arg-type]
         run.ended.result(20)
         return self.draft.add(kind, run, **kwargs)  # type: ignore[arg-type]
+
+    def gap(self, at: int, length: int | None = None) -> Version:
+        plan = self.draft.gap(0, at, length, 1)
+        search = Search(plan, lambda job: self.backend.submit(job, lambda run, upto: None))
+        search.start()
+        version = self.draft.add_gap(search, at)
+        while version.search:
+            self.draft.advance(version)
+        return version
 
     def ids(self) -> list[int]:
         ids = self.draft.version.ids(self.draft.version.block)
@@ -122,27 +132,62 @@ def test_polishing_frees_the_least_certain_tokens_only() -> None:
         draft.polish(frame, 3, 1)
 
 
-def test_a_gap_tries_several_lengths_at_once_and_keeps_both_sides() -> None:
+def test_a_gap_is_searched_and_its_candidates_are_proposals_that_keep_both_sides() -> None:
     steered = Steered()
-    before = steered.ids()
-    job = steered.draft.gap(0, 5, None, 1)
-    assert job.candidates == len(job.starts) > 2
-    version = steered.run("gap", job, span=(5, 5))
+    draft, before = steered.draft, steered.ids()
+    draft.toggle_pins(0, (2, 8))
+    version = steered.gap(5)
+    assert [job.candidates for job in steered.backend.jobs[1:]] == [TRIED, TRIED, CANDIDATES]
+    assert not version.running and draft.current is version
+    assert draft.proposals()[0] is version and len(draft.proposals()) == CANDIDATES
     lengths = set()
-    for ranked in rank(version.run.log):
-        ids = ranked.ids.tolist()
+    for proposal in draft.proposals():
+        draft.current = proposal
+        ids = steered.ids()
+        (length,) = [n for n in range(1, CANVAS) if frozenset({2, 3, 4, *range(5 + n, 8 + n)}) == proposal.pins[0]]
         assert ids[:5] == before[:5]
-        assert ids[5 + ranked.length : len(TALE) + 1 + ranked.length] == before[5 : len(TALE) + 1]
-        lengths.add(ranked.length)
-    assert len(lengths) == job.candidates
+        assert ids[5 + length : len(TALE) + 1 + length] == before[5 : len(TALE) + 1]
+        lengths.add(length)
+    assert len(lengths) == CANDIDATES
+
+
+def test_a_gap_that_is_stopped_keeps_what_is_written() -> None:
+    steered = Steered()
+    draft, before = steered.draft, steered.ids()
+    search = Search(draft.gap(0, 5, None, 1), lambda job: steered.backend.submit(job, lambda run, upto: None))
+    steered.backend.step_gate.close()
+    search.start()
+    version = draft.add_gap(search, 5)
+    assert version.running
+    steered.backend.step_gate.let(2)
+    while len(version.frames()) < 1:
+        draft.follow(version)
+    version.stop()
+    steered.backend.step_gate.open()
+    draft.advance(version)
+    assert not version.running and len(steered.backend.jobs) == 2
+    for proposal in draft.proposals():
+        draft.current = proposal
+        assert steered.ids()[:5] == before[:5]
+
+
+def test_what_follows_a_gap_is_written_without_its_limits() -> None:
+    steered = Steered()
+    steered.gap(5)
+    job = steered.draft.rediffuse(0, (3, 7), 1.0, 1)
+    assert steered.backend.jobs[-1].suppressed and not job.suppressed and not job.likelihood
 
 
 def test_a_gap_of_a_given_length_has_that_length_or_is_refused() -> None:
     steered = Steered()
-    job = steered.draft.gap(0, 5, 4, 1)
-    assert job.candidates == 1
-    with pytest.raises(NoRoom):
-        steered.draft.gap(0, 5, CANVAS, 1)
+    steered.gap(5, 4)
+    assert [len(steered.backend.jobs), steered.backend.jobs[-1].candidates] == [2, 1]
+    for length, refusal in ((CANVAS, f"has {CANVAS - len(TALE) - 1 - 4} places left"), (None, "no places left")):
+        with pytest.raises(Refused, match=refusal):
+            steered.draft.gap(0, 5, length, 1)
+        room = CANVAS - len(TALE) - 1 - 4
+        if length:
+            steered.gap(5, room)
 
 
 def test_a_fork_shares_its_first_steps_and_both_branches_stay() -> None:
@@ -167,8 +212,8 @@ def test_a_fork_holds_what_was_pinned_after_its_step() -> None:
         steered.run("fork", steered.draft.fork(0, 1, seed), pins=steered.draft.version.pins)
         assert steered.ids()[: len(TALE)] == before[: len(TALE)]
     steered = Steered()
-    gap = steered.run("gap", steered.draft.gap(0, 5, None, 1), span=(5, 5))
-    gap.candidate = 1
+    steered.gap(5)
+    steered.draft.cycle(1)
     before = steered.ids()
     steered.draft.toggle_pins(0, everything)
     steered.run("fork", steered.draft.fork(0, 1, 7), pins=steered.draft.version.pins)
@@ -196,9 +241,9 @@ def test_proposals_for_a_span_go_round_and_none_is_lost() -> None:
 
 
 def test_words_set_before_a_run_are_in_its_result() -> None:
-    frame = {20: IDS["red"], 21: IDS["hello"]}
-    steered = Steered(frame=frame)
-    assert [steered.ids()[place] for place in frame] == [*frame.values()]
+    template = {20: IDS["red"], 21: IDS["hello"]}
+    steered = Steered(template=template)
+    assert [steered.ids()[place] for place in template] == [*template.values()]
 
 
 def test_a_run_that_failed_leaves_the_version_before_it() -> None:

@@ -17,7 +17,8 @@ from dgtui.model import catalog
 from dgtui.model.loader import LoadedModel
 from dgtui.model.parts import LoadOptions
 from dgtui.model_info import ModelInfo
-from dgtui.steering.infill import CARRIED, PROBE_STEPS, TRIED, Infill, _lend
+from dgtui.steering.infill import Infill, _lend
+from dgtui.steering.lengths import CANDIDATES, PROBE_STEPS, TRIED
 from dgtui.worker import Run, Worker
 
 TALE = (
@@ -75,11 +76,11 @@ def test_lengths_are_tried_in_one_batch_and_the_best_are_carried_to_the_end(
     infill = _infill(loaded, "Mira was a brave", " fox", " who lived by the river.")
     probe, carried = (run.job for run in _run(worker, infill))
     assert (probe.candidates, probe.settings.steps) == (TRIED, PROBE_STEPS)
-    assert (carried.candidates, carried.settings) == (CARRIED, SETTINGS)
+    assert (carried.candidates, carried.settings) == (CANDIDATES, SETTINGS)
     lengths = [CANVAS - len(start.pinned) for start in probe.starts]
     assert len(set(lengths)) == TRIED
     assert {CANVAS - len(start.pinned) for start in carried.starts} <= set(lengths)
-    assert 1 <= len(infill.proposals) <= CARRIED
+    assert 1 <= len(infill.proposals) <= CANDIDATES
     assert infill.proposals == sorted(infill.proposals, key=lambda p: -p.likelihood)
     assert all(-math.inf < p.likelihood < 0 for p in infill.proposals)
 
@@ -114,7 +115,7 @@ def test_lengths_are_ranked_by_how_the_whole_text_reads(likeliest: int, worker: 
     lengths = [CANVAS - len(start.pinned) for start in carried.starts]
     assert lengths[0] == len(gaps[likeliest])
     others = sorted(len(gap) for gap in gaps if gap is not gaps[likeliest])
-    assert lengths[1:] == others[: CARRIED - 1], "equally likely: shorter ones first"
+    assert lengths[1:] == others[: CANDIDATES - 1], "equally likely: shorter ones first"
 
 
 def test_what_was_stopped_is_ranked_by_how_sure_the_model_was(worker: Worker, loaded: LoadedModel) -> None:

@@ -1,10 +1,10 @@
 """What a model is told: the instruction, and the document with exactly one passage between the marks."""
 
-from dgtui.steering.instructions import CLOSE, CONTEXT, OPEN, READY, request
+from dgtui.steering.instructions import CLOSE, CONTEXT, OPEN, READY, message
 
 
 def test_the_passage_stands_between_the_marks_in_the_document() -> None:
-    asked = request("make it rhyme", "Before. ", "The passage.", " After.")
+    asked = message("make it rhyme", ["Before. ", "The passage.", " After."], reads_marks=True)
     assert asked.endswith(f"Before. {OPEN}The passage.{CLOSE} After.")
     assert "make it rhyme" in asked
     assert asked.count(OPEN) == asked.count(CLOSE) == 2, "once where they are explained, once in the document"
@@ -12,14 +12,18 @@ def test_the_passage_stands_between_the_marks_in_the_document() -> None:
 
 def test_a_name_stands_for_its_instruction() -> None:
     for name, text in READY.items():
-        assert text in request(name, "", "x", "")
+        assert text in message(name, ["", "x", ""], reads_marks=True)
 
 
 def test_of_a_long_document_what_is_near_is_shown() -> None:
-    asked = request("fix", "far " + "a" * CONTEXT, "x", "b" * CONTEXT + " far")
+    asked = message("fix", ["far " + "a" * CONTEXT, "x", "b" * CONTEXT + " far"], reads_marks=True)
     assert "far" not in asked
     assert "a" * CONTEXT + OPEN in asked and CLOSE + "b" * CONTEXT in asked
 
 
 def test_braces_in_a_document_are_text() -> None:
-    assert request("fix", "{", "{instruction}", "}").endswith(f"{{{OPEN}{{instruction}}{CLOSE}}}")
+    assert message("fix", ["{", "{instruction}", "}"], reads_marks=True).endswith(f"{{{OPEN}{{instruction}}{CLOSE}}}")
+
+
+def test_a_model_that_reads_no_marks_is_told_the_instruction_alone() -> None:
+    assert message("make it rhyme", ["Before. ", "The passage.", " After."], reads_marks=False) == "make it rhyme"

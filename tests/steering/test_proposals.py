@@ -7,11 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scripted import WORDS, ScriptedBackend
 
-from dgtui.diffusion.job import SamplerSettings
+from dgtui.diffusion.job import Job, SamplerSettings
 from dgtui.document.buffer import Buffer
 from dgtui.document.source import of_bytes
-from dgtui.errors import DocumentRefused, InputRefused, RunFailed
-from dgtui.steering.proposals import InfillSearch, Passage, Passages, Proposal, Review, infill_search, joined
+from dgtui.errors import DocumentRefused, InputRefused
+from dgtui.steering.infill import Infill, Proposal
+from dgtui.steering.proposals import InfillSearch, Passage, Passages, Review, joined
+from dgtui.worker import Run
 
 SETTINGS = SamplerSettings(steps=8, entropy_bound=0.5)
 TEXT = "One day the fox sat by the river and the hare stood by the lake."
@@ -50,18 +52,15 @@ def backend() -> Speller:
     return speller
 
 
-def run(found: InfillSearch, backend: ScriptedBackend, *, stop_after: int | None = None) -> InfillSearch:
-    """Runs a search to its end, or stops it in one of its runs."""
-    while (job := found.job()) is not None:
-        if stop_after is not None and len(backend.runs) == stop_after:
-            found.stopping = True
-        handle = backend.submit(job, lambda run, upto: run.control.cancel() if found.stopping and upto > 20 else None)
-        if not found.stopping:
-            found.begin(handle)
-        else:
-            found.run = handle
-        handle.ended.result(20)
-        found.end()
+def search(passage: Passage, backend: ScriptedBackend, instruction: str | None = None) -> InfillSearch:
+    """A search; any of its runs ends within a step once the search is stopping."""
+    assert backend.facts is not None
+    infill = Infill(passage.parts(), backend, backend.facts.model, SETTINGS, 3, instruction=instruction)
+
+    def submit(job: Job) -> Run:
+        return backend.submit(job, lambda run, upto: run.control.cancel() if found.stopping and upto > 20 else None)
+
+    found = InfillSearch(passage, infill, submit)
     return found
 
 
@@ -266,57 +265,57 @@ def test_what_was_edited_since_is_not_found() -> None:
 # Searches
 
 
-def test_a_search_ends_in_offers_for_every_span(backend: Speller) -> None:
+def test_a_search_ends_in_proposals_for_every_span(backend: Speller) -> None:
     buffer = buffer_of(TEXT)
     passage = Passage(buffer, [span_of(buffer, "fox sat"), span_of(buffer, "stood")])
-    found = run(infill_search(passage, backend, SETTINGS, 3, None), backend)
-    proposals = found.proposals()
-    assert proposals and all(len(o.texts) == 2 for o in proposals)
-    assert proposals[0].seed == 3 and proposals[0].lengths > 1 and proposals[0].steps > 0
-    assert not any(o.stopped for o in proposals)
+    found = search(passage, backend)
+    found.finish()
+    proposals = found.plan.proposals
+    assert proposals and all(len(p.texts) == 2 for p in proposals)
+    assert proposals[0].seed == 3 and proposals[0].lengths > 1 and proposals[0].steps == found.steps > 0
+    assert not any(p.stopped for p in proposals)
     passage.add(proposals)
     Review(passage).accept_all()
     assert _held(buffer.data, passage.spans) == [b"One day the ", b" by the river and the hare ", b" by the lake."]
 
 
 @pytest.mark.parametrize("nth", [0, 1])
-def test_a_search_that_is_stopped_offers_what_is_there(backend: Speller, nth: int) -> None:
+def test_a_search_that_is_stopped_proposes_what_is_written(backend: Speller, nth: int) -> None:
     buffer = buffer_of(TEXT)
-    passage = Passage(buffer, [span_of(buffer, "fox sat by the river")])
-    found = run(infill_search(passage, backend, SETTINGS, 3, None), backend, stop_after=nth)
-    assert found.proposals() and all(o.stopped for o in found.proposals())
-    assert len(found.proposals()) <= 3
+    found = search(Passage(buffer, [span_of(buffer, "fox sat by the river")]), backend)
+    found.stopping = nth == 0
+    found.start()
+    while not found.done:
+        found.stopping = len(backend.runs) > nth
+        found.advance()
+    assert len(backend.runs) == nth + 1
+    assert 1 <= len(found.plan.proposals) <= 3 and all(p.stopped for p in found.plan.proposals)
     assert buffer.data == TEXT.encode()
 
 
-def test_a_search_that_is_stopped_before_its_first_step_offers_nothing(backend: Speller) -> None:
+def test_a_search_that_is_stopped_before_its_first_step_proposes_nothing(backend: Speller) -> None:
     buffer = buffer_of(TEXT)
-    passage = Passage(buffer, [span_of(buffer, "fox")])
-    found = infill_search(passage, backend, SETTINGS, 3, None)
-    job = found.job()
-    assert job is not None
-    backend.denoiser.seconds = 0.05
-    found.begin(backend.submit(job, lambda run, _: run.control.cancel()))
-    assert found.run is not None
-    found.run.ended.result(20)
-    found.end()
-    assert found.done and found.proposals() == []
+    found = search(Passage(buffer, [span_of(buffer, "fox")]), backend)
+    backend.step_gate.close()
+    found.start()
+    found.stop()
+    backend.step_gate.open()
+    assert not found.advance()
+    assert found.done and found.plan.proposals == []
 
 
-def test_an_instruction_is_in_the_prompt_and_in_the_offers(backend: Speller) -> None:
+def test_an_instruction_is_in_the_prompt_and_in_the_proposals(backend: Speller) -> None:
     buffer = buffer_of(TEXT)
-    passage = Passage(buffer, [span_of(buffer, "fox")])
-    found = run(infill_search(passage, backend, SETTINGS, 3, "say hello"), backend)
-    assert found.proposals()[0].instruction == "say hello"
+    found = search(Passage(buffer, [span_of(buffer, "fox")]), backend, "say hello")
+    found.finish()
+    assert found.plan.proposals[0].instruction == "say hello"
     shown = b"".join(backend.pieces(backend.jobs[0].prompt_ids))
     assert b"say hello" in shown or b"hello" in shown
 
 
-def test_without_a_model_or_a_place_there_is_no_search(backend: Speller) -> None:
+def test_a_passage_that_is_gone_cannot_be_written(backend: Speller) -> None:
     buffer = buffer_of(TEXT)
     passage = Passage(buffer, [span_of(buffer, "fox")])
-    with pytest.raises(RunFailed):
-        infill_search(passage, ScriptedBackend(), SETTINGS, 3, None)
     buffer.replace(*span_of(buffer, "day the fox"), b"")
     with pytest.raises(InputRefused):
-        infill_search(passage, backend, SETTINGS, 3, None)
+        search(passage, backend)

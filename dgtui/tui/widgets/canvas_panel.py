@@ -181,6 +181,7 @@ class CanvasPanel(CanvasBox):
     def _frames_ready(self, message: FramesReady) -> None:
         if self._shows(message.run):
             self._pace.drawn()
+            self.steering.follow()
             due = time.monotonic() - self._measured >= MEASURES_EVERY
             self.repaint(measures=due or message.run.control.paused)
 
@@ -188,7 +189,8 @@ class CanvasPanel(CanvasBox):
     def _block_done(self, message: BlockDone) -> None:
         if self._shows(message.run):
             self.repaint()
-            self._tell()
+            if not self.steering.searching:
+                self._tell()
 
     @on(RunEnded)
     def _run_ended(self, message: RunEnded) -> None:
@@ -202,7 +204,7 @@ class CanvasPanel(CanvasBox):
         if self.steering.draft is None:
             self.close()
             self.post_message(self.Failed())
-        elif shown:
+        elif shown and not self.steering.running:
             if self._record_to and not error and draft.version.frames():
                 self.action_record(self._record_to)
             self._tell()

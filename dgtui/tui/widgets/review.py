@@ -58,7 +58,7 @@ class ReviewBar(Static, can_focus=True):
 
 def draft(work: InfillSearch, pieces_of: Callable[[Sequence[int]], Sequence[bytes]], brush: Brush) -> list[Runs]:
     """The current draft of each span, from the best candidate."""
-    run, search = work.run, work.search
+    run, search = work.run, work.plan
     if run is None:
         return []
     log = run.log
@@ -67,7 +67,7 @@ def draft(work: InfillSearch, pieces_of: Callable[[Sequence[int]], Sequence[byte
     if not view.pieces:
         return []
     drawn = []
-    stops = list(work.stop_ids)
+    stops = list(search.stop_ids)
     for gap, (lead, tail) in zip(search.gaps(candidate), search.lent, strict=False):
         end = gap.stop
         if frame is not None:
@@ -130,7 +130,7 @@ def _shown(text: str) -> str:
 
 def progress(work: InfillSearch, seconds: float) -> str:
     """The state of an infill search, in two lines."""
-    run, search = work.run, work.search
+    run, search = work.run, work.plan
     if run is None:
         return "starting"
     candidate = search.best(run.log)
@@ -141,7 +141,7 @@ def progress(work: InfillSearch, seconds: float) -> str:
         parts += [f"step {frames[-1].step}/{frames[-1].max_steps}", f"mean entropy {frames[-1].mean_entropy:.2f}"]
     else:
         parts.append("reading the text")
-    return f"{state} · seed {work.seed}\n{' · '.join([*parts, f'{seconds:.1f} s'])}"
+    return f"{state} · seed {search.seed}\n{' · '.join([*parts, f'{seconds:.1f} s'])}"
 
 
 def measures(review: Review) -> str:
