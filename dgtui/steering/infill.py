@@ -10,7 +10,7 @@ together with the text after it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 from dgtui.diffusion.job import Job, SamplerSettings, Start
@@ -60,7 +60,7 @@ class Proposal:
     "denoising steps of the whole search"
     lengths: int
     "different lengths that were tried at once"
-    seconds: float
+    seconds: float = field(compare=False)
     seed: int
     instruction: str | None = None
     stopped: bool = False

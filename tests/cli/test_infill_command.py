@@ -62,7 +62,7 @@ def test_json_says_what_was_written_where_and_what_else_there_was(dgtui: Any, ta
 def test_json_has_the_line_breaks_of_the_file(dgtui: Any, tale: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = "kite.\r\nThen Tom"
     monkeypatch.setattr(Infill, "job", lambda self: None)
-    proposal = Proposal((old.replace("\r\n", "\n"),), 1.0, -3.0, 5, 8)
+    proposal = Proposal((old.replace("\r\n", "\n"),), 1.0, 5, 8, 1, 0.1, 3)
     monkeypatch.setattr(Infill, "proposals", [proposal], raising=False)
     monkeypatch.setattr(Infill, "__init__", lambda self, *arguments, **options: None)
     at = TALE.split(b"\r\n")[0].index(b"kite.", 90) + 1
@@ -132,7 +132,7 @@ def test_an_instruction_is_what_the_model_is_asked(dgtui: Any, tale: Path) -> No
         (("--at", "1:1", "--at", "1:1"), 4, "overlap"),
         (("--at", "99:1"), 4, "no line 99"),
         (("--at", "1:999"), 4, "no column 999"),
-        (("--span", "1:9-1:3"), 4, "before it begins"),
+        (("--span", "1:9-1:3"), 4, "before it starts"),
         (("--span", "1:1-1:9", "--span", "1:5-1:12"), 4, "overlap"),
         (("--at", "1:1", "--encoding", "utf-16"), 4, "utf-16"),
         (("--at", "1:1", "--model", "no-such-model"), 3, "no-such-model"),
@@ -224,7 +224,7 @@ def test_bytes_outside_of_the_span_are_identical_whatever_the_file(
     place = f"{line + 1}:{start + 1}-{line + 1}:{end + 1}"
     done = dgtui("infill", "-", "--span", place, "--steps", "2", *QUICK, stdin=mark + text)
     if done.code == 1:
-        assert "no text" in done.err  # the model wrote bytes that are none
+        assert "not text" in done.err  # the model wrote bytes that are none
         return
     assert done.code == 0, done.err
     before = mark + b"".join(whole[:line]) + shown[:start].encode()
