@@ -142,7 +142,7 @@ def _run(
             if redrawable() and not frames:
                 from dgtui.cli.live import watch
 
-                watch(run, loaded.tokenizer.pieces)
+                watch(run, loaded.tokenizer.pieces, loaded.stop_ids)
             finished = run.wait()
         except KeyboardInterrupt:
             run.control.cancel()

@@ -7,11 +7,11 @@ and is stable. What follows a settled end of the reply is fill and is not shown.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from dgtui.diffusion.events import BlockFinished, BlockStarted, Flag, Frame, Ids
+from dgtui.diffusion.events import BlockFinished, BlockStarted, Flag, Floats, Frame, Ids
 from dgtui.diffusion.log import RunLog
-from dgtui.tui.widgets.canvas_view import View
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,6 +22,22 @@ Pieces = Callable[[Sequence[int]], Sequence[bytes]]
 
 UNKNOWN_NATS: Final = 3.0
 """Entropy of a position before the first step: the undecided end of the ramp."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """What is on the canvas. Arrays have one entry per position."""
+
+    pieces: tuple[bytes, ...]
+    "the bytes of each token, which may be a part of a character"
+    entropy: Floats
+    "nats"
+    flags: npt.NDArray[np.uint8]
+    "combinations of `events.Flag`"
+    settled: npt.NDArray[np.bool_]
+    "here blanks and line breaks take effect"
+    end: int
+    "positions from here on are fill after the end of the reply, and are not drawn"
 
 
 def view_at(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dgtui.backend import Backend
 from dgtui.diffusion.events import Flag
 from dgtui.steering.drafts import Refused
-from dgtui.tui.widgets.canvas_view import View
+from dgtui.tui.frames import View
 
 EMPTY = b"\xc2\xb7 "
 "how a free position is drawn"

@@ -15,8 +15,9 @@ from textual.pilot import Pilot
 
 from dgtui.diffusion.events import Flag
 from dgtui.text import sanitize
+from dgtui.tui.frames import View
 from dgtui.tui.theme import Look, Theme
-from dgtui.tui.widgets.canvas_view import CanvasView, View
+from dgtui.tui.widgets.canvas_view import CanvasView
 
 THEME = Theme("test", True, {"primary": "#7aa2f7"}, ("#c0caf5", "#f7768e"))
 TALE = ("Once", " upon", " a", " time", " there", " was", " a", " fox", ".")

@@ -6,8 +6,7 @@ from runs import STOP, STOP_IDS, SURE, done, finished, frame, log, started
 
 from dgtui.diffusion.events import Flag, Frame
 from dgtui.diffusion.log import RunLog
-from dgtui.tui.frames import UNKNOWN_NATS, view_at
-from dgtui.tui.widgets.canvas_view import View
+from dgtui.tui.frames import UNKNOWN_NATS, View, view_at
 
 A, R, P = Flag.ACCEPTED, Flag.RENOISED, Flag.PINNED
 

@@ -18,9 +18,8 @@ from dgtui.errors import RecordingRefused
 from dgtui.session.recording import Recording
 from dgtui.steering.lengths import rank
 from dgtui.text import decode_utf8, sanitize, truncate
-from dgtui.tui.frames import view_at
+from dgtui.tui.frames import View, view_at
 from dgtui.tui.widgets import meters
-from dgtui.tui.widgets.canvas_view import View
 
 IDLE: Final = 2.0
 """Seconds that a replay waits for a step at most: long pauses of the run are not worth watching."""

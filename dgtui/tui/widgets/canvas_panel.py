@@ -26,7 +26,7 @@ from dgtui.errors import DgtuiError
 from dgtui.steering.drafts import Draft, Kind, Refused, Version
 from dgtui.tui import keymap
 from dgtui.tui.draft_controller import DraftController, Pins, tokens
-from dgtui.tui.frames import view_at, with_pins
+from dgtui.tui.frames import View, view_at, with_pins
 from dgtui.tui.messages import BlockDone, FramesReady, RunEnded, explain
 from dgtui.tui.pace import Pace
 from dgtui.tui.template import Template
@@ -34,7 +34,6 @@ from dgtui.tui.theme import Look
 from dgtui.tui.widgets import meters
 from dgtui.tui.widgets.alternatives import Alternatives
 from dgtui.tui.widgets.canvas_box import CanvasBox
-from dgtui.tui.widgets.canvas_view import View
 from dgtui.tui.widgets.question import Question
 from dgtui.tui.widgets.timeline import Timeline
 

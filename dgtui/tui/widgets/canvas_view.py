@@ -6,7 +6,6 @@ the screen changes only with the number of lines. Every byte has passed the sani
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.style import Style
@@ -17,34 +16,17 @@ from textual.reactive import var
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from dgtui.diffusion.events import Floats
 from dgtui.layout import lay_out, shown_tokens
 from dgtui.text import sanitize, truncate
 from dgtui.tui import keymap
+from dgtui.tui.frames import View
 from dgtui.tui.theme import Look
 from dgtui.tui.widgets.brush import Brush, Ink
 from dgtui.tui.widgets.caret import Caret
 from dgtui.tui.widgets.places import Places
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class View:
-    """What is on the canvas. Arrays have one entry per position."""
-
-    pieces: tuple[bytes, ...]
-    "the bytes of each token, which may be a part of a character"
-    entropy: Floats
-    "nats"
-    flags: npt.NDArray[np.uint8]
-    "combinations of `events.Flag`"
-    settled: npt.NDArray[np.bool_]
-    "here blanks and line breaks take effect"
-    end: int
-    "positions from here on are fill after the end of the reply, and are not drawn"
+    pass
 
 
 class CanvasView(ScrollView, can_focus=True, inherit_bindings=False):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from dgtui.diffusion.events import BlockFinished, BlockStarted, Finished, Flag, Frame, Ids
 from dgtui.diffusion.log import RunLog
 from dgtui.text import cell_width, sanitize, truncate
-from dgtui.tui.widgets.canvas_view import View
+from dgtui.tui.frames import View
 
 if TYPE_CHECKING:
     import numpy as np

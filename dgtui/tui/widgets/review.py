@@ -19,10 +19,9 @@ from dgtui.steering.proposals import InfillSearch, Review
 from dgtui.text import sanitize, truncate
 from dgtui.tui import keymap
 from dgtui.tui.colour import readable
-from dgtui.tui.frames import view_at
+from dgtui.tui.frames import View, view_at
 from dgtui.tui.theme import Look
 from dgtui.tui.widgets.brush import Brush
-from dgtui.tui.widgets.canvas_view import View
 from dgtui.tui.widgets.editor import Overlay
 
 Runs = list[tuple[str, Style]]
