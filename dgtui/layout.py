@@ -25,7 +25,6 @@ BLANK_SIGN: Final = "·"
 
 _TAB: Final = " " * 4
 _NO_BASE: Final = "\N{DOTTED CIRCLE}"  # Unicode's base for a combining character without a base
-_BLANKS: Final = " \t\n"
 _NOISY_BREAKS: Final = re.compile(r"[ \t]*\n[ \t\n]*")
 _NOISY_BLANKS: Final = re.compile(r"\t[ \t]*| [ \t]+")
 _PARTS: Final = re.compile(r"\n| ?[^ \n]+| +")

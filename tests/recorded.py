@@ -1,4 +1,4 @@
-"""Recordings of real runs on a denoiser of numbers, with words for its ids."""
+"""Recordings of real runs on a numeric denoiser, with words for its ids."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,11 +51,11 @@ def write(path: Path, log: RunLog | None = None, pieces: Mapping[int, bytes] = P
 
 
 def recorded(folder: Path, log: RunLog | None = None, **other: Any) -> Recording:
-    """A run, recorded and read."""
+    """A run, recorded and loaded."""
     return recording.load(write(folder / "run.dgtui", log, **other))
 
 
 def hostile(folder: Path) -> Recording:
-    """A run whose tokens, prompt and model's name mean harm."""
+    """A run with a hostile prompt, hostile tokens and a hostile model name."""
     pieces = {i: HOSTILE[i % len(HOSTILE)] for i in range(VOCAB)}
     return recorded(folder, pieces=pieces, model="\x1b[2J</title><script>alert(1)</script>\u202e&")

@@ -1,4 +1,4 @@
-"""Tokens on a page: nothing is lost, nothing is too wide, nothing drives the terminal."""
+"""The layout of tokens: nothing is lost or too wide, and no control character comes out."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st

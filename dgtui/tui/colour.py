@@ -14,8 +14,6 @@ from rich.color import ColorSystem
 
 AA: Final = 4.5
 """The minimum contrast of text on its ground."""
-AAA: Final = 7.0
-"""The minimum contrast of a high-contrast theme."""
 
 Lab = tuple[float, float, float]
 """OKLab: lightness 0 … 1, and two colour axes around 0."""

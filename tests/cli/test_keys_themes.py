@@ -1,4 +1,4 @@
-"""What `dgtui keys` and `dgtui themes` promise: all there is, the person's own marked, and every mistake on stderr."""
+"""`dgtui keys` and `dgtui themes` list everything, mark the person's own, and report every mistake on stderr."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def configure(source: str) -> None:
 
 
 def on_a_terminal(*args: str, **variables: str) -> str:
-    """What a command writes to a terminal of 100 columns."""
+    """The output of a command in a terminal of 100 columns."""
     primary, secondary = pty.openpty()
     env = {**os.environ, "COLUMNS": "100", **variables}
     code = f"import sys; from dgtui.cli import main; sys.exit(main({list(args)!r}))"

@@ -1,4 +1,4 @@
-"""What `dgtui replay` promises: bad files and bad calls are refused in words, and no file is lost to an export."""
+"""`dgtui replay`: bad files and bad calls are rejected with a clear message, and an export never destroys a file."""
 
 import json
 import os

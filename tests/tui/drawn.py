@@ -1,4 +1,4 @@
-"""What an app under Pilot has drawn, as text."""
+"""The screen of an app under Pilot, as text."""
 
 import asyncio
 import time
@@ -16,12 +16,12 @@ def rows(app: App[object]) -> list[str]:
 
 
 def text(app: App[object]) -> str:
-    """All of them, without blanks at the ends."""
+    """All rows, without blanks at their ends."""
     return "\n".join(row.rstrip() for row in rows(app))
 
 
 def is_safe(app: App[object]) -> bool:
-    """Nothing on the screen could drive a terminal or turn a line round."""
+    """Whether the screen has no control or bidi characters."""
     drawn = "".join(rows(app))
     return not any(ord(c) < 0x20 or 0x7F <= ord(c) < 0xA0 or c in "\u202e\u202c\u200b\ud800" for c in drawn)
 

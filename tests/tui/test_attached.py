@@ -1,4 +1,4 @@
-"""Images in the chat: attached, sent, kept with the conversation, and never dropped without a word."""
+"""Images in the chat: attached, sent, kept with the conversation, and never dropped silently."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def cat(tmp_path: Path) -> Path:
 
 
 def line(seen: Seen) -> str:
-    """What stands above the prompt."""
+    """The line above the prompt."""
     return str(seen.screen.query_one(Attached).render()) if seen.screen.attached.display else ""
 
 

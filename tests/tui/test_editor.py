@@ -1,4 +1,4 @@
-"""What the editor promises: it shows any text safely, and what is typed changes that and no other byte."""
+"""The editor shows any text safely, and typing changes no other byte."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -66,12 +66,12 @@ class Screen(App[None]):
         self.changes += 1
 
     def rows(self) -> list[str]:
-        """What is on the screen, without the line numbers."""
+        """The rows on the screen, without line numbers."""
         texts = [self.editor.render_line(y).text for y in range(self.editor.size.height)]
         return [text[self.editor.gutter_width :].rstrip() for text in texts if text.strip()]
 
     def style(self, text: str) -> Style:
-        """The style of the segment with these letters."""
+        """The style of the segment with a text."""
         strips = [self.editor.render_line(y) for y in range(self.editor.size.height)]
         found = [segment.style for strip in strips for segment in strip if text in segment.text]
         assert found and found[0]

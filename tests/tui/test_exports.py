@@ -1,4 +1,4 @@
-"""What replays and exports promise: every step as it was, in files that load nothing and obey nobody."""
+"""Replays and exports show every step as it was, in files that load nothing and run no foreign code."""
 
 import base64
 import dataclasses
@@ -45,7 +45,7 @@ def every(exporter: Exporter) -> list[int]:
 
 
 def with_frames(recording: Recording, **changes: list[Any]) -> Recording:
-    """The recording with other values in its frames, one after the other."""
+    """The recording with changed values in its frames, which are used in turn."""
     log = recording.log
     frames = iter(range(10**6))
 
@@ -169,7 +169,7 @@ def test_steps_are_chosen_evenly_and_the_last_is_among_them(tmp_path: Path) -> N
 
 
 def check_svg(text: str) -> ET.Element:
-    """It is XML, of harmless elements, loads nothing, and everything lies inside of it."""
+    """Checks that a picture is XML with harmless elements, loads nothing, and draws nothing outside its edges."""
     assert not CONTROL.search(text)
     root = ET.fromstring(text)
     width, height = (float(part) for part in root.attrib["viewBox"].split()[2:])
@@ -252,7 +252,7 @@ def test_every_theme_has_colours_outside_of_a_terminal(theme: str, tmp_path: Pat
 
 
 class Reader(HTMLParser):
-    """The elements of a page, and the text in each kind."""
+    """Collects the elements of a page, and their texts."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
@@ -332,7 +332,7 @@ def test_a_row_that_stays_is_stored_once(tmp_path: Path) -> None:
 
 
 def check_cast(text: str) -> pyte.Screen:
-    """Every line is JSON, times go forwards, nothing but our own sequences is sent; the screen at the end."""
+    """Checks that every line is JSON, times never decrease, and all sequences are ours. Returns the final screen."""
     header, *events = [json.loads(line) for line in text.splitlines()]
     assert header["version"] == 2
     assert [kind for _, kind, _ in events] == ["o"] * len(events)

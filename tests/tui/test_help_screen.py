@@ -1,4 +1,4 @@
-"""The help: everything that can be pressed or typed is in it, with the keys as they are set."""
+"""The help lists everything that can be pressed or typed, with the current keys."""
 
 from collections.abc import Collection
 

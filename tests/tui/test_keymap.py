@@ -1,4 +1,4 @@
-"""What `dgtui.tui.keymap` promises: a plain terminal can send every key; a bad remap is reported and costs no key."""
+"""Key bindings: a plain terminal can send every key; a bad remap is reported and removes no key."""
 
 import itertools
 from collections import Counter
@@ -45,7 +45,7 @@ _MODIFIER = {"shift": 2, "alt": 3, "alt+shift": 4, "ctrl": 5}
 
 
 def sent(key: str) -> str:
-    """What a terminal without any protocol sends for a key by Textual's name."""
+    """The bytes that a plain terminal sends for a key, by its name in Textual."""
     if named := {"enter": "\r", "tab": "\t", "escape": "\x1b", "backspace": "\x7f", "shift+tab": "\x1b[Z"}.get(key):
         return named
     before, _, name = key.rpartition("+")
@@ -66,7 +66,7 @@ def sent(key: str) -> str:
 
 
 def heard(data: str) -> list[str]:
-    """The keys that Textual makes of what a terminal sends."""
+    """The keys that Textual reads from some bytes."""
     parser = XTermParser()
     tokens = [*parser.feed(data), *parser.feed("")]
     return [token.key for token in tokens if isinstance(token, events.Key)]
@@ -327,7 +327,7 @@ def test_whatever_is_remapped_every_command_keeps_a_key_of_its_own(overrides: di
 
 
 class Part(Static, can_focus=True):
-    """A canvas that says what it was told."""
+    """A canvas that records its actions."""
 
     BINDINGS = [*bindings("canvas"), *bindings("steering")]  # noqa: RUF012
     done: list[str]

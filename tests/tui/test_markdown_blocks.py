@@ -1,4 +1,4 @@
-"""Markdown on a page: how it is laid out, that nothing written is lost, and that nothing written can do harm."""
+"""Markdown on a page: its layout, that no text is lost, and that hostile text is harmless."""
 
 import time
 
@@ -19,13 +19,13 @@ TABLE = "| Name | Value |\n|------|------:|\n| alpha | 1.5 |\n| beta | 12 |\n"
 
 
 def drawn(source: str, width: int = 40) -> list[str]:
-    """The rows that Markdown takes."""
+    """The rows of some Markdown."""
     page = Page(markdown_blocks(source))
     return ["".join(fragment.content.plain for fragment in row.fragments).rstrip() for row in page.rows(width)]
 
 
 def styles(source: str) -> dict[str, str]:
-    """The pieces of text that have a style."""
+    """The styled parts of the text."""
     return {
         line.plain[span.start : span.end]: str(span.style)
         for block in markdown_blocks(source)

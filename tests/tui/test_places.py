@@ -1,4 +1,4 @@
-"""A cursor on laid-out tokens: it reaches each of them, and up and down keep the column."""
+"""A cursor on laid-out tokens reaches each of them, and up and down keep the column."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st

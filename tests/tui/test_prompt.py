@@ -359,7 +359,7 @@ def test_arguments_are_offered_until_one_is_whole() -> None:
 
 @pytest.fixture
 def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with some files, which is the current one and the person's own."""
+    """A folder with some files, which is the current and the home folder."""
     folder = tmp_path / "pictures"
     (folder / "cards").mkdir(parents=True)
     for name in ("cat.png", "Cow.png", "dog 1.png", ".hidden.png", "two\nlines.png", " blank.png", "\x1b[2J.png"):

@@ -40,7 +40,7 @@ class Seen:
         await self.pilot.pause()
 
     async def wait(self, seconds: float) -> None:
-        """Lets time pass, for the film alone."""
+        """Advances the clock of the replay."""
         self.now += seconds
         self.screen._tick()
         await self.pilot.pause()

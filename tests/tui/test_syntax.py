@@ -1,4 +1,4 @@
-"""What `dgtui.tui.syntax` promises: the colours of a language, the same however the text came about."""
+"""Syntax highlighting: the colours of a language, the same for the same text after any edits."""
 
 import random
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What `dgtui.tui.theme` and `theme_file` promise: states are told apart in any terminal; no file stops the program."""
+"""Themes: token states differ in any terminal, and no file stops the program."""
 
 import os
 import re
@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def wrong(folder: Path, source: str | bytes) -> list[str]:
-    """What is said about a file; it is no theme."""
+    """The messages about a file that is not a theme."""
     (folder / "mine.toml").write_bytes(source.encode("utf-8", "surrogatepass") if isinstance(source, str) else source)
     themes, problems = load_themes([folder])
     assert themes == {}
@@ -107,7 +107,7 @@ def visible(style: Style) -> tuple[object, ...]:
 @pytest.mark.parametrize("color", [True, False], ids=["colours", "NO_COLOR"])
 @pytest.mark.parametrize("theme", SHIPPED.values(), ids=SHIPPED)
 def test_states_selection_and_cursor_are_told_apart(theme: Theme, color: bool) -> None:
-    """By marks, at one and the same entropy; under a selection or the cursor, these are seen first."""
+    """By marks at the same entropy; a selection or the cursor is always visible."""
     look = theme.look(color=color)
     styles = [look.style(0.7, flags) for flags in STATES]
     plain = {visible(style) for style in styles}
@@ -415,7 +415,7 @@ def test_no_slip_in_a_good_file_stops_the_program(folder: Path, at: int, gone: i
 
 
 class Tokens(Widget):
-    """A line of one token a state, drawn as the canvas draws."""
+    """A line with one token per state, drawn like the canvas."""
 
     theme_of_tokens = PLAIN
     color = True
@@ -428,7 +428,7 @@ class Tokens(Widget):
 
 
 class Gallery(App[None]):
-    """One widget a variable, and Textual's own that are used."""
+    """One widget per variable, and the widgets of Textual that are used."""
 
     CSS = "\n".join(
         ["Tokens { background: $canvas-ground; border: round $canvas-border; height: 3; }",
@@ -451,7 +451,7 @@ class Gallery(App[None]):
 
 
 def segments(app: Gallery) -> Iterator[Style]:
-    """The styles of all that is on the screen, as they reach the driver."""
+    """All styles on the screen, as the driver gets them."""
     for widget in app.screen.walk_children(Widget):
         if widget.size:
             for strip in widget.render_lines(Region.from_offset((0, 0), Size(*widget.outer_size))):

@@ -1,4 +1,4 @@
-"""The transcript: what a turn looks like, how a long conversation is gone through, and what hostile text cannot do."""
+"""The transcript: how turns look, how to move through a long conversation, and that hostile text is harmless."""
 
 import time
 from collections.abc import AsyncIterator, Iterable
@@ -52,12 +52,12 @@ async def screen(*entries: Entry, size: tuple[int, int] = (80, 24)) -> AsyncIter
 
 
 def long(turns: int) -> list[Entry]:
-    """A conversation of so many turns."""
+    """A conversation with a number of turns."""
     return [Entry("model" if n % 2 else "user", f"turn number {n}.\n\nand more", note="n") for n in range(turns)]
 
 
 def marked(app: Screen) -> str:
-    """The text of the turn that is marked."""
+    """The text of the marked turn."""
     return "\n".join(view.entry.text for view in app.query(EntryView) if view.has_class("-current"))
 
 
