@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from dgtui.diffusion.stepper import Stepper
     from dgtui.model.catalog import Checkpoint
     from dgtui.model.loader import LoadedModel
+    from dgtui.model.open_checkpoint import OpenCheckpoint
     from dgtui.model.parts import LoadOptions
     from dgtui.model.weights import Progress
 
@@ -102,7 +103,7 @@ class Worker:
 
     def load(
         self,
-        checkpoint: "Checkpoint | Callable[[], Checkpoint]",
+        checkpoint: "Checkpoint | OpenCheckpoint | Callable[[], Checkpoint | OpenCheckpoint]",
         options: "LoadOptions | None" = None,
         progress: "Callable[[Progress], None] | None" = None,
     ) -> "Future[LoadedModel]":

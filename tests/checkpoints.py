@@ -21,6 +21,8 @@ from transformers.models.diffusion_gemma import DiffusionGemmaGenerationConfig
 from transformers.models.diffusion_gemma.generation_diffusion_gemma import EntropyBoundSamplerConfig
 from transformers.utils import logging
 
+from dgtui.model.catalog import resolve
+from dgtui.model.open_checkpoint import OpenCheckpoint, open_checkpoint
 from dgtui.train import tokenizer as tokenizers
 
 logging.disable_progress_bar()
@@ -215,6 +217,11 @@ def tiny_checkpoint(
         (folder / "processor_config.json").write_text(json.dumps(PROCESSOR))
         (folder / "chat_template.jinja").write_text(SEEING_TEMPLATE)
     return folder
+
+
+def opened(name: str | Path) -> OpenCheckpoint:
+    """A checkpoint by name or folder, open."""
+    return open_checkpoint(resolve(str(name)))
 
 
 def logits(model: torch.nn.Module) -> torch.Tensor:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from checkpoints import opened
 
 from dgtui.cli import main
 from dgtui.message import Message
@@ -32,8 +33,7 @@ def test_its_folder_holds_data_only() -> None:
 
 
 def test_it_has_every_part_of_the_large_architecture() -> None:
-    catalog.check(embedded_dir())
-    config = catalog.read_config(embedded_dir())
+    config = opened(catalog.EMBEDDED).config
     text = config["text_config"]
     assert set(text["layer_types"]) == {"sliding_attention", "full_attention"}
     assert text["num_experts"] > text["top_k_experts"] > 1
@@ -58,7 +58,7 @@ def test_it_answers_held_out_prompts(task: str, floor: float) -> None:
 @pytest.mark.parametrize("double", [False, True])
 def test_in_4_bit_it_predicts_what_it_predicts_in_full(double: bool, tmp_path: Path) -> None:
     """On held-out replies of every task, a part of each noise: how much differs from reply to reply."""
-    quantized.quantize(catalog.resolve(catalog.EMBEDDED), tmp_path / "nf4", double=double)
+    quantized.quantize(opened(catalog.EMBEDDED), tmp_path / "nf4", double=double)
     full = load(catalog.resolve(catalog.EMBEDDED), LoadOptions(device="cpu"))
     packed = load(catalog.resolve(str(tmp_path / "nf4")), LoadOptions(device="cpu"))
     denoisers = [TransformersDenoiser(loaded.model, loaded.stop_ids) for loaded in (full, packed)]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dgtui.diffusion.image import Image
     from dgtui.model.catalog import Checkpoint
     from dgtui.model.loader import LoadedModel
+    from dgtui.model.open_checkpoint import OpenCheckpoint
     from dgtui.model.weights import Progress
 
 
@@ -33,12 +34,12 @@ class WorkerBackend:
         """Finds and loads a model, all of it on the model thread: importing torch alone takes seconds."""
         before, self.facts = self.facts, None
 
-        def find() -> "Checkpoint":
+        def find() -> "Checkpoint | OpenCheckpoint":
             progress(Stage("starting PyTorch", 0, 0))
-            from dgtui.model import catalog
             from dgtui.model.offline import go_offline
+            from dgtui.model.selection import select
 
-            checkpoint = catalog.resolve(name or self._settings.model.name)
+            checkpoint = select(name or self._settings.model.name)
             go_offline()
             import transformers.models.diffusion_gemma.modeling_diffusion_gemma  # noqa: F401
 
@@ -70,7 +71,7 @@ class WorkerBackend:
         return Facts(
             name=loaded.checkpoint.name,
             device=str(loaded.device),
-            dtype=("NF4 · " if loaded.plan.packing.nf4 else "") + str(loaded.dtype).removeprefix("torch."),
+            dtype=" · ".join((*loaded.plan.formats, str(loaded.dtype).removeprefix("torch."))),
             model=loaded.info,
             settings=sampler_settings(self._settings, loaded.settings),
             fingerprint=loaded.fingerprint,

@@ -85,9 +85,8 @@ def measure(
     from dgtui.diffusion.events import Finished
     from dgtui.diffusion.job import Job, Start
     from dgtui.diffusion.reference import ReferenceStepper
-    from dgtui.model import catalog
     from dgtui.model.denoiser import TransformersDenoiser
-    from dgtui.model.parts import parameters_of
+    from dgtui.model.open_checkpoint import open_checkpoint
 
     ids = tuple(loaded.tokenizer.chat([Message("user", PROMPT)]))
     # Neither side may stop early, for what is timed is a step: no draft can have been stable for so long before the end
@@ -152,11 +151,7 @@ def measure(
     memory = psutil.Process().memory_info().rss
     if loaded.device.type == "cuda":
         memory = torch.cuda.max_memory_allocated(loaded.device)
-    tensors = [
-        (name, parameters_of(name, entry.elements))
-        for shard in catalog.check(loaded.checkpoint.path)
-        for name, entry in shard.tensors.items()
-    ]
+    tensors = [(name, stored.elements) for name, stored in open_checkpoint(loaded.checkpoint).tensors.items()]
     return {
         "model": loaded.checkpoint.name,
         "device": str(loaded.device),

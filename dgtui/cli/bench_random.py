@@ -94,10 +94,10 @@ def measure(path: Path, packing: str, context: int, steps: int, vision: bool, de
     from dgtui.diffusion.events import Frame
     from dgtui.diffusion.job import Job, SamplerSettings
     from dgtui.diffusion.reference import ReferenceStepper
-    from dgtui.model import devices, nf4
+    from dgtui.model import bnb, devices
     from dgtui.model.denoiser import TransformersDenoiser
     from dgtui.model.geometry import read_geometry
-    from dgtui.model.parts import Packing
+    from dgtui.model.parts import Packing, held_formats
     from dgtui.model.plan import estimate
     from dgtui.model.random_weights import RandomWeights
     from dgtui.model.skeleton import lay_out
@@ -118,7 +118,7 @@ def measure(path: Path, packing: str, context: int, steps: int, vision: bool, de
     _warm_up(place)
     peak = Peak(place)
     began = time.perf_counter()
-    model = lay_out(geometry, wanted, dtype)
+    model = lay_out(geometry, held_formats(source.tensors, wanted), dtype, vision=vision)
     fill(model, source, wanted, place)
     weights, load_peak, load_seconds = peak.now(), peak.most(), time.perf_counter() - began
     draw = torch.Generator().manual_seed(seed)
@@ -138,7 +138,7 @@ def measure(path: Path, packing: str, context: int, steps: int, vision: bool, de
         "dtype": str(dtype).removeprefix("torch."),
         "packing": packing,
         "vision": vision,
-        "bitsandbytes": nf4.native(place.type),
+        "bitsandbytes": bnb.native(place.type),
         "context": context,
         "load_s": round(load_seconds, 3),
         "first_step_s": round(times[1] - times[0], 3),
@@ -182,9 +182,9 @@ def _warm_up(place: "torch.device") -> None:
     """What the libraries take at their first use is not the model's."""
     import torch
 
-    from dgtui.model import nf4
+    from dgtui.model import bnb, nf4
 
-    nf4.native(place.type)
+    bnb.native(place.type)
     a = torch.randn(512, 512, device=place)
     heads = a.view(1, 4, 128, 512)
     torch.nn.functional.scaled_dot_product_attention(heads, heads, heads)

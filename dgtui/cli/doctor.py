@@ -192,9 +192,9 @@ def _kernels() -> Iterator[Check]:
 
         if not torch.cuda.is_available():
             return
-        from dgtui.model import nf4
+        from dgtui.model import bnb
 
-        native = nf4.native("cuda")
+        native = bnb.native("cuda")
     except (ImportError, OSError):  # said already
         return
     if native:
@@ -250,10 +250,10 @@ def _themes(settings: "Settings") -> Iterator[Check]:
 def _model(settings: "Settings") -> Check:
     """Whether `generate` could load what it would take: everything short of reading the weights."""
     from dgtui.cli.model import describe, number
-    from dgtui.model import catalog
+    from dgtui.model.selection import select
 
     try:
-        found = describe(catalog.resolve(settings.model.name), settings)
+        found = describe(select(settings.model.name), settings)
     except DgtuiError as error:
         hint = error.hint or "dgtui model list shows what there is"
         return Check("model", "fail", error.message, hint)

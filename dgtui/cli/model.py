@@ -8,7 +8,6 @@ import typer
 
 from dgtui.cli import model_store, options
 from dgtui.cli.terminal import columns, put, size
-from dgtui.diffusion.settings import SAMPLER
 from dgtui.errors import DgtuiError, OutOfMemory
 
 if TYPE_CHECKING:
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
 
     from dgtui.config import Settings
     from dgtui.model.catalog import Checkpoint
+    from dgtui.model.open_checkpoint import OpenCheckpoint
 
 app = typer.Typer(help="Checkpoints: which are here, what they are, fetching and deleting them.", no_args_is_help=True)
 
@@ -50,10 +50,10 @@ def info(
             "model.vision": vision,
         }
     )
-    from dgtui.model import catalog
+    from dgtui.model.selection import select
 
-    found = describe(catalog.resolve(settings.model.name), settings)
-    put(json.dumps(found, indent=2) + "\n" if as_json else "\n".join(_text(found)) + "\n")
+    facts = describe(select(settings.model.name), settings)
+    put(json.dumps(facts, indent=2) + "\n" if as_json else "\n".join(_text(facts)) + "\n")
     return 0
 
 
@@ -65,45 +65,46 @@ def number(count: int) -> str:
     return f"{count / 1000:.0f} k"
 
 
-def describe(checkpoint: "Checkpoint", settings: "Settings") -> dict[str, Any]:
-    """All that `info` tells, as plain data. Raises what `catalog.check` raises."""
-    from dgtui.model import catalog
+def describe(checkpoint: "Checkpoint | OpenCheckpoint", settings: "Settings") -> dict[str, Any]:
+    """All that `info` tells, as plain data. Raises what `open_checkpoint` raises."""
     from dgtui.model.generation import read_generation
-    from dgtui.model.parts import count_parts, parameters_of
-    from dgtui.model.shards import fingerprint
+    from dgtui.model.open_checkpoint import OpenCheckpoint, open_checkpoint
 
-    path = checkpoint.path
-    shards = catalog.check(path)
-    config = catalog.read_config(path)
-    described = catalog.describe(checkpoint)
-    generation = read_generation(path, config, described.vocab_size)
-    text = config["text_config"]
+    opened = checkpoint if isinstance(checkpoint, OpenCheckpoint) else open_checkpoint(checkpoint)
+    vocab_size, experts = opened.number("vocab_size"), opened.number("num_experts")
+    generation = read_generation(opened.generation_config, opened.config, vocab_size)
+    text = opened.config["text_config"]
     sampler = generation.settings
-    tensors = [(name, tensor.elements) for shard in shards for name, tensor in shard.tensors.items()]
-    parameters = [(name, parameters_of(name, elements)) for name, elements in tensors]
     return {
-        "name": checkpoint.name,
-        "path": str(path),
-        "source": checkpoint.source,
-        "fingerprint": fingerprint(path, shards),
-        "size_bytes": described.size,
-        "files": len(shards),
-        "dtype": described.dtype,
-        "parameters": described.parameters,
-        "parts": count_parts(parameters),
-        "layers": described.layers,
-        "hidden_size": described.hidden_size,
-        "experts": described.experts,
-        "active_experts": text.get("top_k_experts") if described.experts else 0,
+        "name": opened.name,
+        "path": str(opened.path),
+        "source": opened.checkpoint.source,
+        "fingerprint": opened.fingerprint,
+        "size_bytes": opened.size,
+        "files": len(opened.shards),
+        "dtype": opened.dtype,
+        "parameters": opened.parameters,
+        "parts": opened.parts,
+        "layers": opened.number("num_hidden_layers"),
+        "hidden_size": opened.number("hidden_size"),
+        "experts": experts,
+        "active_experts": text.get("top_k_experts") if experts else 0,
         "attention_heads": text.get("num_attention_heads"),
         "sliding_window": text.get("sliding_window"),
-        "canvas_length": described.canvas_length,
-        "vocab_size": described.vocab_size,
+        "canvas_length": opened.number("canvas_length"),
+        "vocab_size": vocab_size,
         "context": text.get("max_position_embeddings"),
-        "sampler": {spec.name: getattr(sampler, spec.name) for spec in SAMPLER},
+        "sampler": {
+            "steps": sampler.steps,
+            "t_min": sampler.t_min,
+            "t_max": sampler.t_max,
+            "entropy_bound": sampler.entropy_bound,
+            "confidence": sampler.confidence,
+            "stability": sampler.stability,
+        },
         "stop_ids": sorted(generation.stop_ids),
-        "tokenizer": _tokenizer(path),
-        "memory": _memory(checkpoint, settings),
+        "tokenizer": _tokenizer(opened.path),
+        "memory": _memory(opened, settings),
     }
 
 
@@ -117,12 +118,12 @@ def _tokenizer(path: "Path") -> dict[str, Any]:
     return {"entries": tokenizer.vocab_size, "chat_template": True, "problem": None}  # it is not read without one
 
 
-def _memory(checkpoint: "Checkpoint", settings: "Settings") -> dict[str, Any]:
+def _memory(opened: "OpenCheckpoint", settings: "Settings") -> dict[str, Any]:
     """How a load would hold it here, and what that takes; or why it cannot."""
     from dgtui.model.loader import plan_for
 
     try:
-        plan = plan_for(checkpoint, options.load_options(settings))
+        plan = plan_for(opened, options.load_options(settings))
     except OutOfMemory as error:
         return {"fits": False, "problem": error.message, "advice": error.hint}
     taken, packing = plan.estimate, plan.packing
@@ -137,8 +138,7 @@ def _memory(checkpoint: "Checkpoint", settings: "Settings") -> dict[str, Any]:
         "computed_bytes": taken.computed,
         "beside_bytes": taken.streamed,
         "context": plan.context,
-        "nf4": packing.nf4,
-        "double_quant": packing.double,
+        "formats": list(plan.formats),
         "vision": packing.vision,
         "streamed_layers": packing.streamed,
         "reason": plan.reason,
@@ -154,7 +154,7 @@ def _plan_lines(memory: Mapping[str, Any]) -> list[tuple[str, str]]:
             "memory",
             f"{size(memory['total_bytes'])} of {size(memory['available_bytes'])} free on {memory['device']}: it fits",
         ),
-        ("", f"{size(weights)} of weights ({'NF4, else ' if memory['nf4'] else ''}{memory['dtype']}):"),
+        ("", f"{size(weights)} of weights ({', '.join([*memory['formats'], memory['dtype']])}):"),
     ]
     lines += [("", f"  {part} {size(count)}") for part, count in memory["weights_bytes"].items() if count]
     lines += [
@@ -169,28 +169,28 @@ def _plan_lines(memory: Mapping[str, Any]) -> list[tuple[str, str]]:
     return lines
 
 
-def _text(found: Mapping[str, Any]) -> list[str]:
-    sampler, memory, tokenizer = found["sampler"], found["memory"], found["tokenizer"]
-    experts = f", {found['experts']} experts ({found['active_experts']} active)" if found["experts"] else ""
-    heads = f", {found['attention_heads']} heads" if found["attention_heads"] else ""
-    window = f", sliding window {found['sliding_window']:,}" if found["sliding_window"] else ""
-    files = "1 file" if found["files"] == 1 else f"{found['files']} files"
+def _text(facts: Mapping[str, Any]) -> list[str]:
+    sampler, memory, tokenizer = facts["sampler"], facts["memory"], facts["tokenizer"]
+    experts = f", {facts['experts']} experts ({facts['active_experts']} active)" if facts["experts"] else ""
+    heads = f", {facts['attention_heads']} heads" if facts["attention_heads"] else ""
+    window = f", sliding window {facts['sliding_window']:,}" if facts["sliding_window"] else ""
+    files = "1 file" if facts["files"] == 1 else f"{facts['files']} files"
     lines = [
-        ("name", found["name"]),
-        ("where", found["path"]),
-        ("size", f"{size(found['size_bytes'])} in {files}, mostly {found['dtype']}"),
-        ("fingerprint", found["fingerprint"]),
-        ("parameters", f"{found['parameters']:,}"),
+        ("name", facts["name"]),
+        ("where", facts["path"]),
+        ("size", f"{size(facts['size_bytes'])} in {files}, mostly {facts['dtype']}"),
+        ("fingerprint", facts["fingerprint"]),
+        ("parameters", f"{facts['parameters']:,}"),
     ]
-    total = max(1, found["parameters"])
-    shares = [(part, f"{count:,}", f"{count / total:.1%}") for part, count in found["parts"].items() if count]
+    total = max(1, facts["parameters"])
+    shares = [(part, f"{count:,}", f"{count / total:.1%}") for part, count in facts["parts"].items() if count]
     if shares:
         lines += [("", line) for line in columns(shares, right=(1, 2))]
     lines += [
-        ("geometry", f"{found['layers']} layers of {found['hidden_size']:,}{experts}{heads}{window}"),
-        ("canvas", f"{found['canvas_length']} tokens"),
-        ("context", f"{found['context']:,} tokens" if found["context"] else "not said"),
-        ("vocabulary", f"{found['vocab_size']:,} ids"),
+        ("geometry", f"{facts['layers']} layers of {facts['hidden_size']:,}{experts}{heads}{window}"),
+        ("canvas", f"{facts['canvas_length']} tokens"),
+        ("context", f"{facts['context']:,} tokens" if facts["context"] else "not said"),
+        ("vocabulary", f"{facts['vocab_size']:,} ids"),
         (
             "tokenizer",
             f"unusable: {tokenizer['problem']}"

@@ -19,11 +19,11 @@ import typer
 
 from dgtui.cli import options
 from dgtui.cli.terminal import columns, is_terminal, loading, note, put, redrawable, size, working
-from dgtui.errors import CorruptCheckpoint, DgtuiError, Interrupted, ModelNotFound, UsageError, WrongArchitecture
+from dgtui.errors import CorruptCheckpoint, DgtuiError, Interrupted, ModelNotFound, UsageError
 
 if TYPE_CHECKING:
     from dgtui.config import Settings
-    from dgtui.model.catalog import Checkpoint, Copy
+    from dgtui.model.catalog import Checkpoint, Nf4Copy
     from dgtui.model.hub import Download
 
 T = TypeVar("T")
@@ -42,10 +42,10 @@ def list_models(
     from dgtui.model import catalog
 
     default = _default(options.merged({}))
-    found = catalog.listing()
-    if default is not None and default not in found:  # a folder that the settings name, say
-        found.append(default)
-    rows = [_entry(checkpoint, checkpoint == default) for checkpoint in found]
+    checkpoints = catalog.listing()
+    if default is not None and default not in checkpoints:  # a folder that the settings name, say
+        checkpoints.append(default)
+    rows = [_entry(checkpoint, checkpoint == default) for checkpoint in checkpoints]
     rows += [_copy_entry(copy) for copy in catalog.copies()]
     if as_json:
         put(json.dumps({"models": rows}, indent=2) + "\n")
@@ -112,8 +112,10 @@ def quantize(
     wanted = options.merged({"model.device": device}).model.device
     with loading(checkpoint.name, "quantizing") as progress:
         from dgtui.model import quantized
+        from dgtui.model.open_checkpoint import open_checkpoint
 
-        quantized.quantize(checkpoint, target, double=double, vision=vision, device=wanted, progress=progress)
+        opened = open_checkpoint(checkpoint)
+        quantized.quantize(opened, target, double=double, vision=vision, device=wanted, progress=progress)
     before, after = catalog.disk_size(checkpoint.path), catalog.disk_size(target)
     note(f"{size(before)} became {size(after)}; to use it: dgtui chat --model {target}")
     put(f"{target}\n")
@@ -168,10 +170,12 @@ def _deleted(name: str, folder: Path, sure: bool | None, delete: Callable[[], No
 
 def _default(settings: "Settings") -> "Checkpoint | None":
     """What `generate` would take; None, and why, where it would take nothing."""
-    from dgtui.model import catalog
+    from dgtui.model.open_checkpoint import OpenCheckpoint
+    from dgtui.model.selection import select
 
     try:
-        return catalog.resolve(settings.model.name)
+        selected = select(settings.model.name)
+        return selected.checkpoint if isinstance(selected, OpenCheckpoint) else selected
     except DgtuiError as error:
         note(f"dgtui: {error.message}")
         return None
@@ -179,6 +183,7 @@ def _default(settings: "Settings") -> "Checkpoint | None":
 
 def _entry(checkpoint: "Checkpoint", default: bool) -> dict[str, Any]:
     from dgtui.model import catalog
+    from dgtui.model.open_checkpoint import open_checkpoint
 
     in_hub = checkpoint.source == "hub"
     entry: dict[str, Any] = {
@@ -196,13 +201,13 @@ def _entry(checkpoint: "Checkpoint", default: bool) -> dict[str, Any]:
         "problem": None,
     }
     try:
-        found = catalog.describe(checkpoint)
+        opened = open_checkpoint(checkpoint)
     except DgtuiError as error:
         return entry | {"problem": error.message}
-    return entry | {"parameters": found.parameters, "dtype": found.dtype, "size_bytes": found.size}
+    return entry | {"parameters": opened.parameters, "dtype": opened.dtype, "size_bytes": opened.size}
 
 
-def _copy_entry(copy: "Copy") -> dict[str, Any]:
+def _copy_entry(copy: "Nf4Copy") -> dict[str, Any]:
     from dgtui.model import catalog
 
     return {
@@ -321,12 +326,12 @@ def _hub_folder(name: str, *, or_copies: bool) -> Path | None:
 def _refuse_others(name: str) -> None:
     """Other programs' models are theirs; what does not say what it is, after a broken download, may go."""
     from dgtui.model import catalog
+    from dgtui.model.shards import read_json
 
+    cached = catalog.cached(name)
     try:
-        catalog.read_config(catalog.resolve(name).path)
-    except WrongArchitecture as error:
-        raise UsageError(
-            f"{name} is no DiffusionGemma, and not for dgtui to delete", hint=f"hf cache rm model/{name}"
-        ) from error
-    except (CorruptCheckpoint, ModelNotFound):
+        if cached is None or read_json(cached.path / "config.json").get("model_type") == catalog.MODEL_TYPE:
+            return
+    except CorruptCheckpoint:
         return
+    raise UsageError(f"{name} is no DiffusionGemma, and not for dgtui to delete", hint=f"hf cache rm model/{name}")

@@ -139,9 +139,9 @@ def load_options(settings: "Settings") -> "LoadOptions":
 
 def load(worker: "Worker", settings: "Settings") -> "LoadedModel":
     """Loads the model the person asked for, or the default; on a terminal with a line that says what is going on."""
-    from dgtui.model import catalog
+    from dgtui.model.selection import select
 
-    checkpoint = catalog.resolve(settings.model.name)
+    checkpoint = select(settings.model.name)
     with loading(checkpoint.name) as progress:
         loaded = worker.load(checkpoint, load_options(settings), progress=progress).result()
     for said in loaded.notes:

@@ -1,10 +1,8 @@
-"""Checkpoints that another program quantized, as far as transformers itself runs them.
+"""Checkpoints that bitsandbytes quantized, which transformers itself reads and runs.
 
-Their tensors are handed to transformers one by one when it asks for them, never their folder; see `weights`. What it
-cannot run is refused by name.
+Their tensors are handed to transformers one by one when it asks for them, never their folder; see `weights`.
 """
 
-from collections.abc import Mapping
 from contextlib import ExitStack
 from importlib.util import find_spec
 from threading import Lock
@@ -14,55 +12,38 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from dgtui.errors import CorruptCheckpoint, ModelUnloadable
+from dgtui.model.open_checkpoint import OpenCheckpoint
 from dgtui.model.plan import Plan
 from dgtui.model.shards import Shard, shown, some
 from dgtui.model.skeleton import verify_shared
+from dgtui.model.stored import total_size
 from dgtui.model.weights import Report, tell
 
 if TYPE_CHECKING:
     from transformers.models.diffusion_gemma.modeling_diffusion_gemma import DiffusionGemmaForBlockDiffusion
 
-METHODS: Final[Mapping[str, tuple[str, ...]]] = {
-    "bitsandbytes": ("bitsandbytes", "accelerate"),
-    "compressed-tensors": ("compressed_tensors", "accelerate"),
-}
-"""`quant_method` → the packages that transformers needs to run it; accelerate, to put it on a device."""
-
-_BF16: Final = "take the checkpoint in bfloat16: dgtui packs it into 4 bit itself"
+METHOD: Final = "bitsandbytes"
+"""The `quant_method` of the checkpoints that transformers has to read."""
+_PACKAGES: Final = ("bitsandbytes", "accelerate")  # accelerate, to put it on a device
 
 
-def is_foreign(config: Mapping[str, Any], name: str) -> bool:
-    """Whether a checkpoint was quantized by another program, in a way that can be run here.
-
-    Raises:
-        ModelUnloadable: If it cannot: names the method, or the package that is missing.
-    """
-    about = config.get("quantization_config")
-    if not about:
-        return False
-    method = about.get("quant_method") if isinstance(about, dict) else None
-    if method == "modelopt" or "nvfp4" in str(about).lower():
-        raise ModelUnloadable(f"{shown(name)} is in NVFP4 already, which transformers cannot run", hint=_BF16)
-    if not isinstance(method, str) or method not in METHODS:
-        raise ModelUnloadable(f"{shown(name)} is quantized with {shown(method or 'something unnamed')}", hint=_BF16)
-    missing = [package for package in METHODS[method] if find_spec(package) is None]
+def require_packages(name: str) -> None:
+    """Raise `ModelUnloadable` where a package is missing that transformers needs to read them."""
+    missing = " ".join(package for package in _PACKAGES if find_spec(package) is None)
     if missing:
-        packages = " ".join(package.replace("_", "-") for package in missing)
         raise ModelUnloadable(
-            f"{shown(name)} is quantized with {method}, which needs {packages}", hint=f"pip install {packages}"
+            f"{shown(name)} is quantized with {METHOD}, which needs {missing}", hint=f"pip install {missing}"
         )
-    return True
 
 
 def read(
-    config: Mapping[str, Any], geometry: Any, shards: list[Shard], plan: Plan, progress: Report | None
+    opened: OpenCheckpoint, geometry: Any, plan: Plan, progress: Report | None
 ) -> "DiffusionGemmaForBlockDiffusion":
     """The model, whole and for inference.
 
     Args:
-        config: Its config.json, whose `quantization_config` says how it is packed.
+        opened: The checkpoint.
         geometry: The `DiffusionGemmaConfig`.
-        shards: Its files, from `shards.read_shards`.
         plan: Where it is to run.
         progress: Told of every tensor that was read.
 
@@ -72,11 +53,11 @@ def read(
     """
     from transformers.models.diffusion_gemma.modeling_diffusion_gemma import DiffusionGemmaForBlockDiffusion
 
-    geometry.quantization_config = config["quantization_config"]
+    geometry.quantization_config = opened.config["quantization_config"]
     with ExitStack() as files:
-        source = _Reading(progress, sum(t.end - t.start for shard in shards for t in shard.tensors.values()))
+        source = _Reading(progress, total_size(opened.tensors.values()))
         tensors: dict[str, _Lazy] = {}
-        for shard in shards:
+        for shard in opened.shards:
             try:
                 file = files.enter_context(safe_open(shard.path, framework="pt", device="cpu"))
                 for name in shard.tensors:

@@ -2,14 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from dgtui.diffusion.job import BadJob, SamplerSettings
 from dgtui.errors import CorruptCheckpoint
-from dgtui.model.shards import read_json, shown
-
-FILE = "generation_config.json"
+from dgtui.model.open_checkpoint import GENERATION as FILE
+from dgtui.model.shards import shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,18 +20,17 @@ class Generation:
     pad_id: int
 
 
-def read_generation(folder: Path, config: Mapping[str, Any], vocab_size: int) -> Generation:
+def read_generation(values: Mapping[str, Any], config: Mapping[str, Any], vocab_size: int) -> Generation:
     """Read the defaults; left out or null means the published checkpoint's value, as in transformers.
 
     Args:
-        folder: The checkpoint's.
+        values: The checkpoint's generation_config.json.
         config: Its config.json, for the ids that generation_config.json leaves out.
         vocab_size: The model's.
 
     Raises:
         CorruptCheckpoint: If a value cannot be used. Names it.
     """
-    values = read_json(folder / FILE) if (folder / FILE).exists() else {}
     sampler = values.get("sampler_config")
     given = {
         "steps": values.get("max_denoising_steps"),

@@ -1,5 +1,6 @@
 """What a model is: transformers' config object, of what config.json says about the architecture and nothing else."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from dgtui.errors import CorruptCheckpoint
@@ -13,11 +14,11 @@ _ARCHITECTURE: Final = {
 # kernels or other weights.
 
 
-def read_geometry(config: dict[str, Any]) -> Any:
+def read_geometry(config: Mapping[str, Any]) -> Any:
     """The `DiffusionGemmaConfig` of a config.json. Raises `CorruptCheckpoint` if it cannot be one."""
     from transformers.models.diffusion_gemma.configuration_diffusion_gemma import DiffusionGemmaConfig
 
-    def plain(values: dict[str, Any]) -> dict[str, Any]:
+    def plain(values: Mapping[str, Any]) -> dict[str, Any]:
         return {
             key: plain(value) if isinstance(value, dict) else value
             for key, value in values.items()

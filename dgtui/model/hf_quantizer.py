@@ -3,17 +3,20 @@
     import dgtui.model.hf_quantizer
     model = DiffusionGemmaForBlockDiffusion.from_pretrained("nf4-folder")
 
-dgtui does not load this way: it packs while loading, keeps to a memory plan, and checks sums (see `loader`).
+dgtui does not load this way: it packs while loading and keeps to a memory plan (see `loader`).
 """
 
 from typing import Any
 
+from transformers.core_model_loading import WeightRenaming
 from transformers.quantizers.auto import register_quantization_config, register_quantizer
 from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from dgtui.model.quantized import METHOD, stored_packing
-from dgtui.model.skeleton import pack_layers, share_layers
+from dgtui.model.parts import can_be_packed
+from dgtui.model.skeleton import quantize_layers, share_layers
+from dgtui.model.stored import NF4_METHOD as METHOD
+from dgtui.model.stored import NF4_NAMES, nf4_folder
 
 
 @register_quantization_config(METHOD)
@@ -35,10 +38,10 @@ class Nf4Quantizer(HfQuantizer):
 
     def _process_model_before_weight_loading(self, model: Any, **kwargs: Any) -> None:
         about = {"quant_method": METHOD, **self.quantization_config.to_dict()}
-        packing = stored_packing({"quantization_config": about})
-        assert packing is not None
-        pack_layers(model, packing.double)
-        if not packing.vision:
+        form, vision = nf4_folder({"quantization_config": about})
+        weights = {f"model.decoder.{name}": w for name, w in model.model.decoder.named_parameters()}
+        quantize_layers(model, {name: form for name, w in weights.items() if can_be_packed(name, tuple(w.shape))})
+        if not vision:
             model.model.encoder.vision_tower = model.model.encoder.embed_vision = None
         for layer in model.model.encoder.language_model.layers:  # they get the decoder's when those are there
             for owner in (layer.self_attn, layer):
@@ -48,6 +51,11 @@ class Nf4Quantizer(HfQuantizer):
         names = model.state_dict().keys()
         tied = model.all_tied_weights_keys
         model.all_tied_weights_keys = {name: own for name, own in tied.items() if name in names}
+
+    def get_weight_conversions(self) -> list[Any]:
+        """The names on disk, and those that a `QuantizedWeight` has."""
+        pairs = ((disk, own) for own, disk in NF4_NAMES.items() if disk != own)
+        return [WeightRenaming(rf"\.{disk}$", f".{own}") for disk, own in pairs]
 
     def _process_model_after_weight_loading(self, model: Any, **kwargs: Any) -> Any:
         share_layers(model)

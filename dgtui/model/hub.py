@@ -36,6 +36,7 @@ from dgtui.errors import (
     reason,
 )
 from dgtui.model import catalog
+from dgtui.model.open_checkpoint import check_names, open_checkpoint
 from dgtui.model.shards import INDEX, SINGLE, shard_names, shown
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_][\w.-]*", re.ASCII)  # of a file that is fetched: no folders, nothing hidden
@@ -134,7 +135,7 @@ def look(name: str, revision: str = "main") -> Download:
                 raise CorruptCheckpoint(f"{file} of {name} is far too large")
             return _json(name, commit, file)
 
-        catalog.check_names(at_top, name, lambda: read("config.json"))
+        check_names(at_top, name, lambda: read("config.json"))
         wanted = _wanted(at_top, lambda: read(INDEX))
     return Download(name, revision, commit, tuple(_remote(found[file]) for file in wanted))
 
@@ -217,7 +218,7 @@ def fetch(download: Download, say: Callable[[str], None] = lambda stage: None) -
                 download.name, file.name, revision=download.commit, cache_dir=catalog.hub_cache(), **_CLIENT
             )
         say("checking")
-        catalog.check(download.snapshot)
+        open_checkpoint(catalog.Checkpoint(download.name, download.snapshot, "hub"))
         _point(download)
     return download.snapshot
 

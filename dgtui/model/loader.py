@@ -24,15 +24,17 @@ from dgtui.errors import (
     out_of_memory,
 )
 from dgtui.model import devices, foreign, quantized
-from dgtui.model.catalog import Checkpoint, check, read_config
+from dgtui.model.catalog import Checkpoint
 from dgtui.model.devices import gigabytes
 from dgtui.model.generation import for_generate, read_generation
 from dgtui.model.geometry import read_geometry
 from dgtui.model.images import ImageReader
 from dgtui.model.offline import go_offline
-from dgtui.model.parts import LoadOptions, Packing, part_of
+from dgtui.model.open_checkpoint import OpenCheckpoint, open_checkpoint
+from dgtui.model.parts import LoadOptions, Packing, held_formats
 from dgtui.model.plan import Plan, choose
-from dgtui.model.shards import Shard, fingerprint, shown
+from dgtui.model.quantized_weight import QuantizedWeight
+from dgtui.model.shards import shown
 from dgtui.model.skeleton import lay_out
 from dgtui.model.tokenizer import ModelTokenizer
 from dgtui.model.weights import Files, Progress, Report, fill
@@ -100,110 +102,85 @@ class LoadedModel:
         return self.plan.dtype
 
 
-def load(checkpoint: Checkpoint, options: LoadOptions | None = None, progress: Report | None = None) -> LoadedModel:
+def load(
+    checkpoint: Checkpoint | OpenCheckpoint, options: LoadOptions | None = None, progress: Report | None = None
+) -> LoadedModel:
     """Load a checkpoint for inference.
 
     Args:
-        checkpoint: From `catalog.resolve`.
+        checkpoint: From `selection.select`, or open already.
         options: How it is to be held.
         progress: Told how far it is, one call at a time, perhaps from other threads. What it raises ends the load.
 
     Raises:
-        ModelNotFound, ModelUnloadable: What `catalog.check` raises, or a device that is not there.
-        CorruptCheckpoint: Weights are missing, changed, or of another shape than config.json says. Names some.
+        ModelNotFound, ModelUnloadable: What `open_checkpoint` raises, or a device that is not there.
+        CorruptCheckpoint: Weights are missing, or of another shape than config.json says. Names some.
         VocabularyMismatch: Tokenizer and weights are not of one model.
         OutOfMemory: Before the first weight is read, where that can be known.
     """
     began = time.perf_counter()
     options = options or LoadOptions()
-    found = _open(checkpoint)
-    vocab_size: int = found.geometry.text_config.vocab_size
-    generation = read_generation(checkpoint.path, found.config, vocab_size)
-    tokenizer = ModelTokenizer.load(checkpoint.path)
+    opened = checkpoint if isinstance(checkpoint, OpenCheckpoint) else open_checkpoint(checkpoint)
+    geometry = _geometry(opened)
+    vocab_size: int = geometry.text_config.vocab_size
+    generation = read_generation(opened.generation_config, opened.config, vocab_size)
+    tokenizer = ModelTokenizer.load(opened.path)
     _check_vocabulary(tokenizer.vocab_size, vocab_size)
-    plan = _plan(found, options)
+    plan = _plan(opened, geometry, options)
     notes = [plan.reason] if plan.reason else []
     try:
-        if found.stored is not None:
-            quantized.verify(checkpoint.path, found.shards, progress)
-        if found.foreign:
-            model: Any = foreign.read(found.config, found.geometry, found.shards, plan, progress)
-        elif found.stored is not None or not plan.packing.nf4:
-            model = _read(found.geometry, found.shards, plan, progress)
-        else:
-            model = _pack(found, plan, options.cache, progress, notes)
+        model = _read(opened, geometry, plan, options.cache, progress, notes)
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
         raise OutOfMemory(
-            f"the memory ran out while loading {shown(checkpoint.name)}, which needs {gigabytes(plan.estimate.total)}",
+            f"the memory ran out while loading {shown(opened.name)}, which needs {gigabytes(plan.estimate.total)}",
             hint="close what else uses memory, or take a smaller model: --model embedded",
         ) from error
     model.generation_config = for_generate(generation)
     return LoadedModel(
-        checkpoint=checkpoint,
+        checkpoint=opened.checkpoint,
         model=model,
         tokenizer=tokenizer,
         settings=generation.settings,
         stop_ids=generation.stop_ids,
         pad_id=generation.pad_id,
-        fingerprint=found.mark + _suffix(plan, found),
+        fingerprint=opened.fingerprint + _suffix(plan, opened),
         plan=plan,
         notes=tuple(notes),
         load_seconds=time.perf_counter() - began,
-        images=ImageReader.load(checkpoint.path, found.geometry.vision_config) if plan.packing.vision else None,
+        images=ImageReader.load(opened.path, geometry.vision_config) if plan.packing.vision else None,
     )
 
 
-def plan_for(checkpoint: Checkpoint, options: LoadOptions) -> Plan:
+def plan_for(opened: OpenCheckpoint, options: LoadOptions) -> Plan:
     """How a checkpoint would be held here. Raises what `load` raises before it reads weights."""
-    return _plan(_open(checkpoint), options)
+    return _plan(opened, _geometry(opened), options)
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """A checkpoint, of which no weight has been read."""
-
-    checkpoint: Checkpoint
-    shards: list[Shard]
-    config: dict[str, Any]
-    geometry: Any
-    stored: Packing | None
-    foreign: bool
-    mark: str
-
-
-def _open(checkpoint: Checkpoint) -> _Found:
-    shards, config = check(checkpoint.path), read_config(checkpoint.path)
-    if config.get("tie_word_embeddings") is False:
-        raise ModelUnloadable(
-            f"{shown(checkpoint.name)} keeps separate weights for encoder and decoder",
-            hint="DiffusionGemma has one stack of weights for both: save it with tie_word_embeddings=True",
-        )
-    stored = quantized.stored_packing(config)
-    others = stored is None and foreign.is_foreign(config, checkpoint.name)
+def _geometry(opened: OpenCheckpoint) -> Any:
+    """What the model is, after everything that has to come before transformers is imported."""
+    if opened.quant_method == foreign.METHOD:
+        foreign.require_packages(opened.name)
     go_offline()
     from transformers.utils import logging
 
     silence: Any = logging  # untyped
     silence.set_verbosity_error()
     silence.disable_progress_bar()
-    mark = fingerprint(checkpoint.path, shards)
-    return _Found(checkpoint, shards, config, read_geometry(config), stored, others, mark)
+    return read_geometry(opened.config)
 
 
-def _plan(found: _Found, options: LoadOptions) -> Plan:
-    """The best way to hold a checkpoint; beside the GPU, if that is too small and nobody asked for it."""
-    tensors = {name: entry for shard in found.shards for name, entry in shard.tensors.items()}
-    if options.vision and not any(part_of(name) == "vision" for name in tensors):
-        raise ModelUnloadable(
-            f"{shown(found.checkpoint.name)} was saved without its vision tower", hint="take one that has it"
-        )
+def _plan(opened: OpenCheckpoint, geometry: Any, options: LoadOptions) -> Plan:
+    """The best way to hold a checkpoint; on the CPU, if the GPU is too small and nobody asked for it."""
+    if options.vision and not opened.sees:
+        raise ModelUnloadable(f"{shown(opened.name)} was saved without its vision tower", hint="take one that has it")
 
     def best(device: torch.device) -> Plan:
         return choose(
-            found.geometry, tensors, device, options.dtype or devices.choose_dtype(device), stored=found.stored,
-            context=options.context, vision=options.vision, most=options.memory, fixed=found.foreign,
+            geometry, opened.tensors, device, options.dtype or devices.choose_dtype(device),
+            context=options.context, vision=options.vision, most=options.memory,
+            fixed=opened.quant_method == foreign.METHOD,
         )  # fmt: skip
 
     device = devices.choose_device(options.device)
@@ -215,40 +192,48 @@ def _plan(found: _Found, options: LoadOptions) -> Plan:
         return best(torch.device("cpu"))
 
 
-def _read(geometry: Any, shards: list[Shard], plan: Plan, progress: Report | None) -> Any:
-    model = lay_out(geometry, plan.packing, plan.dtype)
-    with Files(shards, progress) as source:
-        fill(model, source, plan.packing, plan.device)
-    return model
-
-
-def _pack(found: _Found, plan: Plan, cache: Path | None, progress: Report | None, notes: list[str]) -> Any:
-    """A checkpoint in full, packed while it is read; or the packed copy of it that was kept, if that is whole."""
-    name, packing = found.checkpoint.name, replace(plan.packing, vision=True, streamed=0)
-    kept = quantized.copy_of(name, found.mark, packing.double, cache) if cache else None
-    if kept is not None and kept.exists():
-        try:
-            shards = check(kept)
-            quantized.verify(kept, shards, progress)
-        except ModelUnloadable as error:
-            notes.append(f"the 4-bit copy in {shown(kept)} was damaged ({error.message}) and is made again")
-            shutil.rmtree(kept, ignore_errors=True)
-        else:
-            return _read(found.geometry, shards, plan, progress)
+def _read(
+    opened: OpenCheckpoint, geometry: Any, plan: Plan, cache: Path | None, progress: Report | None, notes: list[str]
+) -> Any:
+    """The model: read as it is, or packed on the way; or the packed copy that an earlier load kept."""
+    if opened.quant_method == foreign.METHOD:
+        return foreign.read(opened, geometry, plan, progress)
+    held = held_formats(opened.tensors, plan.packing)
+    packed_here = any(opened.tensors[name].form != form for name, form in held.items())
     copy = None
-    if kept is not None:
-        needed, free = quantized.stored_size(found.shards, packing), quantized.room(kept)
-        if needed + _DISK_RESERVE <= free:
-            folder = quantized.Folder(kept, found.checkpoint.path, found.config, name, found.mark, packing)
-            copy = _Copy(folder, notes)
-        else:
-            notes.append(f"no 4-bit copy is kept: it takes {gigabytes(needed)}, and {gigabytes(free)} are free")
-    with copy or nullcontext(), Files(found.shards, progress, "quantizing") as source:
-        model = lay_out(found.geometry, plan.packing, plan.dtype)
+    if cache is not None and packed_here and quantized.can_be_kept(opened, held):
+        packing = replace(plan.packing, vision=True, streamed=0)
+        target = quantized.copy_of(opened, packing.double, cache)
+        if target.exists():
+            try:
+                kept = open_checkpoint(Checkpoint(opened.name, target, "folder"))
+                return _fill(kept, geometry, plan, progress, "reading")
+            except ModelUnloadable as error:
+                notes.append(f"the 4-bit copy in {shown(target)} is damaged ({error.message}) and is made again")
+                shutil.rmtree(target, ignore_errors=True)
+        copy = _copy(quantized.Folder(target, opened, packing), opened, packing, notes)
+    return _fill(opened, geometry, plan, progress, "quantizing" if packed_here else "reading", copy)
+
+
+def _fill(
+    opened: OpenCheckpoint, geometry: Any, plan: Plan, progress: Report | None, stage: str, copy: "_Copy | None" = None
+) -> Any:
+    held = held_formats(opened.tensors, plan.packing)
+    with copy or nullcontext(), Files(opened, progress, stage) as source:
+        model = lay_out(geometry, held, plan.dtype, vision=plan.packing.vision)
         fill(model, source, plan.packing, plan.device, copy)
         if copy is not None:
             copy.finish()
     return model
+
+
+def _copy(folder: quantized.Folder, opened: OpenCheckpoint, packing: Packing, notes: list[str]) -> "_Copy | None":
+    """The copy to keep, if the disk has room for it."""
+    needed, free = quantized.stored_size(opened.tensors, packing), quantized.room(folder.target)
+    if needed + _DISK_RESERVE <= free:
+        return _Copy(folder, notes)
+    notes.append(f"no 4-bit copy is kept: it takes {gigabytes(needed)}, and {gigabytes(free)} are free")
+    return None
 
 
 class _Copy:
@@ -273,8 +258,12 @@ class _Copy:
         """See `weights.Keep`."""
         self._try(lambda: self._folder.add(name, tensor))
 
+    def add_weight(self, name: str, weight: QuantizedWeight) -> None:
+        """See `weights.Keep`."""
+        self._try(lambda: self._folder.add_weight(name, weight))
+
     def finish(self) -> None:
-        """The copy is there, or there is a note that says why not."""
+        """Makes the copy appear, or notes why there is none."""
         self._try(self._folder.finish)
         if not self._failed:
             place = shown(self._folder.target)
@@ -291,9 +280,9 @@ class _Copy:
             self._notes.append(f"no 4-bit copy is kept: {error.message}")
 
 
-def _suffix(plan: Plan, found: _Found) -> str:
+def _suffix(plan: Plan, opened: OpenCheckpoint) -> str:
     """Marks weights that were packed here: they give other numbers than the checkpoint's own."""
-    if found.stored is not None or not plan.packing.nf4:
+    if not plan.packing.nf4 or opened.quant_method == quantized.METHOD:
         return ""
     return "-nf4-double" if plan.packing.double else "-nf4"
 

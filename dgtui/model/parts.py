@@ -2,18 +2,17 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from dgtui.model.formats import NF4, NF4_DOUBLE, Format
+
 if TYPE_CHECKING:
     import torch
 
-BLOCK: Final = 64
-"""Values of a weight in NF4 that share a scale."""
-SCALE_BLOCK: Final = 256
-"""Scales that share a scale, where they are quantized too."""
+    from dgtui.model.stored import StoredTensor
 
 PARTS: Final = (
     ("vision", ("vision_tower", "embed_vision")),
@@ -27,7 +26,7 @@ PARTS: Final = (
 """A part, and the names that are on the path of its tensors; the first that fits takes a tensor."""
 REST: Final = "norms and scales"
 
-_QUANTIZED: Final = re.compile(
+_PACKABLE: Final = re.compile(
     r"model\.decoder\.layers\.(\d+)\."
     r"(?:experts\.(?:gate_up|down)_proj|self_attn\.[qkvo]_proj\.weight|mlp\.(?:gate|up|down)_proj\.weight)"
 )
@@ -49,36 +48,18 @@ def count_parts(sizes: Iterable[tuple[str, int]]) -> dict[str, int]:
 
 
 def can_be_packed(name: str, shape: tuple[int, ...]) -> bool:
-    """Whether a weight is held in 4 bit where the model is: experts, attention and dense MLP of the shared layers.
+    """Whether a weight may be held in 4 bit: experts, attention and dense MLP of the shared layers.
 
     Embedding, norms, router, self-conditioning and vision stay as they are: small, or read by lookup, or both. So does
     a weight whose rows are no multiple of 64 values: a block would span two of them, or two experts.
     """
-    return bool(_QUANTIZED.fullmatch(name)) and shape[-1] % BLOCK == 0
+    return bool(_PACKABLE.fullmatch(name)) and NF4.fits(shape[-1])
 
 
 def experts_layer(name: str) -> int | None:
     """The layer whose experts a tensor belongs to."""
-    found = _EXPERTS.match(name)
-    return int(found[1]) if found else None
-
-
-def is_packed(name: str) -> bool:
-    """Whether a tensor on disk is one of those that a weight in NF4 consists of."""
-    return name.rpartition(".")[2] in ("packed", "absmax", "absmax_scale", "absmax_offset")
-
-
-def parameters_of(name: str, elements: int) -> int:
-    """The model's numbers that a tensor on disk with so many elements holds: two a byte in NF4, none in scales."""
-    if not is_packed(name):
-        return elements
-    return 2 * elements if name.endswith(".packed") else 0
-
-
-def nf4_bytes(elements: int, double: bool) -> int:
-    """Bytes of a weight in NF4, its scales included."""
-    blocks = elements // BLOCK
-    return elements // 2 + (blocks + 4 * -(-blocks // SCALE_BLOCK) + 4 if double else 4 * blocks)
+    match = _EXPERTS.match(name)
+    return int(match[1]) if match else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +67,38 @@ class Packing:
     """How the weights of a model are held."""
 
     nf4: bool = False
-    """4 bit where `can_be_packed` says so."""
+    """What can be packed, and takes more than 4 bits, is packed into NF4."""
     double: bool = False
-    """Their scales in 8 bit."""
+    """The scales of NF4 are in 8 bit."""
     vision: bool = True
     """The vision tower is kept, where the checkpoint has one."""
     streamed: int = 0
     """Layers, from the last, whose experts stay in the machine's memory and go to the GPU when it is their turn."""
+
+
+def held_formats(tensors: "Mapping[str, StoredTensor]", packing: Packing) -> dict[str, Format]:
+    """The weights that are held in a quantized format, and in which: as they are stored, or in NF4.
+
+    What is not among them is held as plain numbers, decoded if need be. The two stacks of a layer's experts are both
+    quantized or neither.
+    """
+    nf4 = NF4_DOUBLE if packing.double else NF4
+    held: dict[str, Format] = {}
+    for name, tensor in tensors.items():
+        if not _PACKABLE.fullmatch(name):
+            continue
+        wide = tensor.form is None or tensor.form.bits > 4
+        if packing.nf4 and wide and can_be_packed(name, tensor.shape):
+            held[name] = nf4
+        elif tensor.form is not None:
+            held[name] = tensor.form
+    stacks = {name for name in held if experts_layer(name) is not None}
+    return {name: form for name, form in held.items() if name not in stacks or {*_stacks(name)} <= stacks}
+
+
+def _stacks(name: str) -> tuple[str, str]:
+    path = name.rpartition(".")[0]
+    return f"{path}.gate_up_proj", f"{path}.down_proj"
 
 
 @dataclass(frozen=True, slots=True)

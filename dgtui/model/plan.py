@@ -15,8 +15,9 @@ import torch
 from dgtui.errors import OutOfMemory
 from dgtui.model import devices
 from dgtui.model.devices import gigabytes
-from dgtui.model.parts import Packing, can_be_packed, count_parts, experts_layer, is_packed, nf4_bytes, part_of
-from dgtui.model.shards import ITEM_SIZE, TensorEntry
+from dgtui.model.formats import ITEM_SIZE, Format
+from dgtui.model.parts import Packing, count_parts, experts_layer, held_formats, part_of
+from dgtui.model.stored import StoredTensor
 
 CONTEXT: Final = 8192
 """Tokens of prefix and canvas that are planned for where nobody says how many."""
@@ -62,6 +63,8 @@ class Plan:
     device: torch.device
     dtype: torch.dtype
     packing: Packing
+    formats: tuple[str, ...]
+    """The quantized formats that weights are held in, the one of most weights first."""
     context: int
     """Most tokens of prefix and canvas together."""
     snapshots: int
@@ -76,7 +79,7 @@ class Plan:
 
 def estimate(
     config: Any,
-    tensors: Mapping[str, TensorEntry],
+    tensors: Mapping[str, StoredTensor],
     packing: Packing,
     dtype: torch.dtype,
     context: int = CONTEXT,
@@ -94,6 +97,7 @@ def estimate(
     """
     text = config.text_config
     first_streamed = text.num_hidden_layers - packing.streamed
+    held = held_formats(tensors, packing)
     here: list[tuple[str, int]] = []
     streamed: Counter[int] = Counter()
     for name, entry in tensors.items():
@@ -101,15 +105,15 @@ def estimate(
         if part_of(name) == "vision" and not packing.vision:
             continue
         if layer is not None and layer >= first_streamed:
-            streamed[layer] += _size(name, entry, packing, dtype)
+            streamed[layer] += _size(entry, held.get(name), dtype)
         else:
-            here.append((name, _size(name, entry, packing, dtype)))
+            here.append((name, _size(entry, held.get(name), dtype)))
     layers = _widths(text, tensors)
     piece = min(PIECE, context)
     reading = _layer_bytes(text, layers, piece, context, dtype, masked=True)
     # The vision tower's work on an image takes less than a step does: 0.14 GB for 280 tokens at full size
     computed = max(_step_bytes(config, layers, context, dtype), reading)
-    if packing.nf4:  # one matrix at a time is unpacked
+    if held:  # one matrix at a time is decoded
         experts = 2 * text.moe_intermediate_size if text.num_experts else 0
         widest = max(text.intermediate_size, experts, *(layer.queries for layer in layers))
         computed += dtype.itemsize * text.hidden_size * widest
@@ -123,11 +127,10 @@ def estimate(
 
 def choose(
     config: Any,
-    tensors: Mapping[str, TensorEntry],
+    tensors: Mapping[str, StoredTensor],
     device: torch.device,
     dtype: torch.dtype,
     *,
-    stored: Packing | None = None,
     context: int | None = None,
     vision: bool | None = None,
     most: int | None = None,
@@ -140,7 +143,6 @@ def choose(
         tensors: What its files hold.
         device: Where it is to run.
         dtype: Of what is not packed.
-        stored: How the files are packed, if they are.
         context: Most tokens of prefix and canvas; None for what fits, from `CONTEXT` on.
         vision: Whether the vision tower is needed (True), left out (False), or kept where it fits (None).
         most: Bytes of the device that may be taken, of those that are free.
@@ -162,23 +164,24 @@ def choose(
     def total(packing: Packing, snapshots: int, tokens: int) -> int:
         return estimate(config, tensors, packing, dtype, tokens, snapshots).total
 
-    ways = [Packing()] if fixed else _ways(stored, layers if device.type == "cuda" else 0, seen, vision)
+    ways = [Packing()] if fixed else _ways(tensors, layers if device.type == "cuda" else 0, seen, vision)
     for packing in ways:
         for snapshots in SNAPSHOTS:
-            found = estimate(config, tensors, packing, dtype, wanted, snapshots)
-            if found.total > available:
+            needs = estimate(config, tensors, packing, dtype, wanted, snapshots)
+            if needs.total > available:
                 continue
-            if found.streamed > devices.available(torch.device("cpu")):
+            if needs.streamed > devices.available(torch.device("cpu")):
                 continue
             if context is None:
-                half = found.total + (available - found.total) // 2  # the rest is for more than one canvas
+                half = needs.total + (available - needs.total) // 2  # the rest is for more than one canvas
                 wanted = _longest(wanted, longest, partial(total, packing, snapshots), half)
-                found = estimate(config, tensors, packing, dtype, wanted, snapshots)
+                needs = estimate(config, tensors, packing, dtype, wanted, snapshots)
             another = _step_bytes(config, _widths(config.text_config, tensors), wanted, dtype)
-            rows = min(_ROWS, 1 + (available - found.total) // another)
+            rows = min(_ROWS, 1 + (available - needs.total) // another)
             reason = _reason(packing, rejected, available, device)
-            return Plan(device, dtype, packing, wanted, snapshots, rows, found, available, reason)
-        rejected.append((packing, found.total))
+            formats = _formats(tensors, packing)
+            return Plan(device, dtype, packing, formats, wanted, snapshots, rows, needs, available, reason)
+        rejected.append((packing, needs.total))
     packing, needed = rejected[-1]
     place = "the GPU" if device.type == "cuda" else "this machine"
     hint = "close what else uses memory, or take a smaller model: --model embedded"
@@ -191,6 +194,13 @@ def choose(
     )
 
 
+def _formats(tensors: Mapping[str, StoredTensor], packing: Packing) -> tuple[str, ...]:
+    counts: Counter[str] = Counter()
+    for name, form in held_formats(tensors, packing).items():
+        counts[form.name] += tensors[name].elements
+    return tuple(name for name, _ in counts.most_common())
+
+
 def _longest(fits: int, most: int, total: Callable[[int], int], available: int) -> int:
     """The most tokens, up to `most`, that take no more than the memory there is; `fits` are known to."""
     if total(most) <= available:
@@ -201,11 +211,15 @@ def _longest(fits: int, most: int, total: Callable[[int], int], available: int) 
     return fits
 
 
-def _ways(stored: Packing | None, layers: int, seen: bool, vision: bool | None) -> Iterator[Packing]:
+def _ways(tensors: Mapping[str, StoredTensor], layers: int, seen: bool, vision: bool | None) -> Iterator[Packing]:
     """From the best to the smallest. `layers`: how many could be streamed; `seen`: there is a vision tower."""
     keep = seen and vision is not False
-    ways = [Packing(nf4=True, double=stored.double)] if stored else [Packing(), Packing(nf4=True), Packing(True, True)]
-    ways = [replace(way, vision=keep) for way in ways]
+    ways: list[Packing] = []
+    held: list[dict[str, Format]] = []
+    for way in (Packing(), Packing(nf4=True), Packing(nf4=True, double=True)):
+        if (formats := held_formats(tensors, way)) not in held:  # else packing changes nothing
+            ways.append(replace(way, vision=keep))
+            held.append(formats)
     yield from ways
     smallest = ways[-1]
     if keep and vision is None:
@@ -237,13 +251,12 @@ def _reason(packing: Packing, rejected: list[tuple[Packing, int]], available: in
     )
 
 
-def _size(name: str, entry: TensorEntry, packing: Packing, dtype: torch.dtype) -> int:
-    """Bytes of a tensor once it is loaded."""
-    if packing.nf4 and can_be_packed(name, entry.shape):
-        return nf4_bytes(entry.elements, packing.double)
-    if "F" in entry.dtype and not is_packed(name):
-        return entry.elements * dtype.itemsize
-    return entry.elements * ITEM_SIZE[entry.dtype]
+def _size(stored: StoredTensor, form: Format | None, dtype: torch.dtype) -> int:
+    """Bytes of a tensor once it is loaded: in a quantized format, or as plain numbers."""
+    if form is not None:
+        return form.size(stored.shape, len(stored.parts))
+    floats = stored.form is not None or "F" in stored.dtype
+    return stored.elements * (dtype.itemsize if floats else ITEM_SIZE[stored.dtype])
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,16 +273,14 @@ class _Layer:
         return min(context, self.window - 1) if self.window else context
 
 
-def _widths(text: Any, tensors: Mapping[str, TensorEntry]) -> list[_Layer]:
+def _widths(text: Any, tensors: Mapping[str, StoredTensor]) -> list[_Layer]:
     """Read off the weights: what config.json calls these numbers differs between versions of transformers."""
 
     hidden: int = text.hidden_size
 
     def out(layer: int, which: str) -> int:
         name = f"model.decoder.layers.{layer}.self_attn.{which}_proj.weight"
-        packed = tensors.get(f"{name}.packed")
-        elements = 2 * packed.elements if packed else tensors[name].elements if name in tensors else 0
-        return elements // hidden
+        return tensors[name].elements // hidden if name in tensors else 0
 
     return [
         _Layer(out(at, "q"), out(at, "k"), text.sliding_window if kind == "sliding_attention" else 0)

@@ -1,8 +1,9 @@
 """Checkpoints in NF4 on disk: made whole or not at all, and checked byte for byte before they are used.
 
 A folder is a checkpoint like any other: sharded safetensors, config.json with a `quantization_config` that says what
-was done, the tokenizer and templates of its source. A weight in NF4 is the tensors of an `nf4.Nf4Weight`, with their
-names behind its own. SHA256SUMS (`sha256sum -c` reads it) holds all but the sampler settings, which a person may edit.
+was done, the tokenizer and templates of its source. A weight in NF4 is the tensors of a `QuantizedWeight`, named as
+`stored.NF4_NAMES` says. SHA256SUMS (`sha256sum -c` reads it) holds all but the sampler settings, which a person may
+edit. `verify` compares with it: it reads every byte, so `dgtui doctor` does that, and a load does not.
 """
 
 import fcntl
@@ -11,7 +12,6 @@ import json
 import os
 import re
 import shutil
-from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,60 +22,44 @@ import torch
 from safetensors.torch import save_file
 
 from dgtui.errors import CorruptCheckpoint, ModelUnloadable, RunFailed, UsageError, reason
-from dgtui.model import catalog, devices
-from dgtui.model.generation import FILE as GENERATION
+from dgtui.model import devices
+from dgtui.model.formats import NF4, Format
 from dgtui.model.offline import go_offline
-from dgtui.model.parts import BLOCK, Packing, can_be_packed, nf4_bytes, part_of
-from dgtui.model.shards import INDEX, SINGLE, Shard, fingerprint, shown
+from dgtui.model.open_checkpoint import GENERATION, OpenCheckpoint
+from dgtui.model.parts import Packing, held_formats, part_of
+from dgtui.model.quantized_weight import QuantizedWeight
+from dgtui.model.shards import INDEX, SINGLE, shown
 from dgtui.model.skeleton import lay_out
-from dgtui.model.weights import DTYPES, Files, Report, stream, tell
+from dgtui.model.stored import NF4_METHOD, NF4_NAMES, NF4_VERSION, StoredTensor
+from dgtui.model.weights import Files, Report, stream, tell
 
-METHOD: Final = "dgtui_nf4"
-"""`quant_method` of these folders."""
-VERSION: Final = 1
+METHOD: Final = NF4_METHOD
 SUMS: Final = "SHA256SUMS"
 
 _SHARD: Final = 500_000_000
 # Bytes of a file at most, or one tensor: so much, and a copy of it, is in memory while it is written.
+_AGAIN: Final = "quantize the checkpoint again"
 _COPIED: Final = ("*.json", "*.jinja", "*.model", "LICENSE*", "README*")
 _NOT_COPIED: Final = ("config.json", "*.index.json", "adapter_*")
 
 
-def stored_packing(config: Mapping[str, Any]) -> Packing | None:
-    """How the weights of a checkpoint are packed, by its config.json; None if they are not, or by another program.
-
-    Raises:
-        CorruptCheckpoint: If it is in NF4 of a version that is not known, or its description makes no sense.
-    """
-    about = config.get("quantization_config")
-    if not isinstance(about, dict) or about.get("quant_method") != METHOD:
-        return None
-    version, double, vision = (about.get(key) for key in ("version", "double_quant", "vision"))
-    if version != VERSION:
-        raise CorruptCheckpoint(
-            f"config.json describes NF4 of version {shown(version)}, and this program reads {VERSION}",
-            hint="update dgtui, or quantize the checkpoint again",
-        )
-    if type(double) is not bool or type(vision) is not bool or about.get("block_size") != BLOCK:
-        raise CorruptCheckpoint("the quantization_config of config.json makes no sense", hint=_AGAIN)
-    return Packing(nf4=True, double=double, vision=vision)
+def copy_of(opened: OpenCheckpoint, double: bool, cache: Path) -> Path:
+    """Where the NF4 copy of a checkpoint is kept."""
+    slug = re.sub(r"[^\w.-]+", "--", opened.name, flags=re.ASCII).strip("-.")[-80:] or "model"
+    return cache / "nf4" / f"{slug}-{opened.fingerprint[:12]}{'-double' if double else ''}"
 
 
-_AGAIN: Final = "quantize the checkpoint again"
+def can_be_kept(opened: OpenCheckpoint, held: Mapping[str, Format]) -> bool:
+    """Whether a copy in NF4 can stand for a checkpoint: all of its quantized weights are held in NF4."""
+    return all(form.table is NF4.table for form in held.values()) and (opened.path / "config.json").is_file()
 
 
-def copy_of(name: str, mark: str, double: bool, cache: Path) -> Path:
-    """Where the NF4 copy of a checkpoint with a fingerprint is kept."""
-    slug = re.sub(r"[^\w.-]+", "--", name, flags=re.ASCII).strip("-.")[-80:] or "model"
-    return cache / "nf4" / f"{slug}-{mark[:12]}{'-double' if double else ''}"
-
-
-def stored_size(shards: list[Shard], packing: Packing) -> int:
-    """Bytes that the tensors of a checkpoint take on disk in NF4."""
+def stored_size(tensors: Mapping[str, StoredTensor], packing: Packing) -> int:
+    """Bytes that a checkpoint takes on disk in NF4."""
+    held = held_formats(tensors, packing)
     return sum(
-        nf4_bytes(entry.elements, packing.double) if can_be_packed(name, entry.shape) else entry.end - entry.start
-        for shard in shards
-        for name, entry in shard.tensors.items()
+        held[name].size(stored.shape) if name in held else stored.size
+        for name, stored in tensors.items()
         if packing.vision or part_of(name) != "vision"
     )
 
@@ -95,26 +79,21 @@ class Folder:
 
     Args:
         target: The folder to be; there may be none, or an empty one.
-        source: The checkpoint whose tokenizer, templates and settings are copied.
-        config: The source's config.json.
-        name: What the source is called.
-        mark: Its fingerprint.
+        source: The checkpoint that it is made from, and whose tokenizer, templates and settings are copied.
         packing: How the weights are packed.
 
     Raises:
         RunFailed: If it cannot be written, or another process is writing it.
     """
 
-    def __init__(
-        self, target: Path, source: Path, config: Mapping[str, Any], name: str, mark: str, packing: Packing
-    ) -> None:
-        self.target, self._source = target, source
+    def __init__(self, target: Path, source: OpenCheckpoint, packing: Packing) -> None:
+        self.target, self._source = target, source.path
         self._partial = target.parent / f".{target.name}.partial"
         self._tensors: dict[str, torch.Tensor] = {}
         self._shards: list[list[str]] = []
         self._bytes = 0
         self._vision = packing.vision
-        self._config = {**config, "quantization_config": _description(name, mark, packing)}
+        self._config = {**source.config, "quantization_config": _description(source, packing)}
 
     def __enter__(self) -> Self:
         try:
@@ -149,6 +128,11 @@ class Folder:
             self._flush()
         self._tensors[name] = tensor.cpu().contiguous()
         self._bytes += tensor.nbytes
+
+    def add_weight(self, name: str, weight: QuantizedWeight) -> None:
+        """Takes a weight in NF4."""
+        for own, tensor in weight.named_buffers():
+            self.add(f"{name}.{NF4_NAMES[own]}", tensor)
 
     def _flush(self) -> None:
         self._shards.append(list(self._tensors))
@@ -193,18 +177,18 @@ class Folder:
         (self._partial / name).write_text(json.dumps(value, indent=2) + "\n")
 
 
-def _description(name: str, mark: str, packing: Packing) -> dict[str, Any]:
+def _description(source: OpenCheckpoint, packing: Packing) -> dict[str, Any]:
     return {
         "quant_method": METHOD,
-        "version": VERSION,
+        "version": NF4_VERSION,
         "quant_type": "nf4",
         "bits": 4,
-        "block_size": BLOCK,
+        "block_size": NF4.block,
         "double_quant": packing.double,
         "quantized": ["experts", "attention", "dense MLP"],
         "not_quantized": ["embedding", "norms and scales", "router", "self-conditioning", "vision"],
         "vision": packing.vision,
-        "source": {"name": name, "fingerprint": mark},
+        "source": {"name": source.name, "fingerprint": source.fingerprint},
     }
 
 
@@ -222,18 +206,19 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def verify(folder: Path, shards: list[Shard], progress: Report | None = None) -> None:
-    """Refuse a folder in which a byte has changed since it was written.
+def verify(opened: OpenCheckpoint, progress: Report | None = None) -> None:
+    """Refuse an NF4 folder in which a byte has changed since it was written. Reads all of it.
 
     Raises:
         CorruptCheckpoint: Names the first file that is missing or not what it was.
     """
+    folder = opened.path
     try:
         lines = (folder / SUMS).read_text("ascii").splitlines()
         sums = {name: checksum for checksum, _, name in (line.partition("  ") for line in lines)}
     except (OSError, UnicodeDecodeError) as error:
         raise CorruptCheckpoint(f"{SUMS} cannot be read: {reason(error)}", hint=_AGAIN) from error
-    needed = [*(shard.path.name for shard in shards), "config.json"]
+    needed = [*(shard.path.name for shard in opened.shards), "config.json"]
     unlisted = [name for name in needed if name not in sums]
     if unlisted:
         raise CorruptCheckpoint(f"{SUMS} does not hold {shown(unlisted[0])}", hint=_AGAIN)
@@ -260,17 +245,8 @@ def verify(folder: Path, shards: list[Shard], progress: Report | None = None) ->
                 raise CorruptCheckpoint(f"{shown(path.name)} has changed: its checksum differs", hint=_AGAIN)
 
 
-def _main_dtype(shards: list[Shard]) -> torch.dtype:
-    """The type that most of a checkpoint's numbers have."""
-    counts: Counter[torch.dtype] = Counter()
-    for shard in shards:
-        for entry in shard.tensors.values():
-            counts[DTYPES.get(entry.dtype, torch.bfloat16)] += entry.elements
-    return counts.most_common(1)[0][0]
-
-
 def quantize(
-    checkpoint: catalog.Checkpoint,
+    opened: OpenCheckpoint,
     target: Path,
     *,
     double: bool = False,
@@ -281,7 +257,7 @@ def quantize(
     """Write a checkpoint's NF4 version, tensor by tensor, to a folder.
 
     Args:
-        checkpoint: From `catalog.resolve`, unpacked.
+        opened: What to quantize.
         target: A folder that does not exist yet.
         double: Keep the scales in 8 bit.
         vision: Keep the vision tower.
@@ -289,18 +265,17 @@ def quantize(
         progress: Told how far it is. What it raises ends it, and nothing is left.
 
     Raises:
-        ModelNotFound, ModelUnloadable: What `catalog.check` raises, or if it is quantized already.
+        ModelUnloadable: If it is quantized to 4 bit already.
         UsageError: If there is something at `target`.
         RunFailed: If it cannot be written, or the disk has no room for it.
     """
-    shards = catalog.check(checkpoint.path)
-    config = catalog.read_config(checkpoint.path)
-    if config.get("quantization_config"):
-        raise ModelUnloadable(f"{shown(checkpoint.name)} is quantized already", hint="take the checkpoint in bfloat16")
+    packing = Packing(nf4=True, double=double, vision=vision)
+    held = held_formats(opened.tensors, packing)
+    if opened.quant_method in (METHOD, "bitsandbytes") or not can_be_kept(opened, held):
+        raise ModelUnloadable(f"{shown(opened.name)} is quantized already", hint="take the checkpoint in bfloat16")
     if target.exists() or target.is_symlink():
         raise UsageError(f"there is something at {shown(target)}", hint="name a folder that does not exist yet")
-    packing = Packing(nf4=True, double=double, vision=vision)
-    needed, free = stored_size(shards, packing), room(target)
+    needed, free = stored_size(opened.tensors, packing), room(target)
     if needed > free:
         raise RunFailed(
             f"{shown(target)} would take {devices.gigabytes(needed)}, and its disk has {devices.gigabytes(free)} free",
@@ -310,12 +285,8 @@ def quantize(
     from dgtui.model.geometry import read_geometry
 
     place = devices.choose_device(device)
-    model = lay_out(read_geometry(config), packing, _main_dtype(shards))
-    mark = fingerprint(checkpoint.path, shards)
-    with (
-        Folder(target, checkpoint.path, config, checkpoint.name, mark, packing) as folder,
-        Files(shards, progress, "quantizing") as source,
-    ):
+    model = lay_out(read_geometry(opened.config), held, torch.bfloat16)
+    with Folder(target, opened, packing) as folder, Files(opened, progress, "quantizing") as source:
         for _ in stream(model, source, packing, place, folder):
             pass
         folder.finish()

@@ -6,9 +6,8 @@ from typing import Any, Final
 
 import torch
 
-from dgtui.model.parts import Packing
-from dgtui.model.shards import TensorEntry
 from dgtui.model.skeleton import lay_out, slots
+from dgtui.model.stored import StoredTensor, total_size
 from dgtui.model.weights import Report, tell
 
 _STD: Final = 0.02
@@ -24,25 +23,22 @@ class RandomWeights:
     """
 
     def __init__(self, geometry: Any, device: torch.device, seed: int = 0, progress: Report | None = None) -> None:
-        model = lay_out(geometry, Packing(), torch.bfloat16)
+        model = lay_out(geometry, {}, torch.bfloat16)
         self._device, self._rng = device, torch.Generator(device).manual_seed(seed)
         self._progress, self._done = progress, 0
-        self._tensors: dict[str, TensorEntry] = {}
-        at = 0
+        self._tensors: dict[str, StoredTensor] = {}
         for name, (module, own) in slots(model).items():
             shape = tuple(getattr(module, own).shape)
-            size = 2 * torch.Size(shape).numel()
-            self._tensors[name] = TensorEntry("BF16", shape, at, at + size)
-            at += size
-        self.total = at
+            self._tensors[name] = StoredTensor("BF16", shape, 2 * torch.Size(shape).numel())
+        self.total = total_size(self._tensors.values())
 
     @property
-    def tensors(self) -> Mapping[str, TensorEntry]:
+    def tensors(self) -> Mapping[str, StoredTensor]:
         """What there is."""
         return self._tensors
 
     def pieces(self, name: str) -> Iterator[torch.Tensor]:
-        """A tensor, its first dimension cut into pieces; whole if it has none."""
+        """See `weights.TensorSource`."""
         entry = self._tensors[name]
         options: Any = {"dtype": torch.bfloat16, "device": self._device}
         if len(entry.shape) < 2:
@@ -57,5 +53,5 @@ class RandomWeights:
 
     def skip(self, name: str) -> None:
         """Counts a tensor that is not needed."""
-        self._done += self._tensors[name].end - self._tensors[name].start
+        self._done += self._tensors[name].size
         tell(self._progress, "drawing weights", self._done, self.total)

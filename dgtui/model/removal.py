@@ -14,7 +14,7 @@ from dgtui.model import catalog
 from dgtui.model.shards import shown
 
 
-def remove_copy(copy: catalog.Copy) -> None:
+def remove_copy(copy: catalog.Nf4Copy) -> None:
     """Delete an NF4 copy. Raises `RunFailed` if it is a link, or cannot be deleted."""
     _refuse_links(copy.path.parent, copy.path)
     if copy.path.parent != catalog.copies_dir():

@@ -8,22 +8,17 @@ weight is read.
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from dgtui.errors import CorruptCheckpoint
+from dgtui.model.formats import ITEM_SIZE
 from dgtui.text import sanitize
 
 SINGLE: Final = "model.safetensors"
 INDEX: Final = "model.safetensors.index.json"
-
-ITEM_SIZE: Final[Mapping[str, int]] = {
-    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1,
-    "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
-}  # fmt: skip
-"""Bytes of an element, by the format's name of its type."""
 
 _HEADER_LIMIT: Final = 100_000_000  # the format's own
 _EDGE: Final = 65_536
@@ -97,21 +92,32 @@ def shard_names(index: Mapping[str, Any]) -> list[str]:
 
 
 def read_shard(path: Path) -> Shard:
-    """Read and check one header: 8 bytes of length, little-endian, then JSON, then the tensors without gaps.
-
-    Raises:
-        CorruptCheckpoint: If the file is not that, to its last byte.
-    """
+    """Read and check one header. Raises `CorruptCheckpoint` if the file is not a shard, to its last byte."""
     name = shown(path.name)
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if size < 8 or length > min(size - 8, _HEADER_LIMIT):
-                raise CorruptCheckpoint(f"{name} is damaged or cut short: its header cannot be read", hint=_AGAIN)
-            header = file.read(length)
+            header = file.read(header_size(file.read(8), size, name))
     except OSError as error:
         raise CorruptCheckpoint(f"{name} cannot be read: {error.strerror or error}") from error
+    return parse_shard(path, size, header)
+
+
+def header_size(start: bytes, size: int, name: str) -> int:
+    """Bytes of the header of a file, by its first 8 bytes and its size. Raises `CorruptCheckpoint` if it has none."""
+    length = int.from_bytes(start, "little")
+    if size < 8 or len(start) < 8 or length > min(size - 8, _HEADER_LIMIT):
+        raise CorruptCheckpoint(f"{name} is damaged or cut short: its header cannot be read", hint=_AGAIN)
+    return length
+
+
+def parse_shard(path: Path, size: int, header: bytes) -> Shard:
+    """A shard of its header: 8 bytes of length, little-endian, then this JSON, then the tensors without gaps.
+
+    Raises:
+        CorruptCheckpoint: If the header does not describe a file of this size.
+    """
+    name = shown(path.name)
     try:
         table = json.loads(header)
         table.pop("__metadata__", None)
@@ -123,7 +129,7 @@ def read_shard(path: Path) -> Shard:
         if entry.start != position or entry.end - entry.start != entry.elements * ITEM_SIZE[entry.dtype]:
             raise CorruptCheckpoint(f"{name} is damaged: the places of its tensors contradict each other", hint=_AGAIN)
         position = entry.end
-    expected = 8 + length + position
+    expected = 8 + len(header) + position
     if size != expected:
         kind = "cut short" if size < expected else "damaged"
         raise CorruptCheckpoint(f"{name} is {kind}: it has {size:,} bytes instead of {expected:,}", hint=_AGAIN)
@@ -144,12 +150,12 @@ def _whole(number: Any) -> int:
     return number
 
 
-def fingerprint(folder: Path, shards: Sequence[Shard]) -> str:
+def fingerprint(config: bytes, shards: Collection[Shard]) -> str:
     """32 hexadecimal digits that tell checkpoints apart, in milliseconds also for 50 GB.
 
-    A hash of config.json and, of every shard, the name, the size, the header, and the first and last 64 KiB of its
-    tensors. Another training run changes all of these tensors; a single number patched in the middle of a shard goes
-    unnoticed, so this is no proof against tampering.
+    A hash of `config`, the bytes of config.json, and, of every shard, the name, the size, the header, and the first and
+    last 64 KiB of its tensors. Another training run changes all of these tensors; a single number patched in the middle
+    of a shard goes unnoticed, so this is no proof against tampering.
     """
     digest = hashlib.blake2b(digest_size=16)
 
@@ -157,7 +163,7 @@ def fingerprint(folder: Path, shards: Sequence[Shard]) -> str:
         digest.update(len(data).to_bytes(8, "little"))
         digest.update(data)
 
-    add((folder / "config.json").read_bytes())
+    add(config)
     for shard in sorted(shards, key=lambda shard: shard.path.name):
         add(shard.path.name.encode("utf-8", "surrogateescape"))
         add(shard.size.to_bytes(8, "little"))
@@ -172,11 +178,17 @@ def fingerprint(folder: Path, shards: Sequence[Shard]) -> str:
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object of a checkpoint. Raises `CorruptCheckpoint`, naming the file, if it is not one."""
-    name = shown(path.name)
     try:
-        value = json.loads(path.read_bytes())
+        data = path.read_bytes()
     except OSError as error:
-        raise CorruptCheckpoint(f"{name} cannot be read: {error.strerror or error}") from error
+        raise CorruptCheckpoint(f"{shown(path.name)} cannot be read: {error.strerror or error}") from error
+    return parse_json(data, shown(path.name))
+
+
+def parse_json(data: bytes, name: str) -> dict[str, Any]:
+    """A JSON object, of the bytes of a file with this name. Raises `CorruptCheckpoint` if it is not one."""
+    try:
+        value = json.loads(data)
     except (ValueError, RecursionError):
         raise CorruptCheckpoint(f"{name} is not JSON", hint=_AGAIN) from None
     if not isinstance(value, dict):

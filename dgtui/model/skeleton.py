@@ -3,26 +3,35 @@
 There can be no second copy of what they share, then, packed or not.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from dgtui.errors import ModelUnloadable
-from dgtui.model.parts import Packing, can_be_packed
+from dgtui.model.formats import NF4_TABLE, Format
 from dgtui.model.shards import some
 
 if TYPE_CHECKING:
     from transformers.models.diffusion_gemma.configuration_diffusion_gemma import DiffusionGemmaConfig
     from transformers.models.diffusion_gemma.modeling_diffusion_gemma import DiffusionGemmaForBlockDiffusion
 
-    from dgtui.model.nf4 import Nf4Weight
+    from dgtui.model.quantized_weight import QuantizedWeight
 
 
-def lay_out(config: "DiffusionGemmaConfig", packing: Packing, dtype: torch.dtype) -> "DiffusionGemmaForBlockDiffusion":
+def lay_out(
+    config: "DiffusionGemmaConfig", held: Mapping[str, Format], dtype: torch.dtype, *, vision: bool = True
+) -> "DiffusionGemmaForBlockDiffusion":
     """The model without its weights, which are on the meta device; what is computed from the config is there.
 
-    Encoder and decoder share all modules that have weights in common. Packed layers are `nf4` modules.
+    Encoder and decoder share all modules that have weights in common.
+
+    Args:
+        config: What the model is.
+        held: The weights that are held in a quantized format; see `parts.held_formats`.
+        dtype: Of all others.
+        vision: Keep the vision tower.
     """
     from transformers.models.diffusion_gemma.modeling_diffusion_gemma import DiffusionGemmaForBlockDiffusion
 
@@ -36,9 +45,8 @@ def lay_out(config: "DiffusionGemmaConfig", packing: Packing, dtype: torch.dtype
         _compute_buffers(model)
     finally:
         torch.set_default_dtype(before)
-    if packing.nf4:
-        pack_layers(model, packing.double)
-    if not packing.vision:
+    quantize_layers(model, held)
+    if not vision:
         model.model.encoder.vision_tower = model.model.encoder.embed_vision = None
     share_layers(model)
     whole: DiffusionGemmaForBlockDiffusion = model.eval().requires_grad_(False)
@@ -54,25 +62,30 @@ def _compute_buffers(model: Any) -> None:
     model.initialize_weights()  # what is on the meta device stays as it is
 
 
-def pack_layers(model: Any, double: bool) -> None:
-    """Puts packed modules, still without weights, in place of those that `parts.can_be_packed` names."""
-    from dgtui.model.nf4 import Nf4Experts, Nf4Linear, Nf4Weight
+def quantize_layers(model: Any, held: Mapping[str, Format]) -> None:
+    """Puts quantized modules, still without weights, in place of those that `held` names."""
+    from dgtui.model.quantized_layers import QuantizedExperts, QuantizedLinear
+    from dgtui.model.quantized_weight import QuantizedWeight
 
-    def packed(name: str, weight: torch.Tensor) -> "Nf4Weight":
-        return Nf4Weight(tuple(weight.shape), double, device="meta")
+    def quantized(name: str, weight: torch.Tensor) -> "QuantizedWeight":
+        shape = tuple(weight.shape)
+        gate_and_up = 2 if name.endswith("gate_up_proj") else 1
+        parts = gate_and_up * shape[0] if len(shape) == 3 else 1
+        return QuantizedWeight(held[name], shape, parts, device="meta")
 
     for at, layer in enumerate(model.model.decoder.layers):
         start = f"model.decoder.layers.{at}"
-        experts = layer.experts
-        stacks = {name: getattr(experts, name) for name in ("gate_up_proj", "down_proj")}
-        if all(can_be_packed(f"{start}.experts.{name}", tuple(stack.shape)) for name, stack in stacks.items()):
-            config = model.config.text_config
-            layer.experts = Nf4Experts(config, *(packed(name, stack) for name, stack in stacks.items()))
+        experts = getattr(layer, "experts", None)
+        if f"{start}.experts.down_proj" in held and experts is not None:
+            stacks = [
+                quantized(f"{start}.experts.{name}", getattr(experts, name)) for name in ("gate_up_proj", "down_proj")
+            ]
+            layer.experts = QuantizedExperts(model.config.text_config, *stacks)
         for group in ("self_attn", "mlp"):
             for name, linear in list(getattr(layer, group).named_children()):
                 own = f"{start}.{group}.{name}.weight"
-                if isinstance(linear, nn.Linear) and can_be_packed(own, tuple(linear.weight.shape)):
-                    setattr(getattr(layer, group), name, Nf4Linear(packed(own, linear.weight)))
+                if isinstance(linear, nn.Linear) and own in held:
+                    setattr(getattr(layer, group), name, QuantizedLinear(quantized(own, linear.weight)))
 
 
 def share_layers(model: Any) -> None:
@@ -108,29 +121,30 @@ def slots(model: "DiffusionGemmaForBlockDiffusion") -> dict[str, Slot]:
     return found
 
 
-def packed_weights(model: nn.Module) -> "dict[str, Nf4Weight]":
-    """The packed weights, by the names that they have unpacked."""
-    from dgtui.model.nf4 import Nf4Weight
+def quantized_weights(model: nn.Module) -> "dict[str, QuantizedWeight]":
+    """The quantized weights, by the names that they have in a checkpoint in full."""
+    from dgtui.model.quantized_weight import QuantizedWeight
 
     root: Any = model
     return {
         f"model.decoder.{path}": module
         for path, module in root.model.decoder.named_modules()
-        if isinstance(module, Nf4Weight)
+        if isinstance(module, QuantizedWeight)
     }
 
 
 def use_bitsandbytes(model: Any, device: torch.device) -> None:
     """Linear layers in NF4 become bitsandbytes' own, where it is installed and has kernels for the device."""
-    from dgtui.model.nf4 import Nf4Linear, linear4bit, native
+    from dgtui.model import bnb
+    from dgtui.model.quantized_layers import QuantizedLinear
 
-    if not native(device.type):
+    if not bnb.native(device.type):
         return
     for layer in model.model.decoder.layers:
         for group in (layer.self_attn, layer.mlp):
             for name, linear in list(group.named_children()):
-                if isinstance(linear, Nf4Linear):
-                    setattr(group, name, linear4bit(linear.weight, model.dtype))
+                if isinstance(linear, QuantizedLinear) and linear.weight.form.table is NF4_TABLE:
+                    setattr(group, name, bnb.linear4bit(linear.weight, model.dtype))
 
 
 def verify_shared(model: "DiffusionGemmaForBlockDiffusion") -> None:

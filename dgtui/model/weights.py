@@ -5,7 +5,7 @@ piece of one is in memory. The files are opened here and by name: transformers n
 else in it (code, pickles, other weight files) can be looked up or run, and nothing can be fetched.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
@@ -15,19 +15,18 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from dgtui.errors import CorruptCheckpoint
+from dgtui.model.decoding import decoded
+from dgtui.model.nf4 import Quantizing
 from dgtui.model.parts import Packing, experts_layer, part_of
-from dgtui.model.shards import Shard, TensorEntry, shown, some
-from dgtui.model.skeleton import Slot, not_shared, packed_weights, share_layers, slots, use_bitsandbytes
+from dgtui.model.quantized_weight import DTYPES, QuantizedWeight
+from dgtui.model.shards import Shard, shown, some
+from dgtui.model.skeleton import Slot, not_shared, quantized_weights, share_layers, slots, use_bitsandbytes
+from dgtui.model.stored import Part, StoredTensor, total_size
 
 if TYPE_CHECKING:
     from transformers.models.diffusion_gemma.modeling_diffusion_gemma import DiffusionGemmaForBlockDiffusion
 
-    from dgtui.model.nf4 import Nf4Weight
-
-DTYPES: Final = {
-    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "U8": torch.uint8,
-}  # fmt: skip
-"""PyTorch's types, by the format's names."""
+    from dgtui.model.open_checkpoint import OpenCheckpoint
 
 _PIECE: Final = 16_000_000
 # Bytes that are read at a time, at most, or one row.
@@ -48,14 +47,18 @@ Report = Callable[[Progress], None]
 
 
 class TensorSource(Protocol):
-    """Where tensors come from, by name."""
+    """Where a model's tensors come from, by name."""
 
     @property
-    def tensors(self) -> Mapping[str, TensorEntry]:
+    def tensors(self) -> Mapping[str, StoredTensor]:
         """What there is."""
 
-    def pieces(self, name: str) -> Iterator[torch.Tensor]:
-        """A tensor, its first dimension cut into pieces; whole if it has none."""
+    def pieces(self, name: str) -> Iterator[torch.Tensor | QuantizedWeight]:
+        """A tensor in pieces of consecutive rows, in order, those of a stack counted through; whole if it has none.
+
+        Plain rows have the shape (rows, …), a quantized piece (rows, columns) and the stored format. A piece may be a
+        view of a file: copy it before the next one is taken.
+        """
 
     def skip(self, name: str) -> None:
         """Says that a tensor is not needed."""
@@ -65,18 +68,20 @@ class Keep(Protocol):
     """Takes what is being loaded, to keep it (see `quantized.Folder`)."""
 
     def add(self, name: str, tensor: torch.Tensor) -> None:
-        """A tensor as the model holds it; on any device."""
+        """A plain tensor; on any device."""
+
+    def add_weight(self, name: str, weight: QuantizedWeight) -> None:
+        """A weight in NF4; on any device."""
 
 
 class Files:
     """The tensors of a checkpoint's files, opened once. Raises `CorruptCheckpoint` if a file cannot be read."""
 
-    def __init__(self, shards: Iterable[Shard], progress: Report | None = None, stage: str = "reading") -> None:
-        self._shards = list(shards)
+    def __init__(self, checkpoint: "OpenCheckpoint", progress: Report | None = None, stage: str = "reading") -> None:
+        self._shards, self.tensors = checkpoint.shards, checkpoint.tensors
         self._progress, self._stage = progress, stage
         self._of = {name: shard for shard in self._shards for name in shard.tensors}
-        self.tensors = {name: shard.tensors[name] for name, shard in self._of.items()}
-        self.total = sum(entry.end - entry.start for entry in self.tensors.values())
+        self.total = total_size(self.tensors.values())
         self._done = 0
         self._files = ExitStack()
         self._open: dict[str, Any] = {}
@@ -92,28 +97,44 @@ class Files:
     def __exit__(self, *why: object) -> None:
         self._files.close()
 
-    def pieces(self, name: str) -> Iterator[torch.Tensor]:
-        """See `TensorSource`. A piece may be a view of the file: copy it before the next one is taken."""
-        shard, entry = self._of[name], self.tensors[name]
-        file = self._open[shard.path.name]
-        rows = entry.shape[0] if entry.shape else 1
-        size = entry.end - entry.start
+    def pieces(self, name: str) -> Iterator[torch.Tensor | QuantizedWeight]:
+        """See `TensorSource`."""
+        tensor = self.tensors[name]
+        for part in tensor.parts:
+            if tensor.form is None:
+                yield from self._plain(tensor, part)
+                continue
+            raw = {kind: self._read(own) for kind, own in part.tensors.items()}
+            yield decoded(tensor.scheme, tensor.form, (part.rows, tensor.shape[-1]), raw)
+
+    def _plain(self, tensor: StoredTensor, part: Part) -> Iterator[torch.Tensor]:
+        """The first dimension cut into pieces; of a stack that is stored matrix by matrix, its rows."""
+        name = part.tensors["weight"]
+        size = tensor.size // len(tensor.parts)
+        shape = self._of[name].tensors[name].shape
+        rows = shape[0] if shape else 1
         step = max(1, rows * _PIECE // max(1, size))
         if rows <= step:
-            with _readable(shard):
-                yield file.get_tensor(name)
-                self._count(size)
+            yield self._read(name)
             return
         for start in range(0, rows, step):
-            with _readable(shard):
-                piece: torch.Tensor = file.get_slice(name)[start : start + step]
-                yield piece
+            with _readable(self._of[name]):
+                piece: torch.Tensor = self._file(name).get_slice(name)[start : start + step]
                 self._count(size // rows * len(piece))
+            yield piece
+
+    def _file(self, name: str) -> Any:
+        return self._open[self._of[name].path.name]
+
+    def _read(self, name: str) -> torch.Tensor:
+        with _readable(self._of[name]):
+            tensor: torch.Tensor = self._file(name).get_tensor(name)
+            self._count(tensor.nbytes)
+        return tensor
 
     def skip(self, name: str) -> None:
         """See `TensorSource`."""
-        entry = self.tensors[name]
-        self._count(entry.end - entry.start)
+        self._count(self.tensors[name].size)
 
     def _count(self, size: int) -> None:
         self._done += size
@@ -138,36 +159,36 @@ def stream(
     """The tensors of a model from `lay_out`, one after the other as the model holds them, with their slots in it.
 
     Args:
-        model: Laid out with the same packing.
-        source: The tensors: packed already, or to be packed on the way where the model wants it.
+        model: Laid out for the same packing.
+        source: The tensors: in the format that the model wants, or to be packed or decoded on the way.
         packing: How the model holds them.
         device: Where it runs. Experts that are streamed stay in the machine's memory.
-        keep: Is given every tensor, unpacked ones in the source's own type, and a vision tower also where the model
+        keep: Is given every tensor, plain ones in the source's own type, and a vision tower also where the model
             leaves it out.
 
     Raises:
         CorruptCheckpoint: If the source does not hold what the model needs, in its shapes.
         ModelUnloadable: If it holds weights for encoder and decoder apart.
     """
-    wanted, weights = slots(model), packed_weights(model)
+    wanted, weights = slots(model), quantized_weights(model)
     _check(source.tensors, wanted, weights, packing)
     first_streamed = len(model.model.decoder.layers) - packing.streamed
-    for name, entry in source.tensors.items():
+    for name, stored in source.tensors.items():
         layer = experts_layer(name)
         home = device if layer is None or layer < first_streamed else torch.device("cpu")
         if name in weights:
-            for own, packed in quantized(source, name, packing.double, device).named_buffers():
-                tensor = packed.to(home)
-                if keep:
-                    keep.add(f"{name}.{own}", tensor)
+            weight = read_quantized(source, name, weights[name], device, home)
+            if keep:
+                keep.add_weight(name, weight)
+            for own, tensor in weight.named_buffers():
                 yield (weights[name], own), tensor
             continue
         vision = part_of(name) == "vision"
         if name not in wanted and not (keep and vision):
             source.skip(name)
             continue
-        dtype = _get(*wanted[name]).dtype if name in wanted else DTYPES[entry.dtype]
-        tensor = whole(source, name, home, DTYPES[entry.dtype] if keep else dtype)
+        dtype = _get(*wanted[name]).dtype if name in wanted else DTYPES[stored.dtype]
+        tensor = whole(source, name, home, DTYPES[stored.dtype] if keep else dtype)
         if keep:
             keep.add(name, tensor)
         if name in wanted:
@@ -192,8 +213,7 @@ def fill(
                 _put(module, own, _get(module, own).to(device))
     if device.type == "cpu":  # for experts that are not packed
         model.set_experts_implementation("eager")  # grouped matmul is slower there
-    if packing.nf4:
-        use_bitsandbytes(model, device)
+    use_bitsandbytes(model, device)
     share_layers(model)
 
 
@@ -206,26 +226,42 @@ def _pinned(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def whole(source: TensorSource, name: str, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    """A tensor of a source, in memory of its own."""
+    """A tensor of a source in memory of its own, decoded if it is quantized."""
     shape = source.tensors[name].shape
-    found = torch.empty(shape, dtype=dtype, device=device)
+    tensor = torch.empty(shape, dtype=dtype, device=device)
+    flat = tensor.view(-1)
     at = 0
     for piece in source.pieces(name):
-        if not shape:
-            return found.copy_(piece)
-        found[at : at + len(piece)].copy_(piece)
-        at += len(piece)
-    return found
+        values = piece.dequantize(dtype) if isinstance(piece, QuantizedWeight) else piece
+        flat[at : at + values.numel()].view(values.shape).copy_(values)
+        at += values.numel()
+    return tensor
 
 
-def quantized(source: TensorSource, name: str, double: bool, device: torch.device) -> "Nf4Weight":
-    """A weight of a source in NF4; beside it, no more than a piece of it is in memory."""
-    from dgtui.model.nf4 import Quantizing
+def read_quantized(
+    source: TensorSource, name: str, like: QuantizedWeight, device: torch.device, home: torch.device
+) -> QuantizedWeight:
+    """A weight of a source in the format of `like`; beside it, no more than a piece of it is in memory.
 
-    quantizing = Quantizing(source.tensors[name].shape, double, device)
+    Args:
+        source: Where it comes from.
+        name: Its name there.
+        like: The weight without its tensors.
+        device: Where it is packed, if it has to be.
+        home: Where it stays.
+    """
+    if source.tensors[name].form == like.form:
+        weight = QuantizedWeight(like.form, like.shape, like.parts, device=home)
+        row = 0
+        for piece in source.pieces(name):
+            assert isinstance(piece, QuantizedWeight), "a source keeps to the format that it names"
+            weight.put(row, piece)
+            row += piece.rows
+        return weight
+    quantizing = Quantizing(like.form, like.shape, device)
     for piece in source.pieces(name):
-        quantizing.add(piece)
-    return quantizing.close()
+        quantizing.add(piece.on(device).dequantize(torch.float32) if isinstance(piece, QuantizedWeight) else piece)
+    return quantizing.close().on(home)
 
 
 def _get(module: nn.Module, name: str) -> torch.Tensor:
@@ -241,9 +277,9 @@ def _put(module: nn.Module, name: str, tensor: torch.Tensor) -> None:
 
 
 def _check(
-    tensors: Mapping[str, TensorEntry],
+    tensors: Mapping[str, StoredTensor],
     wanted: Mapping[str, Slot],
-    weights: "Mapping[str, Nf4Weight]",
+    weights: Mapping[str, QuantizedWeight],
     packing: Packing,
 ) -> None:
     """Refuse tensors that are not those of the model, before one of them is read."""

@@ -14,7 +14,7 @@ import torch
 
 from dgtui import __version__, paths
 from dgtui.cli import doctor
-from dgtui.model import catalog, devices, nf4
+from dgtui.model import bnb, catalog, devices
 from dgtui.model.shards import read_shards
 
 
@@ -139,7 +139,7 @@ def test_info_says_what_the_checkpoint_is(dgtui: Any, tiny: Path) -> None:
     assert sum(memory["weights_bytes"].values()) == 4 * found["parameters"]
     assert memory["total_bytes"] == 4 * found["parameters"] + memory["prefix_bytes"] + memory["computed_bytes"]
     assert memory["fits"] and memory["available_bytes"] > memory["total_bytes"]
-    assert (memory["nf4"], memory["context"], memory["reason"]) == (False, 1024, "")
+    assert (memory["formats"], memory["context"], memory["reason"]) == ([], 1024, "")
 
 
 def test_info_as_text_names_every_part(dgtui: Any, tiny: Path) -> None:
@@ -259,7 +259,7 @@ def test_a_gpu_and_kernels_that_do_not_run_are_said(wrong: str, dgtui: Any, monk
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Old GPU")
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (7 * 10**9, 8 * 10**9))
     monkeypatch.setattr(devices, "trouble", lambda device: wrong)
-    monkeypatch.setattr(nf4, "native", lambda kind: False)
+    monkeypatch.setattr(bnb, "native", lambda kind: False)
     found = {check.name: check for check in (doctor._gpu(), *doctor._kernels())}
     assert (found["GPU"].mark, found["4-bit kernels"].mark) == ("warn" if wrong else "ok", "warn")
     assert (wrong or "7.0 GB of 8.0 GB free") in found["GPU"].found and "Old GPU" in found["GPU"].found

@@ -14,6 +14,7 @@ from typing import Any
 import huggingface_hub
 import pytest
 import typer
+from checkpoints import opened
 from fake_hub import COMMIT, FakeHub, httpx, repository
 from huggingface_hub import constants
 
@@ -183,7 +184,7 @@ def test_a_blob_that_was_cut_short_is_mended(dgtui: Any, server: FakeHub, cache:
     dgtui("model", "pull", NAME)
     os.truncate(catalog.resolve(NAME).path / SINGLE, 1000)
     assert dgtui("model", "pull", NAME).code == 0
-    catalog.check(catalog.resolve(NAME).path)
+    opened(NAME)
 
 
 def test_only_what_is_needed_is_fetched_and_no_pickles_or_code(dgtui: Any, server: FakeHub, cache: Path) -> None:
@@ -360,7 +361,7 @@ def test_an_update_that_breaks_off_leaves_the_old_version_in_use(dgtui: Any, ser
     server.break_after = server.sent + 100_000
     assert dgtui("model", "pull", NAME).code == 3
     assert catalog.resolve(NAME) == old
-    catalog.check(old.path)
+    opened(old.path)
     server.break_after, server.lost = None, False
     assert dgtui("model", "pull", NAME).code == 0
     assert catalog.resolve(NAME).path.name == server.commit
@@ -497,7 +498,7 @@ def test_remove_deletes_all_versions_and_nothing_beside_them(dgtui: Any, cache: 
     assert done.code == 0
     assert done.out.decode().startswith(f"deleted {NAME}: ")
     assert not root.exists()
-    catalog.check(other / "snapshots" / COMMIT)
+    opened(other / "snapshots" / COMMIT)
     assert copy.exists() and "dgtui model remove nf4/finetune-c0ffee" in done.err
 
 

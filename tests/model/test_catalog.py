@@ -6,12 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from checkpoints import VOCAB, tiny_checkpoint
+from checkpoints import VOCAB, opened, tiny_checkpoint
 
 from dgtui.errors import ModelNotFound, WrongArchitecture
-from dgtui.model import catalog
-from dgtui.model.catalog import Checkpoint, check, describe, listing, resolve
-from dgtui.model.shards import fingerprint
+from dgtui.model import catalog, selection
+from dgtui.model.catalog import Checkpoint, listing, resolve
 from dgtui.paths import embedded_dir
 
 
@@ -115,28 +114,28 @@ def test_hostile_names_cannot_drive_the_terminal(tmp_path: Path) -> None:
     hostile = tiny_checkpoint(tmp_path / "clear\x1b[2J\n", with_tokenizer=False)
     (hostile / "config.json").write_text('{"model_type": "\\u001b[2Jllama"}')
     with pytest.raises(WrongArchitecture) as caught_again:
-        check(hostile)
+        opened(hostile)
     assert caught_again.value.message.isprintable()
 
 
 def test_nothing_asked_for_means_embedded_where_the_real_one_is_not_here(cache: Path) -> None:
-    assert resolve(None).source == "embedded"
+    assert selection.select(None) == Checkpoint("embedded", embedded_dir(), "embedded")
 
 
-@pytest.mark.parametrize(("fits", "source"), [(True, "hub"), (False, "embedded")])
+@pytest.mark.parametrize(("fits", "name"), [(True, catalog.REAL), (False, "embedded")])
 def test_nothing_asked_for_means_the_real_one_where_it_fits(
-    fits: bool, source: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+    fits: bool, name: str, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_in_cache(cache, catalog.REAL)
-    monkeypatch.setattr(catalog, "_fits_gpu", lambda checkpoint: fits)
-    assert resolve(None).source == source
+    monkeypatch.setattr(selection, "fits_gpu", lambda opened: fits)
+    assert selection.select(None).name == name
 
 
 def test_a_real_one_half_fetched_is_not_the_default(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     snapshot = put_in_cache(cache, catalog.REAL)
     os.truncate(snapshot / "model.safetensors", 1000)
-    monkeypatch.setattr(catalog, "_fits_gpu", catalog.describe)  # which refuses, as a plan of it does
-    assert resolve(None).source == "embedded"
+    monkeypatch.setattr(selection, "fits_gpu", lambda opened: True)
+    assert selection.select(None).name == "embedded"
 
 
 def test_the_listing_has_every_diffusion_gemma_and_nothing_else(cache: Path) -> None:
@@ -158,29 +157,31 @@ def test_a_description_comes_from_config_and_headers(tmp_path: Path) -> None:
     folder = tiny_checkpoint(
         tmp_path / "m", layers=3, experts=6, hidden=32, canvas=48, with_tokenizer=False, dtype=torch.bfloat16
     )
-    found = describe(Checkpoint("m", folder, "folder"))
-    assert (found.layers, found.experts, found.hidden_size, found.canvas_length) == (3, 6, 32, 48)
-    assert (found.vocab_size, found.dtype) == (VOCAB, "bfloat16")
-    assert found.size == (folder / "model.safetensors").stat().st_size
-    assert 0 <= found.size - 2 * found.parameters < 20_000  # the header
+    checkpoint = opened(folder)
+    keys = ("num_hidden_layers", "num_experts", "hidden_size", "canvas_length", "vocab_size")
+    assert [checkpoint.number(key) for key in keys] == [3, 6, 32, 48, VOCAB]
+    assert checkpoint.dtype == "bfloat16"
+    assert checkpoint.size == (folder / "model.safetensors").stat().st_size
+    assert 0 <= checkpoint.size - 2 * checkpoint.parameters < 20_000  # the header
 
 
 def test_shards_are_added_up(folder: Path, sharded: Path) -> None:
-    one, many = (describe(Checkpoint("m", path, "folder")) for path in (folder, sharded))
+    one, many = opened(folder), opened(sharded)
     assert one.parameters == many.parameters
-    assert len(check(sharded)) > 2
+    assert len(many.shards) > 2
 
 
 def test_the_fingerprint_tells_checkpoints_apart(folder: Path, tmp_path: Path) -> None:
     again = tiny_checkpoint(tmp_path / "again", with_tokenizer=False)
     other = tiny_checkpoint(tmp_path / "other", with_tokenizer=False, seed=1)
-    prints = [fingerprint(path, check(path)) for path in (folder, again, other)]
+    prints = [opened(path).fingerprint for path in (folder, again, other)]
     assert prints[0] == prints[1] != prints[2]
 
 
 def test_the_catalog_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from dgtui.model import catalog; catalog.listing(); catalog.resolve(None);"
+        "import sys; from dgtui.model import catalog, open_checkpoint, selection; catalog.listing();"
+        "open_checkpoint.open_checkpoint(selection.select(None));"
         "print(sorted({'torch', 'transformers', 'numpy', 'textual', 'huggingface_hub'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

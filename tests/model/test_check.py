@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from checkpoints import tiny_checkpoint
+from checkpoints import opened, tiny_checkpoint
 
 from dgtui.errors import CorruptCheckpoint, ModelNotFound, ModelUnloadable, UnsafeCheckpoint, WrongArchitecture
-from dgtui.model.catalog import check
+from dgtui.model.catalog import Checkpoint
+from dgtui.model.open_checkpoint import open_checkpoint
 
 WEIGHTS = "model.safetensors"
 EMBEDDING = "model.decoder.embed_tokens.weight"
@@ -102,38 +103,38 @@ def replace_header(path: Path, change: Callable[[dict[str, dict[str, object]]], 
 def test_a_bad_checkpoint_is_refused_with_its_cause(
     damage: Callable[[Path], object], error: type[ModelUnloadable], says: str, folder: Path
 ) -> None:
-    check(folder)
+    opened(folder)
     damage(folder)
     with pytest.raises(error, match=says) as caught:
-        check(folder)
+        opened(folder)
     assert type(caught.value) is error
 
 
 def test_a_folder_that_is_gone_or_a_file_is_refused(folder: Path) -> None:
     with pytest.raises(ModelNotFound):
-        check(folder / "gone")
+        open_checkpoint(Checkpoint("gone", folder / "gone", "folder"))
     with pytest.raises(ModelUnloadable, match="is a file"):
-        check(folder / WEIGHTS)
+        opened(folder / WEIGHTS)
 
 
 def test_gguf_needs_no_config_to_be_recognised(tmp_path: Path) -> None:
     (tmp_path / "model.gguf").write_bytes(b"GGUF")
     with pytest.raises(ModelUnloadable, match="GGUF"):
-        check(tmp_path)
+        opened(tmp_path)
 
 
 def test_a_missing_shard_is_named(sharded: Path) -> None:
     shard = sorted(sharded.glob("*.safetensors"))[1]
     shard.unlink()
     with pytest.raises(CorruptCheckpoint, match=f"{shard.name} is missing"):
-        check(sharded)
+        opened(sharded)
 
 
 def test_a_damaged_shard_is_named(sharded: Path) -> None:
     shard = sorted(sharded.glob("*.safetensors"))[1]
     cut(shard, 0.9)
     with pytest.raises(CorruptCheckpoint, match=f"{shard.name} is cut short"):
-        check(sharded)
+        opened(sharded)
 
 
 @pytest.mark.parametrize("name", ["../outside.safetensors", "/etc/passwd", "weights.bin", "", 3])
@@ -142,7 +143,7 @@ def test_an_index_cannot_lead_out_of_its_folder(name: object, sharded: Path) -> 
     (sharded.parent / "outside.safetensors").write_bytes(b"")
     index.write_text(json.dumps({"weight_map": {EMBEDDING: name}}))
     with pytest.raises(CorruptCheckpoint, match="cannot be a shard"):
-        check(sharded)
+        opened(sharded)
 
 
 def test_an_index_that_disagrees_with_its_shards_is_refused(sharded: Path) -> None:
@@ -151,4 +152,4 @@ def test_an_index_that_disagrees_with_its_shards_is_refused(sharded: Path) -> No
     table["weight_map"]["model.decoder.gone.weight"] = next(iter(table["weight_map"].values()))
     index.write_text(json.dumps(table))
     with pytest.raises(CorruptCheckpoint, match=r"lacks model\.decoder\.gone\.weight"):
-        check(sharded)
+        opened(sharded)

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ import torch
 
 from dgtui.errors import OutOfMemory
 from dgtui.model import devices
+from dgtui.model.formats import NF4_DOUBLE
 from dgtui.model.geometry import read_geometry
-from dgtui.model.parts import Packing
+from dgtui.model.parts import Packing, held_formats
 from dgtui.model.plan import Estimate, Plan, choose, estimate
 from dgtui.model.random_weights import RandomWeights
-from dgtui.model.shards import TensorEntry
+from dgtui.model.stored import StoredTensor
 
 REAL = Path(__file__).parent.parent / "data" / "diffusiongemma-26B-A4B-it" / "config.json"
 CUDA = torch.device("cuda", 0)
@@ -29,19 +31,19 @@ def geometry() -> Any:
 
 
 @pytest.fixture(scope="module")
-def tensors(geometry: Any) -> Mapping[str, TensorEntry]:
+def tensors(geometry: Any) -> Mapping[str, StoredTensor]:
     """The names and shapes of the published checkpoint, without a byte of it."""
     return RandomWeights(geometry, torch.device("cpu")).tensors
 
 
-def taken(geometry: Any, tensors: Mapping[str, TensorEntry], packing: Packing) -> Estimate:
+def taken(geometry: Any, tensors: Mapping[str, StoredTensor], packing: Packing) -> Estimate:
     return estimate(geometry, tensors, packing, torch.bfloat16)
 
 
 # The real geometry, against what was counted from its config by hand
 
 
-def test_the_real_geometry_in_full(geometry: Any, tensors: Mapping[str, TensorEntry]) -> None:
+def test_the_real_geometry_in_full(geometry: Any, tensors: Mapping[str, StoredTensor]) -> None:
     weights = taken(geometry, tensors, Packing()).weights
     for part, numbers in {
         "experts": 22.84,
@@ -63,14 +65,14 @@ def test_the_real_geometry_in_full(geometry: Any, tensors: Mapping[str, TensorEn
     ],
 )
 def test_the_real_geometry_in_nf4(
-    packing: Packing, experts: float, total: float, geometry: Any, tensors: Mapping[str, TensorEntry]
+    packing: Packing, experts: float, total: float, geometry: Any, tensors: Mapping[str, StoredTensor]
 ) -> None:
     found = taken(geometry, tensors, packing)
     assert found.weights["experts"] / GB == pytest.approx(experts, abs=0.01)
     assert sum(found.weights.values()) / GB == pytest.approx(total, abs=0.06)
 
 
-def test_the_real_geometrys_keys_and_values(geometry: Any, tensors: Mapping[str, TensorEntry]) -> None:
+def test_the_real_geometrys_keys_and_values(geometry: Any, tensors: Mapping[str, StoredTensor]) -> None:
     def prefix(context: int, snapshots: int) -> float:
         return estimate(geometry, tensors, Packing(), torch.bfloat16, context, snapshots).prefix / GB
 
@@ -79,7 +81,7 @@ def test_the_real_geometrys_keys_and_values(geometry: Any, tensors: Mapping[str,
 
 
 def test_the_real_geometry_in_nf4_stays_under_18_gb_with_8k_of_context(
-    geometry: Any, tensors: Mapping[str, TensorEntry]
+    geometry: Any, tensors: Mapping[str, StoredTensor]
 ) -> None:
     """Planned; what a GPU says to it is for `dgtui bench --random-weights` to measure."""
     assert estimate(geometry, tensors, Packing(nf4=True), torch.bfloat16, 8192, 1).total < 18.0 * GB
@@ -89,7 +91,7 @@ def test_the_real_geometry_in_nf4_stays_under_18_gb_with_8k_of_context(
 
 
 def chosen(
-    gpu: float, geometry: Any, tensors: Mapping[str, TensorEntry], monkeypatch: pytest.MonkeyPatch, **options: Any
+    gpu: float, geometry: Any, tensors: Mapping[str, StoredTensor], monkeypatch: pytest.MonkeyPatch, **options: Any
 ) -> Plan:
     free = {"cuda": int(gpu * GB), "cpu": 64 * GB}
     monkeypatch.setattr(devices, "available", lambda device: free[device.type])
@@ -106,7 +108,7 @@ def chosen(
     ],
 )
 def test_as_little_is_given_up_as_the_gpu_asks_for(
-    gpu: float, packing: Packing, geometry: Any, tensors: Mapping[str, TensorEntry], monkeypatch: pytest.MonkeyPatch
+    gpu: float, packing: Packing, geometry: Any, tensors: Mapping[str, StoredTensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = chosen(gpu, geometry, tensors, monkeypatch)
     assert plan.packing == packing
@@ -119,7 +121,7 @@ def test_as_little_is_given_up_as_the_gpu_asks_for(
 
 @pytest.mark.parametrize("gpu", [15.5, 11.5, 8.0])
 def test_experts_of_the_last_layers_stay_beside_a_small_gpu(
-    gpu: float, geometry: Any, tensors: Mapping[str, TensorEntry], monkeypatch: pytest.MonkeyPatch
+    gpu: float, geometry: Any, tensors: Mapping[str, StoredTensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = chosen(gpu, geometry, tensors, monkeypatch)
     assert plan.packing.streamed > 0 and plan.estimate.streamed > 0
@@ -132,25 +134,29 @@ def test_experts_of_the_last_layers_stay_beside_a_small_gpu(
 
 
 def test_what_does_not_fit_is_refused_with_what_it_takes(
-    geometry: Any, tensors: Mapping[str, TensorEntry], monkeypatch: pytest.MonkeyPatch
+    geometry: Any, tensors: Mapping[str, StoredTensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(OutOfMemory, match=r"experts of 30 layers .*, and the GPU has 2\.5 GB free") as caught:
         chosen(3, geometry, tensors, monkeypatch)
     assert "--device cpu" in caught.value.hint and "--context" in caught.value.hint
 
 
-def test_wishes_are_kept(geometry: Any, tensors: Mapping[str, TensorEntry], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_are_kept(geometry: Any, tensors: Mapping[str, StoredTensor], monkeypatch: pytest.MonkeyPatch) -> None:
     assert chosen(80, geometry, tensors, monkeypatch, most=20 * GB).packing == Packing(nf4=True)
     assert chosen(80, geometry, tensors, monkeypatch, vision=False).packing == Packing(vision=False)
     assert chosen(17.0, geometry, tensors, monkeypatch, vision=True).packing.vision
     assert chosen(80, geometry, tensors, monkeypatch, context=4096).context == 4096
-    stored = Packing(nf4=True, double=True)
-    assert chosen(80, geometry, tensors, monkeypatch, stored=stored).packing == stored
+    stored = {
+        name: replace(tensor, form=NF4_DOUBLE) if name in held_formats(tensors, Packing(nf4=True)) else tensor
+        for name, tensor in tensors.items()
+    }
+    plan = chosen(80, geometry, stored, monkeypatch)
+    assert plan.packing == Packing() and plan.formats == (NF4_DOUBLE.name,)
     assert chosen(80, geometry, tensors, monkeypatch, fixed=True).packing == Packing()
 
 
 def test_the_context_grows_into_the_memory_that_is_left(
-    geometry: Any, tensors: Mapping[str, TensorEntry], monkeypatch: pytest.MonkeyPatch
+    geometry: Any, tensors: Mapping[str, StoredTensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     contexts = [chosen(gpu, geometry, tensors, monkeypatch).context for gpu in (19.5, 23.5, 32.0)]
     assert contexts == sorted(contexts) and contexts[0] < contexts[-1]
@@ -158,7 +164,7 @@ def test_the_context_grows_into_the_memory_that_is_left(
 
 
 def test_as_many_canvases_go_through_at_once_as_there_is_memory_left_for(
-    geometry: Any, tensors: Mapping[str, TensorEntry], monkeypatch: pytest.MonkeyPatch
+    geometry: Any, tensors: Mapping[str, StoredTensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = [chosen(gpu, geometry, tensors, monkeypatch, context=32768).rows for gpu in (21.0, 23.5, 31.5, 48.0)]
     assert rows == sorted(rows) and rows[0] < 4 and rows[-1] == 16
@@ -167,7 +173,7 @@ def test_as_many_canvases_go_through_at_once_as_there_is_memory_left_for(
 
 
 def test_on_the_processor_nothing_is_streamed(
-    geometry: Any, tensors: Mapping[str, TensorEntry], monkeypatch: pytest.MonkeyPatch
+    geometry: Any, tensors: Mapping[str, StoredTensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(devices, "available", lambda device: 24 * GB)
     plan = choose(geometry, tensors, torch.device("cpu"), torch.float32)

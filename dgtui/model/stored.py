@@ -1,0 +1,238 @@
+"""A checkpoint's tensors as the model names them, each with the tensors on disk that it is made of. No torch here.
+
+Other programs store a quantized linear layer as several tensors, and experts one by one where the model has one stack
+for all of them. What a layer is coded in follows from the names, types and shapes of its tensors; of the config, only
+its `quant_method` is asked for. Known are compressed-tensors (FP8, INT8, INT4, NVFP4), modelopt (FP8, NVFP4), and
+dgtui's own NF4.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from dgtui.errors import CorruptCheckpoint, ModelUnloadable
+from dgtui.model.formats import FP8, INT8, NF4, NF4_DOUBLE, NVFP4, Format, int4
+from dgtui.model.shards import TensorEntry, shown
+
+NF4_METHOD: Final = "dgtui_nf4"
+"""The `quant_method` of folders that dgtui quantized."""
+NF4_VERSION: Final = 1
+NF4_NAMES: Final[Mapping[str, str]] = {
+    "packed": "packed", "scales": "absmax", "group_scales": "absmax_scale", "scale_offset": "absmax_offset",
+}  # fmt: skip
+"""The tensors of a weight in dgtui's NF4 folders, by the names that a `QuantizedWeight` has for them."""
+
+Scheme = Literal["plain", "nf4", "fp8", "int8", "int4", "nvfp4 modelopt", "nvfp4 compressed", "gguf"]
+"""How the tensors on disk make a weight."""
+
+_IGNORED: Final = {"weight_shape", "input_scale", "input_global_scale", "k_scale", "v_scale", "output_scale"}
+# Tensors beside a layer that say nothing about its weight.
+_LAYER: Final = re.compile(r"(.+)\.(weight(?:_\w+)?|input_scale|input_global_scale|[kv]_scale|output_scale)")
+_EXPERT: Final = re.compile(r"(.+\.experts)\.(\d+)\.(gate|up|down)_proj")
+_FLOATS: Final = ("F64", "F32", "F16", "BF16")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Rows of a weight, and the tensors on disk that they are made of."""
+
+    rows: int
+    tensors: Mapping[str, str]
+    """What a tensor is to the weight ("weight", "weight_scale", …) → its name on disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """A tensor of the model as a checkpoint has it."""
+
+    dtype: str
+    """The name that safetensors has for its type: "BF16"; of a quantized weight, the type that it is decoded to."""
+    shape: tuple[int, ...]
+    size: int
+    """Bytes on disk."""
+    form: Format | None = None
+    """How it is quantized, if it is."""
+    scheme: Scheme = "plain"
+    parts: tuple[Part, ...] = ()
+
+    @property
+    def elements(self) -> int:
+        """How many numbers it has."""
+        return math.prod(self.shape)
+
+
+def plain(name: str, entry: TensorEntry) -> StoredTensor:
+    """A tensor that is stored as what it is."""
+    rows = math.prod(entry.shape[:-1])
+    return StoredTensor(entry.dtype, entry.shape, entry.end - entry.start, parts=(Part(rows, {"weight": name}),))
+
+
+def stored_tensors(entries: Mapping[str, TensorEntry], config: Mapping[str, Any]) -> dict[str, StoredTensor]:
+    """The model's tensors, of those that the headers of a checkpoint list.
+
+    Raises:
+        CorruptCheckpoint: If some of a weight's tensors are missing or contradict each other.
+        ModelUnloadable: If a weight is stored in a way that is not known.
+    """
+    about = config.get("quantization_config")
+    method = about.get("quant_method") if isinstance(about, dict) else None
+    if method == NF4_METHOD:
+        return _nf4_weights(entries, config)
+    layers: dict[str, dict[str, str]] = {}
+    tensors: dict[str, StoredTensor] = {}
+    for name, entry in entries.items():
+        match = _LAYER.fullmatch(name)
+        if match is None:
+            tensors[name] = plain(name, entry)
+        elif match[2] not in _IGNORED:
+            layers.setdefault(match[1], {})[match[2]] = name
+    stacks: dict[str, dict[tuple[int, str], StoredTensor]] = {}
+    for layer, own in layers.items():
+        weight = _weight(layer, {kind: entries[name] for kind, name in own.items()}, own)
+        if expert := _EXPERT.fullmatch(layer):
+            stack = f"{expert[1]}.{'down_proj' if expert[3] == 'down' else 'gate_up_proj'}"
+            stacks.setdefault(stack, {})[int(expert[2]), expert[3]] = weight
+        else:
+            tensors[f"{layer}.weight"] = weight
+    return tensors | {name: _stacked(name, members) for name, members in stacks.items()}
+
+
+def _weight(layer: str, entries: Mapping[str, TensorEntry], names: Mapping[str, str]) -> StoredTensor:
+    """A linear layer's weight, of its own tensors."""
+    kinds = set(entries)
+    main = entries.get("weight_packed") or entries.get("weight")
+    if main is None:
+        raise CorruptCheckpoint(f"the checkpoint lacks {shown(layer)}.weight", hint="fetch the checkpoint again")
+    if kinds == {"weight"}:
+        return plain(names["weight"], main)
+    scale = entries.get("weight_scale")
+    rows, width = main.shape if len(main.shape) == 2 else (0, 0)
+    found: tuple[Scheme, Format, int] | None = None
+    if scale is not None and rows:
+        if main.dtype in ("F8_E4M3", "I8") and kinds == {"weight", "weight_scale"} and (block := _rowwise(main, scale)):
+            form = FP8 if main.dtype == "F8_E4M3" else INT8
+            found = ("fp8" if form is FP8 else "int8"), form if block == width else _grouped(form, block), width
+        elif main.dtype == "U8" and scale.shape == (rows, width // 8) and scale.dtype == "F8_E4M3":
+            dialect: dict[frozenset[str], Scheme] = {
+                frozenset({"weight", "weight_scale", "weight_scale_2"}): "nvfp4 modelopt",
+                frozenset({"weight_packed", "weight_scale", "weight_global_scale"}): "nvfp4 compressed",
+            }
+            if scheme := dialect.get(frozenset(kinds)):
+                found = scheme, NVFP4, 2 * width
+        elif main.dtype == "I32" and kinds - {"weight_zero_point"} == {"weight_packed", "weight_scale"}:
+            columns = 8 * width
+            if len(scale.shape) == 2 and scale.shape[0] == rows and columns % scale.shape[1] == 0:
+                block = columns // scale.shape[1]
+                found = "int4", int4(block, "F32", "weight_zero_point" in kinds), columns
+    if found is None or not found[1].fits(found[2]):
+        stored = ", ".join(f"{kind} {entry.dtype} {list(entry.shape)}" for kind, entry in sorted(entries.items()))
+        raise ModelUnloadable(
+            f"{shown(layer)} is stored in a way that is not known: {shown(stored)}",
+            hint="take the checkpoint in bfloat16: dgtui packs it into 4 bit itself",
+        )
+    scheme, form, columns = found
+    size = sum(entry.end - entry.start for entry in entries.values())
+    return StoredTensor("BF16", (rows, columns), size, form, scheme, (Part(rows, names),))
+
+
+def _rowwise(weight: TensorEntry, scale: TensorEntry) -> int:
+    """Columns that share a scale: all of them for a scale per row or per weight; 0 where they fit no rows."""
+    rows, columns = weight.shape
+    if scale.elements in (1, rows) and scale.dtype in _FLOATS:
+        return columns
+    if len(scale.shape) == 2 and scale.shape[0] == rows and columns % scale.shape[1] == 0 and scale.dtype in _FLOATS:
+        return columns // scale.shape[1]
+    return 0
+
+
+def _grouped(form: Format, block: int) -> Format:
+    return Format(form.name, form.bits, block, form.table, form.zero)
+
+
+def _stacked(name: str, members: Mapping[tuple[int, str], StoredTensor]) -> StoredTensor:
+    """A stack of all experts' matrices; in `gate_up_proj` each expert's gate comes first."""
+    order = ("down",) if name.endswith("down_proj") else ("gate", "up")
+    experts = 1 + max(expert for expert, _ in members)
+    keys = [(expert, kind) for expert in range(experts) for kind in order]
+    missing = [key for key in keys if key not in members]
+    if missing:
+        expert, kind = missing[0]
+        raise CorruptCheckpoint(
+            f"the checkpoint lacks {shown(name.rpartition('.')[0])}.{expert}.{kind}_proj",
+            hint="fetch the checkpoint again",
+        )
+    first = members[keys[0]]
+    parts = [members[key] for key in keys]
+    if any((m.form, m.shape, m.dtype, m.scheme) != (first.form, first.shape, first.dtype, first.scheme) for m in parts):
+        raise ModelUnloadable(
+            f"the experts of {shown(name)} are not all stored in one format", hint="take the checkpoint in bfloat16"
+        )
+    rows, columns = first.shape
+    return StoredTensor(
+        first.dtype, (experts, rows * len(order), columns), sum(m.size for m in parts), first.form, first.scheme,
+        tuple(part for m in parts for part in m.parts),
+    )  # fmt: skip
+
+
+def nf4_folder(config: Mapping[str, Any]) -> tuple[Format, bool]:
+    """How the weights of a folder that dgtui quantized are packed, and whether it has a vision tower.
+
+    Raises:
+        CorruptCheckpoint: If it is of a version that is not known, or its description makes no sense.
+    """
+    about = config["quantization_config"]
+    version, double, vision = (about.get(key) for key in ("version", "double_quant", "vision"))
+    if version != NF4_VERSION:
+        raise CorruptCheckpoint(
+            f"config.json describes NF4 of version {shown(version)}, and this program reads {NF4_VERSION}",
+            hint="update dgtui, or quantize the checkpoint again",
+        )
+    if type(double) is not bool or type(vision) is not bool or about.get("block_size") != NF4.block:
+        raise CorruptCheckpoint(
+            "the quantization_config of config.json makes no sense", hint="quantize the checkpoint again"
+        )
+    return NF4_DOUBLE if double else NF4, vision
+
+
+def _nf4_weights(entries: Mapping[str, TensorEntry], config: Mapping[str, Any]) -> dict[str, StoredTensor]:
+    """The tensors of a folder that dgtui quantized; the shapes of its weights follow from the config."""
+    form, _ = nf4_folder(config)
+    tensors: dict[str, StoredTensor] = {}
+    own = {disk: name for name, disk in NF4_NAMES.items()}
+    weights: dict[str, dict[str, str]] = {}
+    for name, entry in entries.items():
+        weight, _, kind = name.rpartition(".")
+        if kind in own:
+            weights.setdefault(weight, {})[own[kind]] = name
+        else:
+            tensors[name] = plain(name, entry)
+    for weight, names in weights.items():
+        elements = 2 * entries[names["packed"]].elements if "packed" in names else 0
+        shape = _packed_shape(weight, elements, config["text_config"])
+        expected = form.tensors(shape)
+        if {k: (entries[n].elements, entries[n].dtype) for k, n in names.items()} != expected:
+            raise CorruptCheckpoint(f"{shown(weight)} is not whole", hint="quantize the checkpoint again")
+        size = sum(entries[name].end - entries[name].start for name in names.values())
+        rows = math.prod(shape[:-1])
+        tensors[weight] = StoredTensor("BF16", shape, size, form, "nf4", (Part(rows, names),))
+    return tensors
+
+
+def _packed_shape(weight: str, elements: int, text: Mapping[str, Any]) -> tuple[int, ...]:
+    hidden, experts = (text.get(key) for key in ("hidden_size", "num_experts"))
+    if type(hidden) is not int or hidden <= 0 or elements % hidden:
+        raise CorruptCheckpoint(f"{shown(weight)} does not fit config.json", hint="quantize the checkpoint again")
+    other = elements // hidden
+    last_is_hidden = not weight.removesuffix(".weight").endswith(("down_proj", "o_proj"))
+    if ".experts." not in weight:
+        return (other, hidden) if last_is_hidden else (hidden, other)
+    if type(experts) is not int or experts <= 0 or other % experts:
+        raise CorruptCheckpoint(f"{shown(weight)} does not fit config.json", hint="quantize the checkpoint again")
+    return (experts, other // experts, hidden) if last_is_hidden else (experts, hidden, other // experts)
+
+
+def total_size(tensors: Iterable[StoredTensor]) -> int:
+    """Bytes on disk."""
+    return sum(tensor.size for tensor in tensors)
