@@ -30,19 +30,19 @@ from dgtui.model.offline import go_offline
 go_offline()
 import transformers.models.diffusion_gemma.modeling_diffusion_gemma
 from dgtui.model import catalog, quantized, weights
-from dgtui.model.skeleton import lay_out
 from dgtui.model.geometry import read_geometry
+from dgtui.model.open_checkpoint import open_checkpoint
+from dgtui.model.parts import Packing, held_formats
+from dgtui.model.skeleton import lay_out
 print("ready", flush=True)
 sys.stdin.readline()
+opened = open_checkpoint(catalog.resolve(sys.argv[2]))
 if sys.argv[1] == "quantize":
-    quantized.quantize(catalog.resolve(sys.argv[2]), Path(sys.argv[3]), device="cpu")
+    quantized.quantize(opened, Path(sys.argv[3]), device="cpu")
 else:
-    folder = Path(sys.argv[2])
-    shards, config = catalog.check(folder), catalog.read_config(folder)
-    quantized.verify(folder, shards)
-    packing = quantized.stored_packing(config)
-    model = lay_out(read_geometry(config), packing, torch.bfloat16)
-    with weights.Files(shards) as source:
+    packing = Packing()
+    model = lay_out(read_geometry(opened.config), held_formats(opened.tensors, packing), torch.bfloat16)
+    with weights.Files(opened) as source:
         weights.fill(model, source, packing, torch.device("cpu"))
 """
 
@@ -72,7 +72,7 @@ def write(folder: Path, layers: int) -> int:
 
     for name, entry in source.tensors.items():
         held[name] = whole(source, name, torch.device("cpu"), torch.bfloat16)
-        largest = max(largest, entry.end - entry.start)
+        largest = max(largest, entry.size)
         if sum(tensor.nbytes for tensor in held.values()) > 500_000_000:
             flush()
     flush()
