@@ -19,6 +19,7 @@ from dgtui.errors import InvalidSettings, ModelNotFound, OutOfMemory, RunFailed
 from dgtui.model import devices, loader, skeleton
 from dgtui.model.catalog import Checkpoint, resolve
 from dgtui.model.denoiser import TransformersDenoiser
+from dgtui.model.open_checkpoint import open_checkpoint
 from dgtui.model.parts import LoadOptions
 from dgtui.model.weights import Progress
 from dgtui.worker import Run, Worker, reference_stepper
@@ -134,8 +135,8 @@ def test_a_load_that_fails_holds_on_to_no_weights(
 ) -> None:
     made: list[weakref.ref[Any]] = []
 
-    def laid_out(*given: Any) -> Any:
-        model = skeleton.lay_out(*given)
+    def laid_out(*given: Any, **named: Any) -> Any:
+        model = skeleton.lay_out(*given, **named)
         made.extend((weakref.ref(model), weakref.ref(model.model.decoder.layers[0])))
         return model
 
@@ -276,7 +277,7 @@ def test_close_ends_a_load_and_leaves_nothing_half_written(
     worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint = resolve(str(tiny_checkpoint(tmp_path / "model", hidden=128)))
-    whole = loader.plan_for(checkpoint, LoadOptions(device="cpu", context=300)).estimate
+    whole = loader.plan_for(open_checkpoint(checkpoint), LoadOptions(device="cpu", context=300)).estimate
     monkeypatch.setattr(devices, "available", lambda device: whole.total - whole.weights["experts"] // 2)
     begun, closing = threading.Event(), threading.Event()
 

@@ -92,4 +92,4 @@ def test_memory_that_runs_out_is_exit_5(dgtui: Any, tiny: Path, monkeypatch: pyt
 
     monkeypatch.setattr(RandomWeights, "pieces", full)
     done = dgtui("bench", "--random-weights", tiny / "config.json", "--context", "100", "--device", "cpu")
-    assert (done.code, done.out) == (5, b"") and "the memory ran out" in done.err
+    assert (done.code, done.out) == (5, b"") and "out of memory" in done.err
