@@ -14,6 +14,8 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 # Models of these sizes run faster on one thread, sums have a fixed order, and test processes do not compete.
 os.environ["OMP_NUM_THREADS"] = "1"
+# Read when Triton is imported, which transformers does: kernels are interpreted, for there is no GPU.
+os.environ["TRITON_INTERPRET"] = "1"
 # A shell makes background programs ignore Ctrl+C, and the programs they start inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -8,6 +8,72 @@ from collections.abc import Sequence
 import torch
 
 
+def residual_norm(
+    x: torch.Tensor,
+    branches: Sequence[tuple[torch.Tensor, torch.Tensor]],
+    post: torch.Tensor | None,
+    scale: torch.Tensor | None,
+    norms: Sequence[torch.Tensor],
+    eps: float,
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """See `ops.ResidualNorm`. One launch."""
+    from dgtui.kernels.jit import norms as jit
+
+    tokens, hidden = x.shape
+    stream, normed = torch.empty_like(x), x.new_empty((len(norms), tokens, hidden))
+    (y, y_weight), (z, z_weight) = branches[0], branches[-1]
+    first, second, third = (*norms, x, x, x)[:3]
+    jit.residual_norm[(tokens,)](
+        x, y, y_weight, z, z_weight, x if post is None else post, x if scale is None else scale, first, second, third,
+        stream, normed, tokens, eps,
+        hidden, _power(hidden), len(branches) > 1, post is not None, scale is not None, len(norms), num_warps=8,
+    )  # fmt: skip
+    return stream, list(normed.unbind())
+
+
+def rotate(
+    qkv: torch.Tensor,
+    q_norm: torch.Tensor,
+    k_norm: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    start: torch.Tensor,
+    heads: int,
+    eps: float,
+) -> torch.Tensor:
+    """See `ops.Rotate`. One launch."""
+    from dgtui.kernels.jit import norms as jit
+
+    b, c, width = qkv.shape
+    kv, d = keys.shape[1], keys.shape[3]
+    q = qkv.new_empty((b, heads, c, d))
+    jit.rotate[b * c, heads + 2 * kv](
+        qkv, q_norm, k_norm, cos, sin, start, q, keys, values, c, *keys.stride()[:3], *values.stride()[:3], eps,
+        d, _power(d // 2), heads, kv, width == (heads + 2 * kv) * d, num_warps=1,
+    )  # fmt: skip
+    return q
+
+
+def route(scores: torch.Tensor, expert_scale: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """See `ops.Route`. One launch."""
+    from dgtui.kernels.jit import norms as jit
+
+    tokens, e = scores.shape
+    weights, index = (
+        scores.new_empty((tokens, k), dtype=torch.float32),
+        scores.new_empty((tokens, k), dtype=torch.int32),
+    )
+    jit.route[(tokens,)](scores, expert_scale, weights, index, e, _power(e), k, _power(k), num_warps=1)
+    return weights, index
+
+
+def _power(n: int) -> int:
+    """The next power of 2."""
+    return 1 << (n - 1).bit_length()
+
+
 def residual_norm_reference(
     x: torch.Tensor,
     branches: Sequence[tuple[torch.Tensor, torch.Tensor]],
@@ -16,7 +82,7 @@ def residual_norm_reference(
     norms: Sequence[torch.Tensor],
     eps: float,
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """What `residual_norm` computes."""
+    """`residual_norm` in PyTorch's own operations."""
     total = torch.stack([_rms(y.float(), eps) * weight.float() for y, weight in branches]).sum(0)
     if post is not None:
         total = _rms(total, eps) * post.float()
@@ -40,7 +106,7 @@ def rotate_reference(
     heads: int,
     eps: float,
 ) -> torch.Tensor:
-    """What `rotate` computes."""
+    """`rotate` in PyTorch's own operations."""
     b, c, width = qkv.shape
     kv, d = keys.shape[1], keys.shape[3]
     parts = _rms(qkv.view(b, c, width // d, d).float(), eps).transpose(1, 2)
@@ -53,7 +119,7 @@ def rotate_reference(
 
 
 def route_reference(scores: torch.Tensor, expert_scale: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """What `route` computes."""
+    """`route` in PyTorch's own operations."""
     probs, index = scores.float().softmax(-1).topk(k, -1)
     weights = probs / probs.sum(-1, keepdim=True) * expert_scale.float()[index]
     return weights, index.int()

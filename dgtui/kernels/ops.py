@@ -20,9 +20,13 @@ class Experts(Protocol):
     ) -> torch.Tensor:
         """x (T, H), index (T, k) int32, weights (T, k) fp32, gate_up (E, 2W, H) gate first, down (E, H, W) → (T, H).
 
-        The k results of a token are added in the order of `index`: the same input gives the same sum. One expert and
-        k = 1 are a dense gated MLP.
+        The k results of a token are added in the order of `index`: the same input gives the same sum.
         """
+
+
+class Mlp(Protocol):
+    def __call__(self, x: torch.Tensor, gate_up: PackedWeight, down: PackedWeight) -> torch.Tensor:
+        """A dense gated MLP: x (T, H), gate_up (1, 2W, H) gate first, down (1, H, W) → (T, H)."""
 
 
 class Linear(Protocol):
@@ -123,6 +127,7 @@ class Ops:
 
     name: str
     experts: Experts
+    mlp: Mlp
     linear: Linear
     gated: Gated
     residual_norm: ResidualNorm
@@ -133,9 +138,25 @@ class Ops:
     accept: Accept
 
 
+TRITON: Final = Ops(
+    "triton",
+    experts.experts,
+    experts.mlp,
+    experts.linear,
+    experts.gated,
+    norms.residual_norm,
+    norms.rotate,
+    norms.route,
+    sampler.sample,
+    sampler.probabilities,
+    sampler.accept,
+)
+"""The kernels. They run on CUDA devices, and in Triton's interpreter."""
+
 TORCH: Final = Ops(
     "pytorch",
     experts.experts_reference,
+    experts.mlp_reference,
     experts.linear_reference,
     experts.gated_reference,
     norms.residual_norm_reference,
@@ -145,4 +166,4 @@ TORCH: Final = Ops(
     sampler.probabilities_reference,
     sampler.accept_reference,
 )
-"""The references. Static shapes, no wait for the device."""
+"""The references. Static shapes, no wait for the device, like the kernels."""

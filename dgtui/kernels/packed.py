@@ -5,6 +5,7 @@ floats of E2M1, or an integer. One description serves every 4-bit checkpoint for
 loaded wherever the layout allows.
 """
 
+import dataclasses
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -76,7 +77,7 @@ class PackedWeight:
     group: int
     "columns that share a scale: 16 for E2M1; 32 if the order is not pairs; a multiple of 64"
     scales: torch.Tensor
-    """(E, K / group, N) fp32, fp16 or bf16; uint8 codes if nested. For E2M1: (E, N, K / 16) uint8, the bits of E4M3"""
+    """(E, K / group, N) fp32, fp16 or bf16; uint8 codes if nested. For E2M1: (E, K / 64, N) int32, four of E4M3 each"""
     offsets: torch.Tensor | None = None
     "like `scales`, never nested: subtracted from each value"
     nested: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
@@ -92,30 +93,30 @@ class PackedWeight:
         return e, n, 2 * half
 
     def dequantize(self, dtype: torch.dtype, index: int | None = None) -> torch.Tensor:
-        """The reference: all matrices (E, N, K), or matrix number `index` alone (N, K). Rounded once, to `dtype`."""
+        """The reference: all matrices (E, N, K), or matrix number `index` alone (N, K). Computed in fp32."""
         which = slice(None) if index is None else slice(index, index + 1)
-        table = torch.tensor(self.decoder.levels, dtype=torch.float64, device=self.codes.device)
-        values = table[unpacked(self.codes[which], self.order).long()] * self._spread(self._scales(which))
+        table = torch.tensor(self.decoder.levels, dtype=torch.float32, device=self.codes.device)
+        values = table[unpacked(self.codes[which], self.order).int()] * self._spread(self._scales(which))
         if self.offsets is not None:
-            values = values - self._spread(self.offsets[which].transpose(1, 2).double())
+            values = values - self._spread(self.offsets[which].transpose(1, 2).float())
         if self.parts is not None:
             parts = self.parts[which]
-            values = values * parts.double().repeat_interleave(values.shape[1] // parts.shape[1], 1).unsqueeze(-1)
+            values = values * parts.float().repeat_interleave(values.shape[1] // parts.shape[1], 1).unsqueeze(-1)
         return (values if index is None else values[0]).to(dtype)
 
     def _scales(self, which: slice) -> torch.Tensor:
-        """(…, N, K / group) fp64."""
+        """(…, N, K / group) fp32."""
         if self.decoder is Decoder.E2M1:
-            return self.scales[which].view(torch.float8_e4m3fn).double()
+            words = self.scales[which].transpose(1, 2).contiguous()
+            return words.view(torch.float8_e4m3fn).float()
         found = self.scales[which].transpose(1, 2)
         if self.nested is None:
-            return found.double()
+            return found.float()
         meaning, scales, offset = self.nested
         e, n, k = found.shape
         first = (which.start or 0) * n * k
         blocks = torch.arange(first, first + e * n * k, device=found.device) // NESTED_BLOCK
-        # in fp32, as bitsandbytes and the kernels compute it
-        return (meaning[found.long()] * scales[blocks].view(e, n, k) + offset).double()
+        return meaning[found.int()] * scales[blocks].view(e, n, k) + offset
 
     def _spread(self, each: torch.Tensor) -> torch.Tensor:
         return each.repeat_interleave(self.group, -1)
@@ -129,7 +130,8 @@ def nf4(
 ) -> PackedWeight:
     """NF4 as bitsandbytes lays it out: `codes` (values / 2) uint8, `absmax` (values / 64) fp32, or uint8 if nested.
 
-    `shape`: (N, K) or (E, N, K). `nested` is described at `PackedWeight.nested`. Scales are copied, transposed.
+    `shape`: (N, K) or (E, N, K). `nested` is described at `PackedWeight.nested`. Scales are copied, for
+    they are transposed.
     """
     e, n, k = shape if len(shape) == 3 else (1, *shape)
     _check_columns(k)
@@ -144,8 +146,8 @@ def nvfp4(codes: torch.Tensor, scales: torch.Tensor, parts: torch.Tensor) -> Pac
     compressed-tensors' format stores its inverse). Gate and up have one each.
     """
     _check_columns(2 * codes.shape[-1])
-    bits = scales.contiguous().view(torch.uint8)
-    return PackedWeight(Decoder.E2M1, COMPRESSED, codes.contiguous(), 16, bits, parts=parts.float().contiguous())
+    words = scales.contiguous().view(torch.int32).transpose(1, 2).contiguous()
+    return PackedWeight(Decoder.E2M1, COMPRESSED, codes.contiguous(), 16, words, parts=parts.float().contiguous())
 
 
 def int4(
@@ -183,6 +185,12 @@ def in_halves(codes: torch.Tensor, order: Order) -> torch.Tensor:
     e, n, half = codes.shape
     first, second = unpacked(codes, order).view(e, n, -1, 2, BLOCK // 2).unbind(-2)
     return (first | (second << 4)).view(e, n, half)
+
+
+def random_like(weight: PackedWeight, generator: torch.Generator) -> PackedWeight:
+    """A weight of the same kind and shape with random codes: any code is drawn, whatever a quantizer would make."""
+    codes = torch.randint(256, weight.codes.shape, dtype=torch.uint8, generator=generator, device=generator.device)
+    return dataclasses.replace(weight, codes=codes)
 
 
 def _check_columns(k: int) -> None:

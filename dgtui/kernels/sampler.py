@@ -78,6 +78,81 @@ TOP: Final = 8
 """How many of the likeliest ids a step tells of."""
 
 
+_PART: Final = 2048
+"""Logits of a part of a row."""
+_PARTS_AT_ONCE: Final = 4
+_OTHERS_AT_ONCE: Final = 8
+
+
+def sample(
+    logits: torch.Tensor, inverse_temperature: torch.Tensor, softcap: float | None, pins: Pins, draws: Draws
+) -> Sampled:
+    """See `ops.Sample`. Two launches, the first of which reads the logits once."""
+    from dgtui.kernels.jit import sampler as jit
+
+    b, c, v = logits.shape
+    rows, count = b * c, -(-v // _PART)
+    suppressed, options = _options(logits, softcap, pins)
+    highest, sums, moments = logits.new_empty((3, rows, count), dtype=torch.float32)
+    places = logits.new_empty((rows, count), dtype=torch.int32)
+    jit.parts[rows, -(-count // _PARTS_AT_ONCE)](
+        logits, suppressed, inverse_temperature, highest, places, sums, moments, v, softcap or 1.0,
+        _PART, _PARTS_AT_ONCE, **options, num_warps=4,
+    )  # fmt: skip
+    entropy, normalizer = logits.new_empty((2, b, c), dtype=torch.float32)
+    argmax, drawn, noise = logits.new_empty((3, b, c), dtype=torch.long)
+    top_ids = logits.new_empty((b, c, TOP), dtype=torch.long)
+    top_probs = logits.new_empty((b, c, TOP), dtype=torch.float32)
+    jit.draw[(rows,)](
+        logits, suppressed, pins.held, pins.pinned, inverse_temperature, draws.seeds, draws.candidates, draws.counter,
+        highest, places, sums, moments,
+        entropy, argmax, drawn, noise, top_ids, top_probs, normalizer, v, c, softcap or 1.0,
+        _PART, 1 << (count - 1).bit_length(), TOP, ROUNDS, **options, num_warps=8,
+    )  # fmt: skip
+    return Sampled(entropy, argmax, drawn, noise, top_ids, top_probs, normalizer)
+
+
+def probabilities(
+    logits: torch.Tensor,
+    normalizer: torch.Tensor,
+    inverse_temperature: torch.Tensor,
+    softcap: float | None,
+    pins: Pins,
+    live: torch.Tensor,
+) -> torch.Tensor:
+    """See `ops.Probabilities`. One launch; the logits are overwritten."""
+    from dgtui.kernels.jit import sampler as jit
+
+    b, c, v = logits.shape
+    suppressed, options = _options(logits, softcap, pins)
+    jit.probabilities[b * c, -(-v // _PART)](
+        logits, suppressed, pins.held, pins.pinned, inverse_temperature, normalizer, live, logits, v, c,
+        softcap or 1.0, _PART, **options, num_warps=4,
+    )  # fmt: skip
+    return logits
+
+
+def accept(sampled: Sampled, pins: Pins, bound: torch.Tensor) -> Accepted:
+    """See `ops.Accept`. One launch."""
+    from dgtui.kernels.jit import sampler as jit
+
+    b, c = sampled.entropy.shape
+    accepted, canvas = torch.empty_like(pins.pinned), torch.empty_like(sampled.drawn)
+    mean = sampled.entropy.new_empty(b)
+    jit.accept[(b,)](
+        sampled.entropy, sampled.drawn, sampled.noise, pins.held, pins.pinned, bound, accepted, canvas, mean, c,
+        1 << (c - 1).bit_length(), _OTHERS_AT_ONCE, num_warps=4,
+    )  # fmt: skip
+    return Accepted(accepted, canvas, mean)
+
+
+def _options(logits: torch.Tensor, softcap: float | None, pins: Pins) -> tuple[torch.Tensor, dict[str, bool]]:
+    """The suppressed ids, or any tensor if there are none; and what kernels are compiled for."""
+    given = pins.suppressed is not None
+    suppressed = logits if pins.suppressed is None else pins.suppressed
+    return suppressed, {"SUPPRESS": given, "SOFTCAP": softcap is not None}
+
+
 def scaled_reference(
     logits: torch.Tensor, inverse_temperature: torch.Tensor, softcap: float | None, pins: Pins
 ) -> torch.Tensor:
@@ -99,7 +174,7 @@ def sample_reference(
     pins: Pins,
     draws: Draws,
 ) -> Sampled:
-    """What `sample` computes. Sums are taken in fp64."""
+    """`sample` in PyTorch's own operations. Sums are taken in fp64."""
     c, v = logits.shape[1:]
     z = scaled_reference(logits, inverse_temperature, softcap, pins)
     normalizer = z.double().logsumexp(-1)
@@ -135,14 +210,14 @@ def probabilities_reference(
     pins: Pins,
     live: torch.Tensor,
 ) -> torch.Tensor:
-    """What `probabilities` computes: (B, C, V) in the type of the logits."""
+    """`probabilities` in PyTorch's own operations: (B, C, V) in the type of the logits."""
     z = scaled_reference(logits, inverse_temperature, softcap, pins)
     sums = torch.where(pins.pinned, 0.0, normalizer).unsqueeze(-1)
     return torch.where(live.view(-1, 1, 1), (z - sums).exp(), 0.0).to(logits.dtype)
 
 
 def accept_reference(sampled: Sampled, pins: Pins, bound: torch.Tensor) -> Accepted:
-    """What `accept` computes."""
+    """`accept` in PyTorch's own operations."""
     entropy = sampled.entropy
     ordered, order = entropy.sort(dim=-1, stable=True)
     within = ordered.cumsum(-1) - ordered <= bound

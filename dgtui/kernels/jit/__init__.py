@@ -1,0 +1,1 @@
+"""The kernels themselves. Importing a module here imports Triton; what launches them lies in the folder above."""

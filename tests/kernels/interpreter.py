@@ -1,0 +1,160 @@
+"""Mends Triton's interpreter: kernels in bf16 and with inline assembly can be tested without a GPU.
+
+`install()` before a kernel runs. Of the interpreter of Triton 3.7 (TRITON_INTERPRET=1) it replaces
+- inline assembly, which raises: straight-line PTX on 32-bit registers runs in NumPy, elements packed as on a GPU. An
+  instruction that is not known here is an error;
+- `tl.dot` of bf16, which multiplies the bits as integers;
+- casts between fp32 and bf16, which truncate where a GPU rounds to the nearest;
+- arithmetic in bf16, which adds bits.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+U32 = np.uint32
+
+
+def _prmt(a: Any, b: Any, selectors: Any) -> Any:
+    source = a.astype(np.uint64) | (b.astype(np.uint64) << np.uint64(32))
+    out = np.zeros_like(a)
+    for i in range(4):
+        selector = (selectors >> U32(4 * i)) & U32(15)
+        byte = ((source >> (np.uint64(8) * (selector & U32(7)).astype(np.uint64))) & np.uint64(255)).astype(U32)
+        spread = np.where(byte >> U32(7), U32(255), U32(0))
+        out |= np.where(selector & U32(8), spread, byte).astype(U32) << U32(8 * i)
+    return out
+
+
+def _lop3(a: Any, b: Any, c: Any, table: Any) -> Any:
+    out = np.zeros_like(a)
+    for i in range(8):
+        if int(table.flat[0]) >> i & 1:
+            out |= (a if i & 4 else ~a) & (b if i & 2 else ~b) & (c if i & 1 else ~c)
+    return out
+
+
+def _fma_bf16x2(a: Any, b: Any, c: Any) -> Any:
+    halves = []
+    for shift in (0, 16):
+        x, y, z = (((each >> U32(shift)) << U32(16)).view(np.float32).astype(np.float64) for each in (a, b, c))
+        halves.append(to_bf16((x * y + z).astype(np.float32)))
+    return halves[0] | (halves[1] << U32(16))
+
+
+def to_bf16(x: Any) -> Any:
+    """float32 → the bits of the nearest bf16, ties to even, in 32 bits."""
+    bits = x.view(U32)
+    return (bits + U32(0x7FFF) + ((bits >> U32(16)) & U32(1))) >> U32(16)
+
+
+def from_bf16(bits: Any) -> Any:
+    """16 bits → float32."""
+    return (bits.astype(U32) << U32(16)).view(np.float32)
+
+
+OPERATIONS: dict[str, Callable[..., Any]] = {
+    "mov.b32": lambda a: a,
+    "mov.u32": lambda a: a,
+    "and.b32": np.bitwise_and,
+    "xor.b32": np.bitwise_xor,
+    "shl.b32": np.left_shift,
+    "shr.u32": np.right_shift,
+    "prmt.b32": _prmt,
+    "lop3.b32": _lop3,
+    "fma.rn.bf16x2": _fma_bf16x2,
+}
+
+
+def run(assembly: str, outputs: int, inputs: list[Any]) -> list[Any]:
+    """Runs straight-line PTX over arrays of 32-bit registers, all of one shape; the output registers."""
+    registers = {f"${outputs + i}": value for i, value in enumerate(inputs)}
+
+    def operand(text: str) -> Any:
+        if text.startswith("%"):  # thread 0 of a grid of one layer
+            text = "0"
+        return registers[text] if text in registers else np.full(inputs[0].shape, int(text, 0), U32)
+
+    for statement in re.split(r"[;\n{}]", assembly):
+        if not statement.strip() or statement.strip().startswith(".reg"):
+            continue
+        name, operands = statement.strip().split(" ", 1)
+        to, *sources = (part.strip() for part in operands.split(","))
+        registers[to] = np.asarray(OPERATIONS[name](*map(operand, sources))).astype(U32)
+    return [registers[f"${i}"] for i in range(outputs)]
+
+
+def _registers(data: Any, pack: int) -> list[Any]:
+    """Elements → registers: `pack` neighbours to an instance of the assembly, narrow ones sharing a register."""
+    raw = np.ascontiguousarray(data).view(np.uint8).reshape(-1, pack * data.dtype.itemsize)
+    padded = np.pad(raw, ((0, 0), (0, -raw.shape[1] % 4)))
+    return list(padded.view(U32).T.copy())
+
+
+def install() -> None:
+    """Mends the interpreter of this process."""
+    from triton import language as tl
+    from triton.runtime import interpreter
+
+    builder, Handle = interpreter.InterpreterBuilder, interpreter.TensorHandle
+    numpy_type = interpreter._get_np_dtype
+    cast_as_is, binary_as_is = builder.cast_impl, builder.binary_op
+
+    def values(tensor: Any) -> Any:
+        return from_bf16(tensor.data) if tensor.dtype.scalar == tl.bfloat16 else tensor.data
+
+    def inline_asm(
+        self: Any, assembly: str, constraints: str, arguments: Any, types: Any, pure: bool, pack: int
+    ) -> Any:
+        shape = arguments[0].data.shape
+        inputs = [register for each in arguments for register in _registers(each.data, pack)]
+        outputs = run(assembly, constraints.count("="), inputs)
+        handles = []
+        for type_ in types:
+            element = getattr(type_, "element_ty", type_).scalar
+            dtype = np.dtype(numpy_type(element))
+            count = pack * dtype.itemsize // 4
+            words = np.stack(outputs[:count], -1)
+            del outputs[:count]
+            handles.append(Handle(np.ascontiguousarray(words).view(dtype).reshape(shape), element))
+        return _Results(handles)
+
+    def dot(self: Any, a: Any, b: Any, c: Any, precision: Any, imprecise: Any) -> Any:
+        return Handle(np.matmul(values(a), values(b), dtype=c.data.dtype) + c.data, c.dtype.scalar)
+
+    def cast(self: Any, source: Any, type_: Any) -> Any:
+        before, after = source.dtype.scalar, type_.scalar
+        if before == after or tl.bfloat16 not in (before, after):
+            return cast_as_is(self, source, type_)
+        if before == tl.bfloat16:
+            return Handle(from_bf16(source.data).astype(numpy_type(after)), after)
+        value = np.ascontiguousarray(source.data.astype(np.float32))
+        bits = np.where(np.isnan(value), U32(0x7FC0), to_bf16(value))
+        return Handle(bits.astype(np.uint16), after)
+
+    def binary(self: Any, left: Any, right: Any, operation: Any) -> Any:
+        if tl.bfloat16 not in (left.dtype.scalar, right.dtype.scalar):
+            return binary_as_is(self, left, right, operation)
+        value = operation(values(left), values(right))
+        if value.dtype == bool:
+            return Handle(value, tl.int1)
+        return Handle(to_bf16(value.astype(np.float32)).astype(np.uint16), tl.bfloat16)
+
+    builder.create_inline_asm = inline_asm
+    builder.create_dot = dot
+    builder.cast_impl = cast
+    builder.binary_op = binary
+    for name in ("si_to_fp", "ui_to_fp", "fp_to_si", "fp_to_ui", "fp_ext", "fp_trunc"):
+        setattr(builder, f"create_{name}", lambda self, source, type_: self.cast_impl(source, type_))
+
+
+class _Results:
+    """What Triton asks for the results of inline assembly."""
+
+    def __init__(self, handles: list[Any]) -> None:
+        self._handles = handles
+
+    def get_result(self, number: int) -> Any:
+        return self._handles[number]

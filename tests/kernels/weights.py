@@ -1,0 +1,32 @@
+"""Weights with random codes: any code is drawn, whatever a quantizer would make."""
+
+import torch
+
+from dgtui.kernels.packed import COMPRESSED, HALVES, NESTED_BLOCK, PackedWeight, int4, nf4, nvfp4
+
+KINDS = ("nf4", "nf4-double", "nvfp4", "int4", "int4-128", "q4_k", "q4_0")
+
+
+def random_weight(kind: str, e: int, n: int, k: int, device: str = "cpu") -> PackedWeight:
+    """A stack (E, N, K) of one of `KINDS`, with scales of one size about it."""
+    codes = torch.randint(256, (e, n, k // 2), dtype=torch.uint8, device=device)
+
+    def scales(group: int, most: float = 0.1) -> torch.Tensor:
+        return torch.rand((e, n, k // group), device=device) * most + most / 8
+
+    if kind == "nf4":
+        return nf4(codes.flatten(), scales(64).flatten(), (e, n, k))
+    if kind == "nf4-double":
+        blocks = e * n * k // 64
+        meaning = torch.linspace(-1, 1, 256, device=device)
+        absmax = torch.randint(256, (blocks,), dtype=torch.uint8, device=device)
+        each = torch.rand(-(-blocks // NESTED_BLOCK), device=device) * 0.02
+        return nf4(codes.flatten(), absmax, (e, n, k), (meaning, each, torch.tensor(0.05, device=device)))
+    if kind == "nvfp4":
+        parts = torch.rand((e, 2), device=device) + 0.5
+        return nvfp4(codes, scales(16).to(torch.float8_e4m3fn), parts)
+    if kind == "q4_k":
+        return int4(codes, scales(32).half(), scales(32, 0.7).half(), HALVES)
+    if kind == "q4_0":
+        return int4(codes, scales(32).half(), order=HALVES)
+    return int4(codes, scales(128 if kind == "int4-128" else 64), order=COMPRESSED)
