@@ -1,7 +1,7 @@
-"""A conversation as the chat screen holds it: turns in order, each change stored at once, and the prompt they make.
+"""A conversation of the chat screen: its turns, stored at every change, and the prompt for the model.
 
-A conversation enters the store with its first message, so looking around leaves nothing behind. What is regenerated or
-edited is superseded in the store, never deleted.
+A conversation is stored from its first message on. Regenerated or edited turns are superseded in the store and never
+deleted.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Keeper(Protocol):
-    """What is asked of `store.Store`."""
+    """The part of `store.Store` that is used here."""
 
     def create(self, model: str, system: str = "", settings: Mapping[str, object] = ...) -> str: ...
     def append(self, conversation: str, turn: Turn) -> int: ...
@@ -52,7 +52,7 @@ class Chat:
         self._stored.append(self.store.append(self.id, turn))
 
     def revise(self, turn: Turn) -> None:
-        """The last turn as it stands now: during a run, and after steering."""
+        """Updates the last turn, during a run and after steering."""
         self.turns[-1] = turn
         self.store.update(self._stored[-1], turn)
 
@@ -65,7 +65,7 @@ class Chat:
         return dropped
 
     def instruct(self, system: str) -> None:
-        """Sets the system prompt for what comes."""
+        """Sets the system prompt of the following replies."""
         self.system = system
         if self.id is not None:
             self.store.set_system(self.id, system)
@@ -75,7 +75,7 @@ class Chat:
         return [image for turn in self.turns for image in turn.images]
 
     def messages(self, see: "Callable[[Attachment], Image | None]" = lambda _: None) -> list[Message]:
-        """What the model is told: the system prompt and the turns; an empty reply is left out.
+        """Returns the messages for the model: the system prompt and the turns, without empty replies.
 
         `see` makes of an image what the model is given, or None for one that it cannot be given.
         """
@@ -95,9 +95,9 @@ class Chat:
 def prompt(
     messages: Sequence[Message], encode: Callable[[Sequence[Message]], list[int]], room: int
 ) -> tuple[list[int], int]:
-    """The ids of the newest messages that fit into `room` tokens, and how many turns were left out for that.
+    """Returns the ids of the newest messages that fit into `room` tokens, and the number of dropped turns.
 
-    The system prompt stays. Turns go from the oldest on, and what is left starts with a user's turn.
+    The system prompt stays. The oldest turns are dropped first, and the rest starts with a user's turn.
 
     Raises:
         PromptTooLong: Not even the last turn fits.
@@ -110,11 +110,12 @@ def prompt(
         if len(ids) <= room:
             return ids, start
     raise PromptTooLong(
-        f"the message has {len(ids):,} tokens and {max(room, 0):,} fit", hint="shorten it, or start anew with /new"
+        f"the message has {len(ids):,} tokens and {max(room, 0):,} fit",
+        hint="shorten it, or start a new conversation with /new",
     )
 
 
 def images_left(messages: Sequence[Message], dropped: int) -> "tuple[Image, ...]":
-    """The images of a prompt from which the first `dropped` turns were left out, in order."""
+    """Returns the images of a prompt without its first `dropped` turns, in order."""
     turns = [m for m in messages if m.role != "system"]
     return tuple(image for message in turns[dropped:] for image in message.images)

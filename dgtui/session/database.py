@@ -1,8 +1,8 @@
-"""The history file: opened privately, changed all or not at all, shared between processes.
+"""The history file: private, changed in transactions, shared between processes.
 
-Every failure that SQLite reports is raised typed, with the file's name and what to do. A file that is damaged, of
-another program or of a newer dgtui is refused before anything is written to it. What is committed survives the death
-of the program at any moment; a power cut may take the last seconds, never the file.
+Every SQLite failure is raised as a typed error with the file's name and a hint. A file that is damaged, belongs to
+another program or to a newer dgtui is rejected before anything is written. Committed data survives the death of the
+program at any moment. A power cut may lose the last seconds, but never damages the file.
 """
 
 import os
@@ -19,13 +19,13 @@ from dgtui.session.migrations import APPLICATION_ID, STEPS, Step, migrate, versi
 from dgtui.session.records import Malformed
 
 BUSY_SECONDS: Final = 5.0
-"""How long a writer waits for its turn."""
+"""Longest wait of a writer for other writers, in seconds."""
 
-_WITHOUT: Final = "see to its folder, point [history] path elsewhere, or go without: --no-history"
+_WITHOUT: Final = "check its folder, set [history] path to another file, or use --no-history"
 
 
 class HistoryRefused(InputRefused):
-    """The file is not a history of conversations that this program reads; it is left as it is."""
+    """The file is not a history that this program can read. It is left unchanged."""
 
 
 class Database:
@@ -36,8 +36,8 @@ class Database:
         steps: The shape that the file gets (see `migrations`).
 
     Raises:
-        HistoryRefused: There is something at `path` that is not to be written to.
-        RunFailed: The file cannot be made, opened or written, or is in use for longer than `BUSY_SECONDS`.
+        HistoryRefused: The file at `path` must not be written to.
+        RunFailed: The file cannot be created, opened or written, or is in use for longer than `BUSY_SECONDS`.
     """
 
     def __init__(self, path: Path | None, steps: Sequence[Step] = STEPS) -> None:
@@ -48,21 +48,21 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """A look at one state of the file, whatever others write meanwhile."""
+        """Reads one consistent state of the file, whatever others write meanwhile."""
         with _typed(self._path), _transaction(self._connection, "BEGIN") as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """A change: committed at the end of the block, or not made at all. No other process writes meanwhile."""
+        """Writes in a transaction, committed at the end of the block or rolled back. Other processes wait."""
         with _typed(self._path):
             self._follow()
             with _transaction(self._connection, "BEGIN IMMEDIATE") as connection:
-                self._check_version(version_of(connection))  # it may have been migrated while we had it open
+                self._check_version(version_of(connection))  # another process may have migrated it meanwhile
                 yield connection
 
     def empty_log(self) -> None:
-        """Writes the write-ahead log into the file and empties it: what was deleted is not left there either."""
+        """Moves the write-ahead log into the file and empties it, as it may hold deleted text."""
         with _typed(self._path):
             self._connection.execute("PRAGMA wal_checkpoint (TRUNCATE)").fetchall()
 
@@ -90,13 +90,13 @@ class Database:
             version = version_of(connection)
         if application != APPLICATION_ID and (application or version or tables):
             raise HistoryRefused(
-                f"{self._path} is a database of another program", hint="point [history] path at another file"
+                f"{self._path} is a database of another program", hint="set [history] path to another file"
             )
         self._check_version(version)
         _use_wal(connection)
         for pragma in (
             "synchronous = NORMAL",
-            "secure_delete = ON",  # what is deleted is overwritten
+            "secure_delete = ON",  # overwrites deleted data
             "temp_store = MEMORY",
             "cell_size_check = ON",  # finds damage sooner
         ):
@@ -107,12 +107,12 @@ class Database:
     def _check_version(self, version: int) -> None:
         if version > len(self._steps):
             raise HistoryRefused(
-                f"{self._path} was written by a newer dgtui (version {version}; this one knows {len(self._steps)})",
-                hint="update dgtui, or point [history] path at another file",
+                f"{self._path} was written by a newer dgtui (version {version}, not {len(self._steps)})",
+                hint="update dgtui, or set [history] path to another file",
             )
 
     def _follow(self) -> None:
-        """Opens the file anew if it was removed or replaced: SQLite would go on writing to one that has no name."""
+        """Reopens the file if it was removed or replaced. SQLite would keep writing to the old, nameless file."""
         if self._path is not None and _identity(self._path) != self._identity:
             old = self._connection
             _made(self._path)
@@ -145,13 +145,13 @@ def _typed(path: Path | None) -> Iterator[None]:
 
 
 def _made(path: Path) -> Path:
-    """The file that `path` leads to, made if missing; it and what SQLite puts beside it are its owner's alone.
+    """Returns the resolved path of the file, created if missing. Only the owner can read it and SQLite's side files.
 
     Raises:
-        RunFailed: It cannot be made or opened.
+        RunFailed: The file cannot be created or opened.
     """
     try:
-        path = path.resolve()  # SQLite makes what a dangling link points to, with the default mode
+        path = path.resolve()  # SQLite would create the target of a dangling link with the default mode
         try:
             private_dir(path.parent)
         except RunFailed as error:
@@ -160,14 +160,14 @@ def _made(path: Path) -> Path:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError:
             if not path.is_file():
-                raise RunFailed(f"{path} is not a file", hint="point [history] path at a file") from None
+                raise RunFailed(f"{path} is not a regular file", hint="set [history] path to a file") from None
             if not os.access(path, os.R_OK | os.W_OK):
-                raise RunFailed(f"{path} cannot be read and written by you", hint=_WITHOUT) from None
+                raise RunFailed(f"{path} cannot be read and written", hint=_WITHOUT) from None
         else:
             os.fchmod(descriptor, 0o600)  # whatever the umask
             os.close(descriptor)
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL in the name
-        raise RunFailed(f"{path} cannot be made: {reason(error)}", hint=_WITHOUT) from error
+        raise RunFailed(f"{path} cannot be created: {reason(error)}", hint=_WITHOUT) from error
     return path
 
 
@@ -180,7 +180,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:
-    """Write-ahead logging, so that readers and a writer do not wait for each other.
+    """Turns on write-ahead logging: readers and a writer do not wait for each other.
 
     A file system without it keeps the journal it can. SQLite does not wait for its turn at the switch, so this does.
     """
@@ -196,21 +196,21 @@ def _use_wal(connection: sqlite3.Connection) -> None:
 
 
 def _code(error: sqlite3.Error) -> int | None:
-    """SQLite's primary result code; None where Python itself raised."""
+    """Returns SQLite's primary result code, or None if Python itself raised."""
     extended: int | None = getattr(error, "sqlite_errorcode", None)
     return None if extended is None else extended & 0xFF
 
 
 def _explained(error: sqlite3.Error, path: Path | None) -> DgtuiError | None:
-    """The typed error for what SQLite reports, or None if it is a bug of ours."""
+    """Returns the typed error for a failure of SQLite, or None if it is a bug of ours."""
     if isinstance(error, sqlite3.InterfaceError | sqlite3.ProgrammingError | sqlite3.InternalError | sqlite3.DataError):
         return None
     file = path or "the history in memory"
     match _code(error):
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED | sqlite3.SQLITE_PROTOCOL:
-            return RunFailed(f"{file} is in use by another program", hint="try again when that program is done")
+            return RunFailed(f"{file} is in use by another program", hint="try again when that program has finished")
         case sqlite3.SQLITE_FULL:
-            return RunFailed(f"{file} could not be written: the disk is full", hint="make room and try again")
+            return RunFailed(f"{file} could not be written: the disk is full", hint="free some space and try again")
         case (
             sqlite3.SQLITE_READONLY
             | sqlite3.SQLITE_CANTOPEN
@@ -227,7 +227,7 @@ def _explained(error: sqlite3.Error, path: Path | None) -> DgtuiError | None:
 
 def _damaged(path: Path | None, error: Exception) -> HistoryRefused:
     return HistoryRefused(
-        f"{path or 'the history in memory'} is damaged, or is no history of conversations: {error}",
-        hint="it was left as it is: to begin anew, move it and the -wal and -shm files beside it elsewhere; "
+        f"{path or 'the history in memory'} is damaged, or not a history of conversations: {error}",
+        hint="it was left unchanged. To start a new history, move it and its -wal and -shm files elsewhere; "
         "sqlite3 FILE .recover rescues what can be read",
     )

@@ -25,11 +25,11 @@ _SPEAKERS: Final = {"system": "System", "user": "You", "model": "Model"}
 
 
 class FileExists(RunFailed):
-    """There is something where a new file was to be written."""
+    """A file of that name already exists."""
 
 
 def to_markdown(conversation: Conversation, turns: Sequence[Stored]) -> str:
-    """The conversation as CommonMark: a section a turn, thoughts folded in `<details>`."""
+    """Returns the conversation as CommonMark: one section per turn, thoughts folded in `<details>`."""
     about = [conversation.model, conversation.created.strftime("%Y-%m-%d %H:%M UTC"), f"conversation {conversation.id}"]
     parts = [f"# {_inline(conversation.title) or 'Conversation'}", " · ".join(_inline(part) for part in about if part)]
     if conversation.system.strip():
@@ -40,7 +40,7 @@ def to_markdown(conversation: Conversation, turns: Sequence[Stored]) -> str:
 
 
 def to_json(conversation: Conversation, turns: Sequence[Stored]) -> dict[str, Any]:
-    """The conversation as what JSON can hold; times in ISO 8601."""
+    """Returns the conversation as JSON values. Times are in ISO 8601."""
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -72,7 +72,7 @@ def to_json(conversation: Conversation, turns: Sequence[Stored]) -> dict[str, An
 
 
 def write(path: Path, text: str, *, overwrite: bool = False) -> None:
-    """Writes a file that its owner alone may read, all of it or nothing.
+    """Writes a private file atomically.
 
     Args:
         path: In a folder that exists. A link is followed.
@@ -80,8 +80,8 @@ def write(path: Path, text: str, *, overwrite: bool = False) -> None:
         overwrite: Put it in the place of a file that is there.
 
     Raises:
-        FileExists: Something is there, and it is not to be overwritten.
-        RunFailed: It could not be written; what was there still is.
+        FileExists: The file exists and must not be overwritten.
+        RunFailed: The file could not be written. An existing one is unchanged.
     """
     if overwrite:
         write_private(path, storable(text).encode())
@@ -90,7 +90,7 @@ def write(path: Path, text: str, *, overwrite: bool = False) -> None:
         path = path.resolve()
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))  # claims the name
     except FileExistsError as error:
-        raise FileExists(f"{path} is there already", hint="choose another name") from error
+        raise FileExists(f"{path} already exists", hint="choose another name") from error
     except (OSError, RuntimeError, ValueError) as error:  # also a loop of links, or a NUL in the name
         raise RunFailed(
             f"{path} could not be written: {reason(error)}", hint="choose another folder or name"
@@ -134,7 +134,7 @@ def _printable(text: str) -> str:
 
 
 def _inline(text: str) -> str:
-    """Text that is to be read as it is, on one line."""
+    """Returns text on one line, with markup escaped."""
     return re.sub(r"([\\`*_\[\]<>#|~&])", r"\\\1", " ".join(_printable(text).split()))
 
 
@@ -148,11 +148,11 @@ _CLOSING: Final = {
     "<style": "</style>",
     "<textarea": "</textarea>",
 }
-"""The beginnings of raw HTML that does not end at a blank line (CommonMark 4.6, kinds 1 to 5), and what ends it."""
+"""Openings of raw HTML that does not end at a blank line (CommonMark 4.6, kinds 1 to 5), and their ends."""
 
 
 def _block(text: str) -> str:
-    """Markdown, with what it leaves open closed, so that what follows is not taken for a part of it."""
+    """Returns Markdown with all open blocks closed. Later text must not become part of them."""
     text = _printable(text).strip("\n")
     if (open_block := _left_open(text)) is None:
         return text
@@ -164,11 +164,11 @@ def _block(text: str) -> str:
     closed = f"{text}\n{closing}"
     if _left_open(closed) is None:
         return closed
-    return "\n".join(f"> {line}" for line in text.split("\n"))  # a quote ends whatever is in it
+    return "\n".join(f"> {line}" for line in text.split("\n"))  # the end of a quote closes all blocks in it
 
 
 def _left_open(text: str) -> "Token | None":
-    """The block that would swallow a heading after this text."""
+    """Returns the open block that would include a heading after this text."""
     from markdown_it import MarkdownIt  # 40 ms
 
     *_, last = MarkdownIt("commonmark").disable("inline").parse(f"{text}\n\n# Next")

@@ -1,4 +1,4 @@
-"""The shape of the history file, as the steps that lead to it from an empty one.
+"""The schema of the history file, as migration steps from an empty file.
 
 A file's `user_version` is the number of steps it has taken. A step that was released is never edited: what changes the
 shape is a new step at the end. All missing steps are one transaction, so a file has an old shape or the new one.
@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from typing import Final
 
 APPLICATION_ID: Final = 0x64677475
-""""dgtu", in the header of every history file: tells it from the databases of other programs."""
+""""dgtu", in the header of every history file. It distinguishes it from databases of other programs."""
 
 Step = Sequence[str]
-"""SQL statements, one a string. References between tables are not enforced while they run."""
+"""SQL statements, one per string. Foreign keys are not enforced while they run."""
 
-# Turn ids grow with time and are never used twice, so that they can be restored and sorted. A superseded turn keeps the
-# position it had; the listed ones of a conversation have 0, 1, 2 …
+# Turn ids grow with time and are never used twice: turns can be restored and sorted. A superseded turn keeps its old
+# position. The listed turns of a conversation have positions 0, 1, 2 …
 _FIRST: Final = (
     """
     CREATE TABLE conversations (
@@ -96,20 +96,20 @@ _FIRST: Final = (
     """,
 )
 
-# Digests of the files that `images` names, in the same order.
+# Digests of the files in `images`, in the same order.
 _IMAGES: Final = ("ALTER TABLE turns ADD COLUMN image_digests TEXT NOT NULL DEFAULT '[]'",)
 
 STEPS: Final[Sequence[Step]] = (_FIRST, _IMAGES)
-"""The way from an empty file to the shape that this program reads and writes."""
+"""All steps from an empty file to the schema of this program."""
 
 
 def version_of(connection: sqlite3.Connection) -> int:
-    """How many steps the file has taken."""
+    """Returns the number of steps that the file has taken."""
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 def migrate(connection: sqlite3.Connection, steps: Sequence[Step] = STEPS) -> None:
-    """Takes the steps that are missing, all or none; another process may be about to do the same.
+    """Takes all missing steps in one transaction. Another process may try the same at the same time.
 
     Args:
         connection: In autocommit mode, to a file that is ours or empty and takes no more than these steps.

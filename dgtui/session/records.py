@@ -1,4 +1,4 @@
-"""What a history holds, as plain data and as rows of its tables.
+"""The records of a history, as plain data and as table rows.
 
 Token ids are a blob of little-endian int32, settings and paths are JSON, times are seconds since 1970. Text that could
 not be written as UTF-8 (unpaired surrogates, from bytes of another encoding) gets U+FFFD in those places. Reading
@@ -23,26 +23,26 @@ TURN_COLUMNS: Final = (
 
 
 class Malformed(ValueError):
-    """A row that cannot be."""
+    """A row with invalid values."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """An image that was sent with a message: the file stays where it is, and may go or change."""
+    """An image that was sent with a message. The file is not copied and may disappear or change."""
 
     path: str
     digest: str = ""
-    """SHA-256 of the file's bytes, in hexadecimal; empty where it is not known."""
+    """SHA-256 of the file in hexadecimal. Empty if unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One message and how it came about."""
+    """One message and how it was made."""
 
     role: Role
     text: str
     token_ids: tuple[int, ...] = ()
-    """What `text` was written as; kept, for text tokenized again would break the common prefix."""
+    """The ids of `text`. Tokenizing the text again could give other ids and break the common prefix."""
     thought: str = ""
     seed: int | None = None
     steps: int = 0
@@ -50,52 +50,52 @@ class Turn:
     stop_reason: str = ""
     seconds: float = 0.0
     finished: bool = True
-    """False: a draft, of a run that goes on or was stopped."""
+    """False for the draft of a running or stopped run."""
     images: tuple[Attachment, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A turn in its place."""
+    """A stored turn."""
 
     id: int
-    """Never used for another turn."""
+    """Never used again for another turn."""
     position: int
-    """0 for the first of the conversation."""
+    """Position in the conversation, from 0."""
     turn: Turn
     created: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """What is known of a conversation without its turns."""
+    """A conversation without its turns."""
 
     id: str
-    """Short, to be typed."""
+    """Short enough to be typed."""
     title: str
-    """The beginning of the first message, until it is renamed. Empty before that message."""
+    """The beginning of the first message, until it is renamed. Empty without a message."""
     created: datetime
     updated: datetime
     model: str
     system: str
     settings: Mapping[str, object]
     turns: int
-    """How many are listed: superseded ones do not count."""
+    """Number of listed turns, without superseded ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """Where a search found something."""
+    """One match of a search."""
 
     conversation: Conversation
     snippet: str
-    """One line of plain text: no markup, and not sanitised."""
+    """One line of plain text without markup, not sanitised."""
     turn_id: int | None
-    """None: it is the title."""
+    """None if the title matched."""
 
 
 def storable(text: str) -> str:
-    """The text, without what UTF-8 cannot hold. A surrogate pair becomes its character."""
+    """Returns the text without characters that UTF-8 cannot encode. A surrogate pair becomes its character."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -104,7 +104,7 @@ def storable(text: str) -> str:
 
 
 def turn_row(turn: Turn) -> Row:
-    """The columns `TURN_COLUMNS` of a turn."""
+    """Returns the columns `TURN_COLUMNS` of a turn."""
     return {
         "role": turn.role,
         "text": storable(turn.text),
@@ -121,7 +121,7 @@ def turn_row(turn: Turn) -> Row:
 
 
 def turn_of(row: Row) -> Stored:
-    """A turn from the columns `id, position, created` and `TURN_COLUMNS`. Raises `Malformed`."""
+    """Returns a turn from the columns `id, position, created` and `TURN_COLUMNS`. Raises `Malformed`."""
     try:
         if row["role"] not in get_args(Role):
             raise ValueError("unknown role")
@@ -143,17 +143,17 @@ def turn_of(row: Row) -> Stored:
 
 
 def _images(paths: list[Any], digests: list[Any]) -> tuple[Attachment, ...]:
-    digests = digests or [""] * len(paths)  # as rows of version 1 have it
+    digests = digests or [""] * len(paths)  # rows of version 1 have none
     return tuple(Attachment(_text(path), _text(digest)) for path, digest in zip(paths, digests, strict=True))
 
 
 def settings_text(settings: Mapping[str, object]) -> str:
-    """Settings as they are stored."""
+    """Returns settings as they are stored."""
     return json.dumps(settings, default=dict)
 
 
 def conversation_of(row: Row) -> Conversation:
-    """A conversation from its columns and `turns`, their number. Raises `Malformed`."""
+    """Returns a conversation from its columns and the number of `turns`. Raises `Malformed`."""
     try:
         return Conversation(
             id=_text(row["id"]),

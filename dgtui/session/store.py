@@ -1,8 +1,7 @@
-"""Conversations in a SQLite file: every turn stored as it comes, searchable, shared by several running programs.
+"""Conversations in a SQLite file: stored turn by turn, searchable, shared by several running programs.
 
-One thread at a time per `Store`. Every method is one short transaction: when it returns, what it did outlives the
-program; where it raises, it did nothing. What a person sees stays stored: if another process deletes a conversation
-that is open here, the next write to it puts it back.
+A `Store` is for one thread. Every method is one short transaction: if it returns, its change survives the program; if
+it raises, nothing has changed. If another process deletes a conversation that is open here, the next write restores it.
 """
 
 import time
@@ -37,14 +36,14 @@ __all__ = [
 
 
 class ConversationNotFound(UsageError):
-    """No stored conversation is meant, or more than one."""
+    """No stored conversation matches, or more than one."""
 
 
 def default_path(settings_path: Path | None) -> Path:
-    """The history file: the one that is set, else the one in the data folder.
+    """Returns the configured history file, else the one in the data folder.
 
     Raises:
-        RunFailed: The data folder cannot be made.
+        RunFailed: The data folder cannot be created.
     """
     return settings_path or data_dir() / "history.db"
 
@@ -53,12 +52,13 @@ class Store:
     """The history.
 
     Args:
-        path: Its file, made with the folder if missing. None: in memory, nothing is written anywhere.
+        path: Its file, created with its folder if missing. None: in memory, without a file.
 
     Raises:
-        HistoryRefused: The file is damaged, of another program or of a newer dgtui. It is left as it is. Other methods
-            raise this too, when they come upon damage.
-        RunFailed: The file cannot be made, read or written, or another program holds it. So for the other methods.
+        HistoryRefused: The file is damaged, or belongs to another program or a newer dgtui. It is left unchanged. Other
+            methods raise this too if they find damage.
+        RunFailed: The file cannot be created, read or written, or another program holds it. Other methods raise this
+            too.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -72,7 +72,7 @@ class Store:
     # -- writing ----------------------------------------------------------------------------------------------------
 
     def create(self, model: str, system: str = "", settings: Mapping[str, object] = MappingProxyType({})) -> str:
-        """A new conversation without turns; its id. `settings` are what JSON can hold."""
+        """Creates a conversation without turns and returns its id. `settings` must be JSON values."""
         with self._database.writing() as connection:
             name = tables.new_name(connection)
             head = tables.new_head(name, storable(model), storable(system), settings_text(settings))
@@ -81,7 +81,7 @@ class Store:
         return name
 
     def append(self, conversation: str, turn: Turn) -> int:
-        """Adds a turn at the end; its id. A conversation that is not there is made, so that nothing typed is lost."""
+        """Adds a turn at the end and returns its id. A missing conversation is created again: nothing typed is lost."""
         with self._database.writing() as connection:
             known = self._ensure(connection, conversation, Known(tables.new_head(conversation, "", "", "{}")))
             row = tables.new_turn(connection, turn_row(turn))
@@ -91,10 +91,10 @@ class Store:
         return int(row["id"])
 
     def update(self, turn_id: int, turn: Turn) -> None:
-        """Replaces what a turn says, during and after its run.
+        """Replaces the contents of a turn, during and after its run.
 
         Raises:
-            ConversationNotFound: There is no such turn, and it was not seen here before.
+            ConversationNotFound: There is no such turn, and this program has not seen it before.
         """
         row = turn_row(turn)
         with self._database.writing() as connection:
@@ -110,7 +110,7 @@ class Store:
             known.turns[turn_id] |= row
 
     def rewind(self, conversation: str, position: int) -> None:
-        """Supersedes the turns from `position` on: they stay in the file and are listed no longer."""
+        """Supersedes the turns from `position` on. They stay in the file but are no longer listed."""
         where = f"WHERE {LISTED} AND position >= :position"
         values = {"conversation": conversation, "position": position, "now": time.time()}
         with self._database.writing() as connection:
@@ -122,7 +122,7 @@ class Store:
             known.turns.pop(row["id"], None)
 
     def rename(self, conversation: str, title: str) -> None:
-        """Gives a title. A blank one goes back to the title made from the first message."""
+        """Sets a title. A blank one restores the title made from the first message."""
         title = one_line(storable(title))
         self._set(conversation, title=title, named=int(bool(title)))
 
@@ -135,13 +135,13 @@ class Store:
         self._set(conversation, settings=settings_text(settings))
 
     def delete(self, conversation: str) -> None:
-        """Deletes a conversation with all its turns, superseded ones too, and overwrites what the file held of them.
+        """Deletes a conversation with all its turns, including superseded ones, and overwrites their data.
 
-        In a history of thousands of turns this takes some tenths of a second.
+        With thousands of turns in the history this takes some tenths of a second.
         """
         with self._database.writing() as connection:
             connection.execute("DELETE FROM conversations WHERE id = ?", (conversation,))
-            for index in ("title_words", "turn_words"):  # deleted words stay in an index until it is rewritten
+            for index in ("title_words", "turn_words"):  # an index keeps deleted words until it is rewritten
                 connection.execute(f"INSERT INTO {index} ({index}) VALUES ('optimize')")
         self._known.pop(conversation, None)
         self._database.empty_log()
@@ -149,7 +149,7 @@ class Store:
     # -- reading ----------------------------------------------------------------------------------------------------
 
     def turns(self, conversation: str) -> list[Stored]:
-        """The turns in order. Raises `ConversationNotFound`."""
+        """Returns the turns in order. Raises `ConversationNotFound`."""
         columns = f"id, position, created, {TURN_COLUMNS}"
         with self._database.reading() as connection:
             head = tables.head_of(connection, conversation)
@@ -163,20 +163,20 @@ class Store:
         return turns
 
     def conversations(self, limit: int = 100) -> list[Conversation]:
-        """The newest conversations, the one that was written to last first."""
+        """Returns the newest conversations, the last changed one first."""
         with self._database.reading() as connection:
             return tables.select(connection, limit)
 
     def latest(self) -> Conversation | None:
-        """The conversation to go on with: of those that have turns, the one that was written to last."""
+        """Returns the last changed conversation with turns, to be continued."""
         with self._database.reading() as connection:
             return next(iter(tables.select(connection, 1, "WHERE turns > 0")), None)
 
     def get(self, prefix: str) -> Conversation:
-        """The conversation of this id, or the only one whose id begins so.
+        """Returns the conversation with this id, or the only one whose id begins with it.
 
         Raises:
-            ConversationNotFound: There is none, or there are several.
+            ConversationNotFound: There is none, or more than one.
         """
         prefix = storable(prefix).strip().lower()
         begins = "WHERE :prefix <> '' AND substr(id, 1, length(:prefix)) = :prefix"
@@ -189,10 +189,10 @@ class Store:
         return found[0]
 
     def search(self, text: str, limit: int = 50) -> list[Hit]:
-        """Where all these words occur, the last one perhaps only begun: in titles, then in turns, the newest first.
+        """Returns where all words occur (the last may be incomplete): in titles, then in turns, the newest first.
 
-        Where no words do, what holds `text` as it is, upper and lower case of ASCII alike: a sign, a part of a word,
-        or a word of a language that is written without blanks.
+        Without such matches it returns the places that contain `text` itself, ignoring ASCII case. That finds symbols,
+        parts of words, and words of languages without spaces.
         """
         text = storable(text).replace("\0", " ").strip()
         if not text:
@@ -207,7 +207,7 @@ class Store:
     # -- what is open here ------------------------------------------------------------------------------------------
 
     def _ensure(self, connection: Connection, conversation: str, new: Known | None = None) -> Known:
-        """What is known of a conversation that is then there: as it was, put back, or `new`."""
+        """Returns what is known of a conversation and makes sure that it exists: as it was, restored, or `new`."""
         head = tables.head_of(connection, conversation)
         known = self._known.get(conversation) or (Known(head) if head else new)
         if known is None:
@@ -223,7 +223,7 @@ class Store:
         for conversation, known in self._known.items():
             if turn_id in known.turns:
                 return conversation
-        raise ConversationNotFound("this turn is not stored any more", hint="its conversation was deleted")
+        raise ConversationNotFound("this turn is no longer stored", hint="its conversation was deleted")
 
     def _set(self, conversation: str, **columns: str | int) -> None:
         changes = ", ".join(f"{column} = :{column}" for column in columns)
@@ -239,5 +239,5 @@ class Store:
 def _not_found(prefix: str, found: Sequence[Conversation] = ()) -> ConversationNotFound:
     if found:
         several = ", ".join(c.id for c in found[:5]) + (" …" if len(found) > 5 else "")
-        return ConversationNotFound(f"{prefix} may be any of {several}", hint="type more of the id")
-    return ConversationNotFound(f"there is no conversation {prefix}", hint="/sessions lists those that are stored")
+        return ConversationNotFound(f"{prefix} matches several conversations: {several}", hint="type more of the id")
+    return ConversationNotFound(f"there is no conversation {prefix}", hint="/sessions lists the stored ones")

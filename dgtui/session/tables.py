@@ -11,12 +11,12 @@ from dgtui.session.records import Conversation, Row, conversation_of
 from dgtui.session.search import excerpt, one_line
 
 TITLE_LENGTH: Final = 60
-"""Characters of a title made from the first message, at most."""
+"""Most characters of a title made from the first message."""
 
 LISTED: Final = "conversation = :conversation AND superseded IS NULL"
 """Which turns a conversation shows."""
 
-_LETTERS: Final = "23456789bcdfghjkmnpqrstvwxz"  # none that look alike, no vowels to make words of
+_LETTERS: Final = "23456789bcdfghjkmnpqrstvwxz"  # no look-alikes, and no vowels that could form words
 _NAME_LENGTH: Final = 6
 
 Found = tuple[str, str, int | None]
@@ -25,7 +25,7 @@ Found = tuple[str, str, int | None]
 
 @dataclass(slots=True)
 class Known:
-    """A conversation as it was last seen here."""
+    """A conversation as this program last saw it."""
 
     head: Row
     turns: dict[int, Row] = field(default_factory=dict)
@@ -39,14 +39,14 @@ def head_of(connection: sqlite3.Connection, name: str) -> Row | None:
 
 
 def new_head(name: str, model: str, system: str, settings: str) -> Row:
-    """The row of a conversation that begins now."""
+    """Returns the row of a new conversation."""
     now = time.time()
     values: Row = {"id": name, "title": "", "named": 0, "created": now, "updated": now}
     return values | {"model": model, "system": system, "settings": settings}
 
 
 def new_name(connection: sqlite3.Connection) -> str:
-    """An id for a conversation that none has."""
+    """Returns an unused id for a conversation."""
     while True:
         name = "".join(secrets.choice(_LETTERS) for _ in range(_NAME_LENGTH))
         if head_of(connection, name) is None:
@@ -54,7 +54,7 @@ def new_name(connection: sqlite3.Connection) -> str:
 
 
 def new_turn(connection: sqlite3.Connection, columns: Row) -> Row:
-    """A turn that is made now. Its id is above all others, and random enough not to be that of a deleted one."""
+    """Returns a new turn. Its id is above all others, with a random part: ids of deleted turns are not used again."""
     now, some = time.time(), secrets.randbits(20)
     last = connection.execute("SELECT max(id) FROM turns").fetchone()[0] or 0
     return {"id": max(int(now * 1000) << 20, last + 1) + some, "created": now} | columns
@@ -74,7 +74,7 @@ def add_turn(connection: sqlite3.Connection, name: str, row: Row) -> None:
 
 
 def restore(connection: sqlite3.Connection, known: Known) -> None:
-    """Puts back what is known of a conversation and not there any more; turns go to the end."""
+    """Restores the parts of a conversation that are missing. Turns are added at the end."""
     if head_of(connection, known.head["id"]) is None:
         insert(connection, "conversations", known.head)
     for turn_id, row in known.turns.items():
@@ -83,13 +83,13 @@ def restore(connection: sqlite3.Connection, known: Known) -> None:
 
 
 def touch(connection: sqlite3.Connection, name: str) -> None:
-    """Notes that a conversation was written to, and makes its title anew."""
+    """Updates the time and the title of a changed conversation."""
     connection.execute("UPDATE conversations SET updated = ? WHERE id = ?", (time.time(), name))
     make_title(connection, name)
 
 
 def make_title(connection: sqlite3.Connection, name: str) -> None:
-    """The title from the first message, unless a person gave one or there is no message."""
+    """Sets the title from the first message, unless the user gave one or there is no message."""
     first = connection.execute(
         f"SELECT text FROM turns WHERE {LISTED} AND role = 'user' ORDER BY position LIMIT 1", {"conversation": name}
     ).fetchone()
@@ -101,7 +101,7 @@ def make_title(connection: sqlite3.Connection, name: str) -> None:
 def select(
     connection: sqlite3.Connection, limit: int, where: str = "", values: Mapping[str, Any] | None = None
 ) -> list[Conversation]:
-    """Conversations, the one written to last first. Raises `Malformed`."""
+    """Returns conversations, the last changed one first. Raises `Malformed`."""
     rows = connection.execute(
         "SELECT id, title, created, updated, model, system, settings,"
         " (SELECT count(*) FROM turns WHERE conversation = c.id AND superseded IS NULL) AS turns"
@@ -112,7 +112,7 @@ def select(
 
 
 def search_words(connection: sqlite3.Connection, expression: str, limit: int) -> list[Found]:
-    """What an FTS5 expression matches: titles, then turns, the newest first."""
+    """Returns the matches of an FTS5 expression: titles, then turns, the newest first."""
     titles = connection.execute(
         "SELECT c.id, c.title FROM title_words JOIN conversations AS c ON c.number = title_words.rowid"
         " WHERE title_words MATCH ? ORDER BY c.updated DESC LIMIT ?",
@@ -130,7 +130,7 @@ def search_words(connection: sqlite3.Connection, expression: str, limit: int) ->
 
 
 def search_text(connection: sqlite3.Connection, wanted: str, limit: int) -> list[Found]:
-    """What holds a text as it is, upper and lower case of ASCII alike: titles, then turns, the newest first."""
+    """Returns the places that contain a text, ignoring ASCII case: titles, then turns, the newest first."""
     titles = connection.execute(
         "SELECT id, title FROM conversations WHERE instr(lower(title), lower(?)) ORDER BY updated DESC LIMIT ?",
         (wanted, limit),

@@ -93,7 +93,7 @@ def test_an_export_is_written_and_never_over_another_file(kind: str, made: Path,
     file.write_text("something dear")
     done = dgtui("replay", made, "--export", file)
     assert (done.code, done.out) == (1, b"")
-    assert "is there already" in done.err and "--force" in done.err
+    assert "already exists" in done.err and "--force" in done.err
     assert file.read_text() == "something dear"
     done = dgtui("replay", made, "--export", file, "--force")
     assert (done.code, done.out) == (0, b"")

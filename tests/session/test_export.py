@@ -162,7 +162,7 @@ def test_a_file_is_its_owners_alone(tmp_path: Path) -> None:
 def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
     path = tmp_path / "a.md"
     path.write_text("old")
-    with pytest.raises(FileExists, match="there already") as refusal:
+    with pytest.raises(FileExists, match="already exists") as refusal:
         write(path, "new")
     assert refusal.value.hint and path.read_text() == "old"
     write(path, "new", overwrite=True)

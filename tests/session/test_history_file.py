@@ -249,7 +249,7 @@ def of_a_newer_version(path: Path) -> None:
         (truncated, "damaged", "elsewhere"),
         (broken_schema, "damaged", "elsewhere"),
         (of_another_program, "another program", "another file"),
-        (of_a_newer_version, r"version 3; this one knows 2", "update dgtui"),
+        (of_a_newer_version, r"version 3, not 2", "update dgtui"),
     ],
 )
 def test_what_is_not_ours_to_write_is_refused_and_left_as_it_is(
@@ -413,7 +413,7 @@ def test_a_full_database_is_a_failure_and_loses_nothing(path: Path) -> None:
 
     with closing(Database(path)) as small, pytest.raises(RunFailed, match="full") as failure:
         fill(small)
-    assert "room" in failure.value.hint
+    assert "space" in failure.value.hint
     with closing(Store(path)) as store:
         assert store.conversations() == []
 

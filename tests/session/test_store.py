@@ -237,7 +237,7 @@ def test_an_id_can_be_typed(store: Store) -> None:
 def test_a_beginning_of_several_ids_names_them(store: Store) -> None:
     for conversation in ("zz2222", "zz3333"):
         store.append(conversation, Turn("user", "x"))
-    with pytest.raises(ConversationNotFound, match=r"zz may be any of zz(2222|3333), zz(2222|3333)$"):
+    with pytest.raises(ConversationNotFound, match=r"zz matches several conversations: zz(2222|3333), zz(2222|3333)$"):
         store.get("zz")
     assert store.get("zz2").id == "zz2222"
 
