@@ -6,7 +6,6 @@ Control ids never come out of text here, whatever a person or a file writes; the
 
 import json
 import re
-from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -16,7 +15,6 @@ from dgtui.errors import ModelUnloadable
 from dgtui.text import decode_utf8
 
 _SPACE: Final = "\u2581"  # ▁ stands for a space in vocabularies of SentencePiece's kind
-_BROKEN: Final = re.compile("[\udc80-\udcff]+")  # bytes that are no UTF-8, after decoding with "surrogateescape"
 _PROBE: Final = ' a  b\n\n\t\r\né e\u0301 \ufb01 ½ "Xy" 1234 \0 👩\u200d💻 '
 
 
@@ -99,17 +97,6 @@ class Vocabulary:
         """
         return self._encode(text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace"))
 
-    def encode_bytes(self, data: bytes) -> list[int]:
-        """The ids of any bytes, as cut out of a file: what is no UTF-8, such as half a character, goes byte by byte."""
-        text = data.decode("utf-8", "surrogateescape")
-        ids: list[int] = []
-        at = 0
-        for broken in _BROKEN.finditer(text):
-            ids += self._encode(text[at : broken.start()])
-            ids += self.byte_ids(broken.group().encode("utf-8", "surrogateescape"))
-            at = broken.end()
-        return ids + self._encode(text[at:])
-
     def _piece(self, token: int) -> bytes:
         piece = self._known.get(token)
         if piece is None:
@@ -134,39 +121,6 @@ class Vocabulary:
     def decode(self, ids: Iterable[int], *, specials: bool = False) -> str:
         """As text; bytes that are no UTF-8 become U+FFFD. To be sanitised before it is shown."""
         return decode_utf8(self.decode_bytes(ids, specials=specials))
-
-    def spans(self, ids: Iterable[int]) -> list[tuple[int, int]]:
-        """Start and end (exclusive) of each token, in bytes of `decode_bytes(ids)`; control ids are empty spans."""
-        at = 0
-        result = []
-        for piece in self.pieces(ids):
-            result.append((at, at + len(piece)))
-            at += len(piece)
-        return result
-
-    def token_range(self, ids: Iterable[int], start_byte: int, end_byte: int) -> tuple[int, int]:
-        """First and last (exclusive) of the tokens that overlap bytes `start_byte` to `end_byte` (exclusive).
-
-        An empty range inside a token gives that token; at an edge, the empty range of tokens where new ones would go:
-        behind the text before it, and before control ids that follow.
-
-        Raises:
-            ValueError: The range lies outside of the text.
-        """
-        spans = self.spans(ids)
-        length = spans[-1][1] if spans else 0
-        if not 0 <= start_byte <= end_byte <= length:
-            raise ValueError(f"bytes {start_byte} to {end_byte} are not within 0 to {length}")
-        texts = [i for i, (start, end) in enumerate(spans) if start < end]
-        ends = [spans[i][1] for i in texts]
-        first = bisect_right(ends, start_byte)  # the first token of text that ends behind the start
-        if start_byte == end_byte and (first == len(texts) or spans[texts[first]][0] == start_byte):
-            at = texts[first - 1] + 1 if first else texts[0] if texts else len(spans)
-            return at, at
-        last = first
-        while ends[last] < end_byte:
-            last += 1
-        return texts[first], texts[last] + 1
 
 
 def _byte_alphabet() -> list[str]:

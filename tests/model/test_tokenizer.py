@@ -156,20 +156,6 @@ def test_any_text_comes_back_byte_for_byte(tokenizer: ModelTokenizer, text: str)
 
 
 @many
-@given(data=st.binary(max_size=60))
-def test_any_bytes_come_back(tokenizer: ModelTokenizer, data: bytes) -> None:
-    assert tokenizer.decode_bytes(tokenizer.encode_bytes(data)) == data
-
-
-@many
-@given(text=texts, at=st.integers(0, 200))
-def test_a_text_cut_anywhere_is_put_together_again(tokenizer: ModelTokenizer, text: str, at: int) -> None:
-    data = text.encode()
-    ids = tokenizer.encode_bytes(data[:at]) + tokenizer.encode_bytes(data[at:])
-    assert tokenizer.decode(ids) == text
-
-
-@many
 @given(text=texts)
 def test_text_never_becomes_control_ids(tokenizer: ModelTokenizer, text: str) -> None:
     assert not tokenizer.special_ids & set(tokenizer.encode(text))
@@ -374,45 +360,6 @@ def test_a_draft_never_shows_its_thought_as_the_answer(
     assert folded.thought is not None
     assert all(at > end for at in folded.answer_positions)
     assert [ids[at] for at in folded.answer_positions] == list(folded.answer_ids)
-
-
-# Spans
-
-
-@many
-@given(text=texts)
-def test_spans_lie_end_to_end_and_hold_their_pieces(tokenizer: ModelTokenizer, text: str) -> None:
-    ids = tokenizer.chat([Message("user", text)])
-    data, spans = tokenizer.decode_bytes(ids), tokenizer.spans(ids)
-    assert [data[a:b] for a, b in spans] == tokenizer.pieces(ids)
-    assert [a for a, _ in spans] == [0, *(b for _, b in spans[:-1])]
-
-
-@many
-@given(text=texts.filter(bool), data=st.data())
-def test_a_byte_range_finds_every_token_that_overlaps(
-    tokenizer: ModelTokenizer, text: str, data: st.DataObject
-) -> None:
-    ids = tokenizer.chat([Message("user", text)])
-    size = len(tokenizer.decode_bytes(ids))
-    start = data.draw(st.integers(0, size - 1))
-    end = data.draw(st.integers(start + 1, size))
-    overlapping = [i for i, (a, b) in enumerate(tokenizer.spans(ids)) if a < end and b > start and a < b]
-    assert tokenizer.token_range(ids, start, end) == (overlapping[0], overlapping[-1] + 1)
-
-
-def test_an_empty_range_is_a_place_between_tokens_or_the_token_around_it(tokenizer: ModelTokenizer) -> None:
-    whole = next(i for i in range(tokenizer.vocab_size) if len(tokenizer.decode_bytes([i])) == 3)
-    ids = [2, whole, *tokenizer.encode(" 7"), 1]
-    assert tokenizer.token_range(ids, 0, 0) == (1, 1)
-    assert tokenizer.token_range(ids, 3, 3) == (2, 2)
-    assert tokenizer.token_range(ids, 1, 1) == (1, 2)
-    assert tokenizer.token_range(ids, 5, 5) == (len(ids) - 1, len(ids) - 1)
-    assert tokenizer.token_range([2], 0, 0) == (1, 1)
-    assert tokenizer.token_range([], 0, 0) == (0, 0)
-    for wrong in [(-1, 0), (0, 6), (3, 2)]:
-        with pytest.raises(ValueError, match="not within 0 to 5"):
-            tokenizer.token_range(ids, *wrong)
 
 
 # Files
