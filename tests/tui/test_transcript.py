@@ -162,10 +162,9 @@ async def test_turns_may_come_before_it_is_on_the_screen() -> None:
     transcript.notice("and a notice")
     transcript.replace_last(Entry("user", "earlier"))
     app = Screen()
-    async with app.run_test() as pilot:
+    async with app.run_test():
         await app.mount(transcript, before=0)
-        await pilot.pause()
-        assert "You    earlier" in text(app) and "— and a notice" in text(app)
+        await until(lambda: "You    earlier" in text(app) and "— and a notice" in text(app))
 
 
 async def test_a_new_message_is_scrolled_to_and_a_reply_leaves_a_reader_alone() -> None:
