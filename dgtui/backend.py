@@ -1,7 +1,7 @@
-"""The model's side as the screens see it: plain data and a few calls, answered by the worker in another thread.
+"""The model as screens and steering see it: plain data and a few calls, answered by the worker in another thread.
 
-The screens import nothing of it but this protocol, so that the first paint does not wait for torch, and tests can put
-a scripted model behind them.
+They import nothing of the model but this protocol. The first paint does not wait for torch, and tests can use a
+scripted model.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,12 +19,12 @@ from dgtui.message import Message
 from dgtui.model_info import ModelInfo
 
 Rows: TypeAlias = Sequence[tuple[str, str]]
-"""What was measured, and the figure with its unit."""
+"""What was measured, and the value with its unit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """How far a load is; `total` is 0 where bytes say nothing."""
+    """How far a load is, in bytes. `total` is 0 for a stage that is not counted in bytes."""
 
     what: str
     done: int
@@ -40,13 +40,12 @@ class Facts:
     dtype: str
     model: ModelInfo
     settings: SamplerSettings
-    "its own sampler settings"
+    "the sampler settings of its checkpoint, with those of the configuration"
     fingerprint: str
     stepper: str
     versions: Mapping[str, str]
-    load_seconds: float
     notes: tuple[str, ...] = ()
-    "what a person should know of how it is held, a sentence each"
+    "what the person should know about how it is loaded, a sentence each"
 
 
 class RunHandle(Protocol):
@@ -63,46 +62,49 @@ class RunHandle(Protocol):
 
 
 class Backend(Protocol):
-    """What the screens ask of the model. Calls but `see` return at once; futures and sinks answer on other threads."""
+    """What can be asked of the model. All calls but `see` return at once; futures and sinks answer on other threads."""
 
     @property
     def facts(self) -> Facts | None:
-        """What is loaded."""
+        """The loaded model; None: none is loaded."""
 
     def load(self, name: str | None, progress: Callable[[Stage], None]) -> "Future[Facts]":
-        """Loads a model by name (None: the default one) after unloading the present one, which stays if there is no
-        model of that name."""
+        """Unloads the present model and loads another by name (None: the default). If there is no model of that name,
+        the present one stays."""
 
     def submit(self, job: Job, sink: Callable[[Any, int], None]) -> RunHandle:
-        """Queues a job; the sink is told, on the model's thread, how far its log goes."""
+        """Queues a job. The sink is called on the model's thread with the run and the length of its log."""
 
     def chat(self, messages: Sequence[Message], *, think: bool = False) -> list[int]:
         """The prompt of a conversation."""
 
     def see(self, path: Path, digest: str = "") -> tuple[str, Image]:
-        """An image file's digest, as conversations keep it, and what the model is given of it.
+        """An image file's digest, as conversations keep it, and what the model is given of the image.
 
-        Takes a second for a large one, and may be called on any thread. Raises `ImageRefused`, also where a digest is
-        given and the file's is another; or `ModelBlind` for a model that does not see.
+        Takes a second for a large file. May be called on any thread.
+
+        Raises:
+            ImageRefused: The file is not a usable image, or has another digest than the one given.
+            ModelBlind: The model has no vision tower.
         """
 
     def encode(self, text: str) -> list[int]:
         """Plain text to ids."""
 
     def pieces(self, ids: Sequence[int]) -> list[bytes]:
-        """The bytes of each id; markup has none."""
+        """The bytes of each id; control ids have none."""
 
     def split_thought(self, ids: Sequence[int]) -> tuple[str, tuple[int, ...]]:
-        """A reply's thought, and the ids that are left to be read."""
+        """A reply's thought, and the ids of the answer."""
 
     def bench(self, progress: Callable[[str], None]) -> "Future[Rows]":
-        """Measures the loaded model, after what is queued before. What `progress` raises ends it."""
+        """Measures the loaded model once earlier jobs have ended. What `progress` raises ends the measurement."""
 
     def names(self) -> list[str]:
-        """The models that can be loaded from this machine."""
+        """The names of the models on this machine."""
 
     def memory(self) -> tuple[int, str]:
-        """Bytes in use, and of what ("GPU", "memory")."""
+        """Bytes in use, and of what: "GPU" or "memory"."""
 
     def close(self) -> None:
-        """Stops what runs; returns within half a second."""
+        """Cancels all runs. Returns within half a second."""

@@ -164,7 +164,7 @@ class ScriptedBackend:
                 return
             self.facts = Facts(
                 name or "scripted", "cpu", "float32", MODEL, SamplerSettings(steps=24, entropy_bound=0.5), "0" * 8,
-                "reference", {}, 0.1,
+                "reference", {},
             )  # fmt: skip
             future.set_result(self.facts)
 

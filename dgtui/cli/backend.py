@@ -1,4 +1,4 @@
-"""The worker behind the screens' protocol (`dgtui.backend.Backend`): names to checkpoints, models to plain facts."""
+"""The worker as a `dgtui.backend.Backend`: finds checkpoints by name, and describes the loaded model as plain data."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class WorkerBackend:
-    """See `dgtui.backend.Backend`."""
+    """A `dgtui.backend.Backend` with a worker of its own."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -31,7 +31,7 @@ class WorkerBackend:
         self.facts: Facts | None = None
 
     def load(self, name: str | None, progress: Callable[[Stage], None]) -> "Future[Facts]":
-        """Finds and loads a model, all of it on the model thread: importing torch alone takes seconds."""
+        """Finds and loads a model on the model thread, because importing torch alone takes seconds."""
         before, self.facts = self.facts, None
 
         def find() -> "Checkpoint | OpenCheckpoint":
@@ -52,7 +52,9 @@ class WorkerBackend:
 
         def loaded(future: "Future[LoadedModel]") -> None:
             if error := future.exception():
-                self.facts = before if self._worker.loaded else None  # no such model: the one before still is there
+                self.facts = (
+                    before if self._worker.loaded else None
+                )  # there is no such model, and the one before is still loaded
                 facts.set_exception(error)
                 return
             try:
@@ -77,7 +79,6 @@ class WorkerBackend:
             fingerprint=loaded.fingerprint,
             stepper=stepper.name,
             versions=versions(),
-            load_seconds=loaded.load_seconds,
             notes=loaded.notes,
         )
 
@@ -97,7 +98,7 @@ class WorkerBackend:
         return self._loaded.tokenizer.chat(messages, think=think)
 
     def see(self, path: Path, digest: str = "") -> "tuple[str, Image]":
-        """An image file's digest, and what the model is given of it."""
+        """An image file's digest, and what the model is given of the image."""
         from dgtui.model.images import open_picture, seeing
 
         loaded = self._loaded
@@ -114,12 +115,12 @@ class WorkerBackend:
         return self._loaded.tokenizer.pieces(ids)
 
     def split_thought(self, ids: Sequence[int]) -> tuple[str, tuple[int, ...]]:
-        """A reply's thought, and the ids that are left to be read."""
+        """A reply's thought, and the ids of the answer."""
         thought = self._loaded.tokenizer.split_thought(ids)
         return decode_utf8(thought.thought or b""), thought.answer_ids
 
     def bench(self, progress: Callable[[str], None]) -> "Future[Rows]":
-        """`dgtui bench`, shorter: a few seconds with the embedded model."""
+        """A shorter `dgtui bench`, which takes a few seconds with the embedded model."""
         from dgtui.cli.bench import measure, rows
 
         return self._worker.use(lambda loaded: rows(measure(loaded, progress, pairs=3, steps=12, seed=1)))
@@ -131,7 +132,7 @@ class WorkerBackend:
         return [checkpoint.name for checkpoint in catalog.listing()]
 
     def memory(self) -> tuple[int, str]:
-        """GPU memory where the model is on one, else the process's resident memory."""
+        """GPU memory in use if the model is on a GPU, else the resident memory of the process."""
         loaded = self._worker.loaded
         if loaded is not None and loaded.device.type == "cuda":
             import torch
@@ -143,5 +144,5 @@ class WorkerBackend:
         return size, "memory"
 
     def close(self) -> None:
-        """Stops what runs."""
+        """Cancels all runs and ends the model thread."""
         self._worker.close()

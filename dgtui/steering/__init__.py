@@ -1,1 +1,1 @@
-"""Steering without a screen: versions of a reply, proposals for spans of a file, and the infill behind both."""
+"""Steering without a screen: versions of a reply, proposals for spans of a file, and the search that fills gaps."""

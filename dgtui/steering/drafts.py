@@ -320,7 +320,7 @@ class Draft:
             self.follow(version)
             return
         version.search = None
-        for number, ranked in enumerate(search.plan.ranked):
+        for number, ranked in enumerate(search.plan.ranked[:CANDIDATES]):
             proposal = version
             if number:
                 proposal = replace(version, number=len(self.versions) + 1, left=None)

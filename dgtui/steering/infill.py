@@ -10,16 +10,16 @@ together with the text after it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from dgtui.diffusion.job import Job, SamplerSettings, Start
+from dgtui.diffusion.job import Job, SamplerSettings
 from dgtui.diffusion.log import RunLog
 from dgtui.errors import InputRefused, RunFailed
 from dgtui.message import Message
 from dgtui.model_info import ModelInfo
 from dgtui.steering.instructions import message
-from dgtui.steering.lengths import CANDIDATES, GappedCanvas, LengthSearch, Ranked, rank
+from dgtui.steering.lengths import CANDIDATES, GappedCanvas, LengthSearch
 
 LEFT_SHARE: Final = 4
 """One part in so many of the canvas holds the text left of the gap, for the model to see the gap from both sides."""
@@ -132,36 +132,15 @@ class Infill:
         # The text may end early only where nothing follows it
         may_end = len(self._old) == 1 and not seen.strip()
         self._suppressed = model.special_ids - model.stop_ids if may_end else model.special_ids | model.stop_ids
-        self._search: LengthSearch | None = None
-        "None: the next job writes a whole canvas"
-        self._whole = range(0)
         self._plan()
-
-    @property
-    def lengths(self) -> int:
-        """How many lengths the next job tries; 0 where it writes a whole canvas."""
-        return self._search.lengths if self._search else 0
-
-    @property
-    def probing(self) -> bool:
-        """The next job tries lengths and is not carried to the end."""
-        return self._search is not None and self._search.probing
 
     @property
     def stop_ids(self) -> frozenset[int]:
         """The ids that end a text."""
         return self._model.stop_ids
 
-    def gaps(self, candidate: int) -> tuple[range, ...]:
-        """The places that a candidate of the newest job writes."""
-        return self._search.gaps(candidate) if self._search else (self._whole,)
-
-    def best(self, log: RunLog) -> int:
-        """The candidate of the newest job to show."""
-        return self._search.best(log) if self._search else 0
-
     def _plan(self) -> None:
-        """Lays out the next canvas."""
+        """Lays out the next canvas: with all gaps, or with the beginning of the only one if that is too long."""
         model = self._model
         left = (*self._left, *self.written)
         inside = left[-(model.canvas_length // LEFT_SHARE) :]
@@ -170,35 +149,31 @@ class Infill:
         if room < 0:
             raise InputRefused("the instruction does not fit the context", hint="shorten it, or raise --context")
         prompt = (*self._prompt, *before[max(0, len(before) - min(room, LEFT_MOST)) :])
-        self._job = Job(
-            "infill", prompt, self.seed, model.canvas_length, self._settings, suppressed=frozenset(self._suppressed)
-        )
         end = (model.turn_end_id,) if self._ends else ()
         kept = (inside, *self._inner, (*self._right, *end))
         must_stay = min(len(self._right), RIGHT_LEAST)
         canvas = GappedCanvas(kept, must_stay, model.canvas_length, model.fill_id, self._ends)
-        wanted = [max(1, (self._length or old) - len(self.written)) for old in self._old]
-        self._search = None
-        if sum(wanted) <= canvas.room:
-            given = wanted if self._length or self.written else None
-            self._search = LengthSearch(self._job, canvas, self._old, lengths=given, candidates=self._candidates)
-        elif len(wanted) > 1:
-            places = model.canvas_length - canvas.room + sum(wanted)
+        lengths = [max(1, (self._length or old) - len(self.written)) for old in self._old]
+        self._fits, candidates = sum(lengths) <= canvas.room, self._candidates
+        if not self._fits and len(lengths) > 1:
+            places = model.canvas_length - canvas.room + sum(lengths)
             raise InputRefused(
                 f"the spans and the text between them need {places} places, a canvas has {model.canvas_length}",
                 hint="take fewer spans at a time, or shorter ones",
             )
-        else:  # a whole canvas of its beginning first
-            self._whole = range(len(inside), model.canvas_length)
-            ids = (*inside, *[model.fill_id] * len(self._whole))
-            self._job = replace(self._job, starts=(Start(ids, frozenset(range(len(inside)))),))
+        if not self._fits:
+            canvas = GappedCanvas((inside, ()), 0, model.canvas_length, model.fill_id)
+            lengths, candidates = [canvas.room], 1
+        job = Job("infill", prompt, self.seed, model.canvas_length, self._settings, suppressed=self._suppressed)
+        given = lengths if self._length or self.written or not self._fits else None
+        self.search = LengthSearch(job, canvas, self._old, lengths=given, candidates=candidates)
 
     def job(self) -> Job | None:
         """The next job; None once the proposals are there."""
         if self.proposals:
             return None
-        self._most_lengths = max(self._most_lengths, self.lengths)
-        return self._search.job() if self._search else self._job
+        self._most_lengths = max(self._most_lengths, self.search.lengths)
+        return self.search.job()
 
     def take(self, log: RunLog) -> None:
         """Plans the next job from the log of the newest one, or makes the proposals.
@@ -207,13 +182,13 @@ class Infill:
             RunFailed: What the model wrote is not text.
         """
         self._count(log)
-        if self._search is None:
-            self.written += tuple(log.blocks()[0].ids[self._whole.start :].tolist())
+        self.search.take(log)
+        if not self._fits:
+            (gap,) = self.search.gaps(0)
+            self.written += tuple(log.blocks()[0].ids[gap.start :].tolist())
             self._plan()
-            return
-        self._search.take(log)
-        if self._search.ranked:
-            self._propose(log, self._search.ranked)
+        elif self.search.ranked:
+            self._propose(log)
 
     def stop(self, log: RunLog) -> None:
         """Makes proposals of what a cancelled run has written; none if that is nothing.
@@ -222,8 +197,9 @@ class Infill:
             RunFailed: What the model wrote is not text.
         """
         self._count(log)
-        if log.blocks():
-            self._propose(log, rank(log), stopped=True)
+        self.search.stop(log)
+        if self.search.ranked:
+            self._propose(log, stopped=True)
         elif self.written and (texts := self._texts([()])) is not None:
             self.proposals = [self._proposal(texts, len(self.written), stopped=True)]
 
@@ -232,13 +208,13 @@ class Infill:
             self._steps += sum(log.finished.steps)
             self._seconds += log.finished.seconds
 
-    def _propose(self, log: RunLog, ranked: Sequence[Ranked], stopped: bool = False) -> None:
+    def _propose(self, log: RunLog, stopped: bool = False) -> None:
         """Proposals of the candidates, each text once. Those that are whole words come alone, if there are any."""
         for whole_words in (True, False):
             proposals: dict[tuple[str, ...], Proposal] = {}
-            for r in ranked:
+            for r in self.search.ranked:
                 ids: list[int] = log.blocks(r.candidate)[0].ids.tolist()
-                texts = self._texts([ids[gap.start : gap.stop] for gap in self.gaps(r.candidate)], whole_words)
+                texts = self._texts([ids[gap.start : gap.stop] for gap in self.search.gaps(r.candidate)], whole_words)
                 if texts is not None and texts not in proposals:
                     tokens = r.tokens + len(self.written)
                     proposals[texts] = self._proposal(texts, tokens, r.score, r.likelihood, stopped)

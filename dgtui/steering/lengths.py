@@ -153,8 +153,8 @@ class LengthSearch:
             self._tries = [self._tries[r.candidate] for r in ranked[: self._candidates]]
 
     def stop(self, log: RunLog) -> None:
-        """Ends the search with what a cancelled run has written, which may be nothing."""
-        self.ranked = rank(log)[: self._candidates]
+        """Ends the search with all candidates of a cancelled run, none if it took no step."""
+        self.ranked = rank(log)
 
 
 def _tries(guesses: Sequence[int], room: int) -> list[tuple[int, ...]]:

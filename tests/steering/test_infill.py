@@ -108,7 +108,7 @@ def test_lengths_are_ranked_by_how_the_whole_text_reads(likeliest: int, worker: 
     assert job is not None and job.likelihood
     run = worker.submit(job)
     run.wait()
-    gaps = [infill.gaps(candidate)[0] for candidate in range(job.candidates)]
+    gaps = [infill.search.gaps(candidate)[0] for candidate in range(job.candidates)]
     infill.take(_read(run.log, gaps, likeliest))
     carried = infill.job()
     assert carried is not None

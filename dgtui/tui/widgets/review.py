@@ -57,7 +57,7 @@ class ReviewBar(Static, can_focus=True):
 
 def draft(work: InfillSearch, pieces_of: Callable[[Sequence[int]], Sequence[bytes]], brush: Brush) -> list[Runs]:
     """The current draft of each span, from the best candidate."""
-    run, search = work.run, work.plan
+    run, search = work.run, work.plan.search
     if run is None:
         return []
     log = run.log
@@ -66,15 +66,15 @@ def draft(work: InfillSearch, pieces_of: Callable[[Sequence[int]], Sequence[byte
     if not view.pieces:
         return []
     drawn = []
-    stops = list(search.stop_ids)
-    for gap, (lead, tail) in zip(search.gaps(candidate), search.lent, strict=False):
+    stops = list(work.plan.stop_ids)
+    for gap, (lead, tail) in zip(search.gaps(candidate), work.plan.lent, strict=False):
         end = gap.stop
         if frame is not None:
             ends = np.flatnonzero(np.isin(frame.ids[gap.start : gap.stop], stops) & view.settled[gap.start : gap.stop])
             end = gap.start + int(ends[0]) if len(ends) else end
         places = slice(gap.start, end)
         part = View(view.pieces[places], view.entropy[places], view.flags[places], view.settled[places], 0)
-        drawn.append(_runs(_preceded(pieces_of(search.written), part), lead, tail, brush))
+        drawn.append(_runs(_preceded(pieces_of(work.plan.written), part), lead, tail, brush))
     return drawn
 
 
@@ -129,7 +129,7 @@ def _shown(text: str) -> str:
 
 def progress(work: InfillSearch, seconds: float) -> str:
     """The state of an infill search, in two lines."""
-    run, search = work.run, work.plan
+    run, search = work.run, work.plan.search
     if run is None:
         return "starting"
     candidate = search.best(run.log)
@@ -140,7 +140,7 @@ def progress(work: InfillSearch, seconds: float) -> str:
         parts += [f"step {frames[-1].step}/{frames[-1].max_steps}", f"mean entropy {frames[-1].mean_entropy:.2f}"]
     else:
         parts.append("reading the text")
-    return f"{state} · seed {search.seed}\n{' · '.join([*parts, f'{seconds:.1f} s'])}"
+    return f"{state} · seed {work.plan.seed}\n{' · '.join([*parts, f'{seconds:.1f} s'])}"
 
 
 def measures(review: Review) -> str:
