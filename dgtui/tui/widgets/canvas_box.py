@@ -46,6 +46,6 @@ class CanvasBox(Vertical):
         self, title: str, meters: str, entropies: Sequence[float], playhead: int | None, running: bool = False
     ) -> None:
         """Shows what is known of the run: see `Timeline.show` for the last three."""
-        self.border_title = sanitize(f" {title} ", newlines=False).replace("[", "\\[")
+        self.border_title = sanitize(title, newlines=False).replace("[", "\\[")
         self.query_one("#meters", Static).update(meters, layout=False)
         self.timeline.show(entropies, playhead, running)
