@@ -1,7 +1,7 @@
-"""The file behind the edit screen: what was read, the text as it is now, and the journal between the two.
+"""A file that is being edited: what was read, the text as it is now, and the journal of the edits between them.
 
-Knows no screen. Everything that reads or writes the file raises a `DgtuiError`; a `Conflict` is for the person to
-settle. What was typed is in the journal as soon as `record` is called, and gone from it once it is saved.
+Everything that reads or writes the file raises a `DgtuiError`; the person decides about a `Conflict`. Edits are in the
+journal from `record` until they are saved.
 """
 
 import os
@@ -21,11 +21,11 @@ class OpenFile:
     """A file that is being edited.
 
     Args:
-        path: It need not be there: then it is made by the first save.
+        path: Created by the first save if it does not exist.
         encoding: A name that Python knows; None: UTF-8.
 
     Raises:
-        DocumentRefused: It is no text file. What a program that died while it saved has left of it is then a copy.
+        DocumentRefused: It is not a text file. What a journal holds of it is then saved as a copy.
         RunFailed: It cannot be read.
     """
 
@@ -34,10 +34,10 @@ class OpenFile:
         try:
             self.source = _read(path, encoding)
         except DocumentRefused as refused:
-            found = journal.find(path)
-            if found is None or not found.text or found.state == "in use":
+            recovery = journal.find(path)
+            if recovery is None or not recovery.text or recovery.state == "in use":
                 raise
-            hint = f"what dgtui had of it is saved as {_copy(path, found)}"
+            hint = f"the text in its journal was saved as {_copy(path, recovery)}"
             raise DocumentRefused(refused.message, hint=hint) from refused
         self.buffer = Buffer(self.source)
         self._journal = Journal(path, self.source.data)
@@ -45,11 +45,11 @@ class OpenFile:
 
     @property
     def is_new(self) -> bool:
-        """There is no such file yet."""
+        """The file does not exist yet."""
         return self.source.identity is None
 
     def record(self) -> None:
-        """Puts into the journal what was edited since the last time. Raises `RunFailed`; nothing is lost by that."""
+        """Writes the edits since the last call into the journal. Raises `RunFailed`; the text is kept."""
         edits = self.buffer.edits_since(self._recorded)
         self._recorded += len(edits)
         if edits:
@@ -65,7 +65,7 @@ class OpenFile:
         self._write(self.path, self.source, force)
 
     def save_as(self, path: Path, *, force: bool = False) -> None:
-        """Saves the text under another name, which is the file's from then on. Raises as `save` does."""
+        """Saves the text under another name, which the file has from then on. Raises the errors of `save`."""
         same = os.path.realpath(path) == os.path.realpath(self.path)
         self._write(path, self.source if same else None, force)
         if path != self.path:
@@ -74,7 +74,7 @@ class OpenFile:
             self._journal = Journal(path, self.buffer.data)
 
     def _write(self, path: Path, expected: Source | None, force: bool) -> None:
-        with suppress(RunFailed):  # a journal that cannot be written: saving is the better protection
+        with suppress(RunFailed):  # saving protects better than a journal that cannot be written
             self.record()
             self._journal.flush()
         identity = save(self.buffer.data, path, expected, force=force)
@@ -83,7 +83,7 @@ class OpenFile:
         self._journal.saved(self.buffer.data)
 
     def disk(self) -> str:
-        """The text that is on disk now. Raises as reading it does."""
+        """The text on disk. Raises `DocumentRefused` or `RunFailed`."""
         return plain(_read(self.path, self.source.encoding).data, self.source.encoding)
 
     def text(self) -> str:
@@ -91,7 +91,7 @@ class OpenFile:
         return plain(self.buffer.data, self.source.encoding)
 
     def reload(self) -> None:
-        """Takes the file as it is on disk now; undo brings the text before back. Raises as reading it does."""
+        """Replaces the text by the file on disk, as one undo step. Raises `DocumentRefused` or `RunFailed`."""
         fresh = _read(self.path, self.source.encoding)
         self._replace(fresh.data)
         self.source = fresh
@@ -100,17 +100,17 @@ class OpenFile:
         self._journal.saved(self.buffer.data)
 
     def left_behind(self) -> Recovery | None:
-        """What a program that died has left of this file, if it is worth a question. Raises `RunFailed`."""
+        """Edits of this file that a crash left, if they are not in it already. Raises `RunFailed`."""
         mine = self._journal.file
-        while (found := journal.find(self.path, mine)) and found.state == "whole" and found.text == self.source.data:
-            found.discard()  # it was saved
-        return found
+        while (left := journal.find(self.path, mine)) and left.state == "whole" and left.text == self.source.data:
+            left.discard()  # its edits were saved
+        return left
 
     def recover(self, recovery: Recovery) -> None:
-        """Makes the edits of a journal again, as one undo step. Raises `RunFailed` where they do not apply any more."""
+        """Applies the edits of a journal, as one undo step. Raises `RunFailed` if they no longer apply."""
         data = recovery.data(self.source)
         if data is None:
-            raise RunFailed(f"{self.path} is another file by now", hint="save what was recovered as a copy")
+            raise RunFailed(f"{self.path} has changed since", hint="save the recovered text as a copy")
         try:
             self._replace(data)
         except DocumentRefused as refused:
@@ -120,22 +120,22 @@ class OpenFile:
         recovery.discard()
 
     def copy(self, recovery: Recovery) -> Path:
-        """Saves what was recovered beside the file, under a name that is free; which one. Raises `RunFailed`."""
+        """Saves the recovered text beside the file under a new name, and returns its path. Raises `RunFailed`."""
         return _copy(self.path, recovery)
 
     def close(self) -> None:
-        """Nothing is to be recovered: the text is saved, or not wanted. Raises `RunFailed`."""
+        """Ends the journal: the text is saved or not wanted. Raises `RunFailed`."""
         self._journal.close()
 
     def _replace(self, data: bytes) -> None:
-        """The whole text by another one, of which the lines at both ends that are the same stay."""
+        """Replaces the text. Equal lines at both ends stay as they are."""
         old = self.buffer.data
         first = self.buffer.first
         if data[:first] != old[:first]:
-            raise RunFailed("the byte order mark came or went", hint="open the file again")
+            raise RunFailed("the byte order mark was added or removed", hint="open the file again")
         low = _same(old, data, first)
         high = _same(old[low:][::-1], data[low:][::-1], 0)
-        # Whole lines at both ends, so that no character is cut
+        # Whole lines at both ends, because a byte may be a part of a character
         low = max(first, old.rfind(b"\n", 0, low) + 1)
         tail = old.find(b"\n", len(old) - high)
         end = len(old) if tail < 0 else tail + 1
@@ -143,7 +143,7 @@ class OpenFile:
 
 
 def _same(one: bytes, other: bytes, start: int) -> int:
-    """How many bytes are the same from `start` on, counted from the beginning."""
+    """The length of the common beginning of two texts that are equal up to `start`, in bytes."""
     low, high = start, min(len(one), len(other))
     while low < high:
         middle = (low + high + 1) // 2
@@ -155,7 +155,7 @@ def _same(one: bytes, other: bytes, start: int) -> int:
 
 
 def _copy(path: Path, recovery: Recovery) -> Path:
-    """Saves what was recovered beside a file, for its owner alone: the file may have been."""
+    """Saves the recovered text beside a file, readable for the owner only, as the file may have been."""
     names = (f"{path.name}.recovered{'' if n == 1 else n}" for n in range(1, 1000))
     copy = next(copy for name in names if not os.path.lexists(copy := path.with_name(name)))
     try:
@@ -174,10 +174,10 @@ def _read(path: Path, encoding: str | None) -> Source:
         if not isinstance(error.__cause__, FileNotFoundError):
             raise
     if not path.absolute().parent.is_dir():
-        raise RunFailed(f"there is no folder {path.parent}", hint="make it first")
+        raise RunFailed(f"there is no folder {path.parent}", hint="create it first")
     return source.of_bytes(b"", encoding, path)
 
 
 def plain(data: bytes, encoding: str) -> str:
-    """A file's text to be looked at: without its mark, with LF for line breaks."""
+    """The text of a file for display: without a byte order mark, with LF for line breaks."""
     return data.decode(encoding, "replace").removeprefix("\ufeff").replace("\r\n", "\n")

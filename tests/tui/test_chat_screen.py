@@ -494,7 +494,7 @@ async def test_an_answer_about_a_block_that_is_past_changes_no_other() -> None:
         await seen.until(lambda: panel.steering.version.frames(), "a step")
         await seen.canvas("space", "a")
         await seen.until(lambda: len(seen.app.screen_stack) == 2, "the alternatives")
-        seen.backend.step_gate.open()
+        seen.backend.step_gate.let(30)  # more than a block takes
         panel.steering.version.run.control.resume()
         await seen.until(lambda: panel.steering.version.block > 0, "another block")
         await seen.pilot.press("enter")
