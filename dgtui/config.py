@@ -1,8 +1,8 @@
 """Settings: one typed, frozen object, merged from three layers.
 
-An option on the command line wins over the environment (`DGTUI_<SECTION>_<KEY>`), which wins over `config.toml`, which
-wins over the defaults. A mistake in the file or the environment never stops the program: the value below it is used
-and a `Problem` says where and what. A mistake in an option is wrong usage and raises.
+Options on the command line override the environment (`DGTUI_<SECTION>_<KEY>`), which overrides `config.toml`, which
+overrides the defaults. A mistake in the file or the environment never stops the program: the next lower value is used,
+and a `Problem` says what is wrong and where. A mistake in an option is wrong usage and raises.
 """
 
 import dataclasses
@@ -26,18 +26,18 @@ class ModelSettings:
     """`[model]`: which checkpoint, and how it is loaded."""
 
     name: str | None = field(default=None, metadata={"rule": NAME})
-    """A name from the catalog, a hub id, or a folder. None: the real checkpoint if it is here and fits, else the
-    embedded one. Also `DGTUI_MODEL`."""
+    """A name from the catalog, a hub id, or a folder. None: the real checkpoint if it is on this machine and fits, else
+    the embedded one. Also `DGTUI_MODEL`."""
     device: str = field(default="auto", metadata={"rule": DEVICE})
     """Where it runs. "auto": the first GPU, else the CPU."""
     context: int | None = field(default=None, metadata={"rule": whole(1)})
-    """Tokens of prompt and reply together. None: what the checkpoint allows and memory holds."""
+    """Most tokens of prompt and reply together. None: as many as the checkpoint allows and memory holds."""
     gpu_memory: int | None = field(default=None, metadata={"rule": SIZE})
-    """Bytes of GPU memory to use at most. None: what is free."""
+    """Most bytes of GPU memory to use. None: all that is free."""
     vision: bool | None = field(default=None, metadata={"rule": SWITCH})
-    """Keep the vision tower, for images. None: where it fits."""
+    """Keep the vision tower, for images. None: if it fits."""
     keep_quantized: bool = field(default=True, metadata={"rule": SWITCH})
-    """Keep the packed copy of a checkpoint's first load in the cache folder."""
+    """Keep the packed copy that the first load of a checkpoint makes, in the cache folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +55,13 @@ class ScreenSettings:
     """`[screen]`: looks and motion."""
 
     theme: str = field(default="midnight", metadata={"rule": NAME})
-    """A theme's name, as `dgtui themes` lists them."""
+    """The name of a theme; `dgtui themes` lists them."""
     max_fps: int = field(default=30, metadata={"rule": whole(1, 120)})
-    """Frames a second at most."""
+    """Most frames per second."""
     reduced_motion: bool = field(default=False, metadata={"rule": SWITCH})
-    """Repaint once a block instead of once a step."""
+    """Repaint once per block instead of once per step."""
     mouse: bool = field(default=True, metadata={"rule": SWITCH})
-    """Take the mouse; off leaves it to the terminal's own selection."""
+    """Use the mouse. Without it the terminal's own selection works."""
     show_timeline: bool = field(default=True, metadata={"rule": SWITCH})
     """Show the bars of mean entropy under the canvas."""
 
@@ -78,15 +78,15 @@ class HistorySettings:
 
 @dataclass(frozen=True, slots=True)
 class KeysSettings:
-    """`[keys]`: other keys for bindings."""
+    """`[keys]`: your own keys for bindings."""
 
     bindings: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
-    """Binding id → its keys. Ids that are not in it keep their default keys."""
+    """Binding id → its keys. All other bindings keep their default keys."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All settings, a section each."""
+    """All settings, one field per section."""
 
     model: ModelSettings = ModelSettings()
     """Which checkpoint, and how it is loaded."""
@@ -97,7 +97,7 @@ class Settings:
     history: HistorySettings = HistorySettings()
     """Stored conversations."""
     keys: KeysSettings = KeysSettings()
-    """Other keys for bindings."""
+    """Your own keys for bindings."""
 
 
 _SAMPLER: Final = {spec.key: spec.name for spec in SAMPLER}
@@ -109,12 +109,12 @@ RULES: Final[Mapping[str, Rule]] = {
     for setting in dataclasses.fields(section.default)  # type: ignore[arg-type]  # every default is a section object
     if "rule" in setting.metadata
 }
-"""Dotted name → how its value is read. `keys.*` is open-ended and not in it."""
+"""Dotted name → how its value is read. The names in `keys.*` are not fixed and not listed here."""
 
 _SECTIONS: Final = tuple(section.name for section in dataclasses.fields(Settings))
 _VARIABLES: Final = ("DGTUI_MODEL", *(f"DGTUI_{name.replace('.', '_').upper()}" for name in RULES))
 _MOST_BYTES: Final = 1 << 20
-"""A larger file holds no settings."""
+"""Larger files are rejected."""
 
 
 def load(
@@ -124,19 +124,19 @@ def load(
     flags: Mapping[str, object] | None = None,
     binding_ids: Collection[str] | None = None,
 ) -> tuple[Settings, list[Problem]]:
-    """Merge file, environment and options.
+    """Merges file, environment and options.
 
     Args:
-        path: The settings file; by default the person's own. It need not exist.
-        env: The environment; by default the process's. An empty variable counts as unset.
-        flags: Dotted name ("sampler.max_steps") → value from an option; None stands for "not given".
-        binding_ids: The ids that `[keys]` may name; None takes any.
+        path: The settings file; by default that of the user. It may be missing.
+        env: The environment; by default that of the process. An empty variable counts as unset.
+        flags: Dotted name ("sampler.max_steps") → value of an option; None: not given.
+        binding_ids: The ids that `[keys]` may name; None: any.
 
     Returns:
-        The settings, and what was wrong in file and environment.
+        The settings, and the mistakes in file and environment.
 
     Raises:
-        InvalidSettings: If an option is unknown, out of range, or contradicts the rest.
+        InvalidSettings: An option is unknown, out of range, or contradicts the rest.
     """
     path = config_file() if path is None else path
     values: dict[str, Any] = {}
@@ -152,7 +152,7 @@ def load(
 
 @dataclass(frozen=True, slots=True)
 class _Given:
-    """A value that passed its rule, and where it was given."""
+    """A valid value and its source."""
 
     value: object
     source: str
@@ -191,7 +191,7 @@ def _read_environment(
         name = _name_of_variable(variable, binding_ids)
         if not text:
             continue
-        if name is None:  # another program may have names that begin as ours do
+        if name is None:  # other programs may use the same prefix
             if variable.startswith("DGTUI_") and (near := closest(variable, _VARIABLES, cutoff=0.85)):
                 problems.append(Problem("unknown setting; not used", variable, suggestion=near))
             continue
@@ -209,7 +209,7 @@ def _read_environment(
 
 
 def _name_of_variable(variable: str, binding_ids: Collection[str] | None) -> str | None:
-    """The dotted name a variable stands for, or None if it is not about settings."""
+    """The dotted name that a variable sets, or None if it is not a setting."""
     if variable == "DGTUI_MODEL":
         return "model.name"
     match = re.fullmatch(rf"DGTUI_({'|'.join(_SECTIONS).upper()})_([A-Z0-9_]+)", variable)
@@ -276,7 +276,7 @@ def _rule(name: str) -> Rule:
 
 
 def _flatten(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted names and values. In `[keys]`, `canvas.pin = "p"` without quotes is a table, and means the same."""
+    """Dotted names and values. In `[keys]`, `canvas.pin = "p"` without quotes is a table and means the same."""
     for key, value in table.items():
         name = f"{prefix}{key}"
         if isinstance(value, dict) and (not prefix or name.startswith("keys.")):
@@ -295,7 +295,7 @@ def _unknown(name: str, binding_ids: Collection[str] | None) -> tuple[str, str |
     if name in RULES:
         return None
     if name in _SECTIONS:
-        return f"{name} is a section, to be written as [{name}]; not used", None
+        return f"{name} is a section: write [{name}]; not used", None
     if section not in _SECTIONS and key and (near := closest(section, _SECTIONS)):
         return f"unknown section {section}; {name} is not used", f"{near}.{key}" if f"{near}.{key}" in RULES else near
     return f"unknown setting {name}; not used", closest_dotted(name, RULES)

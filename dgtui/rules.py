@@ -1,7 +1,7 @@
-"""How the value of one setting is read: from a TOML value or an option, and from an environment variable's text.
+"""How the value of one setting is read: from a TOML value, an option, or the text of an environment variable.
 
-A rule either returns the value in the type that `dgtui.config` promises, or raises `ValueError`; the message for the
-person is made from `expects` by whoever knows where the value was written.
+A rule returns the value in the type that `dgtui.config` documents, or raises `ValueError`. The caller, who knows where
+the value was written, makes the user's message from `expects`.
 """
 
 import re
@@ -13,18 +13,18 @@ from typing import Any, Final
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """How a setting's value is read. Both functions raise `ValueError` for what they do not take."""
+    """How the value of a setting is read. Both functions raise `ValueError` for invalid values."""
 
     expects: str
     """Completes the sentence "it must be …"."""
     read: Callable[[Any], object]
-    """From a TOML value, or from an option."""
+    """From a TOML value or an option."""
     from_text: Callable[[str], object] = str
-    """From an environment variable, to what `read` takes."""
+    """From the text of an environment variable to a value for `read`."""
 
 
 def whole(low: int, high: int | None = None) -> Rule:
-    """A whole number between two bounds, both included."""
+    """A whole number within two bounds, both included."""
 
     def read(value: Any) -> int:
         # `type`, because True is an int to isinstance.
@@ -37,10 +37,10 @@ def whole(low: int, high: int | None = None) -> Rule:
 
 
 def parse_size(text: object) -> int:
-    """Bytes from "12GB" (powers of ten) or "11.5GiB" (powers of two). The B may be missing, the unit may not.
+    """Bytes from "12GB" (powers of ten) or "11.5GiB" (powers of two). The B is optional, the unit is not.
 
     Raises:
-        ValueError: If it is neither, or not above 0.
+        ValueError: The text is not such a size, or is 0.
     """
     match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,15})?)\s*([KMGT])(I?)B?", str(text).strip().upper(), re.ASCII)
     if match is None or float(match[1]) == 0:
@@ -79,7 +79,7 @@ def _read_path(value: Any) -> Path:
         raise ValueError
     try:
         return Path(value).expanduser()
-    except RuntimeError as error:  # "~name" of nobody
+    except RuntimeError as error:  # "~name" of an unknown user
         raise ValueError from error
 
 

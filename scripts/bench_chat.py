@@ -1,4 +1,4 @@
-"""What the chat screen costs, and how fast it answers: measured from outside, on a pseudo-terminal of 100x30.
+"""Measures from outside what the chat screen costs and how fast it answers, on a pseudo-terminal of 100x30.
 
     PYTHONPATH=. python scripts/bench_chat.py [--pairs 5]
 
@@ -34,11 +34,11 @@ STOPPED_STEP_SECONDS = 0.05
 ESCAPES = {"Esc": "\x1b[27u", "Esc of an older terminal": "\x1b"}
 "the second could be the beginning of another key: Textual waits up to 0.1 s for more"
 SIGNS = "①②③④⑤⑥⑦⑧⑨⑩⑪⑫⑬⑭⑮⑯⑰⑱⑲⑳"
-"typed while a reply is written: nothing else on the screen looks like them"
+"typed during a reply; no other text on the screen contains them"
 
 
 class Reader(Terminal):
-    """A terminal that keeps what it reads and interprets nothing."""
+    """A terminal that keeps its input and interprets nothing."""
 
     def _take(self, data: bytes) -> bytes:
         with self._news:
@@ -47,7 +47,7 @@ class Reader(Terminal):
         return data
 
     def wait_for_output(self, pattern: str, *, after: int = 0) -> float:
-        """Waits for a pattern in the output from chunk `after` on; when the chunk that completed it came."""
+        """Waits for a pattern in the output after a chunk. Returns the time of the chunk that completed it."""
         sought = re.compile(pattern.encode())
         return self.wait_for(lambda _: sought.search(b"".join(data for _, data in self.chunks[after:])), WAIT)
 
@@ -68,12 +68,12 @@ def headless(folder: Path, environment: dict[str, str]) -> float:
 
 
 def never_settle() -> list[str]:
-    """Options that make every run take all of its steps."""
-    return ["--steps", str(STEPS), "--stability", str(STEPS)]
+    """Options with which every run takes all of its steps."""
+    return ["--steps", str(STEPS), "--stability", "-1"]
 
 
 def screen(folder: Path, environment: dict[str, str]) -> tuple[float, dict[str, list[float]]]:
-    """A run in the chat: the time of a step, and what was seen from outside, in seconds."""
+    """A run in the chat: the time of a step and all other measurements, in seconds."""
     out = folder / "screen.dgtui"
     out.unlink(missing_ok=True)
     seen: dict[str, list[float]] = {}
@@ -99,7 +99,7 @@ def answer(terminal: Reader, sign: str) -> float:
 
 
 def stop_steps(key: str, folder: Path, environment: dict[str, str]) -> float:
-    """How long a scripted model went on computing after a key was written, in its denoising steps."""
+    """How many denoising steps a scripted model still computed after a key was written."""
     out = folder / "stop.json"
     with Reader([sys.executable, __file__, "--scripted", "stop", str(out)], columns=100, rows=30, env=environment) as t:
         t.wait_for_output(r"step \d+/")

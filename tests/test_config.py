@@ -144,7 +144,7 @@ def test_an_unknown_section_is_named(file: Path) -> None:
     assert problems_of(file, "[samplr]\nt_min = 0.2\n") == [
         "config.toml:2: unknown section samplr; samplr.t_min is not used (did you mean sampler.t_min?)"
     ]
-    assert problems_of(file, "model = 3\n") == ["config.toml:1: model is a section, to be written as [model]; not used"]
+    assert problems_of(file, "model = 3\n") == ["config.toml:1: model is a section: write [model]; not used"]
 
 
 @pytest.mark.parametrize(

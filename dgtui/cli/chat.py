@@ -37,7 +37,7 @@ def command(
     need_terminal("use `dgtui generate` in scripts and pipes")
     runs.pictures(image)
     settings, problems = load_settings(
-        options.to_see(flags, image) | {"screen.theme": theme, "history.enabled": False if no_history else None}
+        options.with_vision(flags, image) | {"screen.theme": theme, "history.enabled": False if no_history else None}
     )
     gc.disable()  # imports create no garbage. `Worker.load` turns it on again after the last import
     with ThreadPoolExecutor(1) as beside:  # opening the history waits for the disk

@@ -1,4 +1,4 @@
-"""`dgtui generate`: a prompt in, text out; on a terminal the canvas resolves in place first."""
+"""`dgtui generate`: a prompt in, text out. On a terminal the canvas is shown while it resolves."""
 
 import json
 import sys
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 @options.with_settings
 def command(
     prompt: Annotated[
-        str | None, typer.Argument(metavar="PROMPT|-", help="What to say to the model; - reads standard input.")
+        str | None, typer.Argument(metavar="PROMPT|-", help="What to say to the model. - reads standard input.")
     ] = None,
     max_tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Most tokens to write.")] = 256,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
     frames: Annotated[
-        bool, typer.Option("--frames", help="One JSON line a denoising step, then the object of --json.")
+        bool, typer.Option("--frames", help="Print one JSON line per denoising step, then the object of --json.")
     ] = False,
-    raw: Annotated[bool, typer.Option("--raw", help="Send the prompt as it is, without the chat template.")] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="Send the prompt unchanged, without the chat template.")] = False,
     token_ids: Annotated[
         str | None, typer.Option(metavar='"2 5 9"', help="The prompt as token ids instead of text.")
     ] = None,
@@ -41,18 +41,18 @@ def command(
     *,
     flags: dict[str, object],
 ) -> int:
-    """Write an answer to a prompt, all of it at once.
+    """Answer one prompt.
 
-    In a pipe, standard output holds the text and nothing else.
+    In a pipe, standard output contains the text and nothing else.
     """
-    settings = options.merged(options.to_see(flags, image))
+    settings = options.merged(options.with_vision(flags, image))
     if sys.stdout is None:
-        raise RunFailed("standard output is closed", hint="there is nowhere to write the text to")
+        raise RunFailed("standard output is closed", hint="redirect it to a file or a pipe")
     ids = _ids(token_ids) if token_ids is not None else None
     if ids is not None and (prompt is not None or raw):
-        raise UsageError("--token-ids takes the place of a prompt and of --raw", hint="give one of them")
+        raise UsageError("--token-ids replaces the prompt and --raw", hint="use only one of them")
     if image and (ids is not None or raw):
-        raise UsageError("--image goes with a prompt in the chat template", hint="leave out --token-ids and --raw")
+        raise UsageError("--image needs the chat template", hint="leave out --token-ids and --raw")
     text = "" if ids is not None else _text(prompt, raw)
     runs.check_record(record)
     pictures = runs.pictures(image)
@@ -86,9 +86,9 @@ def _ids(given: str) -> list[int]:
 
 
 def _text(prompt: str | None, raw: bool) -> str:
-    """The prompt, or standard input without the line break at its end, unless it is to be sent `raw`.
+    """The prompt, or standard input. Without `raw`, a line break at its end is removed.
 
-    Raises `EmptyPrompt`; undecodable bytes are refused, not guessed at.
+    Raises `EmptyPrompt`, or `InputRefused` for bytes that are not UTF-8.
     """
     if prompt is None or prompt == "-":
         if sys.stdin is None or (prompt is None and is_terminal(sys.stdin)):
@@ -100,9 +100,9 @@ def _text(prompt: str | None, raw: bool) -> str:
             from dgtui.errors import InputRefused
 
             raise InputRefused(
-                f"standard input is not UTF-8 (byte {error.start})", hint="convert it first, for instance with iconv"
+                f"standard input is not UTF-8 (byte {error.start})", hint="convert it first, for example with iconv"
             ) from None
-        if not raw:  # `echo` ends a line that the person did not write
+        if not raw:  # `echo` adds a line break that the user did not write
             prompt = prompt.removesuffix("\n").removesuffix("\r")
     if not prompt.strip():
         raise EmptyPrompt("the prompt is empty", hint='try: dgtui generate "Write a short tale about Mia."')
@@ -155,13 +155,13 @@ def _run(
 
 
 class _Output:
-    """Standard output: text, or JSON. Written by one thread at a time: frames while the run goes on, then the rest."""
+    """Standard output: text or JSON. One thread writes at a time: frames during the run, then the result."""
 
     def __init__(self, loaded: "LoadedModel", as_json: bool, frames: bool) -> None:
         self.loaded, self.as_json, self.frames = loaded, as_json, frames
 
     def sink(self, run: "Run", upto: int) -> None:
-        """A JSON line for the newest event, if it is a frame. Called on the model thread."""
+        """Prints a JSON line for the newest event if it is a frame. Called on the model thread."""
         from dgtui.diffusion.events import Frame
 
         event = run.log[upto - 1]
@@ -169,7 +169,7 @@ class _Output:
             put(json.dumps(_frame(event, self.loaded)) + "\n")
 
     def result(self, run: "Run", finished: "Finished", wall: float) -> None:
-        """The text, or the object."""
+        """Prints the text or the object."""
         ids = finished.token_ids[0].tolist()
         thought = self.loaded.tokenizer.split_thought(ids)
         answer = self.loaded.tokenizer.decode_bytes(list(thought.answer_ids))
@@ -181,12 +181,12 @@ class _Output:
             put(json.dumps(found) + "\n")
         elif is_terminal(sys.stdout):
             put(sanitize(decode_utf8(answer), tabs="expand") + "\n")
-        else:  # a pipe gets the bytes the model wrote
+        else:  # a pipe gets the model's bytes unchanged
             put(answer + b"\n")
         if redrawable() and not self.as_json:
             note(_summary(run, finished, wall))
             if thought.thought is not None and not answer:
-                note("it only thought: try again with --no-think, or more --max-tokens")
+                note("the model only thought: try --no-think, or a larger --max-tokens")
 
 
 def _frame(frame: "Frame", loaded: "LoadedModel") -> dict[str, Any]:

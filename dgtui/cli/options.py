@@ -1,4 +1,4 @@
-"""The options that commands share, and what they add up to together with environment and config file."""
+"""The options that commands share, and the settings they give together with environment and config file."""
 
 import inspect
 from collections.abc import Callable
@@ -19,48 +19,41 @@ if TYPE_CHECKING:
     from dgtui.model.parts import LoadOptions
     from dgtui.worker import Worker
 
-_SAMPLER, _LOADING = "Sampler", "Model"
+_SAMPLER, _MODEL = "Sampler", "Model"
 
-Model = Annotated[
-    str | None,
-    typer.Option("--model", "-m", metavar="NAME", help="A name from `dgtui model list`, a hub id, or a folder.",
-                 rich_help_panel=_LOADING),
-]  # fmt: skip
-Device = Annotated[
-    str | None, typer.Option(metavar="NAME", help="auto, cpu, mps, cuda, cuda:1 …", rich_help_panel=_LOADING)
-]
-Context = Annotated[
-    int | None,
-    typer.Option(metavar="TOKENS", help="Most tokens of prompt and reply together.", rich_help_panel=_LOADING),
-]
-GpuMemory = Annotated[
-    str | None,
-    typer.Option(metavar="SIZE", help="Most memory of the device to take: 12GB.", rich_help_panel=_LOADING),
-]
-Vision = Annotated[
-    bool | None,
-    typer.Option("--vision/--no-vision", help="Keep the vision tower, or leave it out.", rich_help_panel=_LOADING),
-]
-Keep = Annotated[
-    bool | None,
-    typer.Option(
-        "--keep/--no-keep", help="Keep the 4-bit copy of a checkpoint's first load.", rich_help_panel=_LOADING
-    ),
-]
 Seed = Annotated[int | None, typer.Option(metavar="N", min=0, help="The same seed and settings give the same tokens.")]
 Image = Annotated[
-    list[Path] | None, typer.Option("--image", metavar="FILE", help="Show the model an image; may be given again.")
+    list[Path] | None, typer.Option("--image", metavar="FILE", help="Show the model an image. Repeat for more images.")
 ]
-Think = Annotated[
-    bool | None, typer.Option("--think/--no-think", help="Let the model think first.", rich_help_panel=_SAMPLER)
-]
+
+
+def _option(panel: str, *names: str, metavar: str | None = None, help: str) -> Any:
+    return typer.Option(*names, metavar=metavar, help=help, rich_help_panel=panel)
 
 
 def _sampler_option(spec: Spec) -> Any:
     help = f"{spec.help[0].upper()}{spec.help[1:]}."
     shown = (spec.unit or "number").upper()
-    return Annotated[spec.kind | None, typer.Option(spec.option, metavar=shown, help=help, rich_help_panel=_SAMPLER)]
+    return Annotated[spec.kind | None, _option(_SAMPLER, spec.option, metavar=shown, help=help)]
 
+
+Model = Annotated[
+    str | None,
+    _option(_MODEL, "--model", "-m", metavar="NAME", help="A name from `dgtui model list`, a hub id, or a folder."),
+]
+Device = Annotated[str | None, _option(_MODEL, metavar="NAME", help="auto, cpu, mps, cuda, cuda:1 …")]
+Context = Annotated[int | None, _option(_MODEL, metavar="TOKENS", help="Most tokens of prompt and reply together.")]
+GpuMemory = Annotated[
+    str | None, _option(_MODEL, metavar="SIZE", help="Most memory of the device to use, such as 12GB.")
+]
+Vision = Annotated[
+    bool | None, _option(_MODEL, "--vision/--no-vision", help="Load the vision tower, which images need.")
+]
+Keep = Annotated[
+    bool | None,
+    _option(_MODEL, "--keep/--no-keep", help="Keep the 4-bit copy that the first load of a checkpoint makes."),
+]
+Think = Annotated[bool | None, _option(_SAMPLER, "--think/--no-think", help="Let the model think before it answers.")]
 
 _SHARED: Final[dict[str, tuple[str, Any]]] = {
     "model": ("model.name", Model),
@@ -72,11 +65,11 @@ _SHARED: Final[dict[str, tuple[str, Any]]] = {
     **{spec.name: (f"sampler.{spec.key}", _sampler_option(spec)) for spec in SAMPLER},
     "think": ("sampler.think", Think),
 }
-"""Option → the setting it stands for, and its type."""
+"""Option → the setting that it sets, and its type."""
 
 
 def with_settings(command: Callable[..., int]) -> Callable[..., int]:
-    """Gives a command the options of model and sampler; it gets them as `flags`, setting → value or None."""
+    """Adds the options of model and sampler to a command, which receives them as `flags`: setting → value or None."""
     own = inspect.signature(command, eval_str=True)
     added = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
@@ -95,13 +88,13 @@ def with_settings(command: Callable[..., int]) -> Callable[..., int]:
     return taking
 
 
-def to_see(flags: dict[str, object], images: list[Path] | None) -> dict[str, object]:
-    """The options of a command that was given images: the vision tower is needed, unless they say another thing."""
+def with_vision(flags: dict[str, object], images: list[Path] | None) -> dict[str, object]:
+    """The options of a command with images: they turn the vision tower on, unless an option says otherwise."""
     return flags | {"model.vision": True} if images and flags["model.vision"] is None else flags
 
 
 def merged(flags: dict[str, object]) -> "Settings":
-    """Config file, environment and options; mistakes in the first two are said on stderr."""
+    """Config file, environment and options. Mistakes in the first two are reported on stderr."""
     from dgtui import config
 
     settings, problems = config.load(flags=flags)
@@ -111,7 +104,7 @@ def merged(flags: dict[str, object]) -> "Settings":
 
 
 def new_seed() -> int:
-    """A seed that a person can read out."""
+    """A seed that is short enough to read aloud."""
     import secrets
 
     return secrets.randbelow(1_000_000)
@@ -123,7 +116,7 @@ def sampler_settings(settings: "Settings", checkpoint: "SamplerSettings") -> "Sa
 
 
 def load_options(settings: "Settings") -> "LoadOptions":
-    """How the person wants a model to be held."""
+    """How the user wants a model to be loaded."""
     from dgtui import paths
     from dgtui.model.parts import LoadOptions
 
@@ -138,12 +131,12 @@ def load_options(settings: "Settings") -> "LoadOptions":
 
 
 def load(worker: "Worker", settings: "Settings") -> "LoadedModel":
-    """Loads the model the person asked for, or the default; on a terminal with a line that says what is going on."""
+    """Loads the model that the user asked for, or the default. On a terminal, a line shows the progress."""
     from dgtui.model.selection import select
 
     checkpoint = select(settings.model.name)
     with loading(checkpoint.name) as progress:
         loaded = worker.load(checkpoint, load_options(settings), progress=progress).result()
-    for said in loaded.notes:
-        note(f"{loaded.checkpoint.name}: {said}")
+    for text in loaded.notes:
+        note(f"{loaded.checkpoint.name}: {text}")
     return loaded

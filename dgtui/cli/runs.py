@@ -1,4 +1,4 @@
-"""What commands need around a run: images and a place for the recording before it, the recording after it."""
+"""What commands need around a run: its images and a place for the recording, and the recording itself."""
 
 import os
 import stat
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 
 def check_record(path: Path | None, file: Path | None = None) -> None:
-    """Raises `UsageError` for a recording that has nowhere to go, or would go over `file`, before anything is done."""
+    """Raises `UsageError` if a recording cannot be written to `path`, or would overwrite `file`."""
     if path is None:
         return
     if not path.absolute().parent.is_dir():
         raise UsageError(f"there is no folder {path.parent} to record to")
-    with suppress(OSError):  # nothing there yet, or nothing that can be: saving says what
+    with suppress(OSError):  # missing, or impossible: saving reports it
         if not stat.S_ISREG(path.stat().st_mode):
-            raise UsageError(f"{path} is there already and is not a file", hint="give the recording another name")
+            raise UsageError(f"{path} exists and is not a file", hint="give the recording another name")
     if file is not None and os.path.realpath(path) == os.path.realpath(file):
         raise UsageError(f"{path} is the file itself", hint="give the recording another name")
 
 
 def pictures(paths: Sequence[Path] | None) -> "list[Picture]":
-    """The image files that were named, before anything that takes long. Raises `ImageRefused`."""
+    """Opens image files, before anything slow starts. Raises `ImageRefused`."""
     if not paths:
         return []
     from dgtui.model.images import open_picture
@@ -39,7 +39,7 @@ def pictures(paths: Sequence[Path] | None) -> "list[Picture]":
 
 
 def seen(pictures: "Sequence[Picture]", loaded: "LoadedModel") -> "tuple[Image, ...]":
-    """What the model is given of them. Raises `ImageRefused`, or `ModelBlind` for a model that does not see."""
+    """The images as the model takes them. Raises `ImageRefused`, or `ModelBlind` for a model without a vision tower."""
     if not pictures:
         return ()
     from dgtui.model.images import seeing

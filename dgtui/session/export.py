@@ -1,8 +1,8 @@
 """A conversation as a file of its own: Markdown to be read, JSON to be worked on.
 
-In Markdown every turn is one section whatever was said in it: Markdown and code in a turn stay as they are, and what it
-leaves open (a code fence, an HTML comment) is closed. Control characters are shown by pictures, so that printing the
-file does not drive the terminal. JSON has everything as it was stored.
+In Markdown every turn is one section, whatever it contains: Markdown and code stay unchanged, and a code fence or HTML
+comment that a turn leaves open is closed. Control characters become visible symbols, which cannot drive a terminal.
+JSON has everything as it was stored.
 """
 
 import os

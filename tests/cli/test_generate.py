@@ -473,4 +473,4 @@ def test_a_model_loaded_without_its_vision_tower_says_how_to_see(
 @pytest.mark.parametrize("other", [("hello", "--raw"), ("--token-ids", "2 5")])
 def test_images_need_the_chat_template(other: tuple[str, ...], dgtui: Any, pictures: list[Path]) -> None:
     done = dgtui("generate", *other, "--image", pictures[0])
-    assert done.code == 2 and "--image goes with a prompt" in done.err
+    assert done.code == 2 and "--image needs the chat template" in done.err
