@@ -1,7 +1,7 @@
 """`dgtui bench`: our engine beside transformers' own `generate`, on the same weights, prompt and seed, in one run.
 
 The two take turns, each running the same blocks for the same number of denoising steps, and the ratio is taken pair by
-pair, so that a machine whose speed drifts does not decide the comparison. The cost of producing frames is measured by
+pair, and a machine whose speed drifts does not decide the comparison. The cost of producing frames is measured by
 the same stepper, advanced without reporting what it did.
 """
 
@@ -26,21 +26,23 @@ PROMPT = "Write a short tale about Mia and Otto."
 
 
 def command(
-    pairs: Annotated[int, typer.Option(min=1, metavar="N", help="Pairs of runs to take the median of.")] = 7,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
-    steps: Annotated[int, typer.Option(min=1, metavar="N", help="Denoising steps of a run.")] = 24,
+    pairs: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Number of pairs of runs; the median is reported.")
+    ] = 7,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
+    steps: Annotated[int, typer.Option(min=1, metavar="N", help="Denoising steps per run.")] = 24,
     seed: options.Seed = None,
     model: options.Model = None,
     device: options.Device = None,
     random_weights: Annotated[
         Path | None,
-        typer.Option(metavar="CONFIG", help="Draw weights for a config.json, and measure memory and step time."),
+        typer.Option(metavar="CONFIG", help="Measure memory and step time with random weights for a config.json."),
     ] = None,
-    packing: Annotated[Packing, typer.Option(help="How --random-weights are held.")] = "nf4",
-    context: Annotated[int, typer.Option(min=2, metavar="TOKENS", help="Context of --random-weights.")] = 8192,
-    vision: Annotated[bool, typer.Option(help="Keep the vision tower of --random-weights.")] = True,
+    packing: Annotated[Packing, typer.Option(help="How the random weights are held in memory.")] = "nf4",
+    context: Annotated[int, typer.Option(min=2, metavar="TOKENS", help="Context length for --random-weights.")] = 8192,
+    vision: Annotated[bool, typer.Option(help="Include the vision tower in --random-weights.")] = True,
 ) -> int:
-    """Measure step time and tokens per second beside transformers' own generate."""
+    """Compare step time and tokens per second with transformers' own generate."""
     if random_weights is not None:
         from dgtui.cli import bench_random
 

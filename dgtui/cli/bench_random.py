@@ -39,7 +39,7 @@ class Peak:
             torch.cuda.reset_peak_memory_stats(device)
         else:
             with suppress(OSError):
-                Path("/proc/self/clear_refs").write_text("5")  # the kernel's mark of the highest begins anew
+                Path("/proc/self/clear_refs").write_text("5")  # resets the kernel's peak value
         self._before = self._taken()
 
     def now(self) -> int:
@@ -108,7 +108,7 @@ def measure(path: Path, packing: str, context: int, steps: int, vision: bool, de
     wanted = Packing(nf4=packing != "full", double=packing == "nf4-double", vision=vision)
     canvas, vocab = geometry.canvas_length, geometry.text_config.vocab_size
     if context <= canvas:
-        raise UsageError(f"--context {context} leaves no room for a prompt beside the canvas of {canvas} tokens")
+        raise UsageError(f"--context {context} leaves no room for a prompt next to the canvas of {canvas} tokens")
     longest = geometry.text_config.max_position_embeddings
     if context > longest:
         raise UsageError(f"--context {context} is more than the {longest} tokens that this geometry can have")
@@ -166,7 +166,7 @@ def _config(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise CorruptCheckpoint(f"{file} is not JSON") from error
     if not isinstance(found, dict) or not isinstance(found.get("text_config"), dict):
-        raise CorruptCheckpoint(f"{file} describes no DiffusionGemma: it has no text_config")
+        raise CorruptCheckpoint(f"{file} does not describe a DiffusionGemma: it has no text_config")
     return found
 
 

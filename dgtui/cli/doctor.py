@@ -44,9 +44,9 @@ class Check:
 
 
 def command(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of lines.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
 ) -> int:
-    """Check terminal, packages, GPU, memory and model: what works, what does not, what to do."""
+    """Check terminal, packages, GPU, memory and model, and give advice."""
     found = list(checks())
     works = all(check.mark != "fail" for check in found)
     if as_json:
@@ -54,7 +54,7 @@ def command(
     else:
         for check in found:
             _show(check)
-        put("\n" + ("the default model can run\n" if works else "the default model cannot run as things are\n"))
+        put("\n" + ("the default model can run\n" if works else "the default model cannot run\n"))
     return 0 if works else 1
 
 
@@ -83,7 +83,7 @@ def _guarded(name: str, look: Callable[[], Check]) -> Iterator[Check]:
     try:
         yield look()
     except (ImportError, OSError) as error:
-        yield Check(name, "fail", f"cannot be looked at: {error}", "install dgtui again: pip install --upgrade dgtui")
+        yield Check(name, "fail", f"cannot be checked: {error}", "install dgtui again: pip install --upgrade dgtui")
 
 
 def _python() -> Check:
@@ -107,7 +107,7 @@ def _packages() -> Iterator[Check]:
                 yield Check(name, "warn" if optional else "fail", "not installed", f"pip install {target}")
             continue
         if specifier is not None and not specifier.contains(version, prereleases=True):
-            found = f"{version}, and dgtui is made for {specifier}"
+            found = f"{version}, but dgtui needs {specifier}"
             yield Check(name, "warn" if optional else "fail", found, f"pip install {target}")
         else:
             yield Check(name, "ok", version)
@@ -134,12 +134,12 @@ def _wanted() -> dict[str, Any]:
 def _terminal() -> Iterator[Check]:
     streams = [stream for stream in (sys.stdout, sys.stdin, sys.stderr) if is_terminal(stream)]
     if not is_terminal(sys.stdout):
-        yield Check("terminal", "ok", "standard output is not one: text and JSON work, screens need a terminal")
+        yield Check("terminal", "ok", "standard output is not a terminal: text and JSON work, screens do not")
     term = os.environ.get("TERM", "")
     if not streams:
         pass
     elif term in ("", "dumb"):
-        yield Check("terminal", "warn", f"TERM is {term or 'not set'}", "set TERM, for instance to xterm-256color")
+        yield Check("terminal", "warn", f"TERM is {term or 'not set'}", "set TERM, for example to xterm-256color")
     else:
         wide, high = os.get_terminal_size(streams[0].fileno())
         found = f"{term}, {wide} × {high}"
@@ -149,7 +149,7 @@ def _terminal() -> Iterator[Check]:
         else:
             yield Check("terminal", "ok", found)
     if os.environ.get("NO_COLOR"):
-        yield Check("colours", "ok", "none, as NO_COLOR asks")
+        yield Check("colours", "ok", "none, because NO_COLOR is set")
     elif streams:
         true_colour = os.environ.get("COLORTERM", "") in ("truecolor", "24bit")
         yield Check("colours", "ok", "16 million" if true_colour else "256" if "256" in term else "16")
@@ -157,7 +157,7 @@ def _terminal() -> Iterator[Check]:
     if encoding.lower().replace("-", "") == "utf8":
         yield Check("encoding", "ok", encoding)
     else:
-        yield Check("encoding", "warn", encoding, "set a UTF-8 locale, for instance LC_ALL=C.UTF-8")
+        yield Check("encoding", "warn", encoding, "set a UTF-8 locale, for example LC_ALL=C.UTF-8")
 
 
 def _gpu() -> Check:
@@ -167,7 +167,7 @@ def _gpu() -> Check:
 
     if torch.cuda.is_available():
         if wrong := devices.trouble(torch.device("cuda", 0)):
-            found = f"{torch.cuda.get_device_name()}, and PyTorch {torch.__version__} cannot use it: {wrong}"
+            found = f"{torch.cuda.get_device_name()}, but PyTorch {torch.__version__} cannot use it: {wrong}"
             return Check(
                 "GPU", "warn", found,
                 "close what else uses it, or install a PyTorch build that has kernels for it; until then --device auto "
@@ -179,10 +179,10 @@ def _gpu() -> Check:
         return Check("GPU", "ok", "Apple GPU (mps), which shares the machine's memory")
     if Path("/proc/driver/nvidia/version").exists():
         return Check(
-            "GPU", "warn", f"there is an NVIDIA driver, and PyTorch {torch.__version__} finds no GPU",
+            "GPU", "warn", f"there is an NVIDIA driver, but PyTorch {torch.__version__} finds no GPU",
             "install a PyTorch build for CUDA that the driver supports",
         )  # fmt: skip
-    return Check("GPU", "ok", "none: CPU only, which the embedded model is made for")
+    return Check("GPU", "ok", "none, only the CPU; the embedded model is made for that")
 
 
 def _kernels() -> Iterator[Check]:
@@ -202,7 +202,7 @@ def _kernels() -> Iterator[Check]:
     else:
         yield Check(
             "4-bit kernels", "warn", "PyTorch's own operations: bitsandbytes is not installed, or does not run here",
-            "pip install --upgrade 'dgtui[cuda]'; python -m bitsandbytes says what is wrong with it",
+            "pip install --upgrade 'dgtui[cuda]'; python -m bitsandbytes shows what is wrong",
         )  # fmt: skip
 
 
@@ -213,7 +213,7 @@ def _memory() -> Check:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     found = f"{size(memory.available)} of {size(memory.total)} available, {cores} cores"
     if memory.available < 1e9:
-        return Check("memory", "warn", found, "close what else uses memory")
+        return Check("memory", "warn", found, "close other programs")
     return Check("memory", "ok", found)
 
 
@@ -222,14 +222,16 @@ def _config(problems: "list[Problem]") -> Iterator[Check]:
     for problem in problems:
         yield Check("config", "warn", str(problem), f"correct it in {problem.source}")
     if not problems:
-        yield Check("config", "ok", str(file) if file.exists() else f"{file} does not exist: all defaults")
+        yield Check(
+            "config", "ok", str(file) if file.exists() else f"{file} does not exist: all settings have their defaults"
+        )
 
 
 def _keys(settings: "Settings") -> Iterator[Check]:
     from dgtui.tui import keymap
 
     for problem in keymap.check(settings.keys.bindings)[1]:
-        yield Check("keys", "warn", problem, "correct it in the keys section; dgtui keys lists them")
+        yield Check("keys", "warn", problem, "correct it in the keys section; `dgtui keys` lists the keys")
 
 
 def _themes(settings: "Settings") -> Iterator[Check]:
@@ -243,8 +245,8 @@ def _themes(settings: "Settings") -> Iterator[Check]:
     for problem in problems:
         yield Check("themes", "warn", str(problem), "correct it, or remove the file")
     if settings.screen.theme not in themes:
-        found = f"there is no theme {settings.screen.theme}, which screen.theme asks for"
-        yield Check("themes", "warn", found, "dgtui themes lists them")
+        found = f"screen.theme is {settings.screen.theme}, but there is no such theme"
+        yield Check("themes", "warn", found, "`dgtui themes` lists the themes")
 
 
 def _model(settings: "Settings") -> Check:
@@ -255,11 +257,11 @@ def _model(settings: "Settings") -> Check:
     try:
         found = describe(select(settings.model.name), settings)
     except DgtuiError as error:
-        hint = error.hint or "dgtui model list shows what there is"
+        hint = error.hint or "`dgtui model list` lists the models"
         return Check("model", "fail", error.message, hint)
     shown, memory = f"{found['name']}, {number(found['parameters'])} parameters", found["memory"]
     if found["tokenizer"]["problem"]:
-        return Check("model", "fail", f"{shown}: {found['tokenizer']['problem']}", "fetch the checkpoint again")
+        return Check("model", "fail", f"{shown}: {found['tokenizer']['problem']}", "download the checkpoint again")
     if not memory["fits"]:
         return Check("model", "fail", f"{shown}: {memory['problem']}", memory["advice"])
     held = f", {memory['reason']}" if memory["reason"] else ""
@@ -296,12 +298,12 @@ def _hub_cache() -> Check:
     here = [checkpoint.name for checkpoint in catalog.listing() if checkpoint.source == "hub"]
     if catalog.REAL in here:
         return Check("hub cache", "ok", f"{cache}: {', '.join(here)}")
-    how = "the published checkpoint is not in it (dgtui model pull fetches it)"
+    how = "it does not hold the published checkpoint (`dgtui model pull` downloads it)"
     return Check("hub cache", "ok", f"{cache}: {how}")
 
 
 def _show(check: Check) -> None:
-    """A line with a sign and a word, so that it can be read, and searched, without colour; advice below it."""
+    """Returns a line with a sign and a word, readable and searchable without colour, and the advice below it."""
     encoding = getattr(sys.stdout, "encoding", None) or "ascii"
     unicode = encoding.lower().replace("-", "") == "utf8"
     sign = f"{_SIGNS[check.mark]} " if unicode else ""

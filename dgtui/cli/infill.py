@@ -42,8 +42,8 @@ def command(
     candidates: Annotated[int, typer.Option(min=1, max=64, metavar="K", help="Number of proposals.")] = 3,
     in_place: Annotated[bool, typer.Option("--in-place", help="Save the file instead of printing it.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the new texts and the alternatives as JSON.")] = False,
-    encoding: Annotated[str | None, typer.Option(metavar="NAME", help="Its encoding, if it is not UTF-8.")] = None,
-    record: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the last run to a recording.")] = None,
+    encoding: Annotated[str | None, typer.Option(metavar="NAME", help="Encoding of the file (default: UTF-8).")] = None,
+    record: Annotated[Path | None, typer.Option(metavar="FILE", help="Save the last run as a recording.")] = None,
     seed: options.Seed = None,
     *,
     flags: dict[str, object],
@@ -56,7 +56,7 @@ def command(
     if sys.stdout is None and not in_place:
         raise RunFailed("standard output is closed", hint="there is nowhere to write the result")
     if in_place and file == "-":
-        raise UsageError("standard input cannot be saved in place", hint="leave --in-place out, or name a file")
+        raise UsageError("standard input cannot be saved in place", hint="remove --in-place, or give a file")
     tokens = _length(length)
     places = [*map(_span, span or []), *map(_at, at or [])]
     if not places:
@@ -68,7 +68,7 @@ def command(
 
     read = source.of_bytes(_standard_input(), encoding) if file == "-" else source.read(Path(file), encoding)
     if in_place and not os.access(file, os.W_OK):
-        raise RunFailed(f"{file} is read-only", hint="leave --in-place out, and send the output to another file")
+        raise RunFailed(f"{file} is read-only", hint="remove --in-place and redirect the output to another file")
     buffer = Buffer(read)
     spans = _bytes(buffer, places)
 

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from dgtui.model.catalog import Checkpoint
     from dgtui.model.open_checkpoint import OpenCheckpoint
 
-app = typer.Typer(help="Checkpoints: which are here, what they are, fetching and deleting them.", no_args_is_help=True)
+app = typer.Typer(help="List, describe, download, quantize and delete checkpoints.", no_args_is_help=True)
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
 
 
 app.command("list")(model_store.list_models)
@@ -40,7 +40,7 @@ def info(
     context: options.Context = None,
     vision: options.Vision = None,
 ) -> int:
-    """Say what a checkpoint is: parts, geometry, defaults, and how it would be held here."""
+    """Describe a checkpoint: parts, geometry, defaults, and the memory plan for this machine."""
     settings = options.merged(
         {
             "model.name": name or model,
@@ -159,7 +159,7 @@ def _plan_lines(memory: Mapping[str, Any]) -> list[tuple[str, str]]:
     lines += [("", f"  {part} {size(count)}") for part, count in memory["weights_bytes"].items() if count]
     lines += [
         ("", f"{size(memory['prefix_bytes'])} for {memory['context']:,} tokens of context"),
-        ("", f"{size(memory['computed_bytes'])} for what a step computes"),
+        ("", f"{size(memory['computed_bytes'])} for the computations of a step"),
     ]
     if memory["beside_bytes"]:
         layers = f"the experts of the last {memory['streamed_layers']} layers"

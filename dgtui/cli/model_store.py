@@ -35,7 +35,7 @@ _MEMORY: Final = 40
 
 
 def list_models(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
 ) -> int:
     """List the checkpoints on this machine."""
     from dgtui.cli.model import number
@@ -59,7 +59,7 @@ def list_models(
     for row in rows:
         _explain(row)
     if all(row["name"] != catalog.REAL for row in rows):
-        note(f"the published checkpoint (51.6 GB) is not here; to fetch it: dgtui model pull {catalog.REAL}")
+        note(f"the published checkpoint (51.6 GB) is not here; to download it: dgtui model pull {catalog.REAL}")
     return 0
 
 
@@ -68,14 +68,14 @@ def pull(
         str | None,
         typer.Argument(metavar="NAME", help="A hub id, owner/name.", show_default="the published checkpoint"),
     ] = None,
-    revision: Annotated[str, typer.Option(metavar="REV", help="A branch, a tag or a commit.")] = "main",
+    revision: Annotated[str, typer.Option(metavar="REV", help="Branch, tag or commit.")] = "main",
 ) -> int:
-    """Fetch a checkpoint from the hub into its cache, or what is missing of it."""
+    """Download a checkpoint from the hub, or the missing rest of it."""
     from dgtui.model import catalog
 
     name = catalog.REAL if name is None else name
     if name == catalog.EMBEDDED:
-        raise UsageError("the embedded model ships with the program: there is nothing to fetch")
+        raise UsageError("the embedded model ships with the program: there is nothing to download")
     with working(f"asking the hub for {name}"):
         from dgtui.model import hub
 
@@ -83,13 +83,13 @@ def pull(
         hub.require_space(download)
     begun = download.here()
     if 0 < begun < download.total:
-        note(f"{size(begun)} of {size(download.total)} are here already")
+        note(f"{size(begun)} of {size(download.total)} are already here")
     try:
         folder = _fetch(download)
     except KeyboardInterrupt:
         raise Interrupted(
             f"stopped; {size(download.here())} of {size(download.total)} are here and kept",
-            hint=f"{_command(download)} goes on from there, dgtui model remove {name} gives it up",
+            hint=f"{_command(download)} continues from there, dgtui model remove {name} deletes it",
         ) from None
     note(f"{name}: all of {size(download.total)} {'were' if begun == download.total else 'are'} here, and complete")
     known = catalog.resolve(name).path == folder
@@ -100,12 +100,14 @@ def pull(
 
 def quantize(
     source: Annotated[str, typer.Argument(metavar="SRC", help="A name from `dgtui model list`, or a folder.")],
-    target: Annotated[Path, typer.Argument(metavar="DST", help="The folder to be made.")],
-    double: Annotated[bool, typer.Option("--double-quant", help="Keep the scales in 8 bit too: 8% less.")] = False,
+    target: Annotated[Path, typer.Argument(metavar="DST", help="The folder to create.")],
+    double: Annotated[
+        bool, typer.Option("--double-quant", help="Store the scales in 8 bit too, which saves 8%.")
+    ] = False,
     vision: Annotated[bool, typer.Option("--keep-vision/--no-vision", help="Keep the vision tower.")] = True,
     device: options.Device = None,
 ) -> int:
-    """Write a checkpoint in 4 bit (NF4) to a folder, tensor by tensor."""
+    """Write a 4-bit (NF4) copy of a checkpoint to a folder."""
     from dgtui.model import catalog
 
     checkpoint = catalog.resolve(source)
@@ -124,13 +126,15 @@ def quantize(
 
 def remove(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A name from `dgtui model list`.")],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
     with_copies: Annotated[
         bool | None,
-        typer.Option("--copies/--no-copies", help="Its NF4 copies too, or not.", show_default="asks; with --yes: not"),
+        typer.Option(
+            "--copies/--no-copies", help="Also delete its 4-bit copies.", show_default="ask; with --yes, keep them"
+        ),
     ] = None,
 ) -> int:
-    """Delete a checkpoint from the hub cache, or an NF4 copy. Asks first."""
+    """Delete a checkpoint or a 4-bit copy from the caches, after asking."""
     from dgtui.model import catalog, removal
 
     copies = catalog.copies()
@@ -138,7 +142,7 @@ def remove(
     own = alone or [copy for copy in copies if copy.of == name]
     folder = None if alone else _hub_folder(name, or_copies=bool(own))
     if not yes and not (is_terminal(sys.stdin) and redrawable()):
-        raise UsageError("what is deleted is gone, and there is nobody to ask", hint="say --yes if it is meant")
+        raise UsageError("deleting needs a confirmation, and there is no terminal to ask on", hint="confirm with --yes")
     sure = True if yes else None
     too = sure if folder is None else with_copies if with_copies is not None or not yes else False
     gone = []
@@ -236,14 +240,12 @@ def _explain(row: dict[str, Any]) -> None:
         note(f"{'' if row['of'] else '! '}{name}: {whose}; dgtui model remove {name} deletes it")
     elif row["problem"] and row["source"] == "hub":
         what = "the download is not finished" if row["unfinished"] else row["problem"]
-        note(f"! {name}: {what}; dgtui model pull {name} goes on with it, dgtui model remove {name} deletes it")
+        note(f"! {name}: {what}; dgtui model pull {name} continues it, dgtui model remove {name} deletes it")
     elif row["problem"]:
         note(f"! {name}: {row['problem']}")
     elif row["left_over_bytes"]:
         part = size(row["left_over_bytes"])
-        note(
-            f"{name}: {part} are of an unfinished download of another version; dgtui model pull {name} goes on with it"
-        )
+        note(f"{name}: {part} are of an unfinished download of another version; dgtui model pull {name} continues it")
 
 
 def _fetch(download: "Download") -> Path:
@@ -317,10 +319,10 @@ def _hub_folder(name: str, *, or_copies: bool) -> Path | None:
         return None
     if os.path.lexists(name):
         raise UsageError(
-            f"{shown(name)} is a folder of yours: only what is in the caches is deleted",
-            hint="dgtui model list shows it, by name",
+            f"{shown(name)} is your own folder: only the caches are deleted from",
+            hint="`dgtui model list` shows its name",
         )
-    raise ModelNotFound(f"there is no model {shown(name)} to delete", hint="dgtui model list shows what there is")
+    raise ModelNotFound(f"there is no model {shown(name)}", hint="`dgtui model list` lists the models")
 
 
 def _refuse_others(name: str) -> None:
@@ -334,4 +336,4 @@ def _refuse_others(name: str) -> None:
             return
     except CorruptCheckpoint:
         return
-    raise UsageError(f"{name} is no DiffusionGemma, and not for dgtui to delete", hint=f"hf cache rm model/{name}")
+    raise UsageError(f"{name} is not a DiffusionGemma, and dgtui does not delete it", hint=f"hf cache rm model/{name}")

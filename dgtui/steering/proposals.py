@@ -61,7 +61,7 @@ class Passage:
         return self.proposals[self.at] if self.proposals else None
 
     def add(self, proposals: Iterable[Proposal]) -> None:
-        """Keeps proposals, and shows the first of them. A text that is there already is not kept twice."""
+        """Keeps new proposals and shows the first of them. Equal texts are kept once."""
         added = []
         for proposal in proposals:
             at = next((at for at, kept in enumerate(self.proposals) if kept.texts == proposal.texts), None)

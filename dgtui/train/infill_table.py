@@ -1,4 +1,4 @@
-"""How long should the text in a gap be, and what has to be held? Spans of held-out tales, written anew in every way.
+"""How long should the text in a gap be, and what has to be pinned? Rewrites spans of held-out tales in every way.
 
     python -m dgtui.train.infill_table --count 300
 

@@ -1,6 +1,6 @@
 """Builds the embedded model's tokenizer: byte-level BPE with Gemma 4's chat markup.
 
-Any text survives encode → decode byte for byte. Digits are single tokens, so that a grid has one token a cell. The
+Any text survives encode → decode byte for byte. Digits are single tokens: a grid has one token per cell. The
 space before a capital is a token of its own: a name has the same ids after a space, a quote or a line break, so copying
 it from the prompt is copying, not translating.
 """

@@ -126,7 +126,7 @@ def test_after_a_break_off_only_the_rest_is_transferred(
     server.break_after, server.lost = None, False
     done = dgtui("model", "pull", NAME)
     assert done.code == 0
-    assert "are here already" in done.err
+    assert "are already here" in done.err
     weights = sum(len(content) for file, content in sharded.items() if file.endswith(".safetensors"))
     assert weights <= server.sent <= weights + len(sharded["tokenizer.json"]) + 1000
     assert repository(folder(cache) / "snapshots" / COMMIT) == sharded
@@ -440,7 +440,7 @@ def test_ctrl_c_ends_it_at_once_with_130_and_says_that_it_goes_on(where: str, ti
     assert (process.returncode, out) == (130, b"")
     assert b"Traceback" not in err
     if where == "weights":
-        assert f"dgtui model pull {NAME} goes on from there".encode() in err
+        assert f"dgtui model pull {NAME} continues from there".encode() in err
         [part] = cache.rglob("*.incomplete")
         assert part.stat().st_size > 200_000
 
@@ -475,7 +475,7 @@ def test_an_unfinished_download_is_marked_with_what_to_do(dgtui: Any, server: Fa
     done = dgtui("model", "list")
     assert any(line.split()[:2] == ["!", NAME] for line in done.out.decode().splitlines())
     assert f"! {NAME}: the download is not finished" in done.err
-    assert f"dgtui model pull {NAME} goes on with it, dgtui model remove {NAME} deletes it" in done.err
+    assert f"dgtui model pull {NAME} continues it, dgtui model remove {NAME} deletes it" in done.err
     [found] = [model for model in dgtui("model", "list", "--json").json["models"] if model["name"] == NAME]
     assert found["unfinished"] and found["left_over_bytes"] > 200_000
 
