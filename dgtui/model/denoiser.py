@@ -1,7 +1,7 @@
 """The `Denoiser` over transformers' own model class: prefix through the encoder, logits through the decoder.
 
-Masks and positions are made exactly as transformers' `generate` makes them, so that on a cold prefix and in fp32 on the
-CPU the logits are the same to the bit.
+Masks and positions are exactly those of transformers' `generate`. On a cold prefix, in fp32 on the CPU, the logits are
+equal to the bit.
 """
 
 import inspect

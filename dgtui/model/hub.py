@@ -2,8 +2,8 @@
 
 `look` asks what there is, refusing what could not be loaded before a byte of weights; `fetch` brings what is missing.
 Everything goes through huggingface_hub, which knows the endpoint, proxies and tokens. Large files are appended to
-`blobs/<sha256>.incomplete`, so that the next run goes on where this one ended: huggingface_hub itself throws away what
-it could not finish. Their sha256 is checked, then huggingface_hub finds them in its cache and links them. The revision
+`blobs/<sha256>.incomplete`, and the next run continues there. huggingface_hub itself discards unfinished files.
+Their sha256 is checked, then huggingface_hub finds them in its cache and links them. The revision
 points to the new version last of all: until then, an older one stays the one that is used.
 """
 

@@ -1,6 +1,6 @@
 """Images for a prompt: a file to pixels, and pixels to what the checkpoint's vision tower takes.
 
-`open_picture` needs no model, so that a bad file is refused before one is loaded. `ImageReader` is transformers' own
+`open_picture` needs no model: a bad file is rejected before one is loaded. `ImageReader` is transformers' own
 Gemma 4 image processor, built from known keys of the checkpoint's JSON: nothing is looked up by name, and no code of
 the checkpoint is run.
 """

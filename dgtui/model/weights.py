@@ -1,8 +1,8 @@
 """Tensors into the model, one at a time and in pieces: as they are, or packed into 4 bit on the way.
 
 Each goes from its file to where it stays in a model that `skeleton` has laid out; beside the model, no more than a
-piece of one is in memory. The files are opened here and by name: transformers never sees the folder, so that nothing
-else in it (code, pickles, other weight files) can be looked up or run, and nothing can be fetched.
+piece of one is in memory. The files are opened here and by name: transformers never sees the folder.
+Nothing else in it (code, pickles, other weight files) can be looked up or run, and nothing can be downloaded.
 """
 
 from collections.abc import Callable, Iterator, Mapping
