@@ -4,8 +4,7 @@ import pytest
 import torch
 from weights import KINDS, random_weight
 
-from dgtui.kernels import experts, packed
-from dgtui.model import nf4 as checkpoint
+from dgtui.kernels import experts
 
 MOST = 5e-3
 ARCHITECTURES = (80, 89, 90, 100)
@@ -104,17 +103,6 @@ def test_a_dense_mlp_is_right() -> None:
 def test_gelu_times_up_is_right() -> None:
     x = (3 * torch.randn(5, 2 * 1100)).bfloat16()
     assert error(experts.gated(x), experts.gated_reference(x.double())) <= MOST
-
-
-@pytest.mark.parametrize("double", [False, True], ids=["scales in fp32", "scales in 8 bit"])
-def test_bytes_of_a_checkpoint_are_read_as_they_are(double: bool) -> None:
-    weight = checkpoint.quantize(0.05 * torch.randn(3, 128, 192), double)
-    nested = None
-    if double:
-        nested = (checkpoint.dynamic_map(weight.packed.device), weight.absmax_scale, weight.absmax_offset)
-    found = packed.nf4(weight.packed, weight.absmax, weight.shape, nested)
-    assert torch.equal(found.dequantize(torch.float32), weight.dequantize(torch.float32))
-    assert torch.equal(found.dequantize(torch.float32, 1), weight.dequantize(torch.float32, 1))
 
 
 @pytest.mark.slow
