@@ -95,66 +95,89 @@ def _registers(data: Any, pack: int) -> list[Any]:
 
 def install() -> None:
     """Mends the interpreter of this process."""
-    from triton import language as tl
     from triton.runtime import interpreter
 
-    builder, Handle = interpreter.InterpreterBuilder, interpreter.TensorHandle
-    numpy_type = interpreter._get_np_dtype
-    cast_as_is, binary_as_is = builder.cast_impl, builder.binary_op
-
-    def values(tensor: Any) -> Any:
-        return from_bf16(tensor.data) if tensor.dtype.scalar == tl.bfloat16 else tensor.data
-
-    def inline_asm(
-        self: Any, assembly: str, constraints: str, arguments: Any, types: Any, pure: bool, pack: int
-    ) -> Any:
-        shape = arguments[0].data.shape
-        inputs = [register for each in arguments for register in _registers(each.data, pack)]
-        outputs = run(assembly, constraints.count("="), inputs)
-        handles = []
-        for type_ in types:
-            element = getattr(type_, "element_ty", type_).scalar
-            dtype = np.dtype(numpy_type(element))
-            count = pack * dtype.itemsize // 4
-            words = np.stack(outputs[:count], -1)
-            del outputs[:count]
-            handles.append(Handle(np.ascontiguousarray(words).view(dtype).reshape(shape), element))
-        return _Results(handles)
-
-    def dot(self: Any, a: Any, b: Any, c: Any, precision: Any, imprecise: Any) -> Any:
-        return Handle(np.matmul(values(a), values(b), dtype=c.data.dtype) + c.data, c.dtype.scalar)
-
-    def cast(self: Any, source: Any, type_: Any) -> Any:
-        before, after = source.dtype.scalar, type_.scalar
-        if before == after or tl.bfloat16 not in (before, after):
-            return cast_as_is(self, source, type_)
-        if before == tl.bfloat16:
-            return Handle(from_bf16(source.data).astype(numpy_type(after)), after)
-        value = np.ascontiguousarray(source.data.astype(np.float32))
-        bits = np.where(np.isnan(value), U32(0x7FC0), to_bf16(value))
-        return Handle(bits.astype(np.uint16), after)
-
-    def binary(self: Any, left: Any, right: Any, operation: Any) -> Any:
-        if tl.bfloat16 not in (left.dtype.scalar, right.dtype.scalar):
-            return binary_as_is(self, left, right, operation)
-        value = operation(values(left), values(right))
-        if value.dtype == bool:
-            return Handle(value, tl.int1)
-        return Handle(to_bf16(value.astype(np.float32)).astype(np.uint16), tl.bfloat16)
-
-    launch = interpreter.GridExecutor.__call__
+    builder, launch = interpreter.InterpreterBuilder, interpreter.GridExecutor.__call__
 
     def quietly(self: Any, *arguments: Any, **options: Any) -> None:
-        with np.errstate(all="ignore"):  # infinities that a kernel masks are no concern of a GPU
+        with np.errstate(all="ignore"):  # a GPU does not warn of infinities that a kernel masks
             launch(self, *arguments, **options)
 
     interpreter.GridExecutor.__call__ = quietly
-    builder.create_inline_asm = inline_asm
-    builder.create_dot = dot
-    builder.cast_impl = cast
-    builder.binary_op = binary
+    builder.create_inline_asm = _inline_asm
+    builder.create_dot = _dot
+    builder.cast_impl = _cast(builder.cast_impl)
+    builder.binary_op = _binary(builder.binary_op)
     for name in ("si_to_fp", "ui_to_fp", "fp_to_si", "fp_to_ui", "fp_ext", "fp_trunc"):
         setattr(builder, f"create_{name}", lambda self, source, type_: self.cast_impl(source, type_))
+
+
+def _handle(data: Any, type_: Any) -> Any:
+    from triton.runtime.interpreter import TensorHandle
+
+    return TensorHandle(data, type_)
+
+
+def _numpy_type(type_: Any) -> Any:
+    from triton.runtime.interpreter import _get_np_dtype
+
+    return np.dtype(_get_np_dtype(type_))
+
+
+def _is_bf16(type_: Any) -> bool:
+    return str(type_.scalar) == "bf16"
+
+
+def _values(tensor: Any) -> Any:
+    return from_bf16(tensor.data) if _is_bf16(tensor.dtype) else tensor.data
+
+
+def _inline_asm(self: Any, assembly: str, constraints: str, arguments: Any, types: Any, pure: bool, pack: int) -> Any:
+    shape = arguments[0].data.shape
+    inputs = [register for each in arguments for register in _registers(each.data, pack)]
+    outputs = run(assembly, constraints.count("="), inputs)
+    handles = []
+    for type_ in types:
+        element = getattr(type_, "element_ty", type_).scalar
+        dtype = _numpy_type(element)
+        count = pack * dtype.itemsize // 4
+        words = np.stack(outputs[:count], -1)
+        del outputs[:count]
+        handles.append(_handle(np.ascontiguousarray(words).view(dtype).reshape(shape), element))
+    return _Results(handles)
+
+
+def _dot(self: Any, a: Any, b: Any, c: Any, precision: Any, imprecise: Any) -> Any:
+    return _handle(np.matmul(_values(a), _values(b), dtype=c.data.dtype) + c.data, c.dtype.scalar)
+
+
+def _cast(as_it_is: Callable[..., Any]) -> Callable[..., Any]:
+    def cast(self: Any, source: Any, type_: Any) -> Any:
+        before, after = _is_bf16(source.dtype), _is_bf16(type_)
+        if before == after:
+            return as_it_is(self, source, type_)
+        if before:
+            return _handle(from_bf16(source.data).astype(_numpy_type(type_.scalar)), type_.scalar)
+        value = np.ascontiguousarray(source.data.astype(np.float32))
+        bits = np.where(np.isnan(value), U32(0x7FC0), to_bf16(value))
+        return _handle(bits.astype(np.uint16), type_.scalar)
+
+    return cast
+
+
+def _binary(as_it_is: Callable[..., Any]) -> Callable[..., Any]:
+    def binary(self: Any, left: Any, right: Any, operation: Any) -> Any:
+        if not (_is_bf16(left.dtype) or _is_bf16(right.dtype)):
+            return as_it_is(self, left, right, operation)
+        value = operation(_values(left), _values(right))
+        if value.dtype == bool:
+            from triton.language import int1
+
+            return _handle(value, int1)
+        kind = left.dtype.scalar if _is_bf16(left.dtype) else right.dtype.scalar
+        return _handle(to_bf16(value.astype(np.float32)).astype(np.uint16), kind)
+
+    return binary
 
 
 class _Results:
