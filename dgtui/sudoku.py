@@ -1,0 +1,162 @@
+"""Sudoku puzzles as people paste them: found in a text, checked, and laid out for the canvas.
+
+Sizes 4×4 and 9×9. A cell is a digit, or blank: `0 . _ ? * - x` or a space inside a drawn box. Cells may be separated by
+blanks, commas, tabs or lines drawn with `|`; rows by line breaks, `/` or brackets; 16 or 81 cells may stand in one line.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+
+SIZES: Final = (9, 4)
+_BLANKS: Final = "0._?*xX-"
+_BORDER = re.compile(r"[\s+\-=|:─━│┃┼╋┌┐└┘├┤┬┴╬═║╔╗╚╝╠╣╦╩]*")
+_LINES = str.maketrans(dict.fromkeys("│┃║", "|"))
+
+Grid = tuple[int, ...]
+"""Cells row by row; 0 is a blank."""
+
+
+@dataclass(frozen=True, slots=True)
+class Puzzle:
+    """A grid of givens and blanks; `size` is 4 or 9."""
+
+    cells: Grid
+
+    @property
+    def size(self) -> int:
+        """Cells in a row."""
+        return 9 if len(self.cells) == 81 else 4
+
+    def rows(self) -> list[str]:
+        """One string of digits per row, 0 for a blank."""
+        return ["".join(map(str, self.cells[i : i + self.size])) for i in range(0, len(self.cells), self.size)]
+
+    def prompt(self) -> str:
+        """The request in the form that models are trained on."""
+        n = self.size
+        return f"Solve this {n}x{n} Sudoku puzzle. 0 marks an empty cell.\n" + "\n".join(self.rows())
+
+    def conflict(self) -> str:
+        """What makes the puzzle impossible: two equal givens in a row, column or box, or no solution; empty if fine."""
+        for name, unit in units(self.size):
+            values = [self.cells[i] for i in unit if self.cells[i]]
+            for value in sorted(set(values)):
+                if values.count(value) > 1:
+                    return f"{value} stands twice in {name}"
+        return "" if next(solutions(self.cells), None) else "it has no solution"
+
+    def solved_by(self, text: str) -> bool:
+        """Whether `text` is this puzzle's grid, complete and right."""
+        answer = find(text)
+        if answer is None or answer.size != self.size or 0 in answer.cells:
+            return False
+        kept = all(given in (0, value) for given, value in zip(self.cells, answer.cells, strict=True))
+        return kept and not answer.conflict()
+
+
+@cache
+def units(size: int) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """Rows, columns and boxes with their names (counted from 1) and their cells."""
+    box = {4: 2, 9: 3}[size]
+    found = [(f"row {r + 1}", tuple(range(r * size, r * size + size))) for r in range(size)]
+    found += [(f"column {c + 1}", tuple(range(c, size * size, size))) for c in range(size)]
+    for b in range(size):
+        top, left = b // box * box, b % box * box
+        found.append((f"box {b + 1}", tuple((top + r) * size + left + c for r in range(box) for c in range(box))))
+    return tuple(found)
+
+
+@cache
+def _units_of(size: int) -> tuple[tuple[int, int, int], ...]:
+    box = {4: 2, 9: 3}[size]
+    return tuple((r, c, r // box * box + c // box) for r in range(size) for c in range(size))
+
+
+def solutions(cells: Grid) -> Iterator[Grid]:
+    """Every solution of a grid without conflicts, by search from the cell with the fewest candidates."""
+    size = 9 if len(cells) == 81 else 4
+    where = _units_of(size)
+    full = (1 << size) - 1
+    rows, columns, boxes = [full] * size, [full] * size, [full] * size
+    grid = list(cells)
+    blanks = []
+    for i, value in enumerate(cells):
+        r, c, b = where[i]
+        bit = 1 << (value - 1) if value else 0
+        if bit and not rows[r] & columns[c] & boxes[b] & bit:
+            return
+        rows[r] &= ~bit
+        columns[c] &= ~bit
+        boxes[b] &= ~bit
+        if not value:
+            blanks.append(i)
+
+    def search() -> Iterator[Grid]:
+        best, options, fewest = -1, 0, size + 1
+        for k, i in enumerate(blanks):
+            r, c, b = where[i]
+            candidates = rows[r] & columns[c] & boxes[b]
+            count = candidates.bit_count()
+            if count < fewest:
+                best, options, fewest = k, candidates, count
+                if count <= 1:
+                    break
+        if best < 0:
+            yield tuple(grid)
+            return
+        i = blanks.pop(best)
+        r, c, b = where[i]
+        while options:
+            bit = options & -options
+            options ^= bit
+            rows[r] ^= bit
+            columns[c] ^= bit
+            boxes[b] ^= bit
+            grid[i] = bit.bit_length()
+            yield from search()
+            rows[r] ^= bit
+            columns[c] ^= bit
+            boxes[b] ^= bit
+        grid[i] = 0
+        blanks.insert(best, i)
+
+    yield from search()
+
+
+def _cells(line: str, size: int) -> list[int] | None:
+    """The cells of one row of `size`, or None if the line is none."""
+    drawn = line.translate(_LINES)
+    tight = re.sub(r"[\s,;|'\"]", "", drawn)
+    inside = drawn.strip(" \t\r\n").strip("|").replace("|", "")
+    for text, blanks in ((tight, _BLANKS), (inside, _BLANKS + " ")):
+        if len(text) == size and all(c in blanks or ("1" <= c <= str(size)) for c in text):
+            return [0 if c in blanks else int(c) for c in text]
+    return None
+
+
+def find(text: str) -> Puzzle | None:
+    """The puzzle in a message, or None. A row counts only among exactly `size` rows that follow one another."""
+    lines = [
+        part for line in text.splitlines() for part in re.split(r"\s/\s?|/(?=\S)|\]\s*,?|\[", line) if part.strip()
+    ]
+    for size in SIZES:
+        block: list[list[int]] = []
+        for line in [*lines, "end"]:
+            row = _cells(line.split(":")[-1], size)
+            if row is not None and any(c.isdigit() or c in "._?*xX" for c in line):
+                block.append(row)
+            elif not _BORDER.fullmatch(line):
+                if len(block) == size:
+                    break
+                block = []
+        if len(block) == size and any(any(row) for row in block):
+            return Puzzle(tuple(cell for row in block for cell in row))
+    for size in SIZES:
+        for word in re.findall(rf"(?<![\w.])[\d._?*xX-]{{{size * size}}}(?![\w])", text):
+            cells = [0 if c in _BLANKS else int(c) for c in word]
+            if max(cells) <= size and any(cells):
+                return Puzzle(tuple(cells))
+    return None

@@ -1,0 +1,26 @@
+"""What the embedded model is taught: generators of examples, and the mixture they are drawn in."""
+
+import random
+from collections.abc import Iterator
+from types import ModuleType
+
+from dgtui.train.lessons import edits, facts, functions, grids, guide, honest, prose, tales, turns
+from dgtui.train.lessons.example import Example, Split, split_of, stream
+
+LESSONS: dict[str, ModuleType] = {
+    module.NAME: module for module in (tales, facts, functions, grids, guide, honest, turns, edits, prose)
+}
+SHARES = {
+    "tales": 34, "json": 12, "python": 9, "sudoku": 16, "about": 8, "other": 7, "turns": 9, "edits": 3, "prose": 2,
+}  # fmt: skip
+
+
+def mixture(rng: random.Random, split: Split) -> Iterator[Example]:
+    """Endless examples of one side, lessons drawn by their shares."""
+    streams = {name: stream(LESSONS[name].make, rng, split) for name in SHARES}
+    names, shares = list(SHARES), list(SHARES.values())
+    while True:
+        yield next(streams[rng.choices(names, shares)[0]])
+
+
+__all__ = ["LESSONS", "SHARES", "Example", "Split", "mixture", "split_of", "stream"]
