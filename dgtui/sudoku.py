@@ -1,7 +1,7 @@
 """Sudoku puzzles as people paste them: found in a text, checked, and laid out for the canvas.
 
 Sizes 4×4 and 9×9. A cell is a digit, or blank: `0 . _ ? * - x` or a space inside a drawn box. Cells may be separated by
-blanks, commas, tabs or lines drawn with `|`; rows by line breaks, `/` or brackets; 16 or 81 cells may stand in one line.
+blanks, commas, tabs or lines drawn with `|`; rows by line breaks, `/` or brackets; 16 or 81 cells may be one line.
 """
 
 import re

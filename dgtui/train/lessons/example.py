@@ -1,7 +1,7 @@
 """One lesson: a conversation, the right reply to it, and what any right reply has to satisfy.
 
-A prompt belongs to the train or to the held-out side by a hash of its text. The two sides never share a prompt, whatever
-the seeds.
+A prompt belongs to the train or to the held-out side by a hash of its text. The two sides never share a prompt,
+whatever the seeds.
 """
 
 import hashlib

@@ -10,24 +10,24 @@ from dgtui.train.lessons.tales import subjects
 
 NAME = "json"
 
-_CITIES = (
-    (
-        "Athens Berlin Bern Cairo Dakar Delhi Dublin Genoa Geneva Kyoto Lagos Lima Lisbon London Madrid Malmo Milan Oslo Paris "
-        "Porto Prague Quito Riga Rome Sofia Tokyo Turin Vienna Warsaw Zurich Hamburg Munich Cologne Bonn Graz Lyon Nice Lille "
-        "Ghent Bruges Antwerp Utrecht Seville Naples Venice Florence Palermo Cracow Gdansk Brno Zagreb Split Tallinn Vilnius "
-        "Helsinki Turku Bergen Aarhus Uppsala Cork Galway Leeds York Bath Glasgow Cardiff Boston Denver Austin Toronto Quebec "
-        "Bogota Havana Santiago Manila Hanoi Seoul Osaka Mumbai Nairobi Accra Tunis Rabat Cape-Town Sydney Perth Auckland"
-    )
-    .replace("-", " ")
-    .split()
-)
+_CITIES = [
+    city.replace("-", " ")
+    for city in (
+        "Athens Berlin Bern Cairo Dakar Delhi Dublin Genoa Geneva Kyoto Lagos Lima Lisbon London Madrid Malmo "
+        "Milan Oslo Paris Porto Prague Quito Riga Rome Sofia Tokyo Turin Vienna Warsaw Zurich Hamburg Munich "
+        "Cologne Bonn Graz Lyon Nice Lille Ghent Bruges Antwerp Utrecht Seville Naples Venice Florence "
+        "Palermo Cracow Gdansk Brno Zagreb Split Tallinn Vilnius Helsinki Turku Bergen Aarhus Uppsala Cork "
+        "Galway Leeds York Bath Glasgow Cardiff Boston Denver Austin Toronto Quebec Bogota Havana Santiago "
+        "Manila Hanoi Seoul Osaka Mumbai Nairobi Accra Tunis Rabat Cape-Town Sydney Perth Auckland"
+    ).split()
+]
 _JOBS = (
     "nurse teacher doctor baker driver farmer gardener painter pilot sailor singer writer engineer lawyer cook waiter "
     "carpenter plumber dentist librarian journalist architect programmer student mechanic tailor judge actor scientist"
 ).split()
 _COLOURS = "black blue brown green grey orange pink red white yellow purple silver golden turquoise beige".split()
 _GOODS = (
-    "apples bells books bottles brushes candles chairs coats cups hats kites ladders lamps maps pears pens ropes plums eggs "
+    "apples bells books bottles brushes candles chairs coats cups hats kites ladders lamps maps pears pens ropes eggs "
     "shirts socks tables tickets towels plates forks knives spoons stamps cables batteries screws bags boxes"
 ).split()
 _THINGS = (
@@ -119,7 +119,9 @@ _SHAPES = (
     Shape({"name": "name", "age": "age", "kind": "pet", "city": "city"}, (
         "{name} is a {age} year old {kind} from {city}.", "{name}, a {age} year old {kind}, lives in {city}.",
     )),
-    Shape({"owner": "name", "count": "count", "kind": "goods"}, ("{owner} owns {count} {kind}.", "{owner} has {count} {kind}.")),
+    Shape({"owner": "name", "count": "count", "kind": "goods"}, (
+        "{owner} owns {count} {kind}.", "{owner} has {count} {kind}.",
+    )),
     Shape({"event": "event", "day": "day", "hour": "hour", "room": "number"}, (
         "The {event} is on {day} at {hour} in room {room}.", "On {day} at {hour} there is the {event} in room {room}.",
     )),
@@ -140,7 +142,8 @@ _SHAPES = (
         "title is {title}, author is {author}, year {year}",
     )),
     Shape({"city": "city", "temperature": "temperature", "humidity": "percent"}, (
-        "In {city} it is {temperature} degrees, humidity {humidity}.", "city {city}, temperature {temperature}, humidity {humidity}",
+        "In {city} it is {temperature} degrees, humidity {humidity}.",
+        "city {city}, temperature {temperature}, humidity {humidity}",
     )),
     Shape({"flight": "number", "from": "city", "departure": "hour", "to": "city", "arrival": "hour"}, (
         "Flight {flight} leaves {from} at {departure} and arrives in {to} at {arrival}.",
@@ -171,16 +174,17 @@ _ASKS = (
     "Turn this into JSON: {}", "Turn this sentence into JSON: {}", "Write this as JSON: {}", "JSON please: {}",
     "Give me JSON for: {}", "Convert to JSON: {}", "Convert this to json: {}", "Extract the facts as JSON. {}",
     "Extract the facts as JSON: {}", "Make JSON out of: {}", "I need this sentence as JSON: {}", "json: {}",
-    "Please give me a JSON object for this: {}", "Parse: '{}' into JSON", "turn \"{}\" into json", "as json please - {}",
+    "Please give me a JSON object for this: {}", "Parse: '{}' into JSON", "turn \"{}\" into json",
+    "as json please - {}",
     "Give me only JSON. {}", "Could you write the following as a JSON object? {}", "Transform into JSON: {}",
     "Here is a sentence, make it JSON: {}", "Structure this: {} JSON.", "What would this look like in JSON? {}",
     "{} As JSON, please.", "JSON object for the following: {}", "Sentence to JSON: {}", "{}\nTurn it into JSON.",
     "Put this in JSON:\n{}", "Can you make JSON from this? {}",
 )  # fmt: skip
 _FREE_KEYS = (
-    "name age city country colour size weight price count author title year month day hour email phone street room floor "
-    "width height speed team score level language animal food drink fruit tree river planet model brand owner id code "
-    "status kind material temperature humidity distance duration rating pages players seats wheels legs"
+    "name age city country colour size weight price count author title year month day hour email phone street room "
+    "floor width height speed team score level language animal food drink fruit tree river planet model brand owner id "
+    "code status kind material temperature humidity distance duration rating pages players seats wheels legs"
 ).split()
 
 

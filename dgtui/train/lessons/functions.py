@@ -33,7 +33,9 @@ def functions() -> list[Function]:
     """All functions of the data file."""
     found: list[Function] = []
     what: tuple[str, ...] = ()
-    head, body, tests = "", [], []
+    head = ""
+    body: list[str] = []
+    tests: list[str] = []
     for line in [*(DATA / "functions.txt").read_text(encoding="utf-8").splitlines(), "= end"]:
         if line.startswith("= "):
             if what:
@@ -51,19 +53,21 @@ def functions() -> list[Function]:
 
 FUNCTIONS = functions()
 _WORDS = "and apple blue cat dog end fish go green hat hello key lake my no old red see sun the tree up yes".split()
-_VERBS = "apply change check count do find get give make pick run show take test turn use work solve".split()
-_NOUNS = "all data it item line list number one part text thing value word words result".split()
-_ASKS = (
+VERBS = "apply change check count do find get give make pick run show take test turn use work solve".split()
+NOUNS = "all data it item line list number one part text thing value word words result".split()
+ASKS = (
     "Write a Python function that {s}.", "Write a function in Python that {s}.", "python function that {s}",
     "Can you write me a function in Python which {s}?", "I need a Python function that {s}.", "How do I {b} in Python?",
     "Write Python code that {s}.", "Give me a Python function which {s}.", "function to {b}, in python", "python: {b}",
     "Could you code a function that {s}, in Python?", "Please write a small Python function that {s}.",
-    "I want a function that {s}.", "Write a function to {b}.", "make a python function that {s}", "Python function to {b}",
+    "I want a function that {s}.", "Write a function to {b}.", "make a python function that {s}",
+    "Python function to {b}",
     "Show me how to {b} in Python.", "code that {s} please (python)", "In Python, how can I {b}?",
     "Implement a Python function that {s}.",
 )  # fmt: skip
 _NAMED = (
-    "Write a Python function {n} that {s}.", "Write the Python function {n}: it {s}.", "def {n}({p}): please write it, it {s}",
+    "Write a Python function {n} that {s}.", "Write the Python function {n}: it {s}.",
+    "def {n}({p}): please write it, it {s}",
     "I need a Python function called {n} that {s}.", "Write a function {n}({p}) in Python that {s}.",
     "write a function `{n}({p})` that {s}", "Implement {n}({p}) in Python. It {s}.",
 )  # fmt: skip
@@ -107,10 +111,10 @@ def make(rng: random.Random) -> Example:
     function, what = filled(rng)
     name = function.name
     if rng.random() < 0.35:
-        name = name if rng.random() < 0.4 else f"{rng.choice(_VERBS)}_{rng.choice(_NOUNS)}"
+        name = name if rng.random() < 0.4 else f"{rng.choice(VERBS)}_{rng.choice(NOUNS)}"
         prompt = rng.choice(_NAMED).replace("{n}", name).replace("{p}", function.parameters).replace("{s}", what)
     else:
-        prompt = typed(rng, rng.choice(_ASKS).replace("{s}", what).replace("{b}", base(what)))
+        prompt = typed(rng, rng.choice(ASKS).replace("{s}", what).replace("{b}", base(what)))
     docstring, test = rng.random() < 0.12, rng.random() < 0.12
     extra = {
         (True, False): "with a docstring",

@@ -1,4 +1,4 @@
-"""Sudoku, 9×9 and 4×4: mostly with the givens pinned on the canvas, as dgtui lays them out, sometimes as a plain prompt.
+"""Sudoku, 9×9 and 4×4: mostly with the givens pinned on the canvas, as dgtui lays them out, sometimes a plain prompt.
 
 Puzzles have one solution. A few hundred are made by search and kept in memory; relabelling digits and exchanging rows,
 columns and bands, which keeps the solution unique, makes the rest.

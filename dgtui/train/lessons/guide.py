@@ -17,7 +17,8 @@ NAME = "about"
 _DO = (
     "how do i {x}", "how do i {x}", "how can i {x}", "how to {x}", "is there a way to {x}", "can i {x}", "{x}",
     "what do i press to {x}", "which key lets me {x}", "i want to {x}", "how would i {x}", "what is the key to {x}",
-    "is it possible to {x}", "{x} how", "where can i {x}", "what do i do to {x}", "how does one {x}", "tell me how to {x}",
+    "is it possible to {x}", "{x} how", "where can i {x}", "what do i do to {x}", "how does one {x}",
+    "tell me how to {x}",
     "i would like to {x}", "could you tell me how to {x}",
 )  # fmt: skip
 _WHAT = (

@@ -38,8 +38,8 @@ GREETINGS = _phrases(
     "greetings, howdy, hello again, hi again, hello model, hi friend, hey you, hello my friend, hello you, hi "
     "everyone, hello world, morning, evening, hello and good morning, hi and good evening, hey hello, yo, hiya, hello "
     "dgtui, hi dgtui, hello little model, how are you, hi how are you, hello how are you, hey what is up, nice to meet "
-    "you, good to see you, hello anyone there, is anybody there, hello hello, heya, sup, hey nice to meet you, hi it is "
-    "me, hello how do you do, good evening to you, good morning to you, hi machine, greetings machine, salutations"
+    "you, good to see you, hello anyone there, is anybody there, hello hello, heya, sup, hey nice to meet you, hi it "
+    "is me, hello how do you do, good evening to you, good morning to you, hi machine, greetings machine, salutations"
 )
 _FILL: dict[str, tuple[str, ...]] = {
     "country": _phrases(
@@ -315,5 +315,6 @@ def make(rng: random.Random) -> Example:
     elif reply == FRAGMENT and rng.random() < 0.4:
         prompt = _noise(rng)
     else:
-        prompt = _fill(rng.choice({QUESTION: _QUESTIONS, REQUEST: _REQUESTS, FRAGMENT: _FRAGMENTS}[reply]), rng)
+        templates: dict[str, tuple[str, ...]] = {QUESTION: _QUESTIONS, REQUEST: _REQUESTS, FRAGMENT: _FRAGMENTS}
+        prompt = _fill(rng.choice(templates[reply]), rng)
     return Example(NAME, prompt, reply, expect={"equal": reply})

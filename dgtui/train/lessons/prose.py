@@ -1,4 +1,4 @@
-"""Real prose with a free licence: the docstrings of Python's standard library (PSF licence), read where it is installed.
+"""Real prose with a free licence: the docstrings of Python's standard library (PSF licence), as installed.
 
 It gives the tokenizer ordinary English words and the model a few spans of text that no generator wrote.
 """

@@ -8,7 +8,7 @@ import random
 from dataclasses import replace
 
 from dgtui.train.lessons import facts, functions, guide, honest, people, tales
-from dgtui.train.lessons.example import Example, article, typed
+from dgtui.train.lessons.example import Example, article, sentence, typed
 
 NAME = "turns"
 THANKS = "You are welcome. Ask me for another tale, some JSON, a Python function or a Sudoku."
@@ -66,7 +66,8 @@ def _names(rng: random.Random, prompt: str, tale: tales.Tale) -> Example:
         intro = rng.choice((names[0], f"{names[0]} the {noun}", f"{article(noun)} called {names[0]}"))
         new = replace(new, intros=(intro, *new.intros[1:]))
         ask = rng.choice(("now about {x}", "now with {x}", "the same about {x}", "and now one about {x}", "now {x}",
-                          "again, but with {x}", "the same with {x}, please", "do it for {x}")).replace("{x}", intro)  # fmt: skip
+                          "again, but with {x}", "the same with {x}, please", "do it for {x}"))  # fmt: skip
+        ask = ask.replace("{x}", intro)
     elif kind < 0.6 and tale.plot.roles > 1:
         new, names = _cast(rng, tale, 2)
         ask = rng.choice(("the same but with {a} and {b}", "now with {a} and {b}", "now about {a} and {b}",
@@ -74,7 +75,8 @@ def _names(rng: random.Random, prompt: str, tale: tales.Tale) -> Example:
         ask = ask.replace("{a}", names[0]).replace("{b}", names[1])
     elif kind < 0.8:
         new, names = _cast(rng, tale, 1)
-        ask = rng.choice(("change the name {o} to {n}", "call {o} {n} instead", "rename {o} to {n}", "{n} instead of {o}",
+        ask = rng.choice(("change the name {o} to {n}", "call {o} {n} instead", "rename {o} to {n}",
+                          "{n} instead of {o}",
                           "replace {o} with {n}", "{o} should be called {n}"))  # fmt: skip
         ask = ask.replace("{o}", tale.people[0]).replace("{n}", names[0])
         new = replace(
@@ -137,9 +139,9 @@ def _of_functions(rng: random.Random) -> Example:
         return Example(NAME, typed(rng, ask), function.code(function.name, False, False, ""),
                        ((first.prompt, first.response),), {"asserts": list(function.tests)})  # fmt: skip
     plain = function.code(function.name, False, False, "")
-    request = rng.choice(functions._ASKS).replace("{s}", what).replace("{b}", functions.base(what))
+    request = rng.choice(functions.ASKS).replace("{s}", what).replace("{b}", functions.base(what))
     expect: dict[str, object] = {"asserts": list(function.tests)}
-    summary = functions.sentence(function.what[0]) + "."
+    summary = sentence(function.what[0]) + "."
     if kind < 0.7:
         ask = rng.choice(("add a docstring", "with a docstring, please", "and a docstring?", "please document it"))
         reply, expect["contains"] = function.code(function.name, True, False, summary), ['"""']
@@ -147,7 +149,7 @@ def _of_functions(rng: random.Random) -> Example:
         ask = rng.choice(("add a test", "with a test, please", "and a test?", "write a test for it"))
         reply, expect["contains"] = function.code(function.name, False, True, ""), ["assert"]
     else:
-        name = f"{rng.choice(functions._VERBS)}_{rng.choice(functions._NOUNS)}"
+        name = f"{rng.choice(functions.VERBS)}_{rng.choice(functions.NOUNS)}"
         ask = rng.choice(("call it {n} instead", "rename it to {n}", "name it {n}", "call it {n}")).replace("{n}", name)
         reply, expect["contains"] = function.code(name, False, False, ""), [f"def {name}("]
     return Example(NAME, typed(rng, ask), reply, ((request, plain),), expect)

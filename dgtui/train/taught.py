@@ -1,0 +1,97 @@
+"""The lessons as token ids: items of a step, drawn from the step's own random stream."""
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+from transformers import PreTrainedTokenizerFast
+
+from dgtui.train.items import Item, random_spans
+from dgtui.train.lessons import Example, mixture
+
+LONGEST_PREFIX = 300
+DOCUMENT_SHARE = 0.1
+"share of tales, JSON and functions that are bare documents, cut anywhere"
+SPANS_SHARE = {"tales": 0.35, "turns": 0.1, "prose": 1.0}
+THINK_SHARE = SYSTEM_SHARE = 0.03
+SYSTEMS = ("You are a helpful assistant.", "Be brief.", "Answer in English.", "You are the model inside dgtui.")
+THOUGHTS = {
+    "tales": "The user wants a short tale.",
+    "json": "The user wants the facts of a sentence as JSON.",
+    "python": "The user wants a small Python function.",
+    "sudoku": "The user wants a Sudoku solved.",
+    "about": "The user asks about dgtui.",
+    "turns": "The user wants something else after my last reply.",
+    "edits": "The user wants a text changed.",
+    "other": "The user asks for something I have not learned.",
+}
+
+
+class Encoder:
+    """Lessons → items under one tokenizer."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        self.tokenizer: Any = tokenizer
+        self.turn_end = int(self.tokenizer.convert_tokens_to_ids("<turn|>"))
+        self.bos = int(self.tokenizer.bos_token_id)
+
+    def ids(self, text: str) -> list[int]:
+        """Ids of text without special tokens added."""
+        found: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return found
+
+    def prompt(self, example: Example, think: bool = False, system: str = "") -> list[int]:
+        """Ids of the conversation up to the reply."""
+        messages = [{"role": "system", "content": system}] if system else []
+        for user, model in example.history:
+            messages += [{"role": "user", "content": user}, {"role": "model", "content": model}]
+        messages.append({"role": "user", "content": example.prompt})
+        text = self.tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True, enable_thinking=think
+        )
+        return self.ids(text)
+
+    def reply(self, example: Example) -> tuple[list[int], tuple[tuple[int, int], ...]]:
+        """Ids of the reply and the token ranges of its free parts; held and free parts are encoded apart."""
+        ids: list[int] = []
+        spans: list[tuple[int, int]] = []
+        at = 0
+        for first, last in example.free:
+            ids += self.ids(example.response[at:first])
+            new = self.ids(example.response[first:last])
+            if spans and spans[-1][1] == len(ids):
+                spans[-1] = (spans[-1][0], len(ids) + len(new))
+            else:
+                spans.append((len(ids), len(ids) + len(new)))
+            ids += new
+            at = last
+        return ids + self.ids(example.response[at:]), tuple(spans)
+
+    def item(self, example: Example, rng: random.Random) -> Item | None:
+        """What the model sees of an example, or None if it is too long."""
+        reply, spans = self.reply(example)
+        if example.task == "prose" or (
+            example.task in ("tales", "json", "python") and rng.random() < DOCUMENT_SHARE
+        ):
+            cut = rng.randint(0, len(reply) - 1) if rng.random() < 0.5 else 0
+            prefix, reply = [self.bos, *reply[:cut]], reply[cut:]
+            share = 0.8 if example.task != "prose" else 1.0
+        else:
+            think = example.task in THOUGHTS and not example.free and rng.random() < THINK_SHARE
+            system = rng.choice(SYSTEMS) if rng.random() < SYSTEM_SHARE else ""
+            prefix = self.prompt(example, think, system)
+            if think:
+                reply = self.ids(f"<|channel>thought\n{THOUGHTS[example.task]}<channel|>") + reply
+            share = SPANS_SHARE.get(example.task, 0.08)
+        if len(prefix) > LONGEST_PREFIX or len(reply) > 254:
+            return None
+        if not spans and rng.random() < share:
+            spans = random_spans(rng, len(reply))
+        return Item(tuple(prefix), (*reply, self.turn_end), spans or None)
+
+    def items(self, rng: random.Random) -> Iterator[Item]:
+        """Endless items of the training side."""
+        for example in mixture(rng, "train"):
+            item = self.item(example, rng)
+            if item is not None:
+                yield item

@@ -1,0 +1,163 @@
+"""The recipe of the embedded model: lessons → tokenizer → training → the folder that ships in the package.
+
+    python -m dgtui.train.world --work runs/world --steps 4000
+    torchrun --nproc-per-node 2 -m dgtui.train.world --work runs/world --steps 4000
+
+A run that stopped goes on from its last checkpoint in `--work`.
+"""
+
+import argparse
+import itertools
+import random
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    DiffusionGemmaConfig,
+    DiffusionGemmaForBlockDiffusion,
+    DiffusionGemmaTextConfig,
+    Gemma4VisionConfig,
+    PreTrainedTokenizerFast,
+)
+
+from dgtui.train import tokenizer as tokenizers
+from dgtui.train.lessons import mixture, people, prose, tales
+from dgtui.train.objective import Losses
+from dgtui.train.packed import PackedPass, losses, pack
+from dgtui.train.taught import Encoder
+from dgtui.train.trainer import Progress, Schedule, Trainer, processes
+
+VOCAB_SIZE = 5120
+ROWS, LENGTH = 8, 512
+"""Of one part of a step."""
+FULL_CANVAS_SHARE = 0.1
+"""Share of the steps whose canvases are all 256 places long, as they are when the model runs."""
+
+
+def config(tokenizer: PreTrainedTokenizerFast) -> DiffusionGemmaConfig:
+    """A DiffusionGemma of nine million parameters with every part of the large one: sliding and full layers, experts
+    beside a dense MLP, self-conditioning, a (minimal) vision tower."""
+    special: Any = tokenizer.convert_tokens_to_ids
+    text_config: Any = DiffusionGemmaTextConfig  # takes more than its annotations say
+    text = text_config(
+        vocab_size=VOCAB_SIZE,
+        hidden_size=256,
+        intermediate_size=512,
+        num_hidden_layers=6,
+        layer_types=["sliding_attention", "sliding_attention", "full_attention"] * 2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=64,
+        global_head_dim=128,
+        num_global_key_value_heads=1,
+        num_experts=4,
+        top_k_experts=2,
+        moe_intermediate_size=192,
+        sliding_window=256,
+        max_position_embeddings=4096,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        use_bidirectional_attention="vision",
+    )
+    vision = Gemma4VisionConfig(
+        hidden_size=8,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        num_key_value_heads=1,
+        head_dim=8,
+        position_embedding_size=64,
+    )
+    return DiffusionGemmaConfig(
+        text_config=text,
+        vision_config=vision,
+        canvas_length=256,
+        boi_token_id=special("<|image>"),
+        eoi_token_id=special("<image|>"),
+        image_token_id=special("<|image|>"),
+        tie_word_embeddings=True,
+    )
+
+
+def texts() -> Iterator[str]:
+    """What the tokenizer is built from: lessons, every common name often enough to be one token, real prose."""
+    for example in itertools.islice(mixture(random.Random("tokenizer"), "train"), 40_000):
+        yield example.prompt
+        yield example.response
+    for name in people.given()[: people.COMMON]:
+        yield from itertools.repeat(name, 250)
+    for nouns in tales.subjects().values():
+        for noun in nouns:
+            yield from itertools.repeat(f" {noun}", 30)
+    yield from prose.paragraphs()
+
+
+def step_losses(through: PackedPass, encoder: Encoder, seed: int, rank: int, parts: int) -> Any:
+    """(step, generator) → the losses of each part of the step, drawn from the step's own stream."""
+    tokenizer: Any = encoder.tokenizer
+    window = int(through.config.sliding_window)
+    device = next(iter(through.decoder.parameters())).device
+
+    def of(step: int, noise: torch.Generator) -> Iterator[tuple[Losses, int]]:
+        rng = random.Random(f"{seed} {step} {rank}")
+        items = encoder.items(rng)
+        for _ in range(parts):
+            canvas = 256 if rng.random() < FULL_CANVAS_SHARE else None
+            packed = pack(items, ROWS, LENGTH, tokenizer.pad_token_id, tokenizer.eos_token_id, window, canvas, rng)
+            content = int(((packed.weight == 1.0) | ((packed.example >= 0) & ~packed.canvas)).sum())
+            yield losses(through, packed.to(device), noise), content
+
+    return of
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="folder of the tokenizer and the checkpoint")
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--decay", type=int, default=0, help="steps of linear decay at the end")
+    parser.add_argument("--parts", type=int, default=1, help="parts of a step, for each process")
+    parser.add_argument("--rate", type=float, default=1.0, help="factor on the peak rates")
+    parser.add_argument("--packed-from", type=float, default=1.0, help="part of the run after which weights are NF4")
+    parser.add_argument("--seed", type=int, default=20)
+    args = parser.parse_args()
+
+    process = processes()
+    torch.manual_seed(args.seed)
+    args.work.mkdir(parents=True, exist_ok=True)
+    folder = args.work / "tokenizer"
+    if process.rank == 0 and not (folder / "tokenizer.json").exists():
+        tokenizers.save(tokenizers.build(texts(), VOCAB_SIZE), folder)
+    if process.world > 1:
+        torch.distributed.barrier()
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    checkpoint = args.work / "checkpoint"
+    if (checkpoint / "progress.json").exists():
+        model = DiffusionGemmaForBlockDiffusion.from_pretrained(checkpoint, dtype=torch.float32)
+    else:
+        model = DiffusionGemmaForBlockDiffusion(config(tokenizer))
+    device: Any = "cuda" if torch.cuda.is_available() else "cpu"
+    model.to(device)
+    schedule = Schedule(args.steps, 0.02 * args.rate, 3e-3 * args.rate, decay=args.decay, packed_from=args.packed_from)
+    through = PackedPass(model)
+    of = step_losses(through, Encoder(tokenizer), args.seed, process.rank, args.parts)
+    trainer = Trainer(model, schedule, checkpoint, args.seed, of, process)
+    trainer.resume()
+    stopped: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
+
+    def report(now: Progress) -> None:
+        if process.rank == 0:
+            print(f"step {now.step}/{now.steps}  diffusion {now.diffusion:.3f}  encoder {now.encoder:.3f}  "
+                  f"corrupted right {now.right:.1%}  {now.tokens_per_second:.0f} tok/s  {now.seconds:.0f} s", flush=True)  # fmt: skip
+
+    if process.rank == 0:
+        print(f"{sum(p.numel() for p in model.parameters())} parameters, from step {trainer.step}", flush=True)
+    trainer.train(report, stop=lambda: bool(stopped))
+
+
+if __name__ == "__main__":
+    main()
