@@ -7,8 +7,8 @@ transformers' (see tests/train/test_packed.py). Text only; dense experts.
 """
 
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -16,15 +16,6 @@ from torch.nn import functional as F
 from transformers import DiffusionGemmaForBlockDiffusion
 
 from dgtui.train.items import FILL_WEIGHT, Item
-from dgtui.train.objective import (
-    FULL_NOISE_SHARE,
-    INFILL_FULL_NOISE_SHARE,
-    OWN_CONFIDENCE,
-    OWN_SHARE,
-    T_MAX,
-    T_MIN,
-    Losses,
-)
 
 Tensor = torch.Tensor
 _NO_EXAMPLE = -1
@@ -52,11 +43,15 @@ class Pack:
 
     def rows(self, count: int) -> "Pack":
         """The first rows."""
-        return Pack(*(getattr(self, name)[:count] for name in self.__slots__[:-1]), self.count)
+        return self._each(lambda tensor: tensor[:count])
 
     def to(self, device: torch.device) -> "Pack":
         """On a device."""
-        return Pack(*(getattr(self, name).to(device) for name in self.__slots__[:-1]), self.count)
+        return self._each(lambda tensor: tensor.to(device))
+
+    def _each(self, of: Callable[[Tensor], Tensor]) -> "Pack":
+        tensors: dict[str, Any] = {f.name: of(getattr(self, f.name)) for f in fields(self) if f.name != "count"}
+        return replace(self, **tensors)
 
 
 def pack(items: Iterator[Item], rows: int, length: int, pad: int, eos: int, window: int, canvas: int | None,
@@ -127,10 +122,10 @@ class PackedPass:
         self.decoder: Any = base.model.decoder
         self.encoder_scales = [layer.layer_scalar for layer in base.model.encoder.language_model.layers]
         self.cap: float | None = base.final_logit_softcapping
-        self.scale = float(self.config.hidden_size) ** 0.5
+        self.scale: float = self.config.hidden_size**0.5
         self.low = low
 
-    def _linear(self, x: Tensor, weight: Tensor) -> Tensor:
+    def _linear(self, x: Tensor, weight: Any) -> Tensor:
         return F.linear(x.bfloat16(), weight.bfloat16()).float() if self.low else F.linear(x, weight)
 
     def _norm(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -161,7 +156,7 @@ class PackedPass:
         best, index = scores.topk(self.config.top_k_experts, -1)
         best = best / best.sum(-1, keepdim=True)
         share = torch.zeros_like(scores).scatter(-1, index, best) * router.per_expert_scale
-        both = self._linear(x, experts.gate_up_proj.flatten(0, 1)).unflatten(-1, (self.config.num_experts, -1))
+        both = self._linear(x, experts.gate_up_proj.flatten(0, 1)).view(*x.shape[:-1], self.config.num_experts, -1)
         gate, up = both.chunk(2, -1)
         act = (F.gelu(gate, approximate="tanh") * up * share[..., None]).flatten(-2)
         return self._linear(act, experts.down_proj.transpose(0, 1).flatten(1))
@@ -197,12 +192,13 @@ class PackedPass:
         for kind, layer, scale in zip(self.config.layer_types, decoder.layers, self.encoder_scales, strict=True):
             scales = torch.where(canvas, layer.layer_scalar, scale)
             h = self._layer(h, layer, scales, turns[kind], masks[kind])
-        return self._norm(h, decoder.norm.weight)
+        states: Tensor = self._norm(h, decoder.norm.weight)
+        return states
 
     def logits(self, states: Tensor) -> Tensor:
         """Logits (…, V) of states (…, H), softcapped."""
-        logits = self._linear(states, self.decoder.embed_tokens.weight)
-        return logits if self.cap is None else torch.tanh(logits / self.cap) * self.cap
+        logits: Tensor = self._linear(states, self.decoder.embed_tokens.weight)
+        return logits if self.cap is None else logits.div(self.cap).tanh().mul(self.cap)
 
     def soft(self, probabilities: Tensor) -> Tensor:
         """Soft embeddings (…, H) of probabilities (…, V)."""
@@ -212,63 +208,3 @@ class PackedPass:
 def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     first, second = x.chunk(2, -1)
     return x * cos + torch.cat((-second, first), -1) * sin
-
-
-def token_spans(pieces: Sequence[tuple[str, bool]], encode: Any) -> tuple[list[int], tuple[tuple[int, int], ...]]:
-    """Ids of text whose pieces are held or free, each encoded by itself, and the token ranges of the free ones."""
-    ids: list[int] = []
-    spans: list[tuple[int, int]] = []
-    for text, free in pieces:
-        new = encode(text)
-        if free and new:
-            spans.append((len(ids), len(ids) + len(new)))
-        ids += new
-    return ids, tuple(spans)
-
-
-def losses(through: PackedPass, pack: Pack, rng: torch.Generator) -> Losses:
-    """The block-diffusion losses of one pack (see `objective`); canvases in the first half of the rows are
-    self-conditioned."""
-    device, vocab = pack.ids.device, int(through.config.vocab_size)
-    rows, half = len(pack.ids), len(pack.ids) // 2
-
-    def rand(*shape: int) -> Tensor:
-        return torch.rand(shape, generator=rng).to(device)
-
-    index = pack.example.clamp_min(0)
-    level = rand(pack.count).clamp_min(0.02)
-    begins = torch.where(pack.infill, INFILL_FULL_NOISE_SHARE, FULL_NOISE_SHARE)
-    level_at = torch.where(rand(pack.count)[index] < begins, 1.0, level[index])
-    replaced = (rand(*pack.ids.shape) < level_at) & pack.free
-    noise = torch.randint(vocab, tuple(pack.ids.shape), generator=rng).to(device)
-    noisy = torch.where(replaced, noise, pack.ids)
-    pinned = pack.infill & ~pack.free
-
-    soft = None
-    if half:
-        first = pack.rows(half)
-        with torch.no_grad():
-            temperature = T_MIN + (T_MAX - T_MIN) * level_at[:half, :, None]
-            guess = (through.logits(through.states(noisy[:half], first)) / temperature).softmax(-1)
-            certain = F.one_hot(first.ids, vocab).to(guess.dtype)
-            guess = torch.where(pinned[:half, :, None], certain, guess)
-            signal = through.soft(guess) * first.canvas[..., None]
-            soft = torch.cat((signal, signal.new_zeros((rows - half, *signal.shape[1:]))))
-            threshold = rand(half, pack.ids.shape[1], 1)
-            sample = (guess.cumsum(-1) < threshold).sum(-1).clamp_max(vocab - 1)
-            sure = guess.gather(-1, sample[..., None])[..., 0] > OWN_CONFIDENCE
-            own = rand(pack.count)[index[:half]] < OWN_SHARE
-            noisy[:half] = torch.where(replaced[:half] & sure & own, sample, noisy[:half])
-
-    logits = through.logits(through.states(noisy, pack, soft))
-    ahead = torch.zeros_like(pack.canvas)
-    ahead[:, :-1] = ~pack.canvas[:, :-1] & ~pack.canvas[:, 1:] & (pack.example[:, :-1] == pack.example[:, 1:])
-    ahead &= pack.example >= 0
-    target = torch.where(ahead, pack.ids.roll(-1, 1), pack.ids)
-    each = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none").view(target.shape)
-    weight = pack.weight * torch.where(pinned, 0.05, 1.0)
-    diffusion = (each * weight).sum() / weight.sum()
-    encoder = (each * ahead).sum() / ahead.sum().clamp_min(1)
-    judged = replaced & (pack.weight == 1.0)
-    right = ((logits.argmax(-1) == pack.ids) & judged).sum() / judged.sum().clamp_min(1)
-    return Losses(diffusion, encoder, right.detach())

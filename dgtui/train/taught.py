@@ -32,8 +32,8 @@ class Encoder:
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         self.tokenizer: Any = tokenizer
-        self.turn_end = int(self.tokenizer.convert_tokens_to_ids("<turn|>"))
-        self.bos = int(self.tokenizer.bos_token_id)
+        self.turn_end: Any = self.tokenizer.convert_tokens_to_ids("<turn|>")
+        self.bos: Any = tokenizer.bos_token_id
 
     def ids(self, text: str) -> list[int]:
         """Ids of text without special tokens added."""
@@ -70,9 +70,7 @@ class Encoder:
     def item(self, example: Example, rng: random.Random) -> Item | None:
         """What the model sees of an example, or None if it is too long."""
         reply, spans = self.reply(example)
-        if example.task == "prose" or (
-            example.task in ("tales", "json", "python") and rng.random() < DOCUMENT_SHARE
-        ):
+        if example.task == "prose" or (example.task in ("tales", "json", "python") and rng.random() < DOCUMENT_SHARE):
             cut = rng.randint(0, len(reply) - 1) if rng.random() < 0.5 else 0
             prefix, reply = [self.bos, *reply[:cut]], reply[cut:]
             share = 0.8 if example.task != "prose" else 1.0

@@ -22,8 +22,8 @@ from safetensors.torch import load_file, save_file
 from transformers import DiffusionGemmaForBlockDiffusion
 
 from dgtui.train.muon import Muon
+from dgtui.train.nf4_aware import as_packed
 from dgtui.train.objective import Losses
-from dgtui.train.packing_aware import as_packed
 
 ENCODER_WEIGHT = 0.5
 
@@ -98,7 +98,7 @@ class Trainer:
         folder: Path,
         seed: int,
         step_losses: Callable[[int, torch.Generator], Iterable[tuple[Losses, int]]],
-        process: Process = Process(),  # noqa: B008
+        process: Process = Process(),
     ) -> None:
         self.model, self.schedule, self.folder, self.seed, self.process = model, schedule, folder, seed, process
         self.step_losses = step_losses
@@ -156,7 +156,7 @@ class Trainer:
         if self.process.world > 1:
             flat = torch.cat([g.flatten() for g in gradients])
             dist.all_reduce(flat)
-            for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            for gradient, part in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
                 gradient.copy_(part.view_as(gradient))
         return means / parts, seen
 
@@ -202,5 +202,7 @@ class Trainer:
                 self.muon.state[p]["momentum"] = state[f"muon.{i}"].to(p.device)
             for i, p in enumerate(self.vectors):
                 keys = ("step", "exp_avg", "exp_avg_sq")
-                self.adam.state[p] = {key: state[f"adam.{i}.{key}"].to(p.device if key != "step" else "cpu") for key in keys}
+                self.adam.state[p] = {
+                    key: state[f"adam.{i}.{key}"].to(p.device if key != "step" else "cpu") for key in keys
+                }
         return True

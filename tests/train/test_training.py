@@ -1,6 +1,7 @@
-"""The objective, the optimizer and the loop, on models of a few thousand parameters."""
+"""The packed pass, the objective, the optimizer and the trainer, on models of a few thousand parameters."""
 
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,33 +9,44 @@ import torch
 from checkpoints import tiny_config
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import DiffusionGemmaForBlockDiffusion
+from transformers import DiffusionGemmaForBlockDiffusion, DynamicCache
 
 from dgtui.model import nf4
+from dgtui.model.denoiser import CACHE
 from dgtui.model.parts import can_be_packed
-from dgtui.train.items import FILL_WEIGHT, Item, batches, collate, random_spans
-from dgtui.train.loop import Settings, Trainer, as_packed
+from dgtui.train.items import FILL_WEIGHT, Item, random_spans
 from dgtui.train.muon import Muon, orthogonalize
-from dgtui.train.objective import corrupt, losses
+from dgtui.train.nf4_aware import as_packed
+from dgtui.train.objective import Losses, corrupt, losses
+from dgtui.train.packed import Pack, PackedPass, pack
+from dgtui.train.trainer import Progress, Schedule, Trainer
 
 PAD, EOS, TURN_END = 0, 1, 6
+WINDOW = 16
 
 
-def trainable():
-    config = tiny_config()
+def trainable(**sizes: int) -> DiffusionGemmaForBlockDiffusion:
+    config = tiny_config(**sizes)
     config.initializer_range = config.text_config.initializer_range = 0.02
-    return DiffusionGemmaForBlockDiffusion(config).train()
+    config.text_config.sliding_window = WINDOW
+    model = DiffusionGemmaForBlockDiffusion(config).train()
+    model.set_experts_implementation("eager")
+    return model
 
 
-def item(rng: random.Random, spans: tuple[tuple[int, int], ...] | None = None) -> Item:
+def item(rng: random.Random, spans: tuple[tuple[int, int], ...] | None = None, prefix: int = 4) -> Item:
     word = rng.randrange(20, 60)
-    return Item((2, 5, word, word + 1), (word, word + 1, word, TURN_END), spans)
+    return Item((2, 5, *[word] * (prefix - 2)), (word, word + 1, word, TURN_END), spans)
 
 
-def endless(seed: int):
+def endless(seed: int) -> Iterator[Item]:
     rng = random.Random(seed)
     while True:
-        yield item(rng, ((1, 2),) if rng.random() < 0.3 else None)
+        yield item(rng, ((1, 2),) if rng.random() < 0.3 else None, rng.randint(3, 30))
+
+
+def packed(seed: int, rows: int = 4, length: int = 64, canvas: int | None = None) -> Pack:
+    return pack(endless(seed), rows, length, PAD, EOS, WINDOW, canvas, random.Random(seed))
 
 
 @given(st.integers(0, 10**6), st.integers(1, 60))
@@ -46,37 +58,49 @@ def test_random_spans_are_disjoint_and_inside(seed: int, length: int) -> None:
     assert min(places) >= 0 and max(places) < length
 
 
-def test_a_batch_holds_reply_then_fill_and_frees_only_the_span() -> None:
-    batch = collate([Item((2, 7), (30, 31, TURN_END), None), Item((2, 7, 8), (40, TURN_END), ((0, 1),))], 8, PAD, EOS)
-    assert batch.prefix.tolist() == [[PAD, 2, 7], [2, 7, 8]]
-    assert batch.canvas.tolist() == [[30, 31, TURN_END, *[EOS] * 5], [40, TURN_END, *[EOS] * 6]]
-    assert batch.free.tolist() == [[True] * 8, [True, *[False] * 7]]
-    assert batch.weight[0].tolist() == pytest.approx([1.0] * 4 + [FILL_WEIGHT] * 4)
-    assert batch.infill.tolist() == [False, True]
+def test_a_row_holds_prefix_reply_and_fill_and_frees_only_the_span() -> None:
+    items = [Item((2, 7), (30, 31, TURN_END), None), Item((2, 7, 8), (40, TURN_END), ((0, 1),))]
+    made = pack(iter(items), 1, 24, PAD, EOS, WINDOW, 6, random.Random(0))
+    assert made.ids[0].tolist() == [2, 7, 30, 31, 6, 1, 1, 1, 2, 7, 8, 40, 6, 1, 1, 1, 1, *[PAD] * 7]
+    assert made.positions[0, :17].tolist() == [*range(8), *range(9)]
+    assert made.free[0].nonzero().flatten().tolist() == [2, 3, 4, 5, 6, 7, 11]
+    assert made.weight[0, 2:8].tolist() == pytest.approx([1.0] * 4 + [FILL_WEIGHT] * 2)
+    assert made.infill[0].any() and not made.infill[0, :8].any()
 
 
-def test_only_free_positions_are_corrupted() -> None:
-    rng = random.Random(0)
-    batch = collate([item(rng, ((1, 3),)) for _ in range(64)], 16, PAD, EOS)
-    noisy, replaced, level = corrupt(batch, 320, torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("canvas", [None, 12])
+def test_packed_logits_are_those_of_transformers(canvas: int | None) -> None:
+    torch.manual_seed(1)
+    model = trainable()
+    for number, layer in enumerate(model.model.decoder.layers):
+        layer.layer_scalar.fill_(1.1 + number / 10)
+    for number, layer in enumerate(model.model.encoder.language_model.layers):
+        layer.layer_scalar.fill_(0.9 - number / 10)
+    made = packed(3, canvas=canvas)
+    through = PackedPass(model)
+    with torch.no_grad():
+        states = through.states(made.ids, made)
+        logits = through.logits(states)
+        assert made.count > 4
+        for example in range(made.count):
+            here = (made.example == example).nonzero()
+            row, start = here[0].tolist()
+            places = int((made.canvas & (made.example == example)).sum())
+            middle, end = start + len(here) - places, start + len(here)
+            cache = DynamicCache(config=model.config.text_config)
+            encoded = model.model.encoder(input_ids=made.ids[row : row + 1, start:middle], **{CACHE: cache})
+            own = model(decoder_input_ids=made.ids[row : row + 1, middle:end], **{CACHE: cache}).logits
+            torch.testing.assert_close(logits[row, middle:end], own[0], rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(states[row, start:middle], encoded.last_hidden_state[0], rtol=1e-4, atol=1e-4)
+
+
+def test_only_free_places_are_corrupted() -> None:
+    made = packed(0)
+    noisy, replaced, level = corrupt(made, 320, torch.Generator().manual_seed(0))
     assert replaced.any()
-    assert not (replaced & ~batch.free).any()
-    assert torch.equal(noisy[~replaced], batch.canvas[~replaced])
+    assert not (replaced & ~made.free).any()
+    assert torch.equal(noisy[~replaced], made.ids[~replaced])
     assert ((level > 0) & (level <= 1)).all()
-
-
-def test_every_step_holds_short_and_long_items() -> None:
-    rng = random.Random(1)
-
-    def mixed():
-        while True:
-            length = rng.choice((4, 60))
-            yield Item((2, 5, 6), (*[30] * length, TURN_END), None)
-
-    step = next(batches(mixed(), rng, 512, None, PAD, EOS))
-    lengths = sorted(batch.canvas.shape[1] for batch in step)
-    assert len(step) == 4
-    assert lengths[0] < 40 < 60 < lengths[-1]
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 40), (2, 24, 24)])
@@ -101,43 +125,68 @@ def test_muon_moves_a_stack_of_experts_as_it_moves_each_alone() -> None:
 
 def test_the_diffusion_loss_reaches_encoder_and_self_conditioning() -> None:
     model = trainable()
-    batch = collate([item(random.Random(i)) for i in range(4)], 16, PAD, EOS)
-    losses(model, batch, torch.Generator().manual_seed(0)).diffusion.backward()
+    losses(PackedPass(model), packed(1), torch.Generator().manual_seed(0)).diffusion.backward()
     layer = model.model.decoder.layers[0]
     assert layer.self_attn.k_proj.weight.grad.abs().sum() > 0
     assert layer.experts.gate_up_proj.grad.abs().sum() > 0
     assert model.model.decoder.self_conditioning.up_proj.weight.grad.abs().sum() > 0
 
 
+def trainer(model: DiffusionGemmaForBlockDiffusion, folder: Path, schedule: Schedule) -> Trainer:
+    through = PackedPass(model)
+
+    def step_losses(step: int, noise: torch.Generator) -> Iterator[tuple[Losses, int]]:
+        made = packed(step)
+        yield losses(through, made, noise), int((made.example >= 0).sum())
+
+    return Trainer(model, schedule, folder, 0, step_losses)
+
+
+def ignore(_: Progress) -> None:
+    pass
+
+
 def test_training_lowers_the_loss_on_what_it_was_not_trained_on(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = trainable()
-    trainer = Trainer(model, Settings(steps=30, warmup=5, save_every=1000), tmp_path / "checkpoint", seed=0)
-    fixed = collate([item(random.Random(i)) for i in range(32)], 16, PAD, EOS)
-    before = losses(model, fixed, torch.Generator().manual_seed(9)).diffusion.item()
-    trainer.train(batches(endless(0), random.Random(0), 256, 16, PAD, EOS))
-    after = losses(model, fixed, torch.Generator().manual_seed(9)).diffusion.item()
-    assert after < 0.75 * before
+    fixed, through = packed(1000, rows=8), PackedPass(model)
+
+    def now() -> float:
+        return losses(through, fixed, torch.Generator().manual_seed(9)).diffusion.item()
+
+    before = now()
+    seen: list[Progress] = []
+    trainer(model, tmp_path / "checkpoint", Schedule(30, warmup=5, decay=10)).train(seen.append, every=10)
+    assert now() < 0.75 * before
+    assert [p.step for p in seen] == [10, 20, 30]
+    assert seen[-1].left == 0 and seen[0].left > 0 and seen[0].tokens_per_second > 0
 
 
-def test_an_interrupted_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
-    folder = tmp_path / "checkpoint"
-    trainer = Trainer(trainable(), Settings(steps=4, save_every=2), folder, seed=0)
-    trainer.train(batches(endless(0), random.Random(0), 256, 16, PAD, EOS))
-    again = DiffusionGemmaForBlockDiffusion.from_pretrained(folder)
-    resumed = Trainer(again, Settings(steps=6, save_every=2), folder, seed=0)
-    assert resumed.resume()
-    assert resumed.step == 4
-    for p, q in zip(trainer.matrices, resumed.matrices, strict=True):
-        assert torch.equal(p, q)
-        assert torch.equal(trainer.muon.state[p]["momentum"], resumed.muon.state[q]["momentum"])
-    resumed.train(batches(endless(1), random.Random(1), 256, 16, PAD, EOS))
-    assert resumed.step == 6
-    assert not folder.with_name("checkpoint.old").exists()
+def test_a_run_that_is_stopped_and_resumed_ends_with_the_same_weights_bit_for_bit(tmp_path: Path) -> None:
+    def weights(model: DiffusionGemmaForBlockDiffusion) -> dict[str, torch.Tensor]:
+        return {name: p.detach().clone() for name, p in model.named_parameters()}
+
+    schedule = Schedule(7, warmup=2, decay=3)
+    torch.manual_seed(3)
+    whole = trainable()
+    torch.manual_seed(3)
+    model = trainable()
+    trainer(whole, tmp_path / "whole", schedule).train(ignore)
+    first = trainer(model, tmp_path / "parts", schedule)
+    first.train(ignore, stop=lambda: first.step == 4)
+    again = DiffusionGemmaForBlockDiffusion.from_pretrained(tmp_path / "parts", dtype=torch.float32)
+    again.set_experts_implementation("eager")
+    second = trainer(again, tmp_path / "parts", schedule)
+    assert second.resume() and second.step == 4
+    second.train(ignore)
+    assert second.step == 7
+    for (name, one), other in zip(weights(whole).items(), weights(again).values(), strict=True):
+        assert torch.equal(one, other), name
+    assert not (tmp_path / "parts.old").exists() and not (tmp_path / "parts.new").exists()
 
 
 def test_packed_weights_are_seen_by_the_step_and_updated_as_they_are(tmp_path: Path) -> None:
-    model = DiffusionGemmaForBlockDiffusion(tiny_config(hidden=128, canvas=16))
+    model = trainable(hidden=128, canvas=16)
     before = {name: p.detach().clone() for name, p in model.model.decoder.named_parameters()}
     with as_packed(model):
         for name, weight in model.model.decoder.named_parameters():
@@ -149,10 +198,6 @@ def test_packed_weights_are_seen_by_the_step_and_updated_as_they_are(tmp_path: P
                 assert torch.equal(weight, own), name
     for name, weight in model.model.decoder.named_parameters():
         assert torch.equal(weight, before[name])
-    model.set_experts_implementation("eager")
-    trainer = Trainer(
-        model, Settings(steps=2, warmup=1, packed_share=1.0, save_every=9), tmp_path / "checkpoint", seed=0
-    )
-    trainer.train(batches(endless(0), random.Random(0), 256, 16, PAD, EOS))
+    trainer(model, tmp_path / "checkpoint", Schedule(2, warmup=1, packed_from=0.0)).train(ignore)
     changed = model.model.decoder.layers[0].mlp.up_proj.weight - before["layers.0.mlp.up_proj.weight"]
     assert 0 < changed.abs().max() < 0.1  # a small step from the weight itself, not from where NF4 puts it

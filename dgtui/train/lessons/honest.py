@@ -159,24 +159,7 @@ _PASTED = _phrases(
 _KEYBOARD = ("qwertyuiop", "asdfghjkl", "zxcvbnm", "1234567890", "!?.,;:-_")
 _EMOJI = "🙂😀😂🥰👍🎉🔥🐶🌧🍕🚀❤✨🤔😴👀"
 
-_QUESTIONS = (
-    "Wie spät ist es?", "Was ist die Hauptstadt von {country}?", "Wie wird das Wetter morgen?",
-    "Kannst du mir helfen?", "Wo ist der Bahnhof?", "Warum ist der Himmel blau?", "Sprichst du Deutsch?",
-    "Wer war {person}?", "Quelle heure est-il ?", "Quelle est la capitale de {country} ?", "Où est la gare ?",
-    "Parlez-vous français ?", "Qui était {person} ?", "Pourquoi le ciel est-il bleu ?", "¿Qué hora es?",
-    "¿Cuál es la capital de {country}?", "¿Dónde está la playa?", "¿Hablas español?", "¿Quién fue {person}?",
-    "Che ore sono?", "Dove si trova {city}?", "Hoe gaat het met je?", "Vad heter du?", "Hvor er {city}?",
-    "Gdzie jest {city}?",
-)  # fmt: skip
-_FOREIGN_WORDS = (
-    "Ich möchte nach {city} fahren.", "Das Wetter ist schön heute.", "Ich habe Hunger.", "Ich verstehe das nicht.",
-    "Es regnet seit drei Tagen.", "Je ne comprends pas.", "J'ai faim.", "Il fait beau à {city}.",
-    "Je voudrais un café.", "Tengo hambre.", "Me gusta {city}.", "No entiendo nada.", "Ho fame.", "Mi piace {city}.",
-    "Ik begrijp het niet.", "Jag förstår inte.", "Nie rozumiem.", "Obrigado por tudo.", "Das ist mir egal.",
-    "C'est la vie.",
-)  # fmt: skip
-
-_QUESTIONS = (
+_QUESTIONS: tuple[str, ...] = (
     "what is the capital of {country}?", "how many people live in {country}?", "where is {city}?", "who was {person}?",
     "when was {person} born?", "how did {person} die?", "what did {person} believe?", "when was {event}?",
     "what caused {event}?", "who won {event}?", "what is {science}?", "how does {science} work?",
@@ -206,7 +189,7 @@ _QUESTIONS = (
     "hi there, who was {person}?", "hey, what is {number} times {number}?",
     "good morning, how is the weather in {city}?", "why?", "who?", "how so?",
 )  # fmt: skip
-_REQUESTS = (
+_REQUESTS: tuple[str, ...] = (
     "write {form} about {topic}.", "write {form} for {gift}.", "write me {form} about {city}.",
     "compose {form} about {animal}.", "translate {phrase} into {language}.",
     "translate this into {language}: {pasted}.", "say {phrase} in {language}.", "give me a recipe for {food}.",
@@ -229,7 +212,7 @@ _REQUESTS = (
     "act as a doctor, I have {ill}.", "show me a map of {city}.", "solve this riddle: {pasted}.",
     "prove that {number} is even.", "spell {nonsense} backwards.", "count to {number}.",
 )  # fmt: skip
-_FRAGMENTS = (
+_FRAGMENTS: tuple[str, ...] = (
     "{loose}", "{loose} {loose}", "{loose} {loose} {loose}", "{loose} {loose} {loose} {loose} {loose}", "{nonsense}",
     "{nonsense} {nonsense}", "{nonsense} {loose} {nonsense} {nonsense}", "{number}", "{number} {number} {number}",
     "{name}", "{name} {name}", "{city}", "{country}", "{topic}", "{food} and {food}", "{person}", "{animal}", "...",

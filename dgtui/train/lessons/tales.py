@@ -89,7 +89,9 @@ def subjects() -> dict[str, tuple[str, ...]]:
 @cache
 def _pattern(plot: Plot, length: Length) -> re.Pattern[str]:
     tale = Tale(plot, ("\0A", "\0B", "\0C"), ("\0D", "\0E", "\0F"), "\0S", length)
-    source = re.escape(tale.text()).replace(re.escape("a \0S"), "\0T")
+    source = re.escape(tale.text())
+    for indefinite in ("a \0S", "A \0S"):
+        source = source.replace(re.escape(indefinite), "\0T")
     seen: set[str] = set()
 
     def group(mark: re.Match[str]) -> str:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from transformers import DiffusionGemmaForBlockDiffusion
 
 from dgtui.model import nf4
-from dgtui.model.parts import is_quantized
+from dgtui.model.parts import can_be_packed
 
 
 @contextmanager
@@ -15,7 +15,7 @@ def as_packed(model: DiffusionGemmaForBlockDiffusion) -> Iterator[None]:
     weights = {
         weight: weight.detach().clone()
         for name, weight in model.model.decoder.named_parameters(prefix="model.decoder")
-        if is_quantized(name, tuple(weight.shape))
+        if can_be_packed(name, tuple(weight.shape))
     }
     try:
         for weight, own in weights.items():

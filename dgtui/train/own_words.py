@@ -1,0 +1,124 @@
+"""The embedded model on prompts that people wrote, none of which was used for training.
+
+    python -m dgtui.train.own_words [--model NAME] [--show]
+
+Prints a table: how many replies of each kind are right, wrong but readable, and noise. Sudokus are recognised and laid
+out with their givens pinned, as the program does it.
+"""
+
+import argparse
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from dgtui import sudoku
+from dgtui.message import Message
+from dgtui.train import judge
+from dgtui.train.lessons import guide, honest
+from dgtui.train.lessons.example import DATA
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A prompt, the reply to it, and what it was worth."""
+
+    kind: str
+    prompt: str
+    reply: str
+    verdict: judge.Verdict
+    steps: int
+
+
+def prompts() -> list[dict[str, Any]]:
+    """The frozen prompts, with `expect` for `judge`."""
+    found = []
+    for line in (DATA / "own_words.jsonl").read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        row["expect"] = _expect(row)
+        found.append(row)
+    return found
+
+
+def _expect(row: dict[str, Any]) -> dict[str, Any]:
+    keys = ("names", "words", "values", "asserts", "contains", "tale", "shorter", "longer", "any")
+    expect: dict[str, Any] = {key: row[key] for key in keys if key in row}
+    if row["kind"].startswith("tale") or expect.keys() & {"names", "words"}:
+        expect["tale"] = True
+    if row["kind"] == "sudoku":
+        expect["sudoku"] = tuple(map(int, row["puzzle"]))
+    if row["kind"] in ("greeting", "nonsense", "language", "outside"):
+        thanks = [guide.intents()[name].answer for name in ("thanks", "bye", "who")]
+        expect["any"] = [*honest.REPLIES, *thanks]
+    return expect
+
+
+def answers(model: str | None) -> Iterator[Answered]:
+    """Asks everything, one prompt after the other, with the model's own settings and seed 1."""
+    from dgtui.diffusion import engine
+    from dgtui.diffusion.events import Finished
+    from dgtui.diffusion.job import Job, Start
+    from dgtui.model.loader import load
+    from dgtui.model.parts import LoadOptions
+    from dgtui.model.selection import select
+    from dgtui.worker import reference_stepper
+
+    loaded = load(select(model or "embedded"), LoadOptions(device="cpu"))
+    stepper, tokenizer, info = reference_stepper(loaded), loaded.tokenizer, loaded.info
+
+    def say(messages: list[Message], start: Start) -> tuple[str, int]:
+        prompt = tuple(tokenizer.chat(messages))
+        job = Job("own words", prompt, 1, info.canvas_length, loaded.settings, starts=(start,))
+        last = list(engine.run(stepper, job))[-1]
+        assert isinstance(last, Finished)
+        ids = tokenizer.split_thought(last.token_ids[0].tolist()).answer_ids
+        return tokenizer.decode_bytes(list(ids)).decode("utf-8", "replace"), sum(last.steps)
+
+    for row in prompts():
+        messages, before = [], ""
+        for user, written in row.get("history", ()):
+            messages.append(Message("user", user))
+            before = written if not written.startswith("(") else say(messages, Start())[0]
+            messages.append(Message("model", before))
+        puzzle = sudoku.find(row["prompt"]) if row["kind"] == "sudoku" else None
+        prompt, start = row["prompt"], Start()
+        if puzzle is not None:
+            prompt, start = puzzle.prompt(), laid_out(puzzle, tokenizer, info)
+        reply, steps = say([*messages, Message("user", prompt)], start)
+        yield Answered(row["kind"], row["prompt"], reply, judge.verdict(row["expect"], reply, before), steps)
+
+
+def laid_out(puzzle: sudoku.Puzzle, tokenizer: Any, info: Any) -> Any:
+    """The canvas of a puzzle: its grid with the givens pinned, the end of the reply, and fill."""
+    from dgtui.diffusion.job import Start
+
+    ids: list[int] = []
+    free: list[int] = []
+    for number, row in enumerate(puzzle.rows()):
+        ids += tokenizer.encode("\n") if number else []
+        for cell in row:
+            if cell == "0":
+                free.append(len(ids))
+            ids += tokenizer.encode(cell)
+    ids += [info.turn_end_id] + [info.fill_id] * (info.canvas_length - len(ids) - 1)
+    return Start(tuple(ids), frozenset(range(len(ids))) - frozenset(free))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", help="a name from `dgtui model list` or a folder; default: the embedded model")
+    parser.add_argument("--show", action="store_true", help="print every prompt and reply")
+    args = parser.parse_args()
+    counts: dict[str, Counter[str]] = {}
+    for answered in answers(args.model):
+        counts.setdefault(answered.kind, Counter())[answered.verdict] += 1
+        if args.show:
+            print(f"{answered.verdict:5}  {answered.kind}: {answered.prompt!r}\n       {answered.reply!r}", flush=True)
+    print("| kind | right | wrong | noise | prompts |", "|---|---|---|---|---|", sep="\n")
+    for kind, found in counts.items():
+        print(f"| {kind} | {found['right']} | {found['wrong']} | {found['noise']} | {found.total()} |")
+
+
+if __name__ == "__main__":
+    main()

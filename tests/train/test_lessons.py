@@ -1,0 +1,143 @@
+"""What the embedded model is taught: every lesson's own reply is right, and nothing of the frozen prompts is in it."""
+
+import itertools
+import random
+
+import pytest
+
+from dgtui import sudoku
+from dgtui.train import judge, own_words
+from dgtui.train.lessons import LESSONS, functions, grids, guide, mixture, people, split_of, tales
+
+
+@pytest.mark.parametrize("name", [name for name in LESSONS if name not in ("prose",)])
+def test_every_lesson_answers_itself_rightly(name: str) -> None:
+    rng = random.Random(f"lesson {name}")
+    for _ in range(20 if name in ("python", "turns") else 120):
+        example = LESSONS[name].make(rng)
+        before = example.history[-1][1] if example.history else ""
+        if example.history and {"shorter", "longer"} & example.expect.keys() and example.response == before:
+            continue  # asked to shorten what is as short as it gets
+        if "names" in example.expect and any(example.response.count(n) < 2 for n in example.expect["names"]):
+            continue  # a plot that mentions a person once
+        assert judge.right(example.expect, example.response, before), (example.prompt, example.response)
+
+
+def test_every_tale_is_read_back_as_it_was_told() -> None:
+    rng = random.Random(1)
+    for _ in range(200):
+        _, tale = tales.draw(rng)
+        read = tales.read(tale.text())
+        assert read is not None and read.plot == tale.plot and read.subject.lower() == tale.subject.lower()
+
+
+def test_a_tale_with_a_slip_is_none() -> None:
+    tale = tales.Tale(tales.plots()[0], ("Ada", "Ben"), ("Ada", "Ben"), "lantern")
+    text = tale.text()
+    assert tales.read(text)
+    assert tales.read(text.replace("Ada", "Eva", 1)) is None
+    assert tales.read(text.replace("every drawer", "every drawers")) is None
+    assert tales.read(text + " More.") is None
+
+
+def test_there_are_sixty_plots_for_one_to_three_people() -> None:
+    assert len(tales.plots()) >= 60
+    assert {plot.roles for plot in tales.plots()} == {1, 2, 3}
+    assert all("{A" in " ".join(line for _, line in plot.lines) for plot in tales.plots())
+
+
+def test_names_are_many_and_of_many_kinds() -> None:
+    assert len(people.given()) >= 2000
+    rng = random.Random(2)
+    drawn = [people.name(rng) for _ in range(2000)]
+    assert any("-" in n for n in drawn) and any("'" in n for n in drawn) and any(" " in n for n in drawn)
+    assert any(not n.isascii() for n in drawn)
+
+
+def test_every_function_passes_its_own_tests() -> None:
+    rng = random.Random(3)
+    for one in functions.FUNCTIONS:
+        values = {"{n}": "7", "{m}": "20", "{w}": "cat"}
+        body, tests = "\n".join(one.body), list(one.tests)
+        for mark, value in values.items():
+            body, tests = body.replace(mark, value), [t.replace(mark, value) for t in tests]
+        code = f"def g({one.parameters}):\n" + "\n".join("    " + line for line in body.splitlines())
+        space: dict[str, object] = {}
+        exec(code, space)
+        space["f"] = space["g"]
+        assert all(eval(t, space) for t in tests), one.name
+    assert functions.base("reverses a list") == "reverse a list"
+    assert functions.make(rng).task == "python"
+
+
+@pytest.mark.parametrize("size", [4, 9])
+def test_puzzles_have_one_solution_and_free_only_their_blanks(size: int) -> None:
+    rng = random.Random(4)
+    for blanks in (5, 10) if size == 4 else (20, 45, 53):
+        puzzle, solution = grids.draw(rng, size, blanks)
+        assert list(sudoku.solutions(puzzle.cells)) == [solution.cells]
+        example = grids.lesson(puzzle, solution, pinned=True)
+        assert len(example.free) == puzzle.cells.count(0)
+        held = [c for i, c in enumerate(example.response) if not any(a <= i < b for a, b in example.free) and c != "\n"]
+        assert held == [str(v) for v in puzzle.cells if v]
+
+
+def test_answers_about_keys_name_the_keys_that_are_bound() -> None:
+    assert "press p" in guide.intents()["pin"].answer
+    assert "Space" in guide.intents()["pause"].answer
+    assert not any("{" in i.answer for i in guide.intents().values() if i is not guide.intents()["scrub"])
+
+
+def test_every_intent_has_many_phrasings() -> None:
+    rng = random.Random(5)
+    for name, intent in guide.intents().items():
+        asked = {guide.dressed(guide.phrasing(intent, rng), rng).lower().strip("?.! ") for _ in range(400)}
+        assert len(asked) >= 30 or name in ("thanks", "bye"), (name, len(asked))
+
+
+def test_no_frozen_prompt_is_taught() -> None:
+    frozen = {row["prompt"] for row in own_words.prompts()}
+    taught = (e.prompt for e in itertools.islice(mixture(random.Random(6), "train"), 4000))
+    assert not {p for p in taught if len(p) > 30} & frozen
+    assert all(split_of(e.prompt) == "train" for e in itertools.islice(mixture(random.Random(7), "train"), 200))
+
+
+def test_the_frozen_prompts_are_twenty_of_each_kind() -> None:
+    rows = own_words.prompts()
+    kinds = {row["kind"] for row in rows}
+    assert len(rows) == 220 and len(kinds) == 11
+    assert all(sum(row["kind"] == kind for row in rows) == 20 and all(r["expect"] for r in rows) for kind in kinds)
+
+
+@pytest.mark.parametrize(
+    ("expect", "reply", "is_right"),
+    [
+        ({"values": ["Ada", 3]}, '{"name": "Ada", "count": 3}', True),
+        ({"values": ["Ada", 3]}, '{"name": "Ada"}', False),
+        ({"json": {"a": 1}}, '```json\n{"a": 1}\n```', True),
+        ({"asserts": ["f(2) == 4"]}, "```python\ndef double(x):\n    return 2 * x\n```", True),
+        ({"asserts": ["f(2) == 4"]}, "def double(x):\n    return 3 * x", False),
+        ({"asserts": ["f(2) == 4"]}, "def double(x):\n    while True: pass", False),
+        ({"asserts": ["f(2) == 4"]}, "import os; os._exit(0)", False),
+        ({"names": ["Jean-Luc"]}, "Jean-Luc met Jean-Luc.", True),
+        ({"names": ["Ann"]}, "Anna met Anna.", False),
+        ({"any": ["space"]}, "Press Space.", True),
+        ({"words": ["winter|snow"]}, "Snow fell.", True),
+    ],
+)
+def test_replies_are_judged(expect: dict[str, object], reply: str, is_right: bool) -> None:
+    assert judge.right(expect, reply) == is_right
+
+
+@pytest.mark.parametrize(
+    ("text", "noise"),
+    [
+        ("Once there was a fox who liked tea.", False),
+        ("Onc Mirararaya the the sat, 7{ and bluo quSx z", True),
+        ("", True),
+        ("}{%%#", True),
+        ("1234\n3412", False),
+    ],
+)
+def test_noise_is_told_from_language(text: str, noise: bool) -> None:
+    assert judge.is_noise(text) == noise
