@@ -1,0 +1,243 @@
+"""HTTP to an OpenAI-compatible server: every failure is one sentence that says what to do.
+
+Only requests that cannot have been sampled are repeated: those that never reached the server, and those it turned away
+with 429 or 503. The key is sent in one header and appears nowhere else, not even in `repr` or a traceback.
+"""
+
+import ipaddress
+import json
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import httpx
+
+from dgtui.errors import DgtuiError, UsageError
+
+Body = Mapping[str, Any]
+
+CONNECT_SECONDS: Final = 5.0
+READ_SECONDS: Final = 600.0
+TRIES: Final = 3
+_TURNED_AWAY: Final = (429, 503)
+
+
+class ServerError(DgtuiError):
+    """A server could not be used: it is unreachable, refused the request, or broke off."""
+
+    exit_code = 1
+
+
+class Refused(ServerError):
+    """The server answered a request with 400; `message` quotes it."""
+
+
+class Interrupted(Exception):  # not an error: somebody asked for it
+    """A request was given up because the user stopped the run."""
+
+
+class _Key(httpx.Auth):
+    """The key of the server, kept out of every representation."""
+
+    def __init__(self, key: str) -> None:
+        self.__key = key
+
+    def auth_flow(self, request: httpx.Request) -> Any:
+        request.headers["authorization"] = f"Bearer {self.__key}"
+        yield request
+
+    def __repr__(self) -> str:
+        return "<key>"
+
+
+def address(url: str) -> str:
+    """The server's address without a trailing slash or `/v1`.
+
+    Raises:
+        UsageError: Not an http or https address, or one with a password in it.
+    """
+    parts = urlsplit(url if "://" in url else f"http://{url}")
+    try:
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid:
+        raise UsageError(f"{url!r} is not the address of a server", hint="write it like http://localhost:8000")
+    if parts.username or parts.password:
+        raise UsageError("the address of the server holds a password", hint="put the key into DGTUI_SERVER_KEY instead")
+    path = parts.path.rstrip("/").removesuffix("/v1")
+    return f"{parts.scheme}://{parts.netloc}{path}"
+
+
+def sent_in_the_clear(url: str) -> bool:
+    """Whether prompts go unencrypted to another machine."""
+    parts = urlsplit(url)
+    if parts.scheme != "http":
+        return False
+    host = parts.hostname or ""
+    with suppress(ValueError):
+        return not ipaddress.ip_address(host).is_loopback
+    return host != "localhost" and not host.endswith(".localhost")
+
+
+class Client:
+    """One server. Calls block; `interrupt` ends a call from another thread.
+
+    Args:
+        url: As `address` returns it.
+        key: Sent as a bearer token; empty for a server that wants none.
+        transport: For tests.
+    """
+
+    def __init__(self, url: str, key: str = "", transport: httpx.BaseTransport | None = None) -> None:
+        self.url = url
+        self._http = httpx.Client(
+            base_url=url,
+            auth=_Key(key) if key else None,
+            timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
+            limits=httpx.Limits(max_connections=64),
+            transport=transport,
+        )
+        self._interrupted = threading.Event()
+        self._open: set[httpx.Response] = set()
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"Client({self.url!r})"
+
+    def close(self) -> None:
+        """Closes all connections."""
+        self._http.close()
+
+    def interrupt(self) -> None:
+        """Ends the calls that are waiting, with `Interrupted`. The server stops computing for them."""
+        self._interrupted.set()
+        with self._lock:
+            waiting = list(self._open)
+        for response in waiting:
+            with suppress(Exception):
+                response.close()
+
+    def resume(self) -> None:
+        """Lets calls through again after `interrupt`."""
+        self._interrupted.clear()
+
+    def get(self, path: str) -> Any:
+        """GET, parsed JSON."""
+        return self._call("GET", path, None)
+
+    def post(self, path: str, body: Body) -> Any:
+        """POST of JSON, parsed JSON. Raises `ServerError`, `Refused` for a 400."""
+        return self._call("POST", path, body)
+
+    def _call(self, method: str, path: str, body: Body | None) -> Any:
+        for attempt in range(1, TRIES + 1):
+            if self._interrupted.is_set():
+                raise Interrupted
+            try:
+                status, text, wait = self._once(method, path, body)
+            except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+                if attempt == TRIES:
+                    raise self._unreachable(error) from None
+                self._interrupted.wait(0.2 * attempt)
+                continue
+            except httpx.HTTPError as error:
+                raise self._broken(error) from None
+            if status in _TURNED_AWAY and attempt < TRIES:
+                self._interrupted.wait(min(wait or 0.5 * attempt, 10.0))
+                continue
+            return self._parsed(path, status, text)
+        raise AssertionError("the last try returns or raises")
+
+    def _once(self, method: str, path: str, body: Body | None) -> tuple[int, str, float]:
+        """Status, text and the seconds that the server asks to wait."""
+        request = self._http.build_request(method, path, json=body)
+        response = self._http.send(request, stream=True)
+        with self._lock:
+            self._open.add(response)
+        try:
+            if self._interrupted.is_set():
+                raise Interrupted
+            response.read()
+        except (httpx.StreamError, httpx.HTTPError, RuntimeError, OSError) as error:
+            if self._interrupted.is_set():
+                raise Interrupted from None
+            if isinstance(error, httpx.HTTPError):
+                raise
+            raise httpx.ReadError(str(error)) from None
+        finally:
+            with self._lock:
+                self._open.discard(response)
+            response.close()
+        wait = response.headers.get("retry-after", "")
+        return response.status_code, response.text, float(wait) if wait.isdigit() else 0.0
+
+    def _parsed(self, path: str, status: int, text: str) -> Any:
+        try:
+            answer = json.loads(text)
+        except ValueError:
+            answer = None
+        said = _said(answer) or text.strip()[:200]
+        if status == 200 and answer is not None and not (isinstance(answer, dict) and "error" in answer):
+            return answer
+        raise self._failed(path, status, said)
+
+    def _failed(self, path: str, status: int, said: str) -> ServerError:
+        where = f"the server at {self.url}"
+        match status:
+            case 400 | 422:
+                return Refused(
+                    f"{where} refused the request: {said}", hint="this is a fault of dgtui or of its version"
+                )
+            case 401 | 403:
+                return ServerError(f"{where} wants another key ({status})", hint="set DGTUI_SERVER_KEY, then try again")
+            case 404:
+                return ServerError(
+                    f"{where} has no {path}: {said}", hint="check the address and the model's name; is it vLLM?"
+                )
+            case 413:
+                return ServerError(f"{where} finds the request too large", hint="shorten the conversation")
+            case 429:
+                return ServerError(f"{where} is busy (429)", hint="try again in a while, or lower --concurrency")
+            case 200:
+                return ServerError(f"{where} broke off: {said}", hint="look at the server's log, and start it again")
+            case _ if status >= 500:
+                return ServerError(
+                    f"{where} failed ({status}): {said}", hint="look at the server's log, and start it again if it died"
+                )
+            case _:
+                return ServerError(f"{where} answered {status}: {said}", hint="is this the address of a vLLM server?")
+
+    def _unreachable(self, error: httpx.HTTPError) -> ServerError:
+        text = str(error)
+        if "CERTIFICATE" in text.upper() or "SSL" in text.upper():
+            return ServerError(
+                f"the certificate of {self.url} cannot be checked: {text}",
+                hint="set SSL_CERT_FILE to your own authority's certificate",
+            )
+        return ServerError(f"no server answers at {self.url}: {text}", hint="is it running, and is the address right?")
+
+    def _broken(self, error: httpx.HTTPError) -> ServerError:
+        if isinstance(error, httpx.TimeoutException):
+            return ServerError(
+                f"the server at {self.url} did not answer within {READ_SECONDS:.0f} s", hint="look at the server's log"
+            )
+        if isinstance(error, httpx.ProxyError):
+            return ServerError(f"the proxy refused: {error}", hint="check HTTP_PROXY, HTTPS_PROXY and NO_PROXY")
+        return ServerError(
+            f"the connection to {self.url} broke: {error or type(error).__name__}",
+            hint="what was written stays; try again when the server is back",
+        )
+
+
+def _said(answer: Any) -> str:
+    """The error message in an answer, shortened; empty if there is none."""
+    if isinstance(answer, dict):
+        error = answer.get("error", answer.get("detail", answer.get("message")))
+        if isinstance(error, dict):
+            error = error.get("message")
+        if error:
+            return " ".join(str(error).split())[:200]
+    return ""
