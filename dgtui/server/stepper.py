@@ -10,7 +10,7 @@ Shapes: B candidates, C canvas positions, K = 20 ids that the server reports per
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
@@ -350,7 +350,7 @@ def _allowed(suppressed: npt.NDArray[np.int64], vocab_size: int) -> int:
     return next(i for i in range(vocab_size) if i not in taken)
 
 
-def _frozen(array: npt.NDArray[Any], dtype: Callable[..., Any]) -> Any:
+def _frozen(array: npt.NDArray[Any], dtype: Any) -> Any:
     out = np.array(array, dtype=dtype)
     out.flags.writeable = False
     return out
