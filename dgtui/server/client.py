@@ -4,10 +4,12 @@ Only requests that cannot have been sampled are repeated: those that never reach
 with 429 or 503. The key is sent in one header and appears nowhere else, not even in `repr` or a traceback.
 """
 
+import asyncio
 import ipaddress
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping, Sequence
+from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -21,6 +23,8 @@ Body = Mapping[str, Any]
 CONNECT_SECONDS: Final = 5.0
 READ_SECONDS: Final = 600.0
 TRIES: Final = 3
+LONGEST_WAIT: Final = 10.0
+"""Seconds that are waited at most because a server asks for it."""
 _TURNED_AWAY: Final = (429, 503)
 
 
@@ -83,7 +87,7 @@ def sent_in_the_clear(url: str) -> bool:
 
 
 class Client:
-    """One server. Calls block; `interrupt` ends a call from another thread.
+    """One server. Calls block; `interrupt` ends them from another thread, and the server stops computing for them.
 
     Args:
         url: As `address` returns it.
@@ -91,88 +95,100 @@ class Client:
         transport: For tests.
     """
 
-    def __init__(self, url: str, key: str = "", transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(self, url: str, key: str = "", transport: httpx.AsyncBaseTransport | None = None) -> None:
         self.url = url
-        self._http = httpx.Client(
+        self._http = httpx.AsyncClient(
             base_url=url,
             auth=_Key(key) if key else None,
             timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
             limits=httpx.Limits(max_connections=64),
             transport=transport,
         )
-        self._interrupted = threading.Event()
-        self._open: set[httpx.Response] = set()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="dgtui-server", daemon=True)
+        self._thread.start()
         self._lock = threading.Lock()
+        self._waiting: set[Future[Any]] = set()
+        self._interrupted = False
+        self.first_wait = 0.3
+        """Seconds before a request is tried again; it doubles."""
 
     def __repr__(self) -> str:
         return f"Client({self.url!r})"
 
     def close(self) -> None:
-        """Closes all connections."""
-        self._http.close()
+        """Ends what waits and closes all connections."""
+        self.interrupt()
+        asyncio.run_coroutine_threadsafe(self._http.aclose(), self._loop).result(2)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(2)
 
     def interrupt(self) -> None:
-        """Ends the calls that are waiting, with `Interrupted`. The server stops computing for them."""
-        self._interrupted.set()
+        """Ends the calls that are waiting, and those to come until `resume`, with `Interrupted`."""
         with self._lock:
-            waiting = list(self._open)
-        for response in waiting:
-            with suppress(Exception):
-                response.close()
+            self._interrupted = True
+            waiting = list(self._waiting)
+        for future in waiting:
+            future.cancel()
 
     def resume(self) -> None:
         """Lets calls through again after `interrupt`."""
-        self._interrupted.clear()
+        with self._lock:
+            self._interrupted = False
 
     def get(self, path: str) -> Any:
-        """GET, parsed JSON."""
-        return self._call("GET", path, None)
+        """GET, parsed JSON. Raises `ServerError`."""
+        return self._wait([self._call("GET", path, None)])[0]
 
     def post(self, path: str, body: Body) -> Any:
         """POST of JSON, parsed JSON. Raises `ServerError`, `Refused` for a 400."""
-        return self._call("POST", path, body)
+        return self.post_all(path, [body])[0]
 
-    def _call(self, method: str, path: str, body: Body | None) -> Any:
-        for attempt in range(1, TRIES + 1):
-            if self._interrupted.is_set():
+    def post_all(self, path: str, bodies: Sequence[Body]) -> list[Any]:
+        """Several requests at once; the answers in order. The first failure ends the others."""
+        return self._wait([self._call("POST", path, body) for body in bodies])
+
+    def _wait(self, calls: list[Coroutine[Any, Any, Any]]) -> list[Any]:
+        async def together() -> list[Any]:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(call) for call in calls]
+            return [task.result() for task in tasks]
+
+        with self._lock:
+            if self._interrupted:
+                for call in calls:
+                    call.close()
                 raise Interrupted
+            future = asyncio.run_coroutine_threadsafe(together(), self._loop)
+            self._waiting.add(future)
+        try:
+            return future.result()
+        except CancelledError:
+            raise Interrupted from None
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        finally:
+            with self._lock:
+                self._waiting.discard(future)
+
+    async def _call(self, method: str, path: str, body: Body | None) -> Any:
+        wait = self.first_wait
+        for attempt in range(1, TRIES + 1):
             try:
-                status, text, wait = self._once(method, path, body)
+                response = await self._http.request(method, path, json=body)
             except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
                 if attempt == TRIES:
                     raise self._unreachable(error) from None
-                self._interrupted.wait(0.2 * attempt)
-                continue
             except httpx.HTTPError as error:
                 raise self._broken(error) from None
-            if status in _TURNED_AWAY and attempt < TRIES:
-                self._interrupted.wait(min(wait or 0.5 * attempt, 10.0))
-                continue
-            return self._parsed(path, status, text)
+            else:
+                if response.status_code not in _TURNED_AWAY or attempt == TRIES:
+                    return self._parsed(path, response.status_code, response.text)
+                asked = response.headers.get("retry-after", "")
+                wait = min(float(asked), LONGEST_WAIT) if asked.isdigit() else wait
+            await asyncio.sleep(wait)
+            wait *= 2
         raise AssertionError("the last try returns or raises")
-
-    def _once(self, method: str, path: str, body: Body | None) -> tuple[int, str, float]:
-        """Status, text and the seconds that the server asks to wait."""
-        request = self._http.build_request(method, path, json=body)
-        response = self._http.send(request, stream=True)
-        with self._lock:
-            self._open.add(response)
-        try:
-            if self._interrupted.is_set():
-                raise Interrupted
-            response.read()
-        except (httpx.StreamError, httpx.HTTPError, RuntimeError, OSError) as error:
-            if self._interrupted.is_set():
-                raise Interrupted from None
-            if isinstance(error, httpx.HTTPError):
-                raise
-            raise httpx.ReadError(str(error)) from None
-        finally:
-            with self._lock:
-                self._open.discard(response)
-            response.close()
-        wait = response.headers.get("retry-after", "")
-        return response.status_code, response.text, float(wait) if wait.isdigit() else 0.0
 
     def _parsed(self, path: str, status: int, text: str) -> Any:
         try:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -29,8 +28,6 @@ from dgtui.server.probe import Served
 
 LOGPROBS: Final = 20
 """Ids per position that vLLM reports at most."""
-AT_ONCE: Final = 8
-"""Requests at once; vLLM batches as many by default."""
 FOLLOWING: Final = 6
 """Held ids after a gap by which lengths are ranked."""
 READING_PLACES: Final = 16
@@ -67,7 +64,6 @@ class StepsStepper:
         self._prefix: list[int] = []
         self._rng: dict[int, np.random.Generator] = {}
         self._rows: list[_Row] = []
-        self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="dgtui-server")
 
     def encode(self, ids: Sequence[int], images: Sequence[Image] = ()) -> None:
         """Makes `ids` the prefix; the server finds what it shares with earlier ones."""
@@ -140,16 +136,8 @@ class StepsStepper:
         return [self._advance(i, answer, temperature) for i, answer in zip(running, answers, strict=True)]
 
     def _ask(self, bodies: Sequence[dict[str, Any]]) -> list[Any]:
-        """The first choice of each request's answer. The first error is raised after the others have been given up."""
-
-        def call(body: dict[str, Any]) -> Any:
-            answer = self.client.post("/v1/completions", body)
-            return _checked(answer)
-
-        if len(bodies) == 1:
-            return [call(bodies[0])]
-        futures = [self._pool.submit(call, body) for body in bodies]
-        return [future.result() for future in futures]
+        """The first choice of each request's answer."""
+        return [_checked(answer) for answer in self.client.post_all("/v1/completions", bodies)]
 
     def _request(self, row: _Row, steps: int) -> dict[str, Any]:
         return {
@@ -259,7 +247,7 @@ class StepsStepper:
                 "diffusion_max_steps": 1,
             }
             bodies.append(body)
-        for end, answer in zip(ends, self._ask(bodies) if bodies else [], strict=True):
+        for end, answer in zip(ends, self._ask(bodies), strict=True):
             seen, log_probs = likeliest(answer, READING_PLACES, self.vocab_size)
             for k, wanted in enumerate(ids[end : end + FOLLOWING].tolist()):
                 where = np.flatnonzero(seen[k] == wanted)
