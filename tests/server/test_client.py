@@ -116,7 +116,9 @@ def test_a_waiting_request_is_given_up_within_half_a_second(tmp_path: Path) -> N
         thread = threading.Thread(target=call, daemon=True)
         thread.start()
         connection, _ = server.accept()
-        connection.recv(65536)
+        request = b""
+        while not request.endswith(b"{}"):
+            request += connection.recv(65536)
         client.interrupt()
         thread.join(0.5)
         assert not thread.is_alive()
