@@ -18,7 +18,7 @@ from dgtui.diffusion.settings import SAMPLER
 from dgtui.errors import InvalidSettings
 from dgtui.mistakes import Problem, TomlError, closest, closest_dotted, did_you_mean, line_of, read_toml
 from dgtui.paths import config_file
-from dgtui.rules import DEVICE, KEYS, NAME, PATH, SIZE, SWITCH, Rule, whole
+from dgtui.rules import DEVICE, KEYS, NAME, PATH, SERVER_MODE, SIZE, SWITCH, Rule, whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,10 @@ class ModelSettings:
     name: str | None = field(default=None, metadata={"rule": NAME})
     """A name from the catalog, a hub id, or a folder. None: the real checkpoint if it is on this machine and fits, else
     the embedded one. Also `DGTUI_MODEL`."""
+    server: str | None = field(default=None, metadata={"rule": NAME})
+    """The address of a vLLM server that runs the model instead. None: it runs on this machine."""
+    server_mode: str = field(default="steps", metadata={"rule": SERVER_MODE})
+    """"steps": every denoising step is asked for and can be steered; "blocks": the server samples whole canvases."""
     device: str = field(default="auto", metadata={"rule": DEVICE})
     """Where it runs. "auto": the first GPU, else the CPU."""
     context: int | None = field(default=None, metadata={"rule": whole(1)})

@@ -232,6 +232,7 @@ class Worker:
         if (stepper := self._stepper) is None:
             raise RunFailed("no model is loaded")
         run.log.stepper = stepper.name
+        run.control.on_cancel(stepper.interrupt)
         exhausted = False
         try:
             for event in engine.run(stepper, run.job, run.control):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dgtui.backend import Facts, Rows, Stage
-from dgtui.cli.options import load_options, sampler_settings
+from dgtui.cli.options import load_options, sampler_settings, served
 from dgtui.config import Settings
 from dgtui.diffusion.job import Job
 from dgtui.errors import RunFailed
@@ -16,10 +16,12 @@ from dgtui.worker import Run, Worker, versions
 
 if TYPE_CHECKING:
     from dgtui.diffusion.image import Image
+    from dgtui.diffusion.stepper import Stepper
     from dgtui.model.catalog import Checkpoint
     from dgtui.model.loader import LoadedModel
     from dgtui.model.open_checkpoint import OpenCheckpoint
     from dgtui.model.weights import Progress
+    from dgtui.server.served import ServedModel
 
 
 class WorkerBackend:
@@ -28,11 +30,14 @@ class WorkerBackend:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._worker = Worker()
+        self._served: ServedModel | None = None
         self.facts: Facts | None = None
 
     def load(self, name: str | None, progress: Callable[[Stage], None]) -> "Future[Facts]":
         """Finds and loads a model on the model thread, because importing torch alone takes seconds."""
         before, self.facts = self.facts, None
+        if self._settings.model.server:
+            return self._connect(name, before, progress)
 
         def find() -> "Checkpoint | OpenCheckpoint":
             progress(Stage("starting PyTorch", 0, 0))
@@ -67,13 +72,35 @@ class WorkerBackend:
         self._worker.load(find, load_options(self._settings), report).add_done_callback(loaded)
         return facts
 
-    def _facts(self, loaded: "LoadedModel") -> Facts:
+    def _connect(self, name: str | None, before: Facts | None, progress: Callable[[Stage], None]) -> "Future[Facts]":
+        """The same with the model of a server."""
+        facts: Future[Facts] = Future()
+        found: list[ServedModel] = []
+
+        def open_stepper() -> "Stepper":
+            progress(Stage("asking the server", 0, 0))
+            found.append(served(self._settings, name))
+            return found[0].stepper()
+
+        def connected(future: "Future[Stepper]") -> None:
+            if error := future.exception():
+                self.facts = before
+                facts.set_exception(error)
+                return
+            (self._served,) = found
+            self.facts = self._facts(self._served)
+            facts.set_result(self.facts)
+
+        self._worker.connect(open_stepper).add_done_callback(connected)
+        return facts
+
+    def _facts(self, loaded: "LoadedModel | ServedModel") -> Facts:
         stepper = self._worker.stepper
         assert stepper is not None, "a loaded model has a stepper"
         return Facts(
-            name=loaded.checkpoint.name,
+            name=loaded.name,
             device=str(loaded.device),
-            dtype=" · ".join((*loaded.plan.formats, str(loaded.dtype).removeprefix("torch."))),
+            dtype=loaded.held,
             model=loaded.info,
             settings=sampler_settings(self._settings, loaded.settings),
             fingerprint=loaded.fingerprint,
@@ -83,8 +110,8 @@ class WorkerBackend:
         )
 
     @property
-    def _loaded(self) -> "LoadedModel":
-        loaded = self._worker.loaded
+    def _loaded(self) -> "LoadedModel | ServedModel":
+        loaded = self._served or self._worker.loaded
         if loaded is None:
             raise RunFailed("no model is loaded", hint="load one with /model")
         return loaded

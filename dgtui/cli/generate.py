@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dgtui.diffusion.events import Finished, Frame
     from dgtui.diffusion.image import Image
     from dgtui.model.loader import LoadedModel
+    from dgtui.server.served import ServedModel
     from dgtui.worker import Run
 
 
@@ -110,7 +111,7 @@ def _text(prompt: str | None, raw: bool) -> str:
 
 
 def _run(
-    worker: Any, loaded: "LoadedModel", settings: Any, ids: list[int], images: "tuple[Image, ...]", seed: int | None,
+    worker: Any, loaded: "LoadedModel | ServedModel", settings: Any, ids: list[int], images: "tuple[Image, ...]", seed: int | None,
     max_tokens: int, as_json: bool, frames: bool, record: Path | None,
 ) -> int:  # fmt: skip
     from dgtui.diffusion.job import BadJob, Job
@@ -157,7 +158,7 @@ def _run(
 class _Output:
     """Standard output: text or JSON. One thread writes at a time: frames during the run, then the result."""
 
-    def __init__(self, loaded: "LoadedModel", as_json: bool, frames: bool) -> None:
+    def __init__(self, loaded: "LoadedModel | ServedModel", as_json: bool, frames: bool) -> None:
         self.loaded, self.as_json, self.frames = loaded, as_json, frames
 
     def sink(self, run: "Run", upto: int) -> None:
@@ -189,7 +190,7 @@ class _Output:
                 note("the model only thought: try --no-think, or a larger --max-tokens")
 
 
-def _frame(frame: "Frame", loaded: "LoadedModel") -> dict[str, Any]:
+def _frame(frame: "Frame", loaded: "LoadedModel | ServedModel") -> dict[str, Any]:
     from dgtui.diffusion.events import Flag
 
     accepted = int(((frame.flags & Flag.ACCEPTED) != 0).sum())
@@ -207,7 +208,7 @@ def _frame(frame: "Frame", loaded: "LoadedModel") -> dict[str, Any]:
     }
 
 
-def _object(run: "Run", finished: "Finished", wall: float, loaded: "LoadedModel") -> dict[str, Any]:
+def _object(run: "Run", finished: "Finished", wall: float, loaded: "LoadedModel | ServedModel") -> dict[str, Any]:
     ids = finished.token_ids[0].tolist()
     frames = run.log.frames()
     forwards = max(1, sum(finished.steps))
@@ -217,7 +218,7 @@ def _object(run: "Run", finished: "Finished", wall: float, loaded: "LoadedModel"
         "steps": list(finished.steps),
         "stop_reason": str(finished.reason),
         "seed": run.job.seed,
-        "model": loaded.checkpoint.name,
+        "model": loaded.name,
         "timing": {
             "load_s": round(loaded.load_seconds, 4),
             "first_frame_s": round(frames[0].seconds, 4) if frames else None,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dgtui.document.buffer import Buffer
     from dgtui.document.source import Source
     from dgtui.model.loader import LoadedModel
+    from dgtui.server.served import ServedModel
     from dgtui.steering.infill import Infill, Proposal
     from dgtui.steering.proposals import Passage, Span
     from dgtui.worker import Worker
@@ -110,7 +111,7 @@ class _Task:
     """The model, and what it is asked to write."""
 
     worker: "Worker"
-    loaded: "LoadedModel"
+    loaded: "LoadedModel | ServedModel"
     settings: "SamplerSettings"
     buffer: "Buffer"
     instruction: str | None

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dgtui.diffusion.job import SamplerSettings
     from dgtui.model.loader import LoadedModel
     from dgtui.model.parts import LoadOptions
+    from dgtui.server.served import ServedModel
     from dgtui.worker import Worker
 
 _SAMPLER, _MODEL = "Sampler", "Model"
@@ -41,6 +42,11 @@ Model = Annotated[
     str | None,
     _option(_MODEL, "--model", "-m", metavar="NAME", help="A name from `dgtui model list`, a hub id, or a folder."),
 ]
+Server = Annotated[str | None, _option(_MODEL, metavar="URL", help="Use the model of a vLLM server instead.")]
+ServerMode = Annotated[
+    str | None,
+    _option(_MODEL, metavar="MODE", help="steps: steer every denoising step; blocks: faster, whole canvases."),
+]
 Device = Annotated[str | None, _option(_MODEL, metavar="NAME", help="auto, cpu, mps, cuda, cuda:1 …")]
 Context = Annotated[int | None, _option(_MODEL, metavar="TOKENS", help="Most tokens of prompt and reply together.")]
 GpuMemory = Annotated[
@@ -57,6 +63,8 @@ Think = Annotated[bool | None, _option(_SAMPLER, "--think/--no-think", help="Let
 
 _SHARED: Final[dict[str, tuple[str, Any]]] = {
     "model": ("model.name", Model),
+    "server": ("model.server", Server),
+    "server_mode": ("model.server_mode", ServerMode),
     "device": ("model.device", Device),
     "context": ("model.context", Context),
     "gpu_memory": ("model.gpu_memory", GpuMemory),
@@ -130,13 +138,29 @@ def load_options(settings: "Settings") -> "LoadOptions":
     )
 
 
-def load(worker: "Worker", settings: "Settings") -> "LoadedModel":
+def load(worker: "Worker", settings: "Settings") -> "LoadedModel | ServedModel":
     """Loads the model that the user asked for, or the default. On a terminal, a line shows the progress."""
-    from dgtui.model.selection import select
+    loaded: LoadedModel | ServedModel
+    if settings.model.server:
+        loaded = served(settings)
+        worker.connect(loaded.stepper).result()
+    else:
+        from dgtui.model.selection import select
 
-    checkpoint = select(settings.model.name)
-    with loading(checkpoint.name) as progress:
-        loaded = worker.load(checkpoint, load_options(settings), progress=progress).result()
+        checkpoint = select(settings.model.name)
+        with loading(checkpoint.name) as progress:
+            loaded = worker.load(checkpoint, load_options(settings), progress=progress).result()
     for text in loaded.notes:
-        note(f"{loaded.checkpoint.name}: {text}")
+        note(f"{loaded.name}: {text}")
     return loaded
+
+
+def served(settings: "Settings", name: str | None = None) -> "ServedModel":
+    """The model on the server of the settings. Raises `DgtuiError`."""
+    from dgtui.model.offline import go_offline
+    from dgtui.server.served import connect
+
+    go_offline()
+    assert settings.model.server, "the caller has looked"
+    mode: Any = settings.model.server_mode
+    return connect(settings.model.server, mode, name or settings.model.name)

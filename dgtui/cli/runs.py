@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dgtui.diffusion.image import Image
     from dgtui.model.images import Picture
     from dgtui.model.loader import LoadedModel
+    from dgtui.server.served import ServedModel
 
 
 def check_record(path: Path | None, file: Path | None = None) -> None:
@@ -38,7 +39,7 @@ def pictures(paths: Sequence[Path] | None) -> "list[Picture]":
     return [open_picture(path) for path in paths]
 
 
-def seen(pictures: "Sequence[Picture]", loaded: "LoadedModel") -> "tuple[Image, ...]":
+def seen(pictures: "Sequence[Picture]", loaded: "LoadedModel | ServedModel") -> "tuple[Image, ...]":
     """The images as the model takes them. Raises `ImageRefused`, or `ModelBlind` for a model without a vision tower."""
     if not pictures:
         return ()
@@ -48,7 +49,7 @@ def seen(pictures: "Sequence[Picture]", loaded: "LoadedModel") -> "tuple[Image, 
     return tuple(reader.read(picture) for picture in pictures)
 
 
-def record(path: Path, run: "RunHandle", loaded: "LoadedModel") -> None:
+def record(path: Path, run: "RunHandle", loaded: "LoadedModel | ServedModel") -> None:
     """Writes a run to a recording."""
     from dgtui.session import recording
     from dgtui.session.run_pack import occurring_ids
@@ -61,7 +62,7 @@ def record(path: Path, run: "RunHandle", loaded: "LoadedModel") -> None:
         pieces=dict(zip(ids, loaded.tokenizer.pieces(ids), strict=True)),
         special_ids=loaded.tokenizer.special_ids,
         fingerprint=loaded.fingerprint,
-        model=loaded.checkpoint.name,
+        model=loaded.name,
         stepper=run.log.stepper,
         device=str(loaded.device),
         versions=versions(),

@@ -2,6 +2,7 @@
 
 import threading
 from collections import deque
+from collections.abc import Callable
 
 from dgtui.diffusion.job import Amendment
 
@@ -14,6 +15,7 @@ class Control:
         self._cancelled = False
         self._paused = False
         self._single = 0
+        self._interrupt: Callable[[], None] = lambda: None
         self._amendments: deque[Amendment] = deque()
 
     @property
@@ -27,10 +29,20 @@ class Control:
         return self._paused
 
     def cancel(self) -> None:
-        """Ends the run before its next step."""
+        """Ends the run before its next step, or in the middle of one that waits for another machine."""
         with self._changed:
             self._cancelled = True
             self._changed.notify_all()
+            interrupt = self._interrupt
+        interrupt()
+
+    def on_cancel(self, interrupt: Callable[[], None]) -> None:
+        """What `cancel` calls from now on; at once if it was called before."""
+        with self._changed:
+            self._interrupt = interrupt
+            cancelled = self._cancelled
+        if cancelled:
+            interrupt()
 
     def pause(self) -> None:
         """Pauses the run before its next step."""

@@ -33,7 +33,7 @@ from dgtui.diffusion.events import (
 )
 from dgtui.diffusion.job import Amendment, BadJob, Job, Start
 from dgtui.diffusion.schedule import entry_step
-from dgtui.diffusion.stepper import CandidateStep, Stepper, derived_seed
+from dgtui.diffusion.stepper import CandidateStep, Interrupted, Stepper, derived_seed
 
 
 class PinViolated(AssertionError):
@@ -194,8 +194,13 @@ class _Block:
             if self.control.cancelled:
                 self.cancelled = True
                 return
+            try:
+                steps = self.stepper.step()
+            except Interrupted:
+                self.cancelled = True
+                return
             self.taken += 1
-            for step in self.stepper.step():
+            for step in steps:
                 self._check_pins(step)
                 self.drafts[step.candidate] = step.ids
                 if step.done:

@@ -85,6 +85,9 @@ class ReferenceStepper:
         """Appends the finished canvas to the prefix."""
         self.denoiser.commit(ids.tolist())
 
+    def interrupt(self) -> None:
+        """A step ends by itself."""
+
     def release(self) -> None:
         """Frees what memory it can: the prefix, and what is left of a block that failed."""
         self._conditioning = {}

@@ -43,6 +43,10 @@ class CandidateStep:
     "stable and confident"
 
 
+class Interrupted(Exception):  # it is no error: somebody stopped the run
+    """A step was given up because the run was stopped; what it would have done is lost."""
+
+
 class Stepper(Protocol):
     """Runs the denoising steps of one model. It owns the prefix, the canvases of the running block and their noise.
 
@@ -132,6 +136,10 @@ class Stepper(Protocol):
 
         The first is 0. The prefix does not change.
         """
+
+    def interrupt(self) -> None:
+        """Ends a call that waits for another machine, with `Interrupted`. Called from any thread; local steppers
+        finish their step instead."""
 
     def release(self) -> None:
         """Frees all memory that can be rebuilt: prefix, caches, the running block. The weights stay."""

@@ -169,10 +169,12 @@ class ImageReader:
         )
 
 
-def seeing(reader: ImageReader | None, checkpoint: Checkpoint) -> ImageReader:
-    """The reader. Raises `ModelBlind` where there is none, with the way to one."""
+def seeing(reader: ImageReader | None, checkpoint: Checkpoint | None) -> ImageReader:
+    """The reader. Raises `ModelBlind` where there is none, with the way to one. No checkpoint: it is on a server."""
     if reader is not None:
         return reader
+    if checkpoint is None:
+        raise ModelBlind("a model on a server takes no images here", hint="load its checkpoint on this machine")
     name = shown(checkpoint.name)
     if checkpoint.source == EMBEDDED:
         raise ModelBlind("the embedded model does not see", hint=f"one that does: --model {REAL}")

@@ -92,6 +92,16 @@ class LoadedModel:
         )
 
     @property
+    def name(self) -> str:
+        """The checkpoint's."""
+        return self.checkpoint.name
+
+    @property
+    def held(self) -> str:
+        """The formats of its weights, in a few words."""
+        return " · ".join((*self.plan.formats, str(self.dtype).removeprefix("torch.")))
+
+    @property
     def device(self) -> torch.device:
         """Where it runs."""
         return self.plan.device

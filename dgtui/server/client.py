@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from dgtui.diffusion.stepper import Interrupted
 from dgtui.errors import DgtuiError, UsageError
 
 Body = Mapping[str, Any]
@@ -36,10 +37,6 @@ class ServerError(DgtuiError):
 
 class Refused(ServerError):
     """The server answered a request with 400; `message` quotes it."""
-
-
-class Interrupted(Exception):  # not an error: somebody asked for it
-    """A request was given up because the user stopped the run."""
 
 
 class _Key(httpx.Auth):

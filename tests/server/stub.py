@@ -71,7 +71,10 @@ class StubServer(httpx.AsyncBaseTransport):
                 return _refused(f"{name} is not supported with diffusion models")
         target = (self.target * 3)[:length]
         rows = [
-            {f"token_id:{t}": -0.0001, **{f"token_id:{(t + k) % VOCAB}": -self.sureness - 0.05 * k for k in range(1, 20)}}
+            {
+                f"token_id:{t}": -0.0001,
+                **{f"token_id:{(t + k) % VOCAB}": -self.sureness - 0.05 * k for k in range(1, 20)},
+            }
             for t in target
         ]
         choice = {"token_ids": target, "logprobs": {"top_logprobs": rows}, "finish_reason": "length"}
