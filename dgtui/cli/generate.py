@@ -111,8 +111,8 @@ def _text(prompt: str | None, raw: bool) -> str:
 
 
 def _run(
-    worker: Any, loaded: "LoadedModel | ServedModel", settings: Any, ids: list[int], images: "tuple[Image, ...]", seed: int | None,
-    max_tokens: int, as_json: bool, frames: bool, record: Path | None,
+    worker: Any, loaded: "LoadedModel | ServedModel", settings: Any, ids: list[int], images: "tuple[Image, ...]",
+    seed: int | None, max_tokens: int, as_json: bool, frames: bool, record: Path | None,
 ) -> int:  # fmt: skip
     from dgtui.diffusion.job import BadJob, Job
 
