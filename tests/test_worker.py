@@ -333,6 +333,8 @@ class Countdown:
     def log_probs(self, canvases: Sequence[Any]) -> list[Any]:
         return [np.zeros(8, np.float32) for _ in canvases]
 
+    def interrupt(self) -> None: ...
+
     def release(self) -> None:
         self.prefix = []
 
