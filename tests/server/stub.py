@@ -70,12 +70,9 @@ class StubServer(httpx.AsyncBaseTransport):
             if name in body:
                 return _refused(f"{name} is not supported with diffusion models")
         target = (self.target * 3)[:length]
+        others = [-self.sureness - 0.05 * k for k in range(1, 20)]
         rows = [
-            {
-                f"token_id:{t}": -0.0001,
-                **{f"token_id:{(t + k) % VOCAB}": -self.sureness - 0.05 * k for k in range(1, 20)},
-            }
-            for t in target
+            {f"token_id:{(t + k) % VOCAB}": log_prob for k, log_prob in enumerate([-0.0001, *others])} for t in target
         ]
         choice = {"token_ids": target, "logprobs": {"top_logprobs": rows}, "finish_reason": "length"}
         return httpx.Response(200, json={"choices": [choice]})
