@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dgtui.cli import bench_floor
 from dgtui.cli.terminal import note, redrawable, size
-from dgtui.errors import CorruptCheckpoint, UsageError, reason
+from dgtui.errors import CorruptCheckpoint, OutOfMemory, UsageError, reason
 
 if TYPE_CHECKING:
     import torch
@@ -114,6 +114,11 @@ def measure(path: Path, packing: str, context: int, steps: int, vision: bool, de
         raise UsageError(f"--context {context} is more than the {longest} tokens that this geometry can have")
     source = RandomWeights(geometry, place, seed, _report)
     planned = estimate(geometry, source.tensors, wanted, dtype, context, snapshots=1)
+    if planned.total > (free := devices.available(place)):
+        raise OutOfMemory(
+            f"{packing} weights and a step take {size(planned.total)}, and {size(free)} are free",
+            hint="take --packing nf4-double, --no-vision or a smaller --context",
+        )
     _free_at_once()
     _warm_up(place)
     peak = Peak(place)

@@ -209,11 +209,17 @@ def _kernels() -> Iterator[Check]:
 def _memory() -> Check:
     import psutil
 
-    memory = psutil.virtual_memory()
+    from dgtui.model.memory_limit import memory_limit
+
+    memory, limit = psutil.virtual_memory(), memory_limit()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    found = f"{size(memory.available)} of {size(memory.total)} available, {cores} cores"
-    if memory.available < 1e9:
-        return Check("memory", "warn", found, "close other programs")
+    free, said = memory.available, f"{size(memory.available)} of {size(memory.total)} available"
+    if limit is not None and limit.free < free:
+        free = limit.free
+        said = f"{size(free)} available of {size(limit.bytes)} that this process may have ({size(memory.total)} in all)"
+    found = f"{said}, {cores} cores"
+    if free < 1e9:
+        return Check("memory", "warn", found, "close other programs that use memory, or raise the container's limit")
     return Check("memory", "ok", found)
 
 

@@ -3,6 +3,7 @@
 import torch
 
 from dgtui.errors import ModelUnloadable
+from dgtui.model.memory_limit import memory_limit
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -64,12 +65,18 @@ def choose_dtype(device: torch.device) -> torch.dtype:
 
 
 def available(device: torch.device) -> int:
-    """Bytes that can be taken on a device; Apple's GPU shares the machine's, and lends itself no more than a part."""
+    """Bytes that this process can take on a device: what others have left, and what a container lets it have.
+
+    Apple's GPU shares the machine's memory, and lends itself no more than a part.
+    """
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     import psutil
 
     free = int(psutil.virtual_memory().available)
+    limit = memory_limit()
+    if limit is not None:
+        free = min(free, limit.free)
     if device.type == "mps":
         free = min(free, torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
     return free

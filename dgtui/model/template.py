@@ -4,16 +4,20 @@ The template is code of whoever made the checkpoint: it sees strings only, and w
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any, NoReturn
 
-from jinja2 import Template
+from jinja2 import Template, nodes
 from jinja2.exceptions import SecurityError, TemplateError, TemplateSyntaxError
+from jinja2.ext import Extension
+from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from dgtui.errors import CorruptCheckpoint, InputRefused, UnsafeCheckpoint
 from dgtui.message import Message
+from dgtui.model.shards import read_json
 
 
 def _raise_exception(message: str) -> NoReturn:
@@ -33,6 +37,63 @@ def _tojson(
 ) -> str:
     # Jinja's own filter escapes "<" and "&" for HTML.
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+
+class _Generation(Extension):
+    """`{% generation %}`, which marks what training learns from. Its body is rendered, in a scope of its own."""
+
+    tags = {"generation"}  # noqa: RUF012 (as the base class has it)
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        """The body as a block that is called, as transformers has it: what is set inside stays inside."""
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return nodes.CallBlock(self.call_method("_body"), [], [], body).set_lineno(line)
+
+    def _body(self, caller: Callable[[], str]) -> str:
+        return caller()
+
+
+def find_template(folder: Path, config: Mapping[str, Any]) -> tuple[str, str]:
+    """The source of a checkpoint's chat template, and the file that it is in: beside the tokenizer's config, or in it.
+
+    As in transformers, `chat_template.jinja` comes first; a list of templates by name means the one named "default".
+
+    Args:
+        folder: The checkpoint's.
+        config: Its tokenizer_config.json.
+
+    Raises:
+        CorruptCheckpoint: There is none, or it is not UTF-8.
+    """
+    file = folder / "chat_template.jinja"
+    if file.exists():
+        try:
+            return file.read_bytes().decode(), str(file)
+        except UnicodeDecodeError as error:
+            raise CorruptCheckpoint(f"{file} is not UTF-8") from error
+        except OSError as error:
+            raise CorruptCheckpoint(f"{file} cannot be read: {error.strerror}") from error
+    source = _default(config.get("chat_template"))
+    if source is not None:
+        return source, str(folder / "tokenizer_config.json")
+    file = folder / "chat_template.json"
+    source = _default(read_json(file).get("chat_template")) if file.exists() else None
+    if source is None:
+        raise CorruptCheckpoint(
+            f"{folder} has no chat template: chat_template.jinja is missing", hint="fetch the checkpoint again"
+        )
+    return source, str(file)
+
+
+def _default(template: object) -> str | None:
+    """The template, or of several the one that is taken without tools; None where there is none."""
+    if isinstance(template, list):
+        named = [entry for entry in template if isinstance(entry, dict)]
+        template = {entry.get("name"): entry.get("template") for entry in named}
+    if isinstance(template, dict):
+        template = template.get("default")
+    return template if isinstance(template, str) else None
 
 
 def _content(message: Message) -> str | list[dict[str, str]]:
@@ -56,7 +117,7 @@ class ChatTemplate:
 
     def __init__(self, source: str, tokens: Mapping[str, str], file: str) -> None:
         environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+            trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"]
         )
         environment.filters["tojson"] = _tojson
         environment.globals["raise_exception"] = _raise_exception

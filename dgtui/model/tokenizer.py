@@ -3,9 +3,8 @@
 Control ids come from the chat template alone: markup that a person types, "<turn|>" included, stays text.
 """
 
-import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,12 +13,15 @@ from tokenizers import Tokenizer
 
 from dgtui.errors import CorruptCheckpoint, EmptyPrompt, ImageRefused
 from dgtui.message import Message, Role
-from dgtui.model.template import ChatTemplate
+from dgtui.model.shards import read_json
+from dgtui.model.template import ChatTemplate, find_template
 from dgtui.model.vocabulary import Vocabulary
+from dgtui.text import decode_utf8
 
 __all__ = ["Message", "ModelTokenizer", "Role", "Thought"]
 
-_LABEL: Final = b"thought\n"  # what a reply's thinking channel opens with
+_CHANNEL: Final = re.compile(r"[\w -]{1,32}")  # a name, and not a thought without one
+_THINK, _THINK_END = b"<think>", b"</think>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +32,6 @@ class Thought:
     "what was thought, without its markup; None where no thought was begun"
     answer_ids: tuple[int, ...]
     "what is left to be read"
-    answer_positions: tuple[int, ...]
-    "where each of `answer_ids` was"
 
 
 class ModelTokenizer(Vocabulary):
@@ -52,37 +52,16 @@ class ModelTokenizer(Vocabulary):
 
     @classmethod
     def load(cls, folder: Path) -> "ModelTokenizer":
-        """Reads `tokenizer.json`, `tokenizer_config.json` and `chat_template.jinja` (or the config's own template).
+        """Reads `tokenizer.json`, `tokenizer_config.json` and the chat template beside or in it.
 
         Raises:
             CorruptCheckpoint: A file is missing or malformed; the message names it.
             ModelUnloadable: A vocabulary of a kind that is not known here.
         """
-        config_file = folder / "tokenizer_config.json"
-        try:
-            config = json.loads(_read(config_file))
-        except (ValueError, RecursionError) as error:
-            raise CorruptCheckpoint(f"{config_file} is not JSON: {error}") from error
-        if not isinstance(config, dict):
-            raise CorruptCheckpoint(f"{config_file} does not hold an object")
-        template_file = folder / "chat_template.jinja"
-        source = config.get("chat_template")
-        if template_file.exists() or not isinstance(source, str):
-            try:
-                source = _read(template_file).decode()
-            except UnicodeDecodeError as error:
-                raise CorruptCheckpoint(f"{template_file} is not UTF-8") from error
-        else:
-            template_file = config_file
+        config = read_json(folder / "tokenizer_config.json")
+        template, file = find_template(folder, config)
         tokens = {key: text for key, value in config.items() if key.endswith("_token") and (text := _token(value))}
-        data = _read(folder / "tokenizer.json")
-        try:
-            tokenizer = Tokenizer.from_buffer(data)
-        except Exception as error:  # the library raises nothing narrower
-            raise CorruptCheckpoint(
-                f"{folder / 'tokenizer.json'} cannot be read: {error}", hint="fetch the checkpoint again"
-            ) from error
-        return cls(tokenizer, tokens, ChatTemplate(source, tokens, str(template_file)))
+        return cls(read_tokenizer(folder / "tokenizer.json"), tokens, ChatTemplate(template, tokens, file))
 
     def chat(self, messages: Sequence[Message], *, think: bool = False) -> list[int]:
         """The prompt of a conversation, up to the start of the model's turn.
@@ -143,41 +122,92 @@ class ModelTokenizer(Vocabulary):
         begin, image, end = (i for i in self._image if i is not None)
         return [begin, *[image] * tokens, end]
 
-    def split_thought(self, ids: Iterable[int]) -> Thought:
-        r"""Folds `<|channel>thought\n…<channel|>` apart, by ids. Takes finished replies and drafts alike.
+    def split_thought(self, ids: Iterable[int], *, draft: bool = False) -> Thought:
+        r"""Folds thoughts apart, by ids.
+
+        In a channel, `<|channel>name\n…<channel|>`, a thought is folded, and what is final is the answer. Another name
+        is shown as text with what follows it; in a draft it may be noise in place of "thought", and is folded.
+        `<think>…</think>` at the start of an answer is a thought too.
 
         A thought without an end takes all that follows. An end without a beginning (a draft whose first places are
-        not settled) ends a thought that began at the first place. Channels are looked for up to the turn's end: behind
+        not settled) ends a thought that began at the first place. Channels are looked for up to the turn's end: after
         it a draft may hold anything.
+
+        Args:
+            ids: A reply.
+            draft: It is not finished.
         """
         reply = [int(i) for i in ids]
-        opens, closes = self._channel
         ends = {self.turn_end_id, self.eos_id} - {None}
         end = next((at for at, i in enumerate(reply) if i in ends), len(reply))
-        inside = False
         answer: list[int] = []
-        thoughts: list[list[int]] = []
-        for at, i in enumerate(reply):
-            if at < end and i == opens and not inside:
-                inside = True
-                thoughts.append([])
-            elif at < end and i == closes:
-                if not inside and not thoughts:
-                    thoughts.append([reply[a] for a in answer])
-                    answer = []
-                inside = False
-            elif inside:
-                thoughts[-1].append(i)
+        thoughts: list[bytes] = []
+        for inside, part in self._channels(reply[:end]):
+            name, text = self._named(part) if inside else ("final", part)
+            if name == "final":
+                answer += text
+            elif name == "thought" or draft or not _CHANNEL.fullmatch(name):
+                thoughts.append(self.decode_bytes(text if name == "thought" else part))
             else:
-                answer.append(at)
-        texts = (self.decode_bytes(part) for part in thoughts)
-        thought = b"\n".join(t for t in map(_without_label, texts) if t) if thoughts else None
-        return Thought(thought, tuple(reply[at] for at in answer), tuple(answer))
+                answer += part
+        answer, thought = self._without_think(answer)
+        if thought is not None:
+            thoughts.append(thought)
+        joined = b"\n".join(filter(None, thoughts)) if thoughts else None
+        return Thought(joined, (*answer, *reply[end:]))
+
+    def _channels(self, reply: list[int]) -> Iterator[tuple[bool, list[int]]]:
+        """The ids inside and outside of channels, in order, without the marks."""
+        opens, closes = self._channel
+        part: list[int] = []
+        inside, seen = False, False
+        for i in reply:
+            if i == opens and not inside:
+                yield False, part
+                inside, seen, part = True, True, []
+            elif i == closes:
+                yield inside or not seen, part
+                inside, seen, part = False, True, []
+            else:
+                part.append(i)
+        yield inside, part
+
+    def _named(self, channel: list[int]) -> tuple[str, list[int]]:
+        """A channel's name and its text; of one that has not come to the end of its name, what that will be."""
+        name, pieces = b"", self.pieces(channel)
+        for at, piece in enumerate(pieces):
+            name += piece
+            if b"\n" in piece:
+                return decode_utf8(name.partition(b"\n")[0]), channel[at + 1 :]
+        return ("thought", []) if b"thought".startswith(name) else ("", channel)
+
+    def _without_think(self, answer: list[int]) -> tuple[list[int], bytes | None]:
+        """An answer less the `<think>` at its start; and what was thought, None if it has none."""
+        pieces = self.pieces(answer, specials=True)
+        text = b"".join(pieces)
+        if not text.lstrip().startswith(_THINK):
+            return answer, None
+        thought, _, _ = text.lstrip().removeprefix(_THINK).partition(_THINK_END)
+        end = text.find(_THINK_END)
+        start = 0
+        kept: list[int] = []
+        for token, piece in zip(answer, pieces, strict=True):
+            if end >= 0 and start >= end + len(_THINK_END) and (kept or piece.strip()):
+                kept.append(token)
+            start += len(piece)
+        return kept, thought.strip()
 
 
-def _without_label(thought: bytes) -> bytes:
-    """The label goes, also where a draft has only its beginning."""
-    return b"" if _LABEL.startswith(thought) else thought.removeprefix(_LABEL)
+def read_tokenizer(file: Path) -> Tokenizer:
+    """The library's tokenizer. Raises `CorruptCheckpoint` if the file is missing or malformed."""
+    try:
+        return Tokenizer.from_buffer(file.read_bytes())
+    except OSError as error:
+        raise CorruptCheckpoint(
+            f"{file} cannot be read: {error.strerror}", hint="fetch the checkpoint again"
+        ) from error
+    except Exception as error:  # the library raises nothing narrower
+        raise CorruptCheckpoint(f"{file} cannot be read: {error}", hint="fetch the checkpoint again") from error
 
 
 def _swap(text: str, table: dict[str, str]) -> str:
@@ -191,12 +221,3 @@ def _token(value: object) -> str | None:
     """A token of `tokenizer_config.json`: a string, or an object that holds one."""
     content = value.get("content") if isinstance(value, dict) else value
     return content if isinstance(content, str) else None
-
-
-def _read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise CorruptCheckpoint(
-            f"{file} cannot be read: {error.strerror}", hint="fetch the checkpoint again"
-        ) from error

@@ -156,6 +156,12 @@ def test_any_text_comes_back_byte_for_byte(tokenizer: ModelTokenizer, text: str)
 
 
 @many
+@given(data=st.binary(max_size=60))
+def test_any_bytes_come_back(tokenizer: ModelTokenizer, data: bytes) -> None:
+    assert tokenizer.decode_bytes(tokenizer.byte_ids(data)) == data
+
+
+@many
 @given(text=texts)
 def test_text_never_becomes_control_ids(tokenizer: ModelTokenizer, text: str) -> None:
     assert not tokenizer.special_ids & set(tokenizer.encode(text))
@@ -356,10 +362,29 @@ def test_a_draft_never_shows_its_thought_as_the_answer(
     noise = st.sampled_from([i for i in range(tokenizer.vocab_size) if i not in tokenizer.special_ids])
     for at in data.draw(st.sets(st.integers(0, len(ids) - 1))) - {settled}:
         ids[at] = data.draw(noise)
-    folded = tokenizer.split_thought(ids)
+    folded = tokenizer.split_thought(ids, draft=True)
     assert folded.thought is not None
-    assert all(at > end for at in folded.answer_positions)
-    assert [ids[at] for at in folded.answer_positions] == list(folded.answer_ids)
+    after = ids[end + 1 :]
+    assert list(folded.answer_ids) == after[len(after) - len(folded.answer_ids) :]
+
+
+@pytest.mark.parametrize(
+    ("text", "thought", "answer"),
+    [
+        ("<|channel>thought\nHm.<channel|><|channel>final\nHello<channel|><turn|>", b"Hm.", b"Hello"),
+        ("<|channel>final\nHello", None, b"Hello"),
+        ("<|channel>commentary\nI look it up.<channel|>Hello", None, b"commentary\nI look it up.Hello"),
+        ("<think>A fox.</think>\n\nHello<turn|>", b"A fox.", b"Hello"),
+        ("\n<think>\nA fox", b"A fox", b""),
+        ("Write <think> and </think>", None, b"Write <think> and </think>"),
+    ],
+)
+def test_channels_are_what_their_names_say(
+    tokenizer: ModelTokenizer, text: str, thought: bytes | None, answer: bytes
+) -> None:
+    folded = tokenizer.split_thought(reply(tokenizer, text))
+    assert folded.thought == thought
+    assert tokenizer.decode_bytes(folded.answer_ids) == answer
 
 
 # Files
