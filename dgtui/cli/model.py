@@ -11,8 +11,6 @@ from dgtui.cli.terminal import columns, put, size
 from dgtui.errors import DgtuiError, OutOfMemory
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from dgtui.config import Settings
     from dgtui.model.catalog import Checkpoint
     from dgtui.model.open_checkpoint import OpenCheckpoint
@@ -103,16 +101,16 @@ def describe(checkpoint: "Checkpoint | OpenCheckpoint", settings: "Settings") ->
             "stability": sampler.stability,
         },
         "stop_ids": sorted(generation.stop_ids),
-        "tokenizer": _tokenizer(opened.path),
+        "tokenizer": _tokenizer(opened),
         "memory": _memory(opened, settings),
     }
 
 
-def _tokenizer(path: "Path") -> dict[str, Any]:
-    from dgtui.model.tokenizer import ModelTokenizer
+def _tokenizer(opened: "OpenCheckpoint") -> dict[str, Any]:
+    from dgtui.model.loader import read_tokenizer
 
     try:
-        tokenizer = ModelTokenizer.load(path)
+        tokenizer = read_tokenizer(opened)
     except DgtuiError as error:
         return {"entries": None, "chat_template": False, "problem": error.message}
     return {"entries": tokenizer.vocab_size, "chat_template": True, "problem": None}  # it is not read without one

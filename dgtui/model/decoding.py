@@ -22,7 +22,7 @@ def decoded(scheme: Scheme, form: Format, shape: tuple[int, ...], tensors: Tenso
     """A weight (…, rows, columns), of its tensors on disk. They may be views of a file: nothing keeps them alive."""
     match scheme:
         case "nf4":
-            return from_tensors(form, shape, 1, **tensors)
+            return from_tensors(form, shape, tensors)
         case "fp8" | "int8":
             return _by_row(form, shape, tensors)
         case "int4":
@@ -40,20 +40,22 @@ def _by_row(form: Format, shape: tuple[int, ...], tensors: Tensors) -> Quantized
     blocks = codes.numel() // (form.block or shape[-1])
     if form.zero:  # signed
         codes = codes ^ 0x80
-    return from_tensors(form, shape, packed=codes, scales=scale.expand(blocks) if len(scale) == 1 else scale)
+    scales = scale.expand(blocks) if len(scale) == 1 else scale
+    return from_tensors(form, shape, {"packed": codes, "scales": scales})
 
 
 def _int4(form: Format, shape: tuple[int, ...], tensors: Tensors) -> QuantizedWeight:
     codes, scale = tensors["weight_packed"].contiguous().view(torch.uint8), tensors["weight_scale"].float()
     if not form.minima:
-        return from_tensors(form, shape, packed=codes, scales=scale)
+        return from_tensors(form, shape, {"packed": codes, "scales": scale})
     words = tensors["weight_zero_point"]  # (rows / 8, groups): eight rows in a word, the lowest first
     shifts = torch.arange(0, 32, 4, device=words.device)
     zeros = (words.unsqueeze(1) >> shifts.view(1, -1, 1)) & 15
-    return from_tensors(form, shape, packed=codes, scales=scale, minima=zeros.reshape(-1, words.shape[-1]) * scale)
+    minima = zeros.reshape(-1, words.shape[-1]) * scale
+    return from_tensors(form, shape, {"packed": codes, "scales": scale, "minima": minima})
 
 
 def _nvfp4(
     form: Format, shape: tuple[int, ...], codes: torch.Tensor, scale: torch.Tensor, group_scale: torch.Tensor
 ) -> QuantizedWeight:
-    return from_tensors(form, shape, packed=codes, scales=scale, group_scales=group_scale)
+    return from_tensors(form, shape, {"packed": codes, "scales": scale, "group_scales": group_scale})

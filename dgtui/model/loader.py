@@ -46,6 +46,8 @@ __all__ = ["LoadOptions", "LoadedModel", "Progress", "load", "plan_for"]
 if TYPE_CHECKING:
     from transformers.models.diffusion_gemma.modeling_diffusion_gemma import DiffusionGemmaForBlockDiffusion
 
+    from dgtui.model.gguf_source import GgufSource
+
 _DISK_RESERVE: Final = 1_000_000_000
 # Bytes that stay free on the disk where packed copies are kept.
 
@@ -134,7 +136,7 @@ def load(
     geometry = _geometry(opened)
     vocab_size: int = geometry.text_config.vocab_size
     generation = read_generation(opened.generation_config, opened.config, vocab_size)
-    tokenizer = ModelTokenizer.load(opened.path)
+    tokenizer = read_tokenizer(opened)
     _check_vocabulary(tokenizer.vocab_size, vocab_size)
     plan = _plan(opened, geometry, options)
     notes = [plan.reason] if plan.reason else []
@@ -161,6 +163,15 @@ def load(
         load_seconds=time.perf_counter() - began,
         images=ImageReader.load(opened.path, geometry.vision_config) if plan.packing.vision else None,
     )
+
+
+def read_tokenizer(opened: OpenCheckpoint) -> ModelTokenizer:
+    """The tokenizer that goes with a checkpoint. Raises what `ModelTokenizer.load` raises."""
+    if opened.gguf is None:
+        return ModelTokenizer.load(opened.path)
+    from dgtui.model.gguf_tokenizer import tokenizer_of
+
+    return tokenizer_of(opened.gguf)
 
 
 def plan_for(opened: OpenCheckpoint, options: LoadOptions) -> Plan:
@@ -229,12 +240,20 @@ def _fill(
     opened: OpenCheckpoint, geometry: Any, plan: Plan, progress: Report | None, stage: str, copy: "_Copy | None" = None
 ) -> Any:
     held = held_formats(opened.tensors, plan.packing)
-    with copy or nullcontext(), Files(opened, progress, stage) as source:
+    with copy or nullcontext(), _source(opened, progress, stage) as source:
         model = lay_out(geometry, held, plan.dtype, vision=plan.packing.vision)
         fill(model, source, plan.packing, plan.device, copy)
         if copy is not None:
             copy.finish()
     return model
+
+
+def _source(opened: OpenCheckpoint, progress: Report | None, stage: str) -> "Files | GgufSource":
+    if opened.gguf is None:
+        return Files(opened, progress, stage)
+    from dgtui.model.gguf_source import GgufSource
+
+    return GgufSource(opened.gguf, progress, stage)
 
 
 def _copy(folder: quantized.Folder, opened: OpenCheckpoint, packing: Packing, notes: list[str]) -> "_Copy | None":

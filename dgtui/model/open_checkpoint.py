@@ -6,16 +6,20 @@ the weights, no weights, and imports nothing heavy.
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from dgtui.errors import CorruptCheckpoint, ModelNotFound, ModelUnloadable, UnsafeCheckpoint, WrongArchitecture
+from dgtui.model import gguf_header
 from dgtui.model.catalog import MODEL_TYPE, REAL, Checkpoint, exists
 from dgtui.model.parts import count_parts, part_of
 from dgtui.model.shards import INDEX, SINGLE, Shard, fingerprint, parse_json, read_json, read_shards, shown
 from dgtui.model.stored import StoredTensor, plain, stored_tensors
+
+if TYPE_CHECKING:
+    from dgtui.model.gguf_file import GgufFile
 
 GENERATION: Final = "generation_config.json"
 
@@ -44,6 +48,8 @@ class OpenCheckpoint:
     """The model's tensors, by the names that the model has for them."""
     fingerprint: str
     """See `shards.fingerprint`."""
+    gguf: "GgufFile | None" = None
+    """The GGUF file that it is, open."""
 
     @property
     def name(self) -> str:
@@ -117,11 +123,13 @@ def open_checkpoint(checkpoint: Checkpoint) -> OpenCheckpoint:
     if not exists(path):
         raise ModelNotFound(f"there is no folder {shown(path)}", hint="dgtui model list shows what there is")
     if not path.is_dir():
-        raise ModelUnloadable(f"{shown(path)} is a file", hint=f"name a folder with config.json and {_WEIGHTS}")
+        return _open_gguf(checkpoint)
     try:
         names = sorted(entry.name for entry in path.iterdir() if entry.exists())
     except OSError as error:
         raise ModelUnloadable(f"{shown(path)} cannot be read: {error.strerror or error}") from error
+    if single := gguf_file(names, shown(path)):
+        return _open_gguf(replace(checkpoint, path=path / single))
     data = b""
 
     def config() -> dict[str, Any]:
@@ -132,6 +140,48 @@ def open_checkpoint(checkpoint: Checkpoint) -> OpenCheckpoint:
     checked = check_names(names, shown(path), config)
     file = path / GENERATION
     return of_parts(checkpoint, data, checked, read_json(file) if file.exists() else {}, read_shards(path))
+
+
+def _open_gguf(checkpoint: Checkpoint) -> OpenCheckpoint:
+    path = checkpoint.path
+    check_architecture(gguf_header.architecture(path), shown(path))
+    from dgtui.model.gguf_file import GgufFile, config_of, generation_of
+
+    file = GgufFile(path)
+    config = config_of(file)
+    shard = Shard(path, path.stat().st_size, file.header, {})
+    return OpenCheckpoint(
+        checkpoint, config, generation_of(file), (shard,), file.tensors, fingerprint(b"", [shard]), file
+    )  # fmt: skip
+
+
+def check_architecture(architecture: str | None, where: str) -> None:
+    """Raises `WrongArchitecture` or `ModelUnloadable` for a file that is no GGUF file of a DiffusionGemma."""
+    if architecture is None:
+        raise ModelUnloadable(
+            f"{where} is a file, and no GGUF file",
+            hint=f"name a folder with config.json and {_WEIGHTS}, or a GGUF file",
+        )
+    if architecture != gguf_header.ARCHITECTURE:
+        raise WrongArchitecture(
+            f"{where} is a GGUF file of a {shown(architecture)} model, not of a DiffusionGemma",
+            hint="dgtui model list shows what can be loaded",
+        )
+
+
+def gguf_file(names: Collection[str], where: str) -> str | None:
+    """The GGUF file among the files of a folder; None where it holds a checkpoint of another kind.
+
+    Raises:
+        ModelUnloadable: If it holds several: which is meant is not known.
+    """
+    if SINGLE in names or INDEX in names:
+        return None
+    files = sorted(name for name in names if name.lower().endswith(".gguf") and not name.startswith("mmproj"))
+    if len(files) > 1:
+        some = ", ".join(map(shown, files[:3])) + (" …" if len(files) > 3 else "")
+        raise ModelUnloadable(f"{where} holds several GGUF files: {some}", hint="name one of them: --model FILE")
+    return files[0] if files else None
 
 
 def of_parts(
@@ -175,11 +225,8 @@ def check_names(names: Collection[str], where: str, config: Callable[[], dict[st
         ModelUnloadable: Or the class of it that `open_checkpoint` names for the cause.
     """
     weights = SINGLE in names or INDEX in names
-    if not weights and any(name.lower().endswith(".gguf") for name in names):
-        raise ModelUnloadable(
-            f"{where} holds GGUF files, which are for llama.cpp",
-            hint=f"take the safetensors checkpoint, such as {REAL}",
-        )
+    if kind := _other_kind(names):
+        raise ModelUnloadable(f"{where} holds {kind}", hint=f"take the whole checkpoint, such as {REAL}")
     if "config.json" not in names:
         raise CorruptCheckpoint(
             f"{where} holds no config.json", hint=f"a checkpoint is a folder with config.json and {_WEIGHTS}"
@@ -195,6 +242,15 @@ def check_names(names: Collection[str], where: str, config: Callable[[], dict[st
             )
         raise CorruptCheckpoint(f"{where} holds no weights", hint=f"{_WEIGHTS} is missing: fetch it again")
     return checked
+
+
+def _other_kind(names: Collection[str]) -> str | None:
+    """What a folder holds that other programs load, by the names of its files; None if that is not known."""
+    if "adapter_config.json" in names:
+        return "a LoRA adapter, which changes a checkpoint and is none itself"
+    if "model_index.json" in names:
+        return "a pipeline for the diffusers library"
+    return None
 
 
 def check_config(config: dict[str, Any], where: str) -> dict[str, Any]:
@@ -218,6 +274,8 @@ def check_config(config: dict[str, Any], where: str) -> dict[str, Any]:
             f"{where} keeps separate weights for encoder and decoder",
             hint="DiffusionGemma has one stack of weights for both: save it with tie_word_embeddings=True",
         )
+    if isinstance(config.get("quantization"), dict):  # MLX writes it under both names
+        raise ModelUnloadable(f"{where} is quantized by MLX, for Apple's own library", hint=_BF16)
     method = quant_method(config)
     if method not in _METHODS:
         raise ModelUnloadable(f"{where} is quantized with {shown(method)}", hint=_BF16)

@@ -6,6 +6,7 @@ and has kernels for the device.
 
 import copy
 import functools
+from collections.abc import Mapping
 from typing import Final
 
 import torch
@@ -159,9 +160,9 @@ class QuantizedWeight(nn.Module):
         return f"{self.form.name}, {self.shape}"
 
 
-def from_tensors(form: Format, shape: tuple[int, ...], parts: int = 1, **tensors: torch.Tensor) -> QuantizedWeight:
+def from_tensors(form: Format, shape: tuple[int, ...], tensors: Mapping[str, torch.Tensor]) -> QuantizedWeight:
     """A weight of tensors that are there already. They are not copied."""
-    weight = QuantizedWeight(form, shape, parts, device="meta")
+    weight = QuantizedWeight(form, shape, device="meta")
     for name, own in weight.named_buffers():
         given = tensors[name]
         if given.numel() != own.numel() or given.dtype != own.dtype:

@@ -54,7 +54,7 @@ class _Generation(Extension):
         return caller()
 
 
-def find_template(folder: Path, config: Mapping[str, Any]) -> tuple[str, str]:
+def find_template(folder: Path, config: Mapping[str, Any], otherwise: str | None = None) -> tuple[str, str]:
     """The source of a checkpoint's chat template, and the file that it is in: beside the tokenizer's config, or in it.
 
     As in transformers, `chat_template.jinja` comes first; a list of templates by name means the one named "default".
@@ -62,6 +62,7 @@ def find_template(folder: Path, config: Mapping[str, Any]) -> tuple[str, str]:
     Args:
         folder: The checkpoint's.
         config: Its tokenizer_config.json.
+        otherwise: The template of a checkpoint that has none there.
 
     Raises:
         CorruptCheckpoint: There is none, or it is not UTF-8.
@@ -78,7 +79,7 @@ def find_template(folder: Path, config: Mapping[str, Any]) -> tuple[str, str]:
     if source is not None:
         return source, str(folder / "tokenizer_config.json")
     file = folder / "chat_template.json"
-    source = _default(read_json(file).get("chat_template")) if file.exists() else None
+    source = _default(read_json(file).get("chat_template")) if file.exists() else otherwise
     if source is None:
         raise CorruptCheckpoint(
             f"{folder} has no chat template: chat_template.jinja is missing", hint="fetch the checkpoint again"

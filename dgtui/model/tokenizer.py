@@ -51,17 +51,21 @@ class ModelTokenizer(Vocabulary):
         self._channel = (self._id_of("<|channel>"), self._id_of("<channel|>"))
 
     @classmethod
-    def load(cls, folder: Path) -> "ModelTokenizer":
+    def load(cls, folder: Path, template: str | None = None) -> "ModelTokenizer":
         """Reads `tokenizer.json`, `tokenizer_config.json` and the chat template beside or in it.
+
+        Args:
+            folder: The checkpoint's.
+            template: The chat template of a folder that has none.
 
         Raises:
             CorruptCheckpoint: A file is missing or malformed; the message names it.
             ModelUnloadable: A vocabulary of a kind that is not known here.
         """
         config = read_json(folder / "tokenizer_config.json")
-        template, file = find_template(folder, config)
+        source, file = find_template(folder, config, template)
         tokens = {key: text for key, value in config.items() if key.endswith("_token") and (text := _token(value))}
-        return cls(read_tokenizer(folder / "tokenizer.json"), tokens, ChatTemplate(template, tokens, file))
+        return cls(read_tokenizer(folder / "tokenizer.json"), tokens, ChatTemplate(source, tokens, file))
 
     def chat(self, messages: Sequence[Message], *, think: bool = False) -> list[int]:
         """The prompt of a conversation, up to the start of the model's turn.
