@@ -95,7 +95,7 @@ def small(arch: int) -> Iterator[Case]:
 
 def cases(arch: int) -> list[Case]:
     """All that is compiled for an architecture."""
-    return [*products(arch), *small(arch)]
+    return list({case.name: case for case in (*products(arch), *small(arch))}.values())  # some tiles serve twice
 
 
 @triton.jit
