@@ -187,7 +187,7 @@ def run_scripted(kind: str, out: str | None) -> None:
             app.set_timer(0.05, begin)
             return
         chat = app.screen
-        chat.conversation.changed_settings = {"steps": SCRIPTED_STEPS, "stability": -1}  # type: ignore[attr-defined]
+        chat.conversation.chat.settings = {"steps": SCRIPTED_STEPS, "stability": -1}  # type: ignore[attr-defined]
         chat.send("tell me")  # type: ignore[attr-defined]
 
     app.call_later(begin)

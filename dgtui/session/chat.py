@@ -1,19 +1,23 @@
 """A conversation of the chat screen: its turns, stored at every change, and the prompt for the model.
 
-A conversation is stored from its first message on. Regenerated or edited turns are superseded in the store and never
-deleted.
+A conversation is stored from its first message on. Regenerated or edited turns are superseded in the store. Another
+window may add turns to the same conversation: turns are addressed by their ids, and only those of this window change.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from dgtui.diffusion.settings import SAMPLER
 from dgtui.errors import PromptTooLong
 from dgtui.message import Message
-from dgtui.session.store import Attachment, Stored, Turn
+from dgtui.session.store import Attachment, Conversation, Stored, Turn
 
 if TYPE_CHECKING:
     from dgtui.diffusion.image import Image
+
+
+_NAMES: Final = {spec.name for spec in SAMPLER}
 
 
 class Keeper(Protocol):
@@ -22,9 +26,11 @@ class Keeper(Protocol):
     def create(self, model: str, system: str = "", settings: Mapping[str, object] = ...) -> str: ...
     def append(self, conversation: str, turn: Turn) -> int: ...
     def update(self, turn_id: int, turn: Turn) -> None: ...
-    def rewind(self, conversation: str, position: int) -> None: ...
+    def supersede(self, conversation: str, turn_ids: Sequence[int]) -> bool: ...
+    def turn_ids(self, conversation: str) -> list[int]: ...
     def turns(self, conversation: str) -> list[Stored]: ...
     def set_system(self, conversation: str, system: str) -> None: ...
+    def set_settings(self, conversation: str, settings: Mapping[str, object]) -> None: ...
 
 
 @dataclass(slots=True)
@@ -36,18 +42,23 @@ class Chat:
     system: str = ""
     id: str | None = None
     turns: list[Turn] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
+    "sampler settings that differ from the model's own"
     _stored: list[int] = field(default_factory=list)
+    _others: set[int] = field(default_factory=set)
+    "ids of other windows' turns that were already reported"
 
     @classmethod
-    def open(cls, store: Keeper, conversation: str, model: str, system: str) -> "Chat":
+    def open(cls, store: Keeper, stored: Conversation, model: str) -> "Chat":
         """A stored conversation, to be continued."""
-        stored = store.turns(conversation)
-        return cls(store, model, system, conversation, [s.turn for s in stored], [s.id for s in stored])
+        turns = store.turns(stored.id)
+        settings = {name: value for name, value in stored.settings.items() if name in _NAMES}
+        return cls(store, model, stored.system, stored.id, [t.turn for t in turns], settings, [t.id for t in turns])
 
     def add(self, turn: Turn) -> None:
         """Appends a turn and stores it."""
         if self.id is None:
-            self.id = self.store.create(self.model, self.system)
+            self.id = self.store.create(self.model, self.system, self.settings)
         self.turns.append(turn)
         self._stored.append(self.store.append(self.id, turn))
 
@@ -57,18 +68,34 @@ class Chat:
         self.store.update(self._stored[-1], turn)
 
     def rewind(self, position: int) -> list[Turn]:
-        """Supersedes the turns from `position` on, and returns them."""
-        dropped = self.turns[position:]
-        if dropped and self.id is not None:
-            self.store.rewind(self.id, position)
+        """Supersedes this window's turns from `position` on, and returns them. Turns of other windows stay.
+
+        A conversation without turns and without a title of its own is not stored any more.
+        """
+        dropped, ids = self.turns[position:], self._stored[position:]
+        if ids and self.id is not None and not self.store.supersede(self.id, ids):
+            self.id = None
         del self.turns[position:], self._stored[position:]
         return dropped
+
+    def added_elsewhere(self) -> int:
+        """How many turns other windows have added since the last call."""
+        others = set(self.store.turn_ids(self.id)) - {*self._stored} if self.id else set()
+        new = others - self._others
+        self._others |= new
+        return len(new)
 
     def instruct(self, system: str) -> None:
         """Sets the system prompt of the following replies."""
         self.system = system
         if self.id is not None:
             self.store.set_system(self.id, system)
+
+    def set_settings(self, settings: Mapping[str, Any]) -> None:
+        """Sets the sampler settings of the following replies."""
+        self.settings = dict(settings)
+        if self.id is not None:
+            self.store.set_settings(self.id, self.settings)
 
     def images(self) -> list[Attachment]:
         """The images of all turns."""

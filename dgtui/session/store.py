@@ -109,17 +109,23 @@ class Store:
         if turn_id in known.turns:
             known.turns[turn_id] |= row
 
-    def rewind(self, conversation: str, position: int) -> None:
-        """Supersedes the turns from `position` on. They stay in the file but are no longer listed."""
-        where = f"WHERE {LISTED} AND position >= :position"
-        values = {"conversation": conversation, "position": position, "now": time.time()}
+    def supersede(self, conversation: str, turn_ids: Sequence[int]) -> bool:
+        """Supersedes these turns and no others: they stay in the file but are no longer listed.
+
+        If no turn is left, the conversation is deleted, unless it was renamed. Returns whether it still exists.
+        """
         with self._database.writing() as connection:
             known = self._ensure(connection, conversation)
-            rows = connection.execute(f"SELECT id FROM turns {where}", values).fetchall()
-            connection.execute(f"UPDATE turns SET superseded = :now {where}", values)
+            now = time.time()
+            connection.executemany("UPDATE turns SET superseded = ? WHERE id = ?", [(now, i) for i in turn_ids])
+            left = tables.close_gaps(connection, conversation)
+            is_empty = bool(turn_ids) and not left and not known.head["named"]
             tables.touch(connection, conversation)
-        for row in rows:
-            known.turns.pop(row["id"], None)
+        for turn_id in turn_ids:
+            known.turns.pop(turn_id, None)
+        if is_empty:
+            self.delete(conversation)
+        return not is_empty
 
     def rename(self, conversation: str, title: str) -> None:
         """Sets a title. A blank one restores the title made from the first message."""
@@ -161,6 +167,11 @@ class Store:
             turns = [turn_of(dict(row)) for row in rows]
         self._known[conversation] = Known(head, {row["id"]: dict(row) for row in rows})
         return turns
+
+    def turn_ids(self, conversation: str) -> list[int]:
+        """Returns the ids of the listed turns, in order. Empty for a conversation that does not exist."""
+        with self._database.reading() as connection:
+            return tables.listed(connection, conversation)
 
     def conversations(self, limit: int = 100) -> list[Conversation]:
         """Returns the newest conversations, the last changed one first."""

@@ -73,6 +73,19 @@ def add_turn(connection: sqlite3.Connection, name: str, row: Row) -> None:
     insert(connection, "turns", row | {"conversation": name, "position": 0 if last is None else last + 1})
 
 
+def listed(connection: sqlite3.Connection, name: str) -> list[int]:
+    """The ids of the turns that a conversation shows, in order."""
+    rows = connection.execute(f"SELECT id FROM turns WHERE {LISTED} ORDER BY position", {"conversation": name})
+    return [row[0] for row in rows]
+
+
+def close_gaps(connection: sqlite3.Connection, name: str) -> int:
+    """Gives the turns that a conversation shows the positions 0, 1, 2 …; their number."""
+    ids = listed(connection, name)
+    connection.executemany("UPDATE turns SET position = ? WHERE id = ? AND position <> ?1", enumerate(ids))
+    return len(ids)
+
+
 def restore(connection: sqlite3.Connection, known: Known) -> None:
     """Restores the parts of a conversation that are missing. Turns are added at the end."""
     if head_of(connection, known.head["id"]) is None:

@@ -7,7 +7,7 @@ Every turn is stored when it is sent, and a reply again at the end of each of it
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from dgtui.backend import Backend, Facts, RunHandle
 from dgtui.diffusion.events import Amended
@@ -75,8 +75,6 @@ class ConversationController:
         self.seed = opening.seed
         "of the next reply; None: a new one each time"
         self.think = opening.think
-        self.changed_settings: dict[str, Any] = {}
-        "sampler settings that differ from the model's own"
         self._reopened: tuple[RunHandle, Turn] | None = None
         "the run that holds a stored reply, and that reply"
         self._waiting: str | None = None
@@ -86,11 +84,11 @@ class ConversationController:
     def open(self, conversation: str) -> None:
         """Continues a stored conversation."""
         stored = self.store.get(conversation)
-        self._show(Chat.open(self.store, stored.id, self.chat.model, stored.system))
+        self._show(Chat.open(self.store, stored, self.chat.model))
 
     def new(self) -> None:
         """Starts a new conversation."""
-        self._show(Chat(self.store, self.chat.model, self._opening.system))
+        self._show(Chat(self.store, self.chat.model, self._opening.system, settings=self.chat.settings))
 
     def _show(self, chat: Chat) -> None:
         self.chat = chat
@@ -168,12 +166,21 @@ class ConversationController:
         turn = Turn("user", unescaped(text), images=self._attached.take())
         self._store(lambda: self.chat.add(turn))
         self._transcript.add(_entry(turn))
+        self._store(self._report_others)
         try:
             self.reply()
         except (DgtuiError, BadJob):
             self._rewind(before)
             self._attached.put_back(turn.images)
             raise
+
+    def _report_others(self) -> None:
+        if count := self.chat.added_elsewhere():
+            turns = f"{count} turn{'s' if count > 1 else ''}"
+            self._transcript.notice(
+                f"another window has added {turns} to this conversation; the model does not see them here "
+                "(/sessions opens it again with them)"
+            )
 
     def refuse_while_running(self, hint: str = "") -> None:
         """Raises `Refused` while a reply is being written."""
@@ -259,15 +266,15 @@ class ConversationController:
 
     def settings(self) -> SamplerSettings:
         """The model's own sampler settings with the changes of this conversation."""
-        return replace(self._facts().settings, **self.changed_settings)
+        return replace(self._facts().settings, **self.chat.settings)
 
     def change_setting(self, name: str, value: float | None) -> None:
         """Changes a sampler setting from the next run on; None: back to the model's own. Raises `BadJob`."""
-        changed = {key: kept for key, kept in self.changed_settings.items() if key != name}
+        changed = {key: kept for key, kept in self.chat.settings.items() if key != name}
         if value is not None:
             changed[name] = value
         replace(self._facts().settings, **changed)  # raises where they contradict each other
-        self.changed_settings = changed
+        self._store(lambda: self.chat.set_settings(changed))
         if draft := self._panel.steering.draft:
             draft.settings = self.settings()
 

@@ -33,7 +33,7 @@ def test_every_change_is_in_the_store_at_once(tmp_path: Path) -> None:
     chat.instruct("Be long.")
     assert chat.id is not None
     other = Store(tmp_path / "history.db")
-    again = Chat.open(other, chat.id, "a model", other.get(chat.id).system)
+    again = Chat.open(other, other.get(chat.id), "a model")
     assert again.turns == chat.turns == [Turn("user", "Why?"), Turn("model", "Because.", (5, 6))]
     assert again.system == "Be long."
 
@@ -49,6 +49,76 @@ def test_what_is_regenerated_is_superseded_and_the_talk_goes_on(tmp_path: Path) 
     assert [s.turn.text for s in store.turns(chat.id)] == ["One?", "Another."]
     chat.revise(Turn("model", "Another one."))
     assert [s.turn.text for s in store.turns(chat.id)] == ["One?", "Another one."]
+
+
+def test_a_window_takes_back_its_own_turns_and_no_others(tmp_path: Path) -> None:
+    ours, theirs = Store(tmp_path / "history.db"), Store(tmp_path / "history.db")
+    chat = Chat(ours, "a model")
+    for text in ("zero", "one"):
+        chat.add(Turn("user", text))
+    assert chat.id is not None
+    other = Chat.open(theirs, theirs.get(chat.id), "a model")
+    for text in ("two", "three"):
+        chat.add(Turn("user", text))
+    for text in ("other two", "other three"):
+        other.add(Turn("user", text))
+    assert [turn.text for turn in chat.rewind(2)] == ["two", "three"]
+    kept = ["zero", "one", "other two", "other three"]
+    assert [(s.position, s.turn.text) for s in ours.turns(chat.id)] == [*enumerate(kept)]
+    other.rewind(3)
+    chat.add(Turn("user", "again two"))
+    assert [s.turn.text for s in ours.turns(chat.id)] == ["zero", "one", "other two", "again two"]
+
+
+def test_turns_of_another_window_are_counted_once(tmp_path: Path) -> None:
+    ours, theirs = Store(tmp_path / "history.db"), Store(tmp_path / "history.db")
+    chat = Chat(ours, "a model")
+    assert chat.added_elsewhere() == 0
+    chat.add(Turn("user", "zero"))
+    assert chat.id is not None
+    other = Chat.open(theirs, theirs.get(chat.id), "a model")
+    assert chat.added_elsewhere() == other.added_elsewhere() == 0
+    for text in ("one", "two"):
+        other.add(Turn("user", text))
+    assert [chat.added_elsewhere() for _ in range(2)] == [2, 0]
+
+
+def test_a_first_message_that_is_taken_back_leaves_no_conversation(tmp_path: Path) -> None:
+    store = Store(tmp_path / "history.db")
+    chat = Chat(store, "a model")
+    chat.add(Turn("user", "One?"))
+    chat.rewind(0)
+    assert store.conversations() == []
+    chat.add(Turn("user", "Two?"))
+    assert [(c.title, c.turns) for c in store.conversations()] == [("Two?", 1)]
+
+
+def test_a_conversation_with_a_title_of_its_own_stays_without_turns(tmp_path: Path) -> None:
+    store = Store(tmp_path / "history.db")
+    chat = Chat(store, "a model")
+    chat.add(Turn("user", "One?"))
+    assert chat.id is not None
+    store.rename(chat.id, "mine")
+    chat.rewind(0)
+    chat.add(Turn("user", "Two?"))
+    assert [(c.title, c.turns) for c in store.conversations()] == [("mine", 1)]
+
+
+def test_changed_sampler_settings_are_kept_with_the_conversation(tmp_path: Path) -> None:
+    store = Store(tmp_path / "history.db")
+    chat = Chat(store, "a model")
+    chat.set_settings({"steps": 5})
+    chat.add(Turn("user", "One?"))
+    assert chat.id is not None
+    assert Chat.open(store, store.get(chat.id), "a model").settings == {"steps": 5}
+    chat.set_settings({"t_min": 0.2})
+    assert Chat.open(store, store.get(chat.id), "a model").settings == {"t_min": 0.2}
+
+
+def test_settings_of_another_program_are_left_out(tmp_path: Path) -> None:
+    store = Store(tmp_path / "history.db")
+    conversation = store.create("a model", "", {"max_steps": 48, "steps": 7})
+    assert Chat.open(store, store.get(conversation), "a model").settings == {"steps": 7}
 
 
 def test_the_model_hears_system_prompt_and_turns_with_the_ids_it_wrote() -> None:
@@ -104,4 +174,5 @@ def test_images_are_stored_as_files_and_digests(tmp_path: Path) -> None:
     turn = Turn("user", "What?", images=(Attachment("/a/one.png", "f00d"), Attachment("/a/two.png")))
     chat.add(turn)
     assert chat.id is not None
-    assert Chat.open(Store(tmp_path / "history.db"), chat.id, "a model", "").turns == [turn]
+    again = Store(tmp_path / "history.db")
+    assert Chat.open(again, again.get(chat.id), "a model").turns == [turn]

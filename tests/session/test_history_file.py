@@ -109,6 +109,11 @@ NEXT = (
 """A shape that a later version may have."""
 
 
+def rewind(store: Store, conversation: str, position: int) -> None:
+    """Supersedes the turns from a position on."""
+    store.supersede(conversation, [turn.id for turn in store.turns(conversation)[position:]])
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "files" / "history.db"
@@ -189,7 +194,7 @@ def test_without_history_nothing_is_written(tmp_path: Path, monkeypatch: pytest.
         conversation = store.create("m")
         for i in range(300):
             store.append(conversation, Turn("user", f"nothing {i} of this " * 50))
-        store.rewind(conversation, 200)
+        rewind(store, conversation, 200)
         assert len(store.search("nothing", limit=1000)) == 201
         assert everything(tmp_path) == before
         store.delete(conversation)
@@ -276,7 +281,7 @@ def exercise(store: Store) -> None:
         store.turns(conversation.id)
         store.append(conversation.id, Turn("user", "one more river"))
         store.rename(conversation.id, "river")
-        store.rewind(conversation.id, 1)
+        rewind(store, conversation.id, 1)
     store.search("river")
     store.search("%")
     store.latest()

@@ -63,6 +63,11 @@ HOSTILE += [
 hostile = st.lists(st.sampled_from(HOSTILE), max_size=8).map("".join) | texts
 
 
+def rewind(store: Store, conversation: str, position: int) -> bool:
+    """Supersedes the turns from a position on; whether the conversation still exists."""
+    return store.supersede(conversation, [turn.id for turn in store.turns(conversation)[position:]])
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "history.db"
@@ -173,7 +178,7 @@ def test_superseded_turns_are_not_listed_and_stay_in_the_file(store: Store, path
     conversation = store.create("m")
     for text in ("one", "two", "three"):
         store.append(conversation, Turn("user", text))
-    store.rewind(conversation, 1)
+    rewind(store, conversation, 1)
     assert said(store, conversation) == ["one"]
     store.append(conversation, Turn("user", "deux"))
     assert [(s.position, s.turn.text) for s in store.turns(conversation)] == [(0, "one"), (1, "deux")]
@@ -195,7 +200,7 @@ def test_the_title_is_the_beginning_of_the_first_message(store: Store) -> None:
     assert title.endswith("…") and len(title) <= 60
     store.update(first, Turn("user", "Why not?"))
     assert store.get(conversation).title == "Why not?"
-    store.rewind(conversation, 0)
+    rewind(store, conversation, 0)
     store.append(conversation, Turn("user", "Lakes"))
     assert store.get(conversation).title == "Lakes"
 
@@ -255,7 +260,7 @@ def test_what_does_not_exist_is_refused(store: Store) -> None:
         store.turns("nothere")
     for change in (
         lambda: store.rename("nothere", "x"),
-        lambda: store.rewind("nothere", 0),
+        lambda: store.supersede("nothere", [1]),
         lambda: store.set_system("nothere", "x"),
         lambda: store.update(1, Turn("user", "x")),
     ):
@@ -332,7 +337,8 @@ def test_what_was_changed_rewound_or_deleted_is_found_no_more(store: Store, path
     assert [hit.conversation.id for hit in store.search("rivers")] == [two, two]
     store.delete(two)
     assert store.search("rivers") == []
-    store.rewind(one, 0)
+    store.rename(one, "lakes")
+    rewind(store, one, 0)
     assert [hit.turn_id for hit in store.search("lakes")] == [None]
     store.rename(one, "seas")
     assert store.search("lakes") == []
@@ -375,7 +381,9 @@ def test_the_index_keeps_step_with_whatever_happens(
             elif what == "u" and ids:
                 store.update(ids[which % len(ids)], Turn("user", text))
             elif what == "r":
-                store.rewind(name, which)
+                if not rewind(store, name, which):
+                    names.remove(name)
+                    ids = [i for (i,) in rows(path, "SELECT id FROM turns")]
             elif what == "n":
                 store.rename(name, text)
             elif what == "d":
@@ -397,7 +405,7 @@ def test_what_is_deleted_is_not_left_in_the_file(store: Store, path: Path) -> No
     for i in range(30):
         turn = store.append(secret, Turn("user", f"xyzzy{i} plugh{i} " * 40, thought="frobozz" * 9))
         store.update(turn, Turn("user", f"plugh{i} xyzzy{i} " * 50))
-    store.rewind(secret, 10)
+    rewind(store, secret, 10)
     store.append(store.create("m"), Turn("user", "to be kept"))
     store.delete(secret)
     left = b"".join(file.read_bytes() for file in path.parent.iterdir() if file.is_file())
@@ -429,7 +437,7 @@ def test_a_reply_that_runs_while_its_conversation_is_deleted_elsewhere_is_kept(s
     with closing(Store(path)) as again:
         store.turns(conversation)
         again.turns(conversation)
-        store.rewind(conversation, 2)
+        rewind(store, conversation, 2)
         reply = store.append(conversation, Turn("model", "dra", finished=False))
         again.delete(conversation)
     store.update(reply, Turn("model", "draft, done"))

@@ -659,7 +659,33 @@ async def test_settings_change_the_next_run_and_wrong_ones_are_refused() -> None
             await seen.say(wrong)
             await seen.pilot.pause()
             assert seen.screen.prompt.text == wrong, "what was refused stays to be corrected"
-        assert seen.screen.conversation.changed_settings == {"steps": 5}
+        assert seen.screen.conversation.chat.settings == {"steps": 5}
+
+
+async def test_settings_come_back_with_their_conversation() -> None:
+    async with chat() as seen:
+        await seen.say("/steps 5")
+        await seen.reply()
+        first = seen.screen.conversation.chat.id
+        await seen.say("/new")
+        await seen.say("/steps 7")
+        await seen.reply("why")
+        seen.screen.conversation.open(first)
+        await seen.reply("why")
+        assert seen.backend.jobs[-1].settings.steps == 5
+
+
+async def test_turns_of_another_window_are_reported_and_stay() -> None:
+    async with chat() as seen:
+        await seen.reply()
+        conversation = seen.screen.conversation
+        conversation.store.append(conversation.chat.id, Turn("user", "from another window"))
+        await seen.reply("why")
+        notices = [entry.text for entry in seen.screen.transcript.entries if entry.role == "notice"]
+        assert ["another window has added 1 turn" in text for text in notices] == [True]
+        conversation.chat.rewind(0)
+        listed = conversation.store.turns(conversation.chat.id)
+        assert [stored.turn.text for stored in listed] == ["from another window"]
 
 
 async def test_another_model_is_loaded_without_a_restart() -> None:
