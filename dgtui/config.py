@@ -18,7 +18,7 @@ from dgtui.diffusion.settings import SAMPLER
 from dgtui.errors import InvalidSettings
 from dgtui.mistakes import Problem, TomlError, closest, closest_dotted, did_you_mean, line_of, read_toml
 from dgtui.paths import config_file
-from dgtui.rules import DEVICE, KEYS, NAME, PATH, SERVER_MODE, SIZE, SWITCH, Rule, whole
+from dgtui.rules import DEVICE, KEYS, NAME, PATH, SERVER_MODE, SIZE, SWITCH, Rule, one_of, whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,9 @@ class ModelSettings:
     """Most bytes of GPU memory to use. None: all that is free."""
     vision: bool | None = field(default=None, metadata={"rule": SWITCH})
     """Keep the vision tower, for images. None: if it fits."""
+    stepper: str = field(default="auto", metadata={"rule": one_of("auto", "triton", "grouped", "cpu", "reference")})
+    """What runs the model. "auto": the fastest that works here. "reference": transformers' own class, whose tokens are
+    those of its `generate`."""
     keep_quantized: bool = field(default=True, metadata={"rule": SWITCH})
     """Keep the packed copy that the first load of a checkpoint makes, in the cache folder."""
 

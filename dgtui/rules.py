@@ -80,6 +80,19 @@ def _read_server_mode(value: Any) -> str:
     return str(value)
 
 
+def one_of(*names: str) -> Rule:
+    """One of some names."""
+
+    def read(value: Any) -> str:
+        if value not in names:
+            raise ValueError
+        found: str = value
+        return found
+
+    quoted = [f'"{name}"' for name in names]
+    return Rule(f"{', '.join(quoted[:-1])} or {quoted[-1]}", read)
+
+
 def _read_path(value: Any) -> Path:
     if not isinstance(value, str | Path) or not str(value).strip():
         raise ValueError

@@ -48,6 +48,19 @@ def reference_stepper(loaded: "LoadedModel") -> "Stepper":
     return ReferenceStepper(denoiser, plan.rows)
 
 
+def best_stepper(loaded: "LoadedModel", wanted: str = "auto") -> "Stepper":
+    """The fastest stepper that works here, or a wanted one. Why it is not a faster one is added to the model's notes.
+
+    `wanted` is "auto" or one of `inference.choice.NAMES`; if that one does not work, the next one is taken.
+    """
+    from dgtui.inference.choice import open_stepper
+
+    opened = open_stepper(loaded, wanted)
+    if opened.reason:
+        loaded.notes += (opened.reason,)
+    return opened.stepper
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """A submitted job: its log grows while it runs, `control` steers it, `ended` is its result or its error."""
@@ -80,7 +93,7 @@ class Worker:
     `make_stepper` chooses how loaded models run. `connect` takes a stepper that needs no weights here.
     """
 
-    def __init__(self, make_stepper: MakeStepper = reference_stepper) -> None:
+    def __init__(self, make_stepper: MakeStepper = best_stepper) -> None:
         self._make_stepper = make_stepper
         self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._runs: list[Run] = []

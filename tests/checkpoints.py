@@ -137,6 +137,12 @@ def tiny_config(
     )
 
 
+def altered(config: DiffusionGemmaConfig, **changes: object) -> DiffusionGemmaConfig:
+    """The config with other values in its text part."""
+    text = type(config.text_config)(**(config.text_config.to_dict() | changes))
+    return DiffusionGemmaConfig(**(config.to_dict() | {"text_config": text}))
+
+
 def tiny_model(config: DiffusionGemmaConfig, seed: int = 0) -> DiffusionGemmaForBlockDiffusion:
     """Random weights in fp32 for inference on the CPU; the global random state is left as it was."""
     with torch.random.fork_rng():

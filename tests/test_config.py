@@ -108,6 +108,7 @@ def test_every_key_can_be_set_from_the_environment(file: Path) -> None:
         "model.name": "42",
         "model.device": "cpu",
         "model.server_mode": "blocks",
+        "model.stepper": "reference",
         "model.gpu_memory": "11.5GiB",
         "screen.theme": "paper",
         "history.path": "/talks.db",

@@ -16,9 +16,9 @@ from dgtui.diffusion.events import Flag, Frame, StopReason
 from dgtui.diffusion.job import Amendment, Job, SamplerSettings, Start
 from dgtui.diffusion.stepper import CandidateStep, Stepper
 from dgtui.errors import InvalidSettings, ModelNotFound, OutOfMemory, RunFailed
+from dgtui.inference.forward import Decoder
 from dgtui.model import devices, loader, skeleton
 from dgtui.model.catalog import Checkpoint, resolve
-from dgtui.model.denoiser import TransformersDenoiser
 from dgtui.model.open_checkpoint import open_checkpoint
 from dgtui.model.parts import LoadOptions
 from dgtui.model.weights import Progress
@@ -190,16 +190,16 @@ def test_a_run_out_of_memory_says_what_to_do_and_gives_it_back(
     error: BaseException, ready: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = 0
-    compute = TransformersDenoiser.logits
+    compute = Decoder.states
 
-    def exhausted(self: TransformersDenoiser, *given: Any) -> torch.Tensor:
+    def exhausted(self: Decoder, *given: Any) -> torch.Tensor:
         nonlocal calls
         calls += 1
         if calls == 3:
             raise error
         return compute(self, *given)
 
-    monkeypatch.setattr(TransformersDenoiser, "logits", exhausted)
+    monkeypatch.setattr(Decoder, "states", exhausted)
     with pytest.raises(OutOfMemory, match=r"ran out at \d+ tokens") as caught:
         ready.submit(job("b", ENDLESS)).wait()
     assert "--context" in caught.value.hint
@@ -362,7 +362,7 @@ def test_a_load_after_a_connection_runs_the_loaded_model(ready: Worker, tiny: Ch
     ready.load(tiny, LoadOptions(device="cpu")).result(timeout=60)
     run = ready.submit(job("a"))
     run.wait()
-    assert run.log.stepper == "reference"
+    assert run.log.stepper == "device-cpu"
 
 
 def test_the_stepper_of_a_loaded_model_is_chosen_by_who_made_the_worker(tiny: Checkpoint) -> None:

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dgtui.backend import Facts, Rows, Stage
-from dgtui.cli.options import load_options, sampler_settings, served
+from dgtui.cli.options import load_options, new_worker, sampler_settings, served
 from dgtui.config import Settings
 from dgtui.diffusion.job import Job
 from dgtui.errors import RunFailed
 from dgtui.message import Message
 from dgtui.text import decode_utf8
-from dgtui.worker import Run, Worker, versions
+from dgtui.worker import Run, versions
 
 if TYPE_CHECKING:
     from dgtui.diffusion.image import Image
@@ -29,7 +29,7 @@ class WorkerBackend:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._worker = Worker()
+        self._worker = new_worker(settings)
         self._served: ServedModel | None = None
         self.facts: Facts | None = None
 

@@ -58,9 +58,7 @@ def command(
     runs.check_record(record)
     pictures = runs.pictures(image)
 
-    from dgtui.worker import Worker
-
-    worker = Worker()
+    worker = options.new_worker(settings, exact=ids is not None)
     try:
         loaded = options.load(worker, settings)
         images = runs.seen(pictures, loaded)

@@ -74,9 +74,8 @@ def command(
     spans = _bytes(buffer, places)
 
     from dgtui.diffusion.job import BadJob
-    from dgtui.worker import Worker
 
-    worker = Worker()
+    worker = options.new_worker(settings)
     try:
         loaded = options.load(worker, settings)
         try:

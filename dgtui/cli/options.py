@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable
 from dataclasses import replace
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -136,6 +136,13 @@ def load_options(settings: "Settings") -> "LoadOptions":
         memory=own.gpu_memory,
         cache=paths.cache_path() if own.keep_quantized else None,
     )
+
+
+def new_worker(settings: "Settings", exact: bool = False) -> "Worker":
+    """A worker whose models run as `model.stepper` says, or, for exact equality with transformers, on the reference."""
+    from dgtui.worker import Worker, best_stepper
+
+    return Worker(partial(best_stepper, wanted="reference" if exact else settings.model.stepper))
 
 
 def load(worker: "Worker", settings: "Settings") -> "LoadedModel | ServedModel":

@@ -30,7 +30,7 @@ from dgtui.model.denoiser import TransformersDenoiser
 from dgtui.model.loader import LoadedModel, load
 from dgtui.model.parts import LoadOptions
 from dgtui.session import recording
-from dgtui.worker import Run
+from dgtui.worker import Run, best_stepper
 
 KEYS = {"text", "token_ids", "steps", "stop_reason", "seed", "model", "timing"}
 TIMES = {"load_s", "first_frame_s", "wall_s", "tokens_per_second", "tokens_per_forward"}
@@ -137,7 +137,9 @@ def test_a_prompt_of_token_ids_runs_as_the_engine_runs_it(dgtui: Any, tiny: Path
     assert (found["steps"], found["stop_reason"]) == (list(expected.steps), str(expected.reason))
 
 
-def test_a_prompt_goes_through_the_chat_template_and_raw_does_not(dgtui: Any, tiny: Path, loaded: LoadedModel) -> None:
+def test_a_prompt_goes_through_the_chat_template_and_raw_does_not(
+    dgtui: Any, tiny: Path, loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tokenizer = loaded.tokenizer
     args = ("generate", "-m", tiny, "--steps", "3", "--seed", "3", "--json")
     chat = tokenizer.chat([Message("user", "hi <turn|>")])
@@ -145,6 +147,7 @@ def test_a_prompt_goes_through_the_chat_template_and_raw_does_not(dgtui: Any, ti
     raw = [tokenizer.bos_id, *tokenizer.encode("hi <turn|>")]
     for extra, ids in ((("hi <turn|>",), chat), (("hi <turn|>", "--raw"), raw)):
         as_ids = dgtui(*args, "--token-ids", " ".join(map(str, ids))).json
+        monkeypatch.setenv("DGTUI_MODEL_STEPPER", "reference")  # the one that token ids run on
         assert dgtui(*args, *extra).json["token_ids"] == as_ids["token_ids"]
 
 
@@ -442,7 +445,7 @@ def test_images_go_to_the_model_and_into_the_recording(
     assert len(job.images) == 2
     assert dgtui(*args, *shown).json["token_ids"] == done.json["token_ids"]
     model = load(resolve(str(seeing)), LoadOptions(device="cpu"))
-    again = engine.run(ReferenceStepper(TransformersDenoiser(model.model, model.stop_ids)), job)
+    again = engine.run(best_stepper(model), job)
     assert next(e for e in again if isinstance(e, Finished)).token_ids[0].tolist() == done.json["token_ids"]
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from checkpoints import VOCAB, generation_config, tiny_config, tiny_model
+from checkpoints import VOCAB, altered, generation_config, tiny_config, tiny_model
 from transformers import DiffusionGemmaConfig, DiffusionGemmaForBlockDiffusion
 from transformers.models.diffusion_gemma.generation_diffusion_gemma import EntropyBoundSamplerConfig
 
@@ -41,12 +41,6 @@ def between() -> DiffusionGemmaConfig:
     """A window that the prompt leaves open and the first block fills; one expert at once, two full layers of five."""
     config = tiny_config(layers=5, experts=3, hidden=48, canvas=8, sliding_window=26)
     return altered(config, top_k_experts=1)
-
-
-def altered(config: DiffusionGemmaConfig, **changes: object) -> DiffusionGemmaConfig:
-    """The config made anew with other values in its text part."""
-    text = type(config.text_config)(**(config.text_config.to_dict() | changes))
-    return DiffusionGemmaConfig(**(config.to_dict() | {"text_config": text}))
 
 
 GEOMETRIES = {make.__name__: make for make in (narrow, wide, between)}

@@ -1,0 +1,142 @@
+"""Which way of running a loaded model is taken: the first of these that works here.
+
+    triton      own forward, Triton's kernels, a captured graph per step                NVIDIA GPUs from sm_80 on
+    grouped     own forward, experts unpacked a layer at a time and multiplied at once  NVIDIA GPUs
+    cpu         own forward, PyTorch's operations in their cheap forms                  the CPU
+    reference   transformers' class under the reference stepper                         everywhere
+
+A way that fails, or that computes something else than it should, is passed over, and the reason is kept for people.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from dgtui.diffusion.reference import ReferenceStepper
+from dgtui.inference.cpu import CPU
+from dgtui.inference.denoiser import OwnDenoiser
+from dgtui.inference.experts import ExpertsFunction, grouped_experts, sorted_experts
+from dgtui.inference.forward import Decoder
+from dgtui.inference.graphs import BUCKET, Graphs
+from dgtui.inference.sampling import head_for
+from dgtui.inference.stepper import DeviceStepper
+from dgtui.kernels.ops import TORCH, Ops
+from dgtui.model.denoiser import TransformersDenoiser
+
+if TYPE_CHECKING:
+    from dgtui.diffusion.stepper import Stepper
+    from dgtui.model.loader import LoadedModel
+
+AUTO: Final = "auto"
+NAMES: Final = ("triton", "grouped", "cpu", "reference")
+"""From the fastest to the one that always works."""
+
+_GRAPH_SAFE: Final = ((9, 0), (10, 0))
+# Where PyTorch's grouped product does not ask the host for the sizes of its groups.
+_WORST: Final = 1e-2
+# Largest relative error, of a product with weights in 4 bit in bf16, that is rounding.
+
+
+class Unavailable(RuntimeError):
+    """A way cannot be taken here; the message says why, as the end of a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A stepper that is ready to run, and why it is not a faster one; empty where there is none."""
+
+    stepper: "Stepper"
+    reason: str
+
+
+def open_stepper(loaded: "LoadedModel", wanted: str = AUTO) -> Opened:
+    """The stepper of a loaded model: the fastest that works, or the wanted one, or the next one if that fails."""
+    first = NAMES.index(wanted) if wanted != AUTO else 0
+    reasons: list[str] = []
+    for name in NAMES[first:]:
+        if not suits(name, loaded.device) and name != wanted:
+            continue
+        try:
+            return Opened(_OPEN[name](loaded), "; ".join(reasons))
+        except Unavailable as error:
+            reasons.append(f"{name} is not used: {error}")
+    raise AssertionError("the reference always works")
+
+
+def suits(name: str, device: torch.device) -> bool:
+    """Whether a way is made for a kind of device."""
+    kinds = {"triton": ("cuda",), "grouped": ("cuda",), "cpu": ("cpu",)}
+    return device.type in kinds.get(name, (device.type,))
+
+
+def _reference(loaded: "LoadedModel") -> "Stepper":
+    plan = loaded.plan
+    denoiser = TransformersDenoiser(loaded.model, loaded.stop_ids, plan.context, plan.snapshots)
+    return ReferenceStepper(denoiser, plan.rows)
+
+
+def _cpu(loaded: "LoadedModel") -> "Stepper":
+    if loaded.device.type != "cpu":
+        raise Unavailable(f"the model is on {loaded.device}")
+    if loaded.dtype != torch.float32:
+        raise Unavailable(
+            f"it computes in float32, and the model is held in {str(loaded.dtype).removeprefix('torch.')}"
+        )
+    return _own(loaded, "cpu", CPU, lambda experts: sorted_experts(experts, CPU.gated))
+
+
+def _grouped(loaded: "LoadedModel") -> "Stepper":
+    if loaded.device.type != "cuda":
+        raise Unavailable(f"the model is on {loaded.device}")
+    check_grouped(loaded.device, loaded.dtype)
+    static = torch.cuda.get_device_capability(loaded.device) in _GRAPH_SAFE and not loaded.plan.packing.streamed
+    return _own(loaded, "grouped", TORCH, lambda experts: grouped_experts(experts, TORCH.gated), static)
+
+
+def check_grouped(device: torch.device, dtype: torch.dtype) -> None:
+    """Raises `Unavailable` if PyTorch's grouped product fails here, or is wrong."""
+    groups, width = torch.tensor([3, 3, 8], dtype=torch.int32, device=device), 64
+    x = torch.linspace(-1, 1, 8 * width, device=device).view(8, width).to(dtype)
+    stack = torch.linspace(-1, 1, 3 * width * width, device=device).view(3, width, width).to(dtype)
+    try:
+        found = functional.grouped_mm(x, stack, offs=groups)
+    except (RuntimeError, NotImplementedError) as wrong:
+        raise Unavailable(f"PyTorch's grouped product fails ({str(wrong).partition(chr(10))[0]})") from wrong
+    right = torch.cat([x[:3].double() @ stack[0].double(), x[3:].double() @ stack[2].double()])
+    error = float((found.double() - right).norm() / right.norm())
+    if not error < _WORST:
+        raise Unavailable(f"PyTorch's grouped product has an error of {error:.1e}")
+
+
+def _own(
+    loaded: "LoadedModel",
+    name: str,
+    ops: Ops,
+    make_experts: Callable[[nn.Module], ExpertsFunction],
+    static: bool = False,
+    make_product: Callable[[nn.Module], Any] = lambda layer: layer,
+) -> "Stepper":
+    """The own forward under the device stepper; `static`: its steps can be captured."""
+    plan = loaded.plan
+    with torch.inference_mode():
+        decoder = Decoder(loaded.model, ops, make_experts, make_product)
+    denoiser = OwnDenoiser(loaded.model, loaded.stop_ids, plan.context, plan.snapshots)
+    denoiser.use(decoder, BUCKET if static else 1)
+    return DeviceStepper(
+        denoiser,
+        lambda top_k: head_for(decoder.embedding, decoder.softcap, ops, top_k),
+        f"device-{name}",
+        plan.rows,
+        Graphs() if static else None,
+    )
+
+
+_OPEN: Final[dict[str, Callable[["LoadedModel"], "Stepper"]]] = {
+    "grouped": _grouped,
+    "cpu": _cpu,
+    "reference": _reference,
+}

@@ -1,0 +1,81 @@
+"""The experts of a layer, one function for each way of holding and multiplying them.
+
+T tokens, H hidden, E experts of width W, k experts per token. Every function takes x (T, H), index (T, k) and weights
+(T, k) fp32 and returns (T, H): the sum over a token's experts, in the order of `index`, so that the same input gives
+the same sum.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from dgtui.kernels.ops import Gated
+from dgtui.model.quantized_weight import QuantizedWeight
+
+ExpertsFunction = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def sorted_experts(experts: Any, gated: Gated) -> ExpertsFunction:
+    """Expert after expert over the tokens that were sent to it. For the CPU: it needs their numbers on the host."""
+    stacks = (experts.gate_up_proj, experts.down_proj)
+
+    def matrix(stack: Any, expert: int, dtype: torch.dtype) -> torch.Tensor:
+        found: torch.Tensor = stack.dequantize(dtype, expert) if isinstance(stack, QuantizedWeight) else stack[expert]
+        return found
+
+    def run(x: torch.Tensor, index: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        tokens, k = index.shape
+        routes = index.flatten()
+        order = routes.argsort(stable=True)
+        rows = x[order // k]
+        each = torch.empty_like(rows)
+        at = 0
+        for expert, count in enumerate(routes.bincount().tolist()):
+            if count:
+                mine = slice(at, at + count)
+                mid = gated(functional.linear(rows[mine], matrix(stacks[0], expert, x.dtype)))
+                torch.mm(mid, matrix(stacks[1], expert, x.dtype).t(), out=each[mine])
+                at += count
+        return _combine(each, order, weights, tokens, k)
+
+    return run
+
+
+def grouped_experts(experts: Any, gated: Gated) -> ExpertsFunction:
+    """One grouped product for all experts; quantized ones are decoded first. Static shapes, no wait for the device."""
+
+    def stack(weight: Any, x: torch.Tensor) -> torch.Tensor:
+        if isinstance(weight, QuantizedWeight):
+            weight = weight.on(x.device).dequantize(x.dtype)
+        found: torch.Tensor = weight.transpose(1, 2)
+        return found
+
+    def run(x: torch.Tensor, index: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        tokens, k = index.shape
+        routes, order = index.flatten().sort(stable=True)
+        numbers = torch.arange(experts.num_experts, device=x.device, dtype=routes.dtype)
+        ends = torch.searchsorted(routes, numbers, right=True, out_int32=True)
+        mid = gated(functional.grouped_mm(x[order // k], stack(experts.gate_up_proj, x), offs=ends))
+        each = functional.grouped_mm(mid, stack(experts.down_proj, x), offs=ends)
+        return _combine(each, order, weights, tokens, k)
+
+    return run
+
+
+def module_experts(experts: nn.Module) -> ExpertsFunction:
+    """What transformers runs for the module itself: the reference."""
+
+    def run(x: torch.Tensor, index: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = experts(x, index.long(), weights.to(x.dtype))
+        return found
+
+    return run
+
+
+def _combine(each: torch.Tensor, order: torch.Tensor, weights: torch.Tensor, tokens: int, k: int) -> torch.Tensor:
+    """Results (T·k, H) in sorted order, times their weights, summed by token."""
+    back = torch.empty_like(each).index_copy_(0, order, each).view(tokens, k, -1)
+    return (weights.to(each.dtype).unsqueeze(1) @ back).squeeze(1)

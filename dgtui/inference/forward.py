@@ -1,0 +1,257 @@
+"""The decoder's forward over the tensors that transformers' modules hold: no modules, no hooks, no copies.
+
+B canvases, C positions, T = B·C, H hidden, V vocabulary, L places of a KV buffer. Written once against
+`kernels.ops.Ops`: Triton's kernels on a GPU, PyTorch elsewhere. Static shapes, and nothing waits for the device.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from dgtui.inference.experts import ExpertsFunction
+from dgtui.kernels.ops import Ops
+
+Product = Callable[[torch.Tensor], torch.Tensor]
+"""(…, in) → (…, out)."""
+MakeProduct = Callable[[nn.Module], Product]
+"""How a layer that is no plain matrix multiplies."""
+
+_WIDEST_FUSED: Final = 256
+# Widest head of PyTorch's fused attention on a GPU.
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Context:
+    """What the layers of one kind see of a block: rotary tables of the canvas, and where it stands in the buffers."""
+
+    cos: torch.Tensor
+    "(C, d) fp32"
+    sin: torch.Tensor
+    "(C, d) fp32"
+    start: torch.Tensor
+    "() int32: first place of the canvas in the buffer, after the prefix"
+    bias: torch.Tensor | None
+    "(L): 0, and -inf at the places after the canvas; None where there are none"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Buffers:
+    """Keys and values of a block, [prefix | canvas], in every layer. The forward writes those of the canvas."""
+
+    keys: list[torch.Tensor]
+    "(B, kv heads, L, d) each"
+    values: list[torch.Tensor]
+    contexts: dict[str, Context]
+    "by kind of layer"
+
+    def rows(self, count: int) -> "Buffers":
+        """Those of the first `count` canvases."""
+        return Buffers([k[:count] for k in self.keys], [v[:count] for v in self.values], self.contexts)
+
+
+class Decoder:
+    """The decoder of a loaded `DiffusionGemmaForBlockDiffusion`, sharing its weights.
+
+    Matrices that read the same input become one: their modules keep views of it, so that they still work and nothing
+    is held twice.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        ops: Ops,
+        make_experts: Callable[[nn.Module], ExpertsFunction],
+        make_product: MakeProduct = lambda layer: layer,
+    ) -> None:
+        decoder, text = model.model.decoder, model.config.text_config
+        self.ops = ops
+        self.embedding: torch.Tensor = decoder.embed_tokens.weight
+        "(V, H), of input, output and self-conditioning"
+        self.softcap: float | None = model.final_logit_softcapping or None
+        self.canvas_length: int = model.config.canvas_length
+        self.kinds: Sequence[str] = text.layer_types
+        self._eps: float = text.rms_norm_eps
+        self._scale = float(decoder.embed_tokens.scalar_embed_scale)
+        self._rotary = decoder.rotary_emb
+        own = decoder.self_conditioning
+        self._soft_norm = own.pre_norm.weight
+        self._soft_in = joined([own.gate_proj, own.up_proj], make_product)
+        self._soft_out = joined([own.down_proj], make_product)
+        self._norms = [layer.input_layernorm.weight for layer in decoder.layers] + [decoder.norm.weight]
+        self._layers = [_Layer(layer, text, ops, make_experts, make_product) for layer in decoder.layers]
+
+    def buffers(self, cache: Any, length: int, rows: int, bucket: int = 1, old: Buffers | None = None) -> Buffers:
+        """The buffers of a block.
+
+        Args:
+            cache: transformers' cache of the prefix, a batch of one.
+            length: Ids of the prefix; sliding layers hold the last of them.
+            rows: Canvases over it.
+            bucket: Buffers are rounded up to a multiple of so many places, so that captured graphs fit again.
+            old: Is filled again and returned, if it has the right shapes.
+        """
+        prefixes = [layer.keys.shape[2] if length else 0 for layer in cache.layers]
+        shapes = [
+            (rows, own.kv_heads, -(-prefix // bucket) * bucket + self.canvas_length, own.width)
+            for prefix, own in zip(prefixes, self._layers, strict=True)
+        ]
+        if old is None or [key.shape for key in old.keys] != shapes:
+            old = self._empty(shapes, padded=bucket > 1)
+        for layer, prefix, *own in zip(cache.layers, prefixes, old.keys, old.values, strict=True):
+            for buffer, held in zip(own, (layer.keys, layer.values), strict=True):
+                if prefix:
+                    buffer[:, :, :prefix] = held
+                buffer[:, :, prefix:] = 0  # masked places must be finite
+        for kind, context in old.contexts.items():
+            self._fill(context, kind, length, prefixes[self.kinds.index(kind)])
+        return old
+
+    def _empty(self, shapes: Sequence[tuple[int, ...]], padded: bool) -> Buffers:
+        empty, contexts = self.embedding.new_empty, {}
+        for kind, (_, _, places, width) in zip(self.kinds, shapes, strict=True):
+            cos, sin = empty((2, self.canvas_length, width), dtype=torch.float32)
+            start = empty((), dtype=torch.int32)
+            contexts[kind] = Context(cos, sin, start, empty(places) if padded else None)
+        keys, values = ([empty(shape) for shape in shapes] for _ in range(2))
+        return Buffers(keys, values, contexts)
+
+    def _fill(self, context: Context, kind: str, length: int, prefix: int) -> None:
+        device, canvas = self.embedding.device, self.canvas_length
+        positions = torch.arange(length, length + canvas, device=device).unsqueeze(0)
+        cos, sin = self._rotary(torch.empty(0, device=device), positions, kind)
+        context.cos.copy_(cos[0])
+        context.sin.copy_(sin[0])
+        context.start.fill_(prefix)
+        if context.bias is not None:
+            context.bias[: prefix + canvas] = 0
+            context.bias[prefix + canvas :] = -torch.inf
+
+    def states(self, ids: torch.Tensor, soft: torch.Tensor, buffers: Buffers) -> torch.Tensor:
+        """The decoder's output states.
+
+        Args:
+            ids: (B, C) of the canvases.
+            soft: (B, C, H) the last step's probabilities times the embedding; zeros in a first step.
+            buffers: Those of the block, with B rows.
+
+        Returns:
+            (B, C, H), ready for the output layer.
+        """
+        batch, canvas = ids.shape
+        x = functional.embedding(ids, self.embedding).view(batch * canvas, -1) * self._scale
+        signal = _norm(soft.view(x.shape) * self._scale, self._eps, self._soft_norm)
+        x = _norm(x + self._soft_out(self.ops.gated(self._soft_in(signal))), self._eps)
+        normed = _norm(x, self._eps, self._norms[0])
+        for at, layer in enumerate(self._layers):
+            context = buffers.contexts[self.kinds[at]]
+            x, normed = layer(x, normed, buffers.keys[at], buffers.values[at], context, self._norms[at + 1])
+        return normed.view(batch, canvas, -1)
+
+    def logits(self, states: torch.Tensor) -> torch.Tensor:
+        """(…, H) → (…, V) in fp32, softcapped."""
+        found = functional.linear(states, self.embedding).float()
+        return found if self.softcap is None else found.div_(self.softcap).tanh_().mul_(self.softcap)
+
+
+class _Layer:
+    """One layer. Called with the residual stream (T, H) and its norm, it returns both for the next one."""
+
+    def __init__(
+        self,
+        layer: Any,
+        text: Any,
+        ops: Ops,
+        make_experts: Callable[[nn.Module], ExpertsFunction],
+        make_product: MakeProduct,
+    ) -> None:
+        attention, mlp, router = layer.self_attn, layer.mlp, layer.router
+        self._ops, self._eps = ops, text.rms_norm_eps
+        self.width: int = attention.head_dim
+        self._heads = attention.q_proj.out_features // self.width
+        self.kv_heads: int = attention.k_proj.out_features // self.width
+        reads = [attention.q_proj, attention.k_proj, attention.v_proj]
+        self._qkv = joined([each for each in reads if each is not None], make_product)
+        self._out = joined([attention.o_proj], make_product)
+        self._q_norm, self._k_norm = attention.q_norm.weight, attention.k_norm.weight
+        self._mlp_in = joined([mlp.gate_proj, mlp.up_proj], make_product)
+        self._mlp_out = joined([mlp.down_proj], make_product)
+        self._router = joined([router.proj], make_product)
+        self._expert_scale, self._k = router.per_expert_scale, int(text.top_k_experts)
+        self._experts = make_experts(layer.experts)
+        self._reading = [
+            layer.pre_feedforward_layernorm.weight,
+            router.scale.detach() * router.scalar_root_size,
+            layer.pre_feedforward_layernorm_2.weight,
+        ]
+        self._after_attention = layer.post_attention_layernorm.weight
+        self._after = [layer.post_feedforward_layernorm_1.weight, layer.post_feedforward_layernorm_2.weight]
+        self._post, self._scalar = layer.post_feedforward_layernorm.weight, layer.layer_scalar
+
+    def __call__(
+        self,
+        x: torch.Tensor,
+        normed: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        context: Context,
+        next_norm: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        ops, eps = self._ops, self._eps
+        q = ops.rotate(
+            self._qkv(normed).view(keys.shape[0], len(context.cos), -1), self._q_norm, self._k_norm,
+            context.cos, context.sin, keys, values, context.start, self._heads, eps,
+        )  # fmt: skip
+        seen = self._out(attend(q, keys, values, context.bias).view(len(x), -1))
+        x, (for_mlp, for_router, for_experts) = ops.residual_norm(
+            x, [(seen, self._after_attention)], None, None, self._reading, eps
+        )
+        mlp = self._mlp_out(ops.gated(self._mlp_in(for_mlp)))
+        weights, index = ops.route(self._router(for_router), self._expert_scale, self._k)
+        experts = self._experts(for_experts, index, weights)
+        branches = list(zip((mlp, experts), self._after, strict=True))
+        x, (normed,) = ops.residual_norm(x, branches, self._post, self._scalar, [next_norm], eps)
+        return x, normed
+
+
+def attend(q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """q (B, heads, C, d), keys and values (B, kv, L, d), bias (L) → (B, C, heads, d). No causal mask, scale 1.
+
+    Heads that share keys are read as more queries of one head, since every query sees every place.
+    """
+    batch, heads, canvas, width = q.shape
+    folded = q.view(batch, keys.shape[1], -1, width)
+    if width > _WIDEST_FUSED and q.is_cuda:
+        scores = (folded @ keys.transpose(-1, -2)).float()
+        seen = (scores if bias is None else scores + bias).softmax(-1).to(values.dtype) @ values
+    else:
+        mask = None if bias is None else bias.expand(batch, 1, folded.shape[2], -1)
+        seen = functional.scaled_dot_product_attention(folded, keys, values, mask, scale=1.0)
+    return seen.view(batch, heads, canvas, width).transpose(1, 2).contiguous()
+
+
+def joined(layers: Sequence[nn.Module], make_product: MakeProduct) -> Product:
+    """The outputs of linear layers that read the same input, one after the other: (…, in) → (…, sum of out)."""
+    plain = (layer for layer in layers if type(layer) is nn.Linear and layer.bias is None)
+    weights: list[Any] = [layer.weight for layer in plain]
+    if len(weights) < len(layers) or len({weight.dtype for weight in weights}) > 1:
+        each = [make_product(layer) for layer in layers]
+        return each[0] if len(each) == 1 else lambda x: torch.cat([product(x) for product in each], -1)
+    whole: torch.Tensor = weights[0]
+    if len(weights) > 1:
+        whole = torch.cat([weight.detach() for weight in weights])
+        at = 0
+        for weight in weights:
+            weight.data = whole[at : at + len(weight)]
+            at += len(weight)
+    return lambda x: functional.linear(x, whole)
+
+
+def _norm(x: torch.Tensor, eps: float, weight: torch.Tensor | None = None) -> torch.Tensor:
+    """RMS norm of the last dimension, in fp32."""
+    wide = x.float()
+    normed = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
+    return (normed if weight is None else normed * weight.float()).to(x.dtype)
