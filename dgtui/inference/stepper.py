@@ -127,6 +127,9 @@ class DeviceStepper:
         self._block += 1
         self.denoiser.commit(ids.tolist())
 
+    def interrupt(self) -> None:
+        """See `Stepper.interrupt`. A step cannot be interrupted."""
+
     def release(self) -> None:
         """See `Stepper.release`."""
         self._state, self._rows = None, []
