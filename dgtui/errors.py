@@ -15,7 +15,7 @@ EXIT_CODES: Mapping[int, str] = MappingProxyType(
         1: "failed while running",
         2: "wrong usage",
         3: "model missing or unloadable",
-        4: "input rejected (binary, undecodable, too large, invalid span)",
+        4: "input missing or rejected (binary, undecodable, too large, invalid span)",
         5: "out of memory",
         6: "not a terminal",
         130: "interrupted",
@@ -122,7 +122,7 @@ class PromptTooLong(InputRefused):
 
 
 class DocumentRefused(InputRefused):
-    """The file is binary, undecodable or too large, or a span lies outside it."""
+    """The file is missing, binary, undecodable or too large, or a span lies outside it."""
 
 
 class ImageRefused(InputRefused):

@@ -23,6 +23,7 @@ _WrongUsage: Final[Any] = typer.BadParameter.__base__
 
 _COMMANDS: Final = ("chat", "edit", "generate", "infill", "replay", "bench", "doctor", "keys", "themes")
 _GROUPS: Final = ("model", "config")
+_OWN_OPTIONS: Final = ("-h", "--help", "--version", "--install-completion", "--show-completion")
 
 
 def program(only: str = "") -> typer.Typer:
@@ -30,7 +31,7 @@ def program(only: str = "") -> typer.Typer:
     app = typer.Typer(
         name="dgtui",
         help="Text diffusion you can watch and steer. Runs DiffusionGemma; a small model of the same kind is built in."
-        "\n\nWithout a command, `dgtui` opens the chat.",
+        "\n\nWithout a command, `dgtui` opens the chat; options of `dgtui chat` can follow.",
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
@@ -66,9 +67,11 @@ def _version(wanted: bool) -> None:
 def main(args: list[str] | None = None) -> int:
     """Runs the program and returns its exit code. Raises only for bugs."""
     given = sys.argv[1:] if args is None else args
+    if given and given[0].startswith("-") and given[0] not in _OWN_OPTIONS:
+        given = ["chat", *given]  # the chat is the default, with its options
     only = given[0] if given else "" if "_DGTUI_COMPLETE" in os.environ else "chat"
     try:
-        code = program(only)(args=args, prog_name="dgtui", standalone_mode=False)
+        code = program(only)(args=given, prog_name="dgtui", standalone_mode=False)
     except _WrongUsage as error:
         said = io.StringIO()
         error.show(said)

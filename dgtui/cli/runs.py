@@ -1,9 +1,7 @@
 """What commands need around a run: its images and a place for the recording, and the recording itself."""
 
 import os
-import stat
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,11 +21,10 @@ def check_record(path: Path | None, file: Path | None = None) -> None:
         return
     if not path.absolute().parent.is_dir():
         raise UsageError(f"there is no folder {path.parent} to record to")
-    with suppress(OSError):  # missing, or impossible: saving reports it
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise UsageError(f"{path} exists and is not a file", hint="give the recording another name")
     if file is not None and os.path.realpath(path) == os.path.realpath(file):
         raise UsageError(f"{path} is the file itself", hint="give the recording another name")
+    if os.path.lexists(path):
+        raise UsageError(f"{path} already exists", hint="give the recording another name")
 
 
 def pictures(paths: Sequence[Path] | None) -> "list[Picture]":

@@ -1,6 +1,7 @@
 """Steers a running job: flags and amendments, read between denoising steps. Safe from any thread."""
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -15,6 +16,7 @@ class Control:
         self._cancelled = False
         self._paused = False
         self._single = 0
+        self._paused_seconds = 0.0
         self._interrupt: Callable[[], None] = lambda: None
         self._amendments: deque[Amendment] = deque()
 
@@ -27,6 +29,11 @@ class Control:
     def paused(self) -> bool:
         """The run waits before its next step."""
         return self._paused
+
+    @property
+    def paused_seconds(self) -> float:
+        """How long the run has waited in `wait` so far."""
+        return self._paused_seconds
 
     def cancel(self) -> None:
         """Ends the run before its next step, or in the middle of one that waits for another machine."""
@@ -73,7 +80,9 @@ class Control:
         Call it again until it returns True, which it also does when the run is cancelled.
         """
         with self._changed:
+            began = time.perf_counter()
             self._changed.wait_for(lambda: self._amendments or self._cancelled or not self._paused or self._single)
+            self._paused_seconds += time.perf_counter() - began
             amendments = list(self._amendments)
             self._amendments.clear()
             go = self._cancelled or not self._paused

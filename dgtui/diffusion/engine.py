@@ -104,7 +104,8 @@ class _Run:
         self.written = [list(job.blocks) for _ in range(job.candidates)]
 
     def seconds(self) -> float:
-        return time.perf_counter() - self.began
+        """Since the run began, without pauses."""
+        return time.perf_counter() - self.began - self.control.paused_seconds
 
     def events(self) -> Iterator[Event]:
         job, stepper = self.job, self.stepper

@@ -94,7 +94,7 @@ class Frame:
     "nats, over the free positions"
     temperature: float
     seconds: float
-    "since the run started"
+    "since the run started, without pauses"
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,7 +170,7 @@ def _copy(path: Path, recovery: Recovery) -> Path:
 def _read(path: Path, encoding: str | None) -> Source:
     try:
         return source.read(path, encoding)
-    except RunFailed as error:
+    except DocumentRefused as error:
         if not isinstance(error.__cause__, FileNotFoundError):
             raise
     if not path.absolute().parent.is_dir():

@@ -58,7 +58,8 @@ def read(path: Path, encoding: str | None = None) -> Source:
         encoding: A name that Python knows. None means UTF-8.
 
     Raises:
-        DocumentRefused: The file is not text in that encoding, is larger than `LIMIT`, or is not a regular file.
+        DocumentRefused: The file is missing, is not text in that encoding, is larger than `LIMIT`, or is not a regular
+            file.
         RunFailed: The file cannot be read.
     """
     try:
@@ -71,6 +72,8 @@ def read(path: Path, encoding: str | None = None) -> Source:
             data = file.read(LIMIT + 1)
     except IsADirectoryError as error:
         raise DocumentRefused(f"{path} is a folder", hint="give a file inside it") from error
+    except FileNotFoundError as error:
+        raise DocumentRefused(f"there is no file {path}") from error
     except (OSError, ValueError) as error:  # the latter: a NUL in the name
         raise RunFailed(f"{path} cannot be read: {reason(error)}") from error
     return _checked(path, data, encoding, Identity.of(status))

@@ -345,6 +345,13 @@ class ConversationController:
             finished=finished is not None,
         )
 
+    def keep_draft(self) -> None:
+        """Stores what a running reply has written so far, as if it were stopped now."""
+        steering = self._panel.steering
+        if (draft := steering.draft) and steering.running and draft.version.frames():
+            turn = replace(self._turn(draft, draft.version), stop_reason="cancelled", finished=True)
+            self._store(lambda: self.chat.revise(turn))
+
     def draft_failed(self) -> None:
         """Takes back a reply that never began. What was finished of it stays."""
         if self.chat.turns and self.chat.turns[-1].role == "model" and not self.chat.turns[-1].text:

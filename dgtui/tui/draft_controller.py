@@ -82,6 +82,12 @@ class DraftController:
         return bool(self.version and self.version.search)
 
     @property
+    def stopping(self) -> bool:
+        """The run of the current version was asked to stop and has not ended."""
+        version = self.version
+        return bool(version and version.running and version.run.control.cancelled)
+
+    @property
     def stopped(self) -> bool:
         """The person stopped the run of the current version."""
         return bool(self.version and (ended := self.version.run.log.finished) and ended.reason == "cancelled")
@@ -98,6 +104,11 @@ class DraftController:
         """The selection, or the token under the cursor."""
         pointer = self._pointer()
         return pointer.selection or (pointer.cursor, pointer.cursor + 1)
+
+    def refuse_while_searching(self) -> None:
+        """Raises `Refused` while lengths of a gap are tried: each of them has its text at other positions."""
+        if self.searching:
+            raise Refused("the length of the gap is still being searched", hint="esc ends the search")
 
     def _now(self) -> tuple[Draft, Version]:
         if self.draft is None:
@@ -117,6 +128,7 @@ class DraftController:
             f"strength {self.strength:.0%}": self.strength < 1,
             "looking back": self.playhead is not None,
             "paused": version.running and version.run.control.paused,
+            "stopping": self.stopping,
             version.kind: version.kind not in ("reply", "pin"),
         }
         return [state for state, holds in states.items() if holds]
@@ -250,6 +262,7 @@ class DraftController:
 
     def pin(self) -> str:
         """Pins the selection, or unpins it if all of it is pinned; in a run, from the next step on."""
+        self.refuse_while_searching()
         (draft, version), block = self._now(), self.block
         places, pinned = draft.toggle_pins(block, self._span)
         if version.running and self.frame is not None:
@@ -259,6 +272,7 @@ class DraftController:
 
     def type(self, text: str) -> str | None:
         """Pins typed text at the cursor."""
+        self.refuse_while_searching()
         (draft, version), at = self._now(), self._pointer().cursor
         ids = version.ids(self.block)
         replaced = self._backend.pieces(ids[at : at + 1].tolist())[0] if ids is not None else b""
@@ -269,6 +283,7 @@ class DraftController:
 
     def hold(self, kind: Kind, held: Mapping[int, int]) -> str | None:
         """Pins token ids by position: in a run from the next step on, else with a run that rewrites the rest."""
+        self.refuse_while_searching()
         (draft, version), block = self._now(), self.block
         if not version.running:
             job, pins = draft.settle(block, held, self._seeds())

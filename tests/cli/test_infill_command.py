@@ -79,6 +79,22 @@ def test_a_recording_does_not_take_the_place_of_the_file(dgtui: Any, tale: Path)
     assert tale.read_bytes() == b"\xef\xbb\xbf" + TALE
 
 
+def test_a_recording_is_not_overwritten(dgtui: Any, tale: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept.dgtui"
+    kept.write_bytes(b"mine")
+    done = dgtui("infill", tale, "--span", "1:12-1:21", "--record", kept, *QUICK)
+    assert done.code == 2 and "already exists" in done.err
+    assert kept.read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize(
+    "command", [("infill", "{}", "--at", "1:1"), ("replay", "{}"), ("generate", "x", "--image", "{}")]
+)
+def test_a_missing_input_file_is_exit_4(dgtui: Any, tmp_path: Path, command: tuple[str, ...]) -> None:
+    done = dgtui(*(word.format(tmp_path / "missing") for word in command))
+    assert done.code == 4, done.err
+
+
 def test_several_spans_are_written_in_one_go(dgtui: Any, tale: Path) -> None:
     done = dgtui("infill", tale, "--span", "2:6-2:9", "--span", "1:12-1:17", "--json", *QUICK)
     assert done.code == 0, done.err

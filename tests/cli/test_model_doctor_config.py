@@ -365,3 +365,10 @@ def test_wrong_usage_ends_with_2_and_a_usage_line(args: tuple[str, ...], dgtui: 
     assert (done.code, done.out) == (2, b"")
     assert "Usage: dgtui" in done.err and "Error: " in done.err
     assert "\x1b" not in done.err
+
+
+def test_options_of_the_chat_need_no_command(dgtui: Any) -> None:
+    for option in (["--continue"], ["--no-history"]):
+        done = dgtui(*option)
+        assert done.code == 6 and "needs a terminal" in done.err
+    assert dgtui("--nonsense").code == 2

@@ -2,6 +2,7 @@
 
 import itertools
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -844,3 +845,17 @@ def test_nothing_runs_before_the_first_event_is_asked_for() -> None:
     next(events)
     assert denoiser.prefix == [1, 2, 3]
     assert denoiser.forwards == []
+
+
+def test_pauses_are_not_part_of_the_seconds_of_a_run() -> None:
+    control = Control()
+    control.pause()
+    began = time.perf_counter()
+    watched = Watched(job(), control)
+    watched.until(1)
+    watched.quiet(0.5)
+    control.resume()
+    log = watched.join()
+    whole = time.perf_counter() - began
+    assert log.finished and control.paused_seconds > 0.4
+    assert log.finished.seconds <= whole - control.paused_seconds

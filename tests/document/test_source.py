@@ -94,7 +94,12 @@ def test_what_is_no_file_is_refused_without_waiting_for_it(tmp_path: Path) -> No
         source.read(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["missing", "nul\0", "x" * 300])
+def test_a_missing_file_is_refused_as_input(tmp_path: Path) -> None:
+    with pytest.raises(DocumentRefused, match=r"there is no file .*missing"):
+        source.read(tmp_path / "missing")
+
+
+@pytest.mark.parametrize("name", ["nul\0", "x" * 300])
 def test_an_unreadable_file_says_why(tmp_path: Path, name: str) -> None:
     with pytest.raises(RunFailed, match="cannot be read: "):
         source.read(tmp_path / name)

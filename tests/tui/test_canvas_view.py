@@ -77,6 +77,14 @@ async def show(app: Screen, pilot: Pilot[None], shown: View | None) -> None:
     await pilot.pause()
 
 
+async def test_only_words_are_underlined_and_not_the_blank_before_them() -> None:
+    async with screen() as (app, pilot):
+        await show(app, pilot, view("Once", " upon", " a", flags=[0, Flag.CHANGED, 0]))
+        app.canvas.cursor = 0
+        underlined = [s.text for s in app.canvas.render_line(0) if s.style and s.style.underline and s.text.strip()]
+        assert underlined == ["upon"]
+
+
 # -- drawing -----------------------------------------------------------------------------------------------------------
 
 

@@ -828,3 +828,49 @@ async def test_what_is_typed_fast_is_taken_in_its_order() -> None:
             seen.app.post_message(events.Key(key, " " if key == "space" else key if len(key) == 1 else None))
         await seen.until(lambda: seen.screen.prompt.text == "why", "the rest of what was typed")
         assert seen.chat.turns[0].text == "tell me"
+
+
+async def test_quitting_during_a_run_keeps_its_draft_like_esc() -> None:
+    async with chat(hold_steps=True, steps=40) as seen:
+        seen.backend.step_gate.let(3)
+        await seen.say("tell me")
+        await seen.until(lambda: seen.steering.version and len(seen.steering.version.frames()) > 2, "frames")
+        await seen.pilot.press("ctrl+q")
+        (conversation,) = seen.store.conversations()
+        turn = seen.store.turns(conversation.id)[1].turn
+        assert turn.text and turn.finished and turn.stop_reason == "cancelled"
+
+
+async def test_a_run_that_was_asked_to_stop_says_so_until_its_step_ends() -> None:
+    async with chat(hold_steps=True, steps=40) as seen:
+        seen.backend.step_gate.let(1)
+        await seen.say("tell me")
+        await seen.until(lambda: seen.steering.version and seen.steering.version.frames(), "a step")
+        await seen.canvas("escape")
+        assert "stopping" in str(seen.screen.panel.border_title)
+        seen.backend.step_gate.open()
+        await seen.settled()
+        assert "stopping" not in str(seen.screen.panel.border_title)
+
+
+@pytest.mark.parametrize("key", ["t", "p"])
+async def test_nothing_is_pinned_while_the_length_of_a_gap_is_searched(key: str) -> None:
+    async with chat() as seen:
+        await seen.reply()
+        hold_after_one_step(seen)
+        seen.screen.panel.canvas.cursor = 3
+        await seen.canvas("i")
+        await seen.until(lambda: seen.steering.searching and seen.steering.version.frames(), "a step of the search")
+        await seen.canvas(key)
+        assert "still being searched" in seen.notices()
+        assert not seen.screen.panel.question.is_open
+        seen.backend.step_gate.open()
+        await seen.settled()
+
+
+async def test_a_conversation_is_exported_only_as_markdown_or_json(tmp_path: Path) -> None:
+    async with chat() as seen:
+        await seen.reply()
+        await seen.say(f"/export {tmp_path / 'notes.pdf'}")
+        assert "must end in .md or .json" in seen.notices()
+        assert not (tmp_path / "notes.pdf").exists()

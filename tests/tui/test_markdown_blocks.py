@@ -181,3 +181,12 @@ def test_a_selection_copies_the_text_without_what_was_drawn_around_it() -> None:
 
 def test_plain_text_shows_every_line() -> None:
     assert Page([plain_text("a\n\n\tb\n")]).plain == "a\n\n        b\n"
+
+
+def test_indentation_and_line_breaks_outside_fences_are_kept() -> None:
+    source = 'Here:\ndef add(x):\n    return x + 2\n\n    print(add(1))\n{\n  "age": 3\n}'
+    blocks = markdown_blocks(source)
+    lines = [line for block in blocks for line in block.lines]
+    assert lines == [
+        "Here:", "def add(x):", "    return x + 2", "", "    print(add(1))", "", "{", '  "age": 3', "}",
+    ]  # fmt: skip

@@ -229,6 +229,12 @@ class ChatApp(BaseApp):
     def get_default_screen(self) -> Screen[Any]:
         return ChatScreen(self._backend, self._store, self.settings, self.look, self._opening)
 
+    def exit(self, *args: Any, **options: Any) -> None:
+        """Ends the program. The draft of a running reply is kept."""
+        if self.chat is not None:
+            self.chat.conversation.keep_draft()
+        super().exit(*args, **options)
+
     @property
     def chat(self) -> ChatScreen | None:
         """The chat screen, below whatever is open over it."""

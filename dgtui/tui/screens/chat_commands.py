@@ -111,8 +111,10 @@ class ChatCommands:
         if not name:
             raise UsageError("/export takes a file", hint="for example /export notes.md or /export notes.json")
         path, store = typed_path(name), self._conversation.store
+        if path.suffix.lower() not in (".md", ".json"):
+            raise UsageError(f"cannot export to {path}", hint="the name must end in .md or .json")
         stored, turns = store.get(conversation), store.turns(conversation)
-        if path.suffix == ".json":
+        if path.suffix.lower() == ".json":
             text = json.dumps(export.to_json(stored, turns), indent=2, ensure_ascii=False) + "\n"
         else:
             text = export.to_markdown(stored, turns)

@@ -25,6 +25,7 @@ Ink = tuple[tuple[str, Style], ...]
 """The texts of a row with their styles, without padding."""
 
 _MARKED: Final = Style(reverse=True)
+_NOT_UNDERLINED: Final = Style(underline=False)
 _MOST_NATS: Final = 4.0
 _GRAINS: Final = 64  # per nat
 
@@ -88,7 +89,11 @@ class Brush(Painter):
                     style += self._cursor
                     marked = True
                 if run.cells:
-                    if ink and ink[-1][1] is style:
+                    if style.underline and not marked and run.text[0] == " ":  # only words are underlined
+                        ink.append((" ", style + _NOT_UNDERLINED))
+                        if len(run.text) > 1:
+                            ink.append((run.text[1:], style))
+                    elif ink and ink[-1][1] is style:
                         ink[-1] = (ink[-1][0] + run.text, style)
                     else:
                         ink.append((run.text, style))

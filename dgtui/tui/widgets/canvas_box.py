@@ -21,6 +21,7 @@ class CanvasBox(Vertical):
     CanvasBox { height: auto; max-height: 60%; border: round $primary; padding: 0 1; }
     CanvasBox:focus-within { border: round $accent; }
     CanvasBox CanvasView { height: auto; max-height: 100%; }
+    CanvasBox #below { dock: bottom; height: auto; }
     CanvasBox #meters { height: 1; color: $text-muted; }
     """
 
@@ -33,10 +34,16 @@ class CanvasBox(Vertical):
 
     def compose(self) -> ComposeResult:
         yield CanvasView(id="canvas")
-        timeline = Timeline(id="timeline")
-        timeline.display = self._show_timeline
-        yield timeline
-        yield Static(id="meters", markup=False)
+        with Vertical(id="below"):  # docked: it stays in view below a canvas of any length
+            timeline = Timeline(id="timeline")
+            timeline.display = self._show_timeline
+            yield timeline
+            yield Static(id="meters", markup=False)
+            yield from self.compose_below()
+
+    def compose_below(self) -> ComposeResult:
+        """What stands below the meters."""
+        yield from ()
 
     def set_look(self, look: Look) -> None:
         """How tokens and bars are drawn from now on."""

@@ -121,8 +121,7 @@ class CanvasPanel(CanvasBox):
         self._measured = 0.0
         self._pace = Pace(settings.max_fps)
 
-    def compose(self) -> ComposeResult:
-        yield from super().compose()
+    def compose_below(self) -> ComposeResult:
         yield Question(self._question_closed, id="question")
 
     def on_mount(self) -> None:
@@ -367,6 +366,7 @@ class CanvasPanel(CanvasBox):
     @_action
     def action_type_here(self) -> None:
         """Asks for text to pin at the cursor."""
+        self.steering.refuse_while_searching()
         what = f"text from position {self.canvas.cursor}"
         if self.steering.draft:
             self._ask_here(what, self.steering.type)

@@ -1,6 +1,6 @@
 """Markdown as blocks of a page, safe for any text: sanitised, without active links, and nothing is fetched.
 
-HTML is shown as text, and the address of a link is shown after it. Line breaks of the reply are kept.
+HTML is shown as text, and the address of a link is shown after it. Line breaks and indentation of the reply are kept.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,6 +14,7 @@ from dgtui.tui.widgets.page import BLANK, MUTED, Block, Paragraph, Rule, Table
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
+    from markdown_it.rules_inline import StateInline
     from markdown_it.tree import SyntaxTreeNode
 
 LONGEST = 60_000
@@ -25,6 +26,8 @@ DEEPEST = 60
 LONGEST_HIGHLIGHTED = 20_000
 """Characters of highlighted code; longer code has no colours."""
 LONGEST_ADDRESS = 200
+_CODE_INDENT = 4
+"""Blanks that make a line code; the parser removes them."""
 
 _STYLES = {
     "em": "italic",
@@ -67,7 +70,19 @@ def _parser() -> "MarkdownIt":
     from markdown_it import MarkdownIt
 
     parser = MarkdownIt("commonmark", {"html": False, "maxNesting": DEEPEST}).enable(["table", "strikethrough"])
+    parser.inline.ruler.at("newline", _line_break)
     return parser.disable(["html_block", "html_inline"])
+
+
+def _line_break(state: "StateInline", silent: bool) -> bool:
+    """A rule of the parser: a line break, after which blanks are text. The parser's own rule drops them."""
+    if state.src[state.pos] != "\n":
+        return False
+    if not silent:
+        state.pending = state.pending.rstrip(" ")
+        state.push("softbreak", "br", 0)
+    state.pos += 1
+    return True
 
 
 class _Builder:
@@ -93,8 +108,11 @@ class _Builder:
                 self.siblings(node.children, lead + bar, hang + bar, tight=False)
             case "hr":
                 self.blocks.append(Rule(lead))
-            case "fence" | "code_block":
+            case "fence":
                 self.blocks.append(Paragraph(self._code(node), lead, hang, is_code=True))
+            case "code_block":  # its indentation is part of the text
+                lines = [" " * _CODE_INDENT + line for line in self._code(node)]
+                self.blocks.append(Paragraph(lines, lead, hang, is_code=True))
             case "table":
                 self._table(node, lead, hang)
             case _:

@@ -1,6 +1,6 @@
 """Meters: what the log of a run says about its speed, and the two lines that show it.
 
-Every number has its own label. Seconds are those of the log, by the wall clock and including pauses. Only what the run
+Every number has its own label. Seconds are those of the log: by the wall clock, without pauses. Only what the run
 itself wrote counts, not the blocks it was given or the positions that were pinned from the start.
 """
 
