@@ -1,0 +1,122 @@
+"""`dgtui train`: fine-tune a model on examples of one's own."""
+
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dgtui.cli.terminal import note, redrawable
+from dgtui.errors import UsageError
+
+if TYPE_CHECKING:
+    from dgtui.train.trainer import Progress
+
+
+def command(
+    file: Annotated[Path, typer.Argument(metavar="DATA.jsonl", help="One JSON object per line; see docs/train.md.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the trained model and its checkpoints.")],
+    model: Annotated[
+        str, typer.Option("--model", "-m", metavar="NAME", help="The model to start from: a name, or a folder.")
+    ] = "embedded",
+    steps: Annotated[int, typer.Option(min=1, metavar="N", help="Optimizer steps.")] = 400,
+    rate: Annotated[float, typer.Option(min=0.0, metavar="X", help="Factor on the learning rates.")] = 0.2,
+    rows: Annotated[int, typer.Option(min=2, metavar="N", help="Rows of a step.")] = 8,
+    length: Annotated[int, typer.Option(min=64, metavar="TOKENS", help="Tokens of a row.")] = 512,
+    validation: Annotated[float, typer.Option(min=0.0, max=0.5, metavar="SHARE", help="Share of the examples that is "
+                                              "held back and only measured.")] = 0.05,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of the order of the data and the noise.")] = 1,
+    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1 …")] = "auto",
+) -> int:  # fmt: skip
+    """Fine-tune a model on your own examples.
+
+    The run goes on from its last checkpoint in DIR if it was stopped. Load the result with `--model DIR`.
+    """
+    from dgtui.train import data
+
+    records = data.read(file)
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file", hint="give --out a folder")
+    from dgtui.model.catalog import resolve
+    from dgtui.model.devices import available, choose_device
+    from dgtui.model.offline import go_offline
+    from dgtui.model.open_checkpoint import open_checkpoint
+
+    go_offline()
+    import torch
+
+    from dgtui.model.loader import LoadOptions, load
+    from dgtui.train import finetune
+    from dgtui.train.trainer import processes
+
+    opened = open_checkpoint(resolve(model))
+    where = choose_device(device)
+    finetune.check_fits(opened, available(where))
+    process = processes()
+    first = process.rank == 0
+    held = load(opened, LoadOptions(device="cpu"))
+    tokenizer, info = held.tokenizer, held.info
+    del held
+    found = data.items(
+        records, tokenizer, info, length - info.canvas_length if length > info.canvas_length else length // 2
+    )
+    training, kept = data.split(found, validation, seed)
+    checkpoint = out / "checkpoint"
+    resumed = (checkpoint / "progress.json").exists()
+    torch.manual_seed(seed)
+    trained = finetune.load_for_training(checkpoint if resumed else opened.checkpoint.path, where)
+    tuning = finetune.Tuning(steps, rate, rows, length, seed, where)
+    out.mkdir(parents=True, exist_ok=True)
+    run = finetune.FineTuning(trained, tokenizer, info, tuning, training, kept, checkpoint, process)
+    run.trainer.resume()
+    if first:
+        note(f"{len(training):,} canvases to learn, {len(kept):,} held back; from step {run.trainer.step} of {steps}")
+    stopped: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda got, _: stopped.append(got))
+    report = _Report(run) if first else (lambda _: None)
+    run.run(report, lambda: bool(stopped), every=max(1, min(20, steps // 20)))
+    if stopped:
+        if first:
+            note(f"stopped at step {run.trainer.step}; the same command goes on from there")
+        return 130
+    if first:
+        dtype = getattr(torch, opened.dtype, torch.bfloat16)
+        run.save(opened.checkpoint.path, out, dtype)
+        note(f"the trained model is in {out}: dgtui --model {out}")
+    return 0
+
+
+class _Report:
+    """One line per report: redrawn on a terminal, printed in a pipe."""
+
+    def __init__(self, run: Any) -> None:
+        self._run = run
+        self._redraw = redrawable()
+        self._curve: list[float] = []
+
+    def __call__(self, now: "Progress") -> None:
+        measured = self._run.validate()
+        held = f"  held back {measured.diffusion.item():.3f}" if measured is not None else ""
+        self._curve = [*self._curve, now.diffusion][-24:]
+        line = (
+            f"step {now.step}/{now.steps}  loss {now.diffusion:.3f}{held}  {now.right:.0%} right  "
+            f"{now.tokens_per_second:,.0f} tok/s  {_time(now.left)} left"
+        )
+        if self._redraw:
+            end = "\n" if now.step == now.steps else ""
+            print(f"\r\x1b[2K{_bars(self._curve)} {line}", end=end, file=sys.stderr, flush=True)
+        else:
+            note(line)
+
+
+def _bars(values: list[float]) -> str:
+    """The curve of the losses, newest at the right."""
+    low, high = min(values), max(values)
+    return "".join("▁▂▃▄▅▆▇█"[int((v - low) / (high - low or 1) * 7)] for v in values)
+
+
+def _time(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"

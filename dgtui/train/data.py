@@ -1,0 +1,153 @@
+"""Training data that users write: one JSON object per line, read and checked before anything is loaded.
+
+    {"prompt": "…", "response": "…"}
+    {"messages": [{"role": "user", "content": "…"}, {"role": "model", "content": "…"}, …]}
+    {"text": "…"}
+
+Of a conversation every reply of the model is learned, with the turns before it as prefix. Text is learned canvas by
+canvas, and so are replies that are longer than a canvas.
+"""
+
+import json
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from dgtui.errors import InputRefused, reason
+from dgtui.message import Message
+from dgtui.train.items import Item, random_spans
+
+if TYPE_CHECKING:
+    from dgtui.model.tokenizer import ModelTokenizer
+    from dgtui.model_info import ModelInfo
+
+ROLES: Final = {"system": "system", "user": "user", "model": "model", "assistant": "model"}
+SPANS_SHARE: Final = 0.2
+"""Share of the items in which only some spans are corrupted and the rest is pinned."""
+SHOWN: Final = 5
+"""Faulty lines that an error names at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A line: messages that end with the model's, or a text."""
+
+    line: int
+    messages: tuple[Message, ...] = ()
+    text: str = ""
+
+
+def read(path: Path) -> list[Record]:
+    """All records of a file; empty lines are skipped.
+
+    Raises:
+        InputRefused: The file cannot be read, or lines are no such objects. Names the lines.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputRefused(f"{path} is not UTF-8 (byte {error.start})", hint="convert it first") from None
+    except OSError as error:
+        raise InputRefused(f"{path} cannot be read: {reason(error)}") from None
+    found: list[Record] = []
+    wrong: list[str] = []
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                found.append(_record(number, line))
+            except ValueError as error:
+                wrong.append(f"line {number}: {error}")
+    if wrong:
+        more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
+        raise InputRefused(
+            f"{path}: {'; '.join(wrong[:SHOWN])}{more}",
+            hint='each line is {"prompt": …, "response": …}, {"messages": […]} or {"text": …}',
+        )
+    if not found:
+        raise InputRefused(f"{path} holds no examples", hint="write one JSON object per line")
+    return found
+
+
+def _record(number: int, line: str) -> Record:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"not JSON ({error})") from None
+    if not isinstance(row, dict):
+        raise ValueError("not a JSON object")
+    match row:
+        case {"messages": list(messages)}:
+            return Record(number, _messages(messages))
+        case {"prompt": str(prompt), "response": str(response)}:
+            return Record(
+                number, _messages([{"role": "user", "content": prompt}, {"role": "model", "content": response}])
+            )
+        case {"text": str(text)} if text.strip():
+            return Record(number, text=text)
+    raise ValueError(f"has {', '.join(sorted(row)) or 'no keys'}")
+
+
+def _messages(rows: Sequence[Any]) -> tuple[Message, ...]:
+    found: list[Message] = []
+    for row in rows:
+        role = ROLES.get(row.get("role", "")) if isinstance(row, dict) else None
+        if role is None or not isinstance(row.get("content"), str):
+            raise ValueError("a message needs a role (system, user or model) and a content")
+        found.append(Message(role, row["content"]))  # type: ignore[arg-type]  # one of the three
+    if not any(message.role == "model" and message.content.strip() for message in found):
+        raise ValueError("no reply of the model to learn")
+    return tuple(found)
+
+
+def items(records: Sequence[Record], tokenizer: "ModelTokenizer", info: "ModelInfo", longest: int) -> list[Item]:
+    """Every canvas of every record as an item; a prefix longer than `longest` loses its beginning."""
+    made: list[Item] = []
+    for record in records:
+        if record.text:
+            bos = [] if info.bos_id is None else [info.bos_id]
+            made += _canvases(bos, tokenizer.encode(record.text), info, longest)
+        for at, message in enumerate(record.messages):
+            if message.role == "model" and message.content.strip():
+                prefix = tokenizer.chat(list(record.messages[:at]), think=False)
+                made += _canvases(prefix, tokenizer.encode(message.content), info, longest)
+    return made
+
+
+def _canvases(prefix: list[int], reply: list[int], info: "ModelInfo", longest: int) -> Iterator[Item]:
+    whole = [*reply, info.turn_end_id]
+    for start in range(0, len(whole), info.canvas_length):
+        before = [*prefix, *whole[:start]][-longest:]
+        yield Item(tuple(before), tuple(whole[start : start + info.canvas_length]))
+
+
+def with_spans(item: Item, rng: random.Random) -> Item:
+    """The item as it is, or now and then as an infill."""
+    if len(item.reply) < 4 or rng.random() >= SPANS_SHARE:
+        return item
+    return Item(item.prefix, item.reply, random_spans(rng, len(item.reply) - 1))
+
+
+def split(found: Sequence[Item], share: float, seed: int) -> tuple[list[Item], list[Item]]:
+    """Training and validation items; at least one of each if there are two."""
+    order = random.Random(f"{seed} split").sample(range(len(found)), len(found))
+    held = min(max(round(share * len(found)), 1 if share > 0 else 0), len(found) - 1)
+    validation = set(order[:held])
+    return [x for i, x in enumerate(found) if i not in validation], [found[i] for i in sorted(validation)]
+
+
+def stream(found: Sequence[Item], seed: int, step: int, rank: int, world: int, each: int) -> Iterator[Item]:
+    """Items of one step, in another order each epoch; a function of the step, so a resumed run sees the same order.
+
+    Args:
+        each: Items that a process may take in a step; the steps' windows follow one another.
+    """
+    at = (step * world + rank) * each
+    while True:
+        epoch, place = divmod(at, len(found))
+        order = random.Random(f"{seed} epoch {epoch}").sample(range(len(found)), len(found))
+        rng = random.Random(f"{seed} item {at}")
+        for index in order[place:]:
+            yield with_spans(found[index], rng)
+            at += 1

@@ -1,0 +1,121 @@
+"""Fine-tuning a checkpoint on a user's data: all weights, for models whose optimizer fits into memory."""
+
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from transformers import DiffusionGemmaForBlockDiffusion
+
+from dgtui.errors import ModelUnloadable, OutOfMemory
+from dgtui.train import data
+from dgtui.train.items import Item
+from dgtui.train.objective import Losses, losses
+from dgtui.train.packed import PackedPass, pack
+from dgtui.train.trainer import Process, Progress, Schedule, Trainer
+
+if TYPE_CHECKING:
+    from dgtui.model.open_checkpoint import OpenCheckpoint
+    from dgtui.model.tokenizer import ModelTokenizer
+    from dgtui.model_info import ModelInfo
+
+BYTES_PER_WEIGHT: Final = 16
+"""Weight, gradient and two optimizer states in fp32."""
+SMALL_FILES: Final = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """What a run is asked to do."""
+
+    steps: int
+    rate: float
+    """Factor on the peak rates of training from nothing."""
+    rows: int
+    length: int
+    """Rows of a step and their places, for each process."""
+    seed: int
+    device: torch.device
+
+
+def check_fits(opened: "OpenCheckpoint", memory: int) -> None:
+    """Raises unless all weights can be trained in `memory` bytes."""
+    name = opened.checkpoint.name
+    if opened.quant_method is not None:
+        raise ModelUnloadable(
+            f"{name} is quantized, and quantized weights cannot be trained", hint="use the checkpoint it was made from"
+        )
+    needed = opened.parameters * BYTES_PER_WEIGHT
+    if needed > memory:
+        raise OutOfMemory(
+            f"training all {opened.parameters / 1e9:.1f} billion weights of {name} takes {needed / 1e9:,.0f} GB, and "
+            f"{memory / 1e9:,.0f} GB are free",
+            hint="train a smaller model",
+        )
+
+
+def load_for_training(folder: Path, device: torch.device) -> DiffusionGemmaForBlockDiffusion:
+    """The model of a folder in fp32."""
+    model: Any = DiffusionGemmaForBlockDiffusion.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
+    model.set_experts_implementation("eager")
+    loaded: DiffusionGemmaForBlockDiffusion = model.to(device)
+    return loaded
+
+
+class FineTuning:
+    """A run on items of one model: its trainer, and the loss on what was held back."""
+
+    def __init__(
+        self, model: DiffusionGemmaForBlockDiffusion, tokenizer: "ModelTokenizer", info: "ModelInfo", tuning: Tuning,
+        training: list[Item], validation: list[Item], folder: Path, process: Process,
+    ) -> None:  # fmt: skip
+        self.model, self.tuning, self.info, self.process = model, tuning, info, process
+        self.training, self.validation = training, validation
+        self.through = PackedPass(model)
+        self.pad = tokenizer.pad_id or 0
+        decay = tuning.steps // 3
+        schedule = Schedule(
+            tuning.steps, 0.02 * tuning.rate, 3e-3 * tuning.rate, max(1, min(40, tuning.steps // 10)), decay
+        )
+        self.trainer = Trainer(model, schedule, folder, tuning.seed, self._step, process)
+
+    def _pack(self, items: Iterator[Item], rng: random.Random) -> Any:
+        window = int(getattr(self.through.config, "sliding_window", 0) or self.tuning.length)
+        return pack(
+            items, self.tuning.rows, self.tuning.length, self.pad, self.info.fill_id, window, None, rng
+        ).to(self.tuning.device)  # fmt: skip
+
+    def _step(self, step: int, noise: torch.Generator) -> Iterator[tuple[Losses, int]]:
+        seed, process = self.tuning.seed, self.process
+        rng = random.Random(f"{seed} {step} {process.rank}")
+        each = max(1, self.tuning.rows * self.tuning.length // self._mean_places())
+        found = self._pack(data.stream(self.training, seed, step, process.rank, process.world, each), rng)
+        content = int(((found.weight == 1.0) | ((found.example >= 0) & ~found.canvas)).sum())
+        yield losses(self.through, found, noise), content
+
+    def _mean_places(self) -> int:
+        sample = self.training[:200]
+        return sum(len(item.prefix) + len(item.reply) + 9 for item in sample) // len(sample)
+
+    @torch.no_grad()
+    def validate(self) -> Losses | None:
+        """The losses on the held-back items, always with the same noise."""
+        if not self.validation:
+            return None
+        found = self._pack(iter(self.validation), random.Random(0))
+        return losses(self.through, found, torch.Generator().manual_seed(0))
+
+    def run(self, report: Callable[[Progress], None], stop: Callable[[], bool], every: int) -> None:
+        """Trains to the end, or until `stop`."""
+        self.trainer.train(report, every, stop=stop)
+
+    def save(self, source: Path, out: Path, dtype: torch.dtype) -> None:
+        """Writes the folder that `--model` takes: weights, config, and the tokenizer's files of the source."""
+        model: Any = self.model
+        model.to(dtype).save_pretrained(out)
+        for name in SMALL_FILES:
+            if (source / name).exists():
+                shutil.copyfile(source / name, out / name)
