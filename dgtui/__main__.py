@@ -10,8 +10,10 @@ from dgtui.cli import main
 
 def run() -> None:
     """Runs the program and ends the process."""
-    # `kill` and `timeout` act like Ctrl+C: the draft is kept and the terminal is restored
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # `kill`, `timeout` and a closed terminal act like Ctrl+C: what was made is kept. `nohup` still ignores hang-ups.
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
     code = main()
     if "torch" not in sys.modules:
         sys.exit(code)

@@ -53,6 +53,8 @@ class SamplerSection:
 
     chosen: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     """Field of `SamplerSettings` → value. The checkpoint's generation_config decides what is missing."""
+    max_tokens: int | None = field(default=None, metadata={"rule": whole(1)})
+    """Most tokens of a reply. None: 256 in `generate`, 2,048 in chat."""
     think: bool | None = field(default=None, metadata={"rule": SWITCH})
     """Let the model think before it answers. None: the chat template's default."""
 
@@ -268,10 +270,11 @@ def _build(values: Mapping[str, _Given]) -> Settings:
     for name, given in values.items():
         section, key = name.split(".", 1)
         sections[section][key] = given.value
-    chosen = {_SAMPLER[key]: value for key, value in sections["sampler"].items() if key in _SAMPLER}
+    sampler = sections["sampler"]
+    chosen = {_SAMPLER[key]: sampler.pop(key) for key in [*sampler] if key in _SAMPLER}
     return Settings(
         ModelSettings(**sections["model"]),
-        SamplerSection(MappingProxyType(chosen), sections["sampler"].get("think")),
+        SamplerSection(MappingProxyType(chosen), **sampler),
         ScreenSettings(**sections["screen"]),
         HistorySettings(**sections["history"]),
         KeysSettings(MappingProxyType(sections["keys"])),

@@ -43,14 +43,21 @@ def command(
     with ThreadPoolExecutor(1) as beside:  # opening the history waits for the disk
         opened = beside.submit(_open_store, settings)
         from dgtui.cli.backend import WorkerBackend
-        from dgtui.tui.conversation_controller import Opening
+        from dgtui.tui.conversation_controller import MOST_TOKENS, Opening
         from dgtui.tui.screens.chat import ChatApp
         from dgtui.tui.theme_file import theme_folders
     with closing(opened.result()) as store:
         chosen = store.get(session) if session else store.latest() if go_on else None
         conversation = chosen.id if chosen else None
         opening = Opening(
-            settings.model.name, conversation, system, seed, bool(settings.sampler.think), record, tuple(image or ())
+            settings.model.name,
+            conversation,
+            system,
+            seed,
+            bool(settings.sampler.think),
+            record,
+            tuple(image or ()),
+            settings.sampler.max_tokens or MOST_TOKENS,
         )
         with closing(WorkerBackend(settings)) as backend:
             return show(

@@ -4,7 +4,7 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -21,13 +21,18 @@ if TYPE_CHECKING:
     from dgtui.server.served import ServedModel
     from dgtui.worker import Run
 
+MOST_TOKENS: Final = 256
+"""Of a reply, if neither --max-tokens nor the setting says otherwise."""
+
 
 @options.with_settings
 def command(
     prompt: Annotated[
         str | None, typer.Argument(metavar="PROMPT|-", help="What to say to the model. - reads standard input.")
     ] = None,
-    max_tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Most tokens to write.")] = 256,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help=f"Most tokens to write ({MOST_TOKENS}).")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
     frames: Annotated[
         bool, typer.Option("--frames", help="Print one JSON line per denoising step, then the object of --json.")
@@ -69,7 +74,8 @@ def command(
                 ids = [*([tokenizer.bos_id] if tokenizer.bos_id is not None else []), *tokenizer.encode(text)]
             else:
                 ids = tokenizer.chat(message, think=bool(settings.sampler.think))
-        return _run(worker, loaded, settings, ids, images, seed, max_tokens, as_json, frames, record)
+        most = max_tokens or settings.sampler.max_tokens or MOST_TOKENS
+        return _run(worker, loaded, settings, ids, images, seed, most, as_json, frames, record)
     finally:
         worker.close()
 
@@ -143,7 +149,7 @@ def _run(
 
                 watch(run, loaded.tokenizer.pieces, loaded.stop_ids)
             finished = run.wait()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, OSError):  # the latter: the terminal on which the canvas is drawn is gone
             run.control.cancel()
             finished = run.wait()  # within one denoising step; a second Ctrl+C ends it at once
         out.result(run, finished, time.perf_counter() - began)
@@ -182,6 +188,10 @@ class _Output:
             put(sanitize(decode_utf8(answer), tabs="expand") + "\n")
         else:  # a pipe gets the model's bytes unchanged
             put(answer + b"\n")
+        if finished.reason == "length" and not self.as_json:
+            full = len(ids) < run.job.max_tokens
+            limit = "the context is full: --context" if full else "--max-tokens"
+            note(f"the reply was cut after {len(ids):,} tokens ({limit} allows more)")
         if redrawable() and not self.as_json:
             note(_summary(run, finished, wall))
             if thought.thought is not None and not answer:

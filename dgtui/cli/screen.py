@@ -48,6 +48,8 @@ def show(make: "Callable[[], BaseApp]", settings: "Settings") -> int:
         async def run() -> None:
             # Everything is stored as it arrives, so the app may exit at once
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, app.exit, None, 130)
+            if signal.getsignal(signal.SIGHUP) is signal.default_int_handler:
+                signal.signal(signal.SIGHUP, signal.SIG_DFL)  # there is no terminal left to restore
             await app.run_async(mouse=settings.screen.mouse)
 
         asyncio.run(run())

@@ -46,6 +46,8 @@ class Opening:
     record: Path | None = None
     images: tuple[Path, ...] = ()
     "for the first message"
+    max_tokens: int = MOST_TOKENS
+    "of a reply"
 
 
 class ConversationController:
@@ -209,7 +211,7 @@ class ConversationController:
         draft = before or Draft(facts, self.settings())
         seed = self._seeds() if again or self.seed is None else self.seed
         template = dict(self._panel.template.tokens)
-        most, images = min(MOST_TOKENS, facts.model.max_context - len(ids)), images_left(messages, dropped)
+        most, images = min(self._opening.max_tokens, facts.model.max_context - len(ids)), images_left(messages, dropped)
         job = draft.first(ids, seed, most, template, images)
         pins = {0: frozenset(template)} if template else {}
         if before and not self._is_reopened(first := before.versions[0]):

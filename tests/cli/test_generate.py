@@ -383,6 +383,55 @@ def test_a_kill_is_taken_as_ctrl_c_and_the_recording_is_written(tiny: Path, tmp_
     assert recording.load(tmp_path / "run.dgtui").log.finished is not None
 
 
+def test_a_hang_up_ends_it_like_ctrl_c_and_the_recording_is_written(tiny: Path, tmp_path: Path) -> None:
+    record = ("--record", tmp_path / "run.dgtui")
+    process = start("hi", "-m", tiny, *LONG, "--frames", *record, stdout=subprocess.PIPE, bufsize=0)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGHUP)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (130, b"")
+    assert json.loads(out.splitlines()[-1])["stop_reason"] == "cancelled"
+    assert recording.load(tmp_path / "run.dgtui").log.finished is not None
+
+
+def test_a_terminal_that_closes_does_not_take_the_recording(tiny: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "dgtui", "generate", "hi", "-m", str(tiny), *LONG]
+    command += ["--record", str(tmp_path / "run.dgtui")]
+    master, slave = os.openpty()
+    process = subprocess.Popen(command, preexec_fn=lambda: os.login_tty(slave), pass_fds=(slave,))
+    os.close(slave)
+    drawn = b""
+    while b"settled" not in drawn:
+        drawn += os.read(master, 65536)
+    os.close(master)
+    process.wait(30)
+    assert recording.load(tmp_path / "run.dgtui").log.frames()
+
+
+def without_end(dgtui: Any, tiny: Path) -> tuple[Any, ...]:
+    """Arguments with which the random model writes five ids and no end of the reply."""
+    for seed in range(20):
+        args = ("generate", "hi", "-m", tiny, "--steps", "1", "--seed", str(seed))
+        done = dgtui(*args, "--json", "--max-tokens", "5")
+        if json.loads(done.out)["stop_reason"] == "length":
+            assert done.err == ""
+            return args
+    raise AssertionError("all of the seeds end the reply at once")
+
+
+def test_a_reply_that_is_cut_says_so_on_stderr(dgtui: Any, tiny: Path) -> None:
+    cut = dgtui(*without_end(dgtui, tiny), "--max-tokens", "3")
+    assert (cut.code, cut.err) == (0, "the reply was cut after 3 tokens (--max-tokens allows more)\n")
+
+
+def test_a_setting_limits_replies(dgtui: Any, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    args = without_end(dgtui, tiny)
+    monkeypatch.setenv("DGTUI_SAMPLER_MAX_TOKENS", "5")
+    assert len(json.loads(dgtui(*args, "--json").out)["token_ids"]) == 5
+    assert len(json.loads(dgtui(*args, "--json", "--max-tokens", "3").out)["token_ids"]) == 3
+
+
 def test_a_folder_for_the_cache_is_not_needed(tmp_path: Path, tiny: Path) -> None:
     environment = os.environ | {"XDG_CACHE_HOME": "/dev/null/cache"}
     process = start("hi", "-m", tiny, "--steps", "2", stdout=subprocess.PIPE, env=environment)
