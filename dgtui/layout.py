@@ -27,6 +27,7 @@ _TAB: Final = " " * 4
 _NO_BASE: Final = "\N{DOTTED CIRCLE}"  # Unicode's base for a combining character without a base
 _NOISY_BREAKS: Final = re.compile(r"[ \t]*\n[ \t\n]*")
 _NOISY_BLANKS: Final = re.compile(r"\t[ \t]*| [ \t]+")
+_NOISY_SIGNS: Final = re.compile(rf"<unused\d+>|[\u2400-\u2421{REPLACEMENT}]+")
 _PARTS: Final = re.compile(r"\n| ?[^ \n]+| +")
 
 
@@ -35,7 +36,8 @@ def shown_tokens(pieces: Sequence[bytes], settled: Sequence[bool]) -> list[str]:
 
     A character whose bytes are spread over several tokens is shown at the first of them; a byte outside any character
     is U+FFFD. Blanks and line breaks of `settled` tokens are kept; in other tokens several of them become one sign, as
-    noise must not move the text around.
+    noise must not move the text around. What cannot be read in them, such as a control character or a part of a
+    character, is a sign too.
     """
     shown: list[str] = []
     split: list[int] = []  # adjacent tokens that hold parts of characters
@@ -77,6 +79,7 @@ def _signs(text: str, firm: bool) -> str:
         if not text.strip():
             return BREAK_SIGN if not text.strip("\n") else BLANK_SIGN
         text = _NOISY_BLANKS.sub(BLANK_SIGN, _NOISY_BREAKS.sub(BREAK_SIGN, text))
+        return _NOISY_SIGNS.sub(BLANK_SIGN, sanitize(text))
     return sanitize(text.replace("\t", _TAB))
 
 

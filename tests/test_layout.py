@@ -146,3 +146,9 @@ def test_noise_that_is_blank_is_one_sign() -> None:
 
 def test_settled_tabs_are_blanks() -> None:
     assert show(b"\tx", b"\t") == ["    x", "    "]
+
+
+def test_noise_has_no_signs_of_what_cannot_be_read() -> None:
+    pieces = [b"a\x00b", b"\xff", b"<unused12>", b"\xe2", b" fine"]
+    assert shown_tokens(pieces, [False] * 5) == ["a·b", "·", "·", "·", " fine"]
+    assert shown_tokens(pieces, [True] * 5)[:3] == ["a␀b", "\ufffd", "<unused12>"]

@@ -42,6 +42,10 @@ class RunLog:
         """The finished blocks of a candidate."""
         return [e for e in self._events if isinstance(e, BlockFinished) and e.candidate == candidate]
 
+    def amended(self, candidate: int = 0) -> set[tuple[int, int]]:
+        """The blocks and steps after which a person changed something in a candidate."""
+        return {(e.block, e.step) for e in self._events if isinstance(e, Amended) and e.candidate == candidate}
+
     @property
     def finished(self) -> Finished | None:
         """How the run ended, if it has."""

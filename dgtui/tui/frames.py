@@ -7,7 +7,7 @@ and is stable. What follows a settled end of the reply is fill and is not shown.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from dgtui.diffusion.events import BlockFinished, BlockStarted, Flag, Floats, Frame, Ids
@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 Pieces = Callable[[Sequence[int]], Sequence[bytes]]
 """The bytes of each of some ids."""
+
+HELD: Final = 16
+"""A flag beside `events.Flag`: held for the time of a run, and not pinned by the person."""
+
+GLOW_STEPS: Final = 3
+"""Steps for which a position that has settled glows."""
 
 UNKNOWN_NATS: Final = 3.0
 """Entropy of a position before the first step: the undecided end of the ramp."""
@@ -33,11 +39,13 @@ class View:
     entropy: Floats
     "nats"
     flags: npt.NDArray[np.uint8]
-    "combinations of `events.Flag`"
+    "combinations of `events.Flag` and `HELD`"
     settled: npt.NDArray[np.bool_]
     "here blanks and line breaks take effect"
     end: int
     "positions from here on are fill after the end of the reply, and are not drawn"
+    glow: npt.NDArray[np.uint8] | None = None
+    "`GLOW_STEPS` where a position settled in this step, one less for each step since, down to 0; None: nothing glows"
 
 
 def view_at(
@@ -61,10 +69,14 @@ def view_at(
     started, frames, finished = _events_of(log, block, candidate)
     at = len(frames) if step is None else max(0, min(step, len(frames)))
     ended = finished is not None and at == len(frames)
+    glow = None
     if at:
         frame = frames[at - 1]
-        settled = _kept(frame.flags) & (_kept(frames[at - 2].flags) if at > 1 else False)
-        settled |= (frame.flags & Flag.PINNED).astype(np.bool_)
+        settled = _settled(frames, at)
+        glow = np.zeros(len(settled), np.uint8)
+        for ago in range(GLOW_STEPS, 0, -1):
+            before = _settled(frames, at - ago) if at > ago else (frame.flags & Flag.PINNED).astype(np.bool_)
+            glow[settled & ~before] = GLOW_STEPS + 1 - ago
         ids, entropy, flags = frame.ids, frame.entropy, frame.flags
     elif started is not None:
         frame = None
@@ -75,19 +87,21 @@ def view_at(
     else:
         return None, View((), np.empty(0, np.float32), np.empty(0, np.uint8), np.empty(0, np.bool_), 0)
     if ended and finished and finished.settled:
-        settled = np.ones(len(ids), dtype=np.bool_)
+        settled, glow = np.ones(len(ids), dtype=np.bool_), None
     end = _end(ids, settled | ended, stop_ids)
-    return frame, View(tuple(pieces_of(ids.tolist())), entropy, flags, settled, end)
+    return frame, View(tuple(pieces_of(ids.tolist())), entropy, flags, settled, end, glow)
 
 
 def with_pins(view: View, pins: frozenset[int], *, others: bool) -> View:
-    """The view with the person's pins marked; `others`: and the positions that the run itself holds."""
+    """The view with the person's pins marked; `others`: other positions that the run holds are marked `HELD`."""
     import numpy as np
 
-    flags = view.flags.copy() if others else view.flags & ~np.uint8(Flag.PINNED)
+    flags = view.flags & ~np.uint8(Flag.PINNED)
+    if others:
+        flags[(view.flags & Flag.PINNED).astype(np.bool_)] = HELD
     if len(flags):
         flags[list(pins)] |= np.uint8(Flag.PINNED)
-    return View(view.pieces, view.entropy, flags, view.settled, view.end)
+    return replace(view, flags=flags)
 
 
 def _events_of(
@@ -109,6 +123,15 @@ def _events_of(
         else:
             finished = event
     return None, [], None
+
+
+def _settled(frames: Sequence[Frame], count: int) -> npt.NDArray[np.bool_]:
+    """The positions that have settled after the first `count` frames of a block."""
+    import numpy as np
+
+    frame = frames[count - 1]
+    kept = _kept(frame.flags) & (_kept(frames[count - 2].flags) if count > 1 else False)
+    return kept | (frame.flags & Flag.PINNED).astype(np.bool_)
 
 
 def _kept(flags: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:

@@ -17,6 +17,7 @@ from rich.style import Style
 
 from dgtui.diffusion.events import Flag
 from dgtui.tui.colour import contrast, faded, in_256, mix, on_ramp, readable
+from dgtui.tui.frames import GLOW_STEPS, HELD
 
 if TYPE_CHECKING:
     from textual.theme import Theme as TextualTheme
@@ -62,6 +63,8 @@ parse, also under one of Textual's own themes."""
 _SETTLED: Final = 0.05
 _UNDECIDED: Final = 3.0
 _LEVELS: Final = 48
+NOISE_SHARE: Final = 0.35
+"""How far the colour of noise is from the ground to that of its entropy."""
 
 
 def ramp_position(entropy: float) -> float:
@@ -166,14 +169,14 @@ class Theme:
         return replace(self, colors=colors, marks=marks, limited=True)
 
     def worst_contrast(self) -> float | None:
-        """The lowest contrast of a token, over the ramp, all marks and the selection.
+        """The lowest contrast of a token, over the ramp, all marks and the selection, but not of noise.
 
         None for colours of the terminal, which are unknown.
         """
         if self.ansi:
             return None
         look = self.look()
-        flags = (0, Flag.ACCEPTED, Flag.RENOISED, Flag.CHANGED, Flag.PINNED)
+        flags = (0, Flag.ACCEPTED, HELD, Flag.CHANGED, Flag.PINNED)
         styles = [look.at_level(level, flag) for level in range(_LEVELS + 1) for flag in flags]
         return min(self._contrast(style) for token in styles for style in (token, token + look.selection))
 
@@ -204,15 +207,24 @@ class Look:
         self._ramp = [self._ramp_color(level / _LEVELS) for level in range(_LEVELS + 1)]
         self._styles: dict[tuple[int, int], Style] = {}
 
-    def style(self, entropy: float, flags: int, settled: bool = False) -> Style:
+    def style(self, entropy: float, flags: int, settled: bool = False, glow: int = 0) -> Style:
         """The style of a token.
 
         Args:
             entropy: Nats.
-            flags: Combination of `events.Flag`. Pinned hides all other flags.
+            flags: Combination of `events.Flag` and `frames.HELD`. Pinned hides all other flags.
             settled: Accepted in this step and the one before, and no longer drawn as accepted.
+            glow: How fresh a settled token is, see `frames.View`.
         """
-        return self.at_level(round(ramp_position(entropy) * _LEVELS), flags & ~Flag.ACCEPTED if settled else flags)
+        style = self.at_level(round(ramp_position(entropy) * _LEVELS), flags & ~Flag.ACCEPTED if settled else flags)
+        return self._glowing(style, glow) if glow and not flags & (Flag.PINNED | HELD) else style
+
+    def _glowing(self, style: Style, glow: int) -> Style:
+        """A style in the light of a token that has just settled. Without colours of its own only the newest is bold."""
+        if self._grounds and style.color:
+            lit = mix(style.color.name, readable(self.theme.palette["success"], self._grounds), glow / GLOW_STEPS)
+            style += Style(color=self._shown(readable(lit, self._grounds)))
+        return style + Style(bold=True) if glow == GLOW_STEPS else style
 
     def at_level(self, level: int, flags: int) -> Style:
         """The style of a token at a level of the ramp, 0 … 48."""
@@ -238,13 +250,20 @@ class Look:
         return in_256(color, self._grounds) if self.theme.limited else color
 
     def _make(self, level: int, flags: int) -> Style:
+        if flags & HELD and not flags & Flag.PINNED:  # steps back behind the part that is written
+            level = 0
         style = Style(color=self._ramp[level]) if self.color else Style()
+        if flags & HELD and not flags & Flag.PINNED:
+            style += self._marks[Flag.RENOISED]
         for flag in (Flag.PINNED,) if flags & Flag.PINNED else (Flag.ACCEPTED, Flag.RENOISED, Flag.CHANGED):
             if flags & flag:
                 style += self._marks[flag]
         if style.dim and self._grounds and style.color:
             # Textual fades dim text by a fixed share, without regard to its contrast
             ground = style.bgcolor.name if style.bgcolor else self.theme.ground
+            if flags & Flag.RENOISED:  # noise is not there to be read
+                noise = mix(ground, style.color.name, NOISE_SHARE)
+                return style + Style(color=in_256(noise) if self.theme.limited else noise, dim=False)
             dimmed = faded(style.color.name, ground, [*self._grounds, ground])
             style += Style(color=self._shown(dimmed), dim=False)
         return style

@@ -8,6 +8,7 @@ from textual.app import App, ComposeResult
 from dgtui.tui.frames import View
 from dgtui.tui.theme import PLAIN
 from dgtui.tui.widgets.canvas_box import CanvasBox
+from dgtui.tui.widgets.timeline import Bar
 
 WORDS = 256
 VIEW = View(
@@ -24,7 +25,7 @@ class Screen(App[None]):
         box = self.query_one(CanvasBox)
         box.set_look(PLAIN.look())
         box.canvas.show(VIEW)
-        box.show_numbers("step 3", "12 tok/s", [3.0, 2.0, 1.0], None, True)
+        box.show_numbers("step 3", "12 tok/s", [Bar(9, 3.0, True), Bar(4, 2.0), Bar(1, 1.0)], None, 45)
 
 
 @pytest.mark.parametrize("size", [(60, 16), (80, 24), (160, 50)])

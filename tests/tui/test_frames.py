@@ -6,7 +6,7 @@ from runs import STOP, STOP_IDS, SURE, done, finished, frame, log, started
 
 from dgtui.diffusion.events import Flag, Frame
 from dgtui.diffusion.log import RunLog
-from dgtui.tui.frames import UNKNOWN_NATS, View, view_at
+from dgtui.tui.frames import HELD, UNKNOWN_NATS, View, view_at, with_pins
 
 A, R, P = Flag.ACCEPTED, Flag.RENOISED, Flag.PINNED
 
@@ -93,3 +93,20 @@ def test_a_block_in_which_nothing_was_free_shows_its_result() -> None:
     shown, view = at(run)
     assert shown is None
     assert view.settled.all() and view.end == 4
+
+
+def test_what_has_settled_glows_for_three_steps() -> None:
+    run = log(
+        started(0.1),
+        *(frame(0.2 + step / 10, step, [1, 2, 3, 4], [A, A if step > 2 else R, R, P]) for step in range(1, 7)),
+    )
+    glows = [at(run, step)[1].glow for step in range(1, 7)]
+    assert [glow.tolist() for glow in glows if glow is not None] == [
+        [0, 0, 0, 0], [3, 0, 0, 0], [2, 0, 0, 0], [1, 3, 0, 0], [0, 2, 0, 0], [0, 1, 0, 0],
+    ]  # fmt: skip
+
+
+def test_what_a_run_holds_and_the_person_did_not_pin_is_marked_as_held() -> None:
+    view = at(log(started(0.1), frame(0.2, 1, [1, 2, 3, 4], [P, P, A, R])))[1]
+    assert with_pins(view, frozenset({1}), others=True).flags.tolist() == [HELD, HELD | P, A, R]
+    assert with_pins(view, frozenset({1}), others=False).flags.tolist() == [0, P, A, R]

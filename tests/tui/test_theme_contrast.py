@@ -1,6 +1,7 @@
 """Every shipped theme is readable: WCAG AA, 4.5:1, at every point of the ramp, with every mark, on every ground."""
 
 import itertools
+import math
 from itertools import pairwise
 
 import pytest
@@ -10,6 +11,7 @@ from rich.style import Style
 from dgtui import paths
 from dgtui.diffusion.events import Flag
 from dgtui.tui.colour import AA, contrast, luminance, on_ramp, to_oklab
+from dgtui.tui.frames import GLOW_STEPS, HELD
 from dgtui.tui.theme import ANSI, MARKS, Theme
 from dgtui.tui.theme_file import load_themes
 
@@ -29,11 +31,22 @@ def shown(style: Style, theme: Theme) -> tuple[str, str]:
     return (ground, text) if style.reverse else (text, ground)
 
 
-def all_styles(theme: Theme) -> set[Style]:
-    """Tokens of any entropy in any state: as they are, selected, under the cursor, and both."""
+def is_noise(flags: int) -> bool:
+    return bool(flags & Flag.RENOISED and not flags & Flag.PINNED)
+
+
+def all_styles(theme: Theme, *, noise: bool = False) -> set[Style]:
+    """Tokens of any entropy in any state: as they are, selected, under the cursor, and both; `noise`: noise too."""
     look = theme.look()
     over = (Style(), look.selection, look.cursor, look.selection + look.cursor)
-    return {look.style(nats, flags) + top for nats in NATS for flags in FLAGS for top in over}
+    return {
+        look.style(nats, flags, settled=bool(glow), glow=glow) + top
+        for nats in NATS
+        for flags in (*FLAGS, HELD)
+        for glow in range(GLOW_STEPS + 1)
+        for top in over
+        if noise or not is_noise(flags)
+    }
 
 
 def least(theme: Theme) -> float:
@@ -65,13 +78,30 @@ def test_it_passes_aa_between_the_levels_that_are_drawn_too(theme: Theme) -> Non
 def test_it_passes_aa_when_a_terminal_has_256_colours(theme: Theme) -> None:
     limited = theme.for_terminal("256")
     assert least(limited) >= AA
-    for style in all_styles(limited):
+    for style in all_styles(limited, noise=True):
         for color in shown(style, limited):
             assert Color.parse(color).downgrade(ColorSystem.EIGHT_BIT).get_truecolor().hex == color
 
 
 def test_high_contrast_passes_aaa() -> None:
     assert least(SHIPPED["contrast"]) >= 7.0  # WCAG AAA
+
+
+@painted
+def test_noise_is_quieter_than_whatever_is_to_be_read_and_can_be_seen(theme: Theme) -> None:
+    look = theme.look()
+    for nats in NATS:
+        noise, plain = look.style(nats, Flag.RENOISED), look.style(nats, 0)
+        assert noise.italic or 1.15 <= contrast(*shown(noise, theme)) < contrast(*shown(plain, theme)) / 2
+
+
+@painted
+def test_what_has_just_settled_glows_and_fades_over_three_steps(theme: Theme) -> None:
+    look = theme.look()
+    plain, *glowing = (look.style(0.0, 0, settled=True, glow=glow) for glow in range(GLOW_STEPS + 1))
+    away = [math.dist(to_oklab(shown(plain, theme)[0]), to_oklab(shown(style, theme)[0])) for style in glowing]
+    assert 0 < away[0] <= away[1] <= away[2]
+    assert [bool(style.bold) for style in glowing] == [False, False, True]
 
 
 @painted

@@ -1,15 +1,16 @@
-"""Bars of a fixed scale, and the playhead always in sight."""
+"""Bars scaled to the run, and the playhead always in sight."""
 
-import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from runs import frame
 from textual.app import App, ComposeResult
 from textual.pilot import Pilot
 
+from dgtui.diffusion.events import Flag
 from dgtui.tui.theme import Theme
-from dgtui.tui.widgets.timeline import BARS, Timeline, height_of
+from dgtui.tui.widgets.timeline import BARS, Bar, Timeline, bars_of, height_of
 
 LOOK = Theme("test", True, {"primary": "#7aa2f7"}, ("#c0caf5", "#f7768e")).look()
 
@@ -52,70 +53,70 @@ async def screen(width: int = 10) -> AsyncIterator[tuple[Screen, Pilot[None]]]:
         yield app, pilot
 
 
+def bars(*changed: int, nats: float = 1.0) -> list[Bar]:
+    return [Bar(count, nats) for count in changed]
+
+
 @pytest.mark.parametrize(
-    ("nats", "full", "bar"),
-    [(0.0, 3, "▁"), (0.3, 3, "▁"), (1.5, 3, "▅"), (2.9, 3, "█"), (3.0, 3, "█"), (9.0, 3, "█"), (-1.0, 3, "▁"),
-     (math.nan, 3, "█"), (math.inf, 3, "█"), (3.0, 6, "▅")],
-)  # fmt: skip
-def test_a_bar_is_as_high_as_the_entropy(nats: float, full: float, bar: str) -> None:
-    assert BARS[height_of(nats, full)] == bar
+    ("changed", "full", "bar"),
+    [(0, 8, "▁"), (1, 80, "▂"), (4, 8, "▅"), (7, 8, "█"), (8, 8, "█"), (9, 8, "█"), (0, 0, "▁")],
+)
+def test_a_bar_is_as_high_as_the_number_of_changed_tokens(changed: int, full: int, bar: str) -> None:
+    assert BARS[height_of(changed, full)] == bar
 
 
-async def test_the_scale_is_that_of_the_first_step_and_does_not_change() -> None:
+async def test_bars_are_scaled_to_the_run_and_the_first_step_does_not_flatten_them() -> None:
     async with screen() as (app, _):
-        app.timeline.show([6.0, 3.0], None, False)
-        assert app.text() == "█▅        "
-        app.timeline.show([6.0, 3.0, 0.0], None, False)
-        assert app.text() == "█▅▁       "
-        app.timeline.show([0.5], None, False)
-        assert app.text() == "▂         "
+        app.timeline.show([Bar(256, 1.0, is_first=True), *bars(20, 10, 0)], None)
+        assert app.text() == "██▅▁      "
 
 
-async def test_dots_stand_for_what_is_to_come() -> None:
+async def test_a_dot_stands_for_each_step_that_may_follow() -> None:
     async with screen() as (app, _):
-        app.timeline.show([], None, True)
-        assert app.text() == "·" * 10
-        app.timeline.show([3.0], None, True)
+        app.timeline.show(bars(8), None, 3)
+        assert app.text() == "█···      "
+        app.timeline.show(bars(8), None, 30)
         assert app.text() == "█·········"
-        app.timeline.show([3.0], None, False)
+        app.timeline.show(bars(8), None)
         assert app.text() == "█         "
 
 
 async def test_the_bar_under_the_playhead_is_reversed_and_no_hole() -> None:
     async with screen() as (app, _):
-        app.timeline.show([3.0, 2.0, 0.1], 0, False)
-        assert app.text() == "▇▆▁       "
+        app.timeline.show(bars(8, 6, 0), 0)
+        assert app.text() == "▇▇▁       "
         assert app.reversed() == [0]
-        app.timeline.show([3.0, 2.0, 0.1], 2, False)
+        app.timeline.show(bars(8, 6, 0), 2)
         assert app.reversed() == [2]
-        app.timeline.show([3.0, 2.0, 0.1], None, False)
+        app.timeline.show(bars(8, 6, 0), None)
         assert app.reversed() == []
 
 
-async def test_bars_have_the_colours_of_the_ramp() -> None:
+async def test_bars_have_the_colours_of_the_ramp_and_amended_ones_are_underlined() -> None:
     async with screen() as (app, _):
-        app.timeline.show([3.0, 0.0], None, False)
-        drawn = [segment.style.color for segment in app.timeline.render_line(0) if segment.style]
-        assert [color.name for color in drawn[:2] if color] == [LOOK.ramp(3.0), LOOK.ramp(0.0)]
+        app.timeline.show([Bar(8, 3.0), Bar(8, 0.0, is_amended=True)], None)
+        drawn = [segment.style for segment in app.timeline.render_line(0) if segment.style][:2]
+        assert [style.color.name for style in drawn if style.color] == [LOOK.ramp(3.0), LOOK.ramp(0.0)]
+        assert [bool(style.underline) for style in drawn] == [False, True]
 
 
 async def test_more_steps_than_cells_scroll_with_the_playhead() -> None:
     async with screen() as (app, _):
-        values = [3.0] * 20 + [0.0] * 5
-        app.timeline.show(values, None, True)
+        values = bars(*[8] * 20, *[0] * 5)
+        app.timeline.show(values, None, 5)
         assert app.text() == "█████▁▁▁▁▁"
         for playhead, cell in ((15, 0), (14, 0), (20, 6), (24, 9), (0, 0), (9, 9)):
-            app.timeline.show(values, playhead, False)
+            app.timeline.show(values, playhead)
             app.text()
             assert app.reversed() == [cell], playhead
 
 
 async def test_a_click_picks_a_step_and_beside_the_bars_none() -> None:
     async with screen() as (app, pilot):
-        app.timeline.show([3.0] * 3, None, False)
+        app.timeline.show(bars(8, 8, 8), None)
         await pilot.click(Timeline, offset=(1, 0))
         await pilot.click(Timeline, offset=(5, 0))
-        app.timeline.show([3.0] * 25, 24, False)
+        app.timeline.show(bars(*[8] * 25), 24)
         await pilot.pause()
         await pilot.click(Timeline, offset=(0, 0))
         assert app.picked == [1, 15]
@@ -123,5 +124,14 @@ async def test_a_click_picks_a_step_and_beside_the_bars_none() -> None:
 
 async def test_without_values_there_are_no_bars() -> None:
     async with screen() as (app, _):
-        app.timeline.show([], None, False)
+        app.timeline.show([], None)
         assert app.text() == " " * 10
+
+
+def test_bars_count_what_each_step_changed() -> None:
+    changed, accepted, pinned = Flag.CHANGED, Flag.ACCEPTED, Flag.PINNED
+    frames = [
+        frame(0.1, 1, [1, 2, 3, 4], [accepted, accepted, pinned, accepted]),
+        frame(0.2, 2, [5, 2, 3, 4], [changed | accepted, 0, pinned, 0]),
+    ]
+    assert bars_of(frames, {(0, 1)}) == [Bar(3, 0.4, is_first=True), Bar(1, 0.4, is_amended=True)]

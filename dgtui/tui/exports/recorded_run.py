@@ -18,8 +18,9 @@ from dgtui.errors import RecordingRefused
 from dgtui.session.recording import Recording
 from dgtui.steering.lengths import rank
 from dgtui.text import decode_utf8, sanitize, truncate
-from dgtui.tui.frames import View, view_at
+from dgtui.tui.frames import GLOW_STEPS, View, view_at
 from dgtui.tui.widgets import meters
+from dgtui.tui.widgets.timeline import Bar, bars_of
 
 IDLE: Final = 2.0
 """Seconds that a replay waits for a step at most: long pauses of the run are not worth watching."""
@@ -68,6 +69,11 @@ class RecordedRun:
         return tuple(frame.mean_entropy for frame in self.frames)
 
     @cached_property
+    def bars(self) -> list[Bar]:
+        """The steps, for the timeline."""
+        return bars_of(self.frames, self.recording.log.amended(self.candidate))
+
+    @cached_property
     def block_ends(self) -> tuple[int, ...]:
         """The last step of each block."""
         last = {frame.block: at for at, frame in enumerate(self.frames)}
@@ -89,24 +95,12 @@ class RecordedRun:
 
     def _window(self, at: int) -> RunLog:
         """The part of the log that the view of one step needs."""
-        frame, before = self.frames[at], self._before[at]
-        events: list[Event] = [self._started[frame.block]]
-        if before is not None:
-            events.append(self.frames[before])
-        events.append(frame)
+        frame = self.frames[at]
+        earlier = self.frames[max(0, at - GLOW_STEPS - 1) : at]
+        events: list[Event] = [self._started[frame.block], *(f for f in earlier if f.block == frame.block), frame]
         if at in self.block_ends and frame.block in self._finished:
             events.append(self._finished[frame.block])
         return RunLog(self.recording.log.job, events)
-
-    @cached_property
-    def _before(self) -> Sequence[int | None]:
-        """The previous step of the same block, for each step."""
-        last: dict[int, int] = {}
-        previous: list[int | None] = []
-        for at, frame in enumerate(self.frames):
-            previous.append(last.get(frame.block))
-            last[frame.block] = at
-        return previous
 
     def status(self, at: int) -> str:
         """`block 2 · step 9/48 · …`."""

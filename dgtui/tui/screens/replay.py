@@ -87,7 +87,7 @@ class ReplayScreen(BaseScreen):
         recorded, at = self.recorded, self.at
         self.canvas.show(recorded.view(at))
         meters = recorded.meters(at, max(20, self.canvas.size.width))
-        self.box.show_numbers(recorded.status(at), meters, recorded.entropies, at)
+        self.box.show_numbers(recorded.status(at), meters, recorded.bars, at)
         sign = "▶" if self.playing else "‖"
         clock = f"{recorded.seconds[at]:.2f} s of {recorded.seconds[-1]:.2f} s"
         self.box.border_subtitle = f"{sign} ×{self.pace:g} · {clock}"

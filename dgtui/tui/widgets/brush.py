@@ -58,17 +58,27 @@ class Brush(Painter):
         self._based: dict[Style, Style] = {}
         self._known: dict[int, Style] = {}
 
-    def styles(self, entropy: Floats, flags: npt.NDArray[np.uint8], settled: npt.NDArray[np.bool_]) -> list[Style]:
-        """The style of each token. Entropy (nats) is rounded invisibly, which limits the number of styles."""
+    def styles(
+        self,
+        entropy: Floats,
+        flags: npt.NDArray[np.uint8],
+        settled: npt.NDArray[np.bool_],
+        glow: npt.NDArray[np.uint8] | None = None,
+    ) -> list[Style]:
+        """The style of each token of a `View`. Entropy (nats) is rounded invisibly, which limits their number."""
         import numpy as np
 
         nats = np.nan_to_num(entropy, nan=_MOST_NATS).clip(0, _MOST_NATS)
-        keys = (np.rint(nats * _GRAINS).astype(np.int64) << 9) | (flags.astype(np.int64) << 1) | settled
+        keys = (np.rint(nats * _GRAINS).astype(np.int64) << 11) | (flags.astype(np.int64) << 1) | settled
+        if glow is not None:
+            keys |= glow.astype(np.int64) << 9
         known = self._known
         return [known[key] if key in known else self._style(key) for key in keys.tolist()]
 
     def _style(self, key: int) -> Style:
-        style = self._look.style((key >> 9) / _GRAINS, (key >> 1) & 0xFF, bool(key & 1)) if self._look else Style()
+        style = Style()
+        if self._look:
+            style = self._look.style((key >> 11) / _GRAINS, (key >> 1) & 0xFF, bool(key & 1), (key >> 9) & 3)
         self._known[key] = self._based.setdefault(style, self.base + style)
         return self._known[key]
 

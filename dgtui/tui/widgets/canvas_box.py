@@ -11,7 +11,7 @@ from textual.widgets import Static
 from dgtui.text import sanitize
 from dgtui.tui.theme import Look
 from dgtui.tui.widgets.canvas_view import CanvasView
-from dgtui.tui.widgets.timeline import Timeline
+from dgtui.tui.widgets.timeline import Bar, Timeline
 
 
 class CanvasBox(Vertical):
@@ -49,10 +49,8 @@ class CanvasBox(Vertical):
         """How tokens and bars are drawn from now on."""
         self.canvas.look = self.timeline.look = look
 
-    def show_numbers(
-        self, title: str, meters: str, entropies: Sequence[float], playhead: int | None, running: bool = False
-    ) -> None:
+    def show_numbers(self, title: str, meters: str, bars: Sequence[Bar], playhead: int | None, ahead: int = 0) -> None:
         """Shows what is known of the run: see `Timeline.show` for the last three."""
         self.border_title = sanitize(title, newlines=False).replace("[", "\\[")
         self.query_one("#meters", Static).update(meters, layout=False)
-        self.timeline.show(entropies, playhead, running)
+        self.timeline.show(bars, playhead, ahead)

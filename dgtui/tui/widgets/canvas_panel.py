@@ -35,7 +35,7 @@ from dgtui.tui.widgets import meters
 from dgtui.tui.widgets.alternatives import Alternatives
 from dgtui.tui.widgets.canvas_box import CanvasBox
 from dgtui.tui.widgets.question import Question
-from dgtui.tui.widgets.timeline import Timeline
+from dgtui.tui.widgets.timeline import Timeline, bars_of
 
 MEASURES_EVERY = 0.25
 "seconds between updates of the numbers beside a running canvas"
@@ -248,9 +248,9 @@ class CanvasPanel(CanvasBox):
         self.show_numbers(
             " · ".join([*self.steering.states(), status]),
             meters.line(measures, max(20, self.content_size.width)),
-            [f.mean_entropy for f in frames],
+            bars_of(frames, log.amended(version.candidate)),
             next((index for index, f in enumerate(frames) if f is frame), None),
-            version.running,
+            frames[-1].max_steps - frames[-1].step if version.running and frames else 0,
         )
 
     def _show_template(self) -> None:

@@ -140,8 +140,8 @@ class CanvasView(ScrollView, can_focus=True, inherit_bindings=False):
         if restyle:
             self._styles = []
             if (view := self._view) is not None:
-                end = view.end
-                self._styles = self._brush.styles(view.entropy[:end], view.flags[:end], view.settled[:end])
+                end, glow = view.end, None if view.glow is None else view.glow[: view.end]
+                self._styles = self._brush.styles(view.entropy[:end], view.flags[:end], view.settled[:end], glow)
         if not self._caret.places:
             hint = truncate(sanitize(self.hint, newlines=False, tabs="replace"), self._page_width)
             style = self._brush.base + self.get_component_rich_style("canvas-view--hint", partial=True)

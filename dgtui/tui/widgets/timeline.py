@@ -1,6 +1,7 @@
-"""One bar per denoising step: the mean entropy of the canvas, on a scale that does not change during the run."""
+"""One bar per denoising step: how many tokens it changed, in the colour of the mean entropy of the canvas."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar, Final
 
@@ -12,14 +13,41 @@ from textual.reactive import reactive
 from textual.strip import Strip
 from textual.widget import Widget
 
+from dgtui.diffusion.events import Flag, Frame
 from dgtui.tui.theme import Look
 
 BARS: Final = "▁▂▃▄▅▆▇█"
-_FULL_NATS: Final = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A denoising step."""
+
+    changed: int
+    "tokens that differ from the step before; in the first step of a block all that are free"
+    nats: float
+    "mean entropy of the canvas"
+    is_first: bool = False
+    "the first step of its block"
+    is_amended: bool = False
+    "the person has changed something before it"
+
+
+def bars_of(frames: Sequence[Frame], amended: Collection[tuple[int, int]] = ()) -> list[Bar]:
+    """The bars of frames. `amended` are (block, step) after which the person changed something."""
+    bars = []
+    for frame in frames:
+        first = frame.step == 1
+        flags = ~frame.flags & Flag.PINNED if first else frame.flags & Flag.CHANGED
+        is_amended = (frame.block, frame.step - 1) in amended
+        bars.append(Bar(int((flags != 0).sum()), frame.mean_entropy, first, is_amended))
+    return bars
 
 
 class Timeline(Widget):
-    """A row of bars; the one under the playhead is reversed. Dots follow while the run goes on."""
+    """A row of bars. The one under the playhead is reversed, amended ones are underlined, and a dot stands for each
+    step that may follow. A bar is scaled to the step that changed most, not counting the first step of a block.
+    """
 
     ALLOW_SELECT = False
     COMPONENT_CLASSES: ClassVar[set[str]] = {"timeline--ahead"}
@@ -45,16 +73,16 @@ class Timeline(Widget):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._values: tuple[float, ...] = ()
+        self._bars: tuple[Bar, ...] = ()
         self._playhead: int | None = None
-        self._running = False
+        self._ahead = 0
         self._first = 0  # index of the leftmost bar
 
-    def show(self, values: Sequence[float], playhead: int | None, running: bool) -> None:
-        """Draws the mean entropy of each step, in nats. `playhead` is an index; None: none of them."""
-        now = (tuple(values), playhead, running)
-        if now != (self._values, self._playhead, self._running):
-            self._values, self._playhead, self._running = now
+    def show(self, bars: Sequence[Bar], playhead: int | None, ahead: int = 0) -> None:
+        """Draws steps. `playhead` is an index, None for no step; `ahead` is the number of steps that may follow."""
+        now = (tuple(bars), playhead, ahead)
+        if now != (self._bars, self._playhead, self._ahead):
+            self._bars, self._playhead, self._ahead = now
             self.refresh()
 
     def render_line(self, y: int) -> Strip:
@@ -63,38 +91,40 @@ class Timeline(Widget):
         if y or not width:
             return Strip.blank(width, base)
         self._scroll(width)
-        full = max([_FULL_NATS, *self._values[:1]])
+        full = max((bar.changed for bar in self._bars if not bar.is_first), default=0)
         bars = []
-        for index, value in enumerate(self._values[self._first : self._first + width], start=self._first):
-            height = height_of(value, full)
-            style = _colored(self.look.ramp(value)) if self.look else Style()
+        for index, bar in enumerate(self._bars[self._first : self._first + width], start=self._first):
+            height = height_of(bar.changed, full)
+            style = _colored(self.look.ramp(bar.nats)) if self.look else Style()
+            if bar.is_amended:
+                style += Style(underline=True)
             if index == self._playhead:
                 height = min(height, len(BARS) - 2)  # a reversed full bar would be blank
                 style += Style(reverse=True)
             bars.append(Segment(BARS[height], base + style))
-        if self._running and len(bars) < width:
+        if (dots := min(self._ahead, width - len(bars))) > 0:
             ahead = self.get_component_rich_style("timeline--ahead", partial=True)
-            bars.append(Segment("·" * (width - len(bars)), base + ahead))
+            bars.append(Segment("·" * dots, base + ahead))
         return Strip(bars).adjust_cell_length(width, base)
 
     def _scroll(self, width: int) -> None:
         """Scrolls as little as possible to show the playhead, or without one the newest step."""
-        at = len(self._values) - 1 if self._playhead is None else self._playhead
+        at = len(self._bars) - 1 if self._playhead is None else self._playhead
         first = min(max(self._first, at - width + 1), at)
-        self._first = max(0, min(first, len(self._values) - width))
+        self._first = max(0, min(first, len(self._bars) - width))
 
     def on_click(self, event: events.Click) -> None:
         """Picks a step."""
         step = self._first + event.x - self.gutter.left
-        if self._first <= step < len(self._values):
+        if self._first <= step < len(self._bars):
             self.post_message(self.Picked(self, step))
 
 
-def height_of(nats: float, full: float) -> int:
-    """Index into `BARS`: the lowest for 0 nats, the highest from `full` up, and for NaN."""
-    if not nats < full:
-        return len(BARS) - 1
-    return max(0, int(nats / full * len(BARS)))
+def height_of(changed: int, full: int) -> int:
+    """Index into `BARS`: the lowest for no change, the highest from `full` up."""
+    if not changed:
+        return 0
+    return len(BARS) - 1 if changed >= full else max(1, int(changed / full * len(BARS)))
 
 
 @lru_cache(256)
