@@ -52,11 +52,14 @@ TABLE: Final[dict[int, tuple[Row, ...]]] = {
     89: _GEFORCE,
     # A warpgroup's instruction takes 64 rows of weights out of registers, in which two bytes lie together
     90: ((8, Tile(16, True, 2)), (32, Tile(32, True, 2)), (_MOST, Tile(64, True, 2, stages=3))),
-    100: ((16, Tile(16, False, 4)), (32, Tile(32, False, 4)), (_MOST, Tile(64, False, 4, stages=3))),
+    100: ((16, Tile(16, False, 4)), (_MOST, Tile(32, False, 4))),
     120: _GEFORCE,
 }
 """By compute capability; others take the next lower one's. An H100 reads weights faster than it decodes them: there a
 decoded weight serves 32 rows."""
+
+OFFSET_REGISTERS: Final = {100: 128}
+"""Registers of a thread for weights with offsets, where the compiler would take too few by itself."""
 
 ROWS: Final = (8, 16, 32, 64)
 """Rows for each matrix that together bring about every tile of an architecture."""
@@ -64,10 +67,11 @@ ROWS: Final = (8, 16, 32, 64)
 
 def tile_for(weight: PackedWeight, rows: int, architecture: int) -> Tile:
     """The tile for products of a weight with `rows` rows for each of its matrices, on the average."""
-    table = TABLE[max((known for known in TABLE if known <= architecture), default=OLDEST)]
+    known = max((known for known in TABLE if known <= architecture), default=OLDEST)
+    table = TABLE[known]
     tile = next(tile for most, tile in table if rows <= most)
     if weight.group == 32 or weight.offsets is not None:  # two sums, or a third operand: more rows do not fit
-        tile = table[0][1]
+        tile = dataclasses.replace(table[0][1], registers=OFFSET_REGISTERS.get(known))
     _, n, _ = weight.shape
     columns = next((columns for columns in (64, 32, 16) if n % (2 * columns) == 0), None)
     if columns is None:

@@ -182,7 +182,7 @@ def _faults(case: Case, found: Compiled, opcodes: list[str]) -> Any:
         if not any(re.match(pattern, opcode) for opcode in opcodes):
             yield f"no {pattern}"
     if case.rows and not found.issue_slots:
-        yield "no loop with matrix instructions"
+        yield "no loop with matrix instructions whose shape is known"
     if case.most and found.issue_slots > case.most:
         yield f"{found.issue_slots} instructions for each weight, not {case.most}"
 

@@ -45,7 +45,7 @@ def cut(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None
     [[0, 1, 15, 16, 17, 31, 0, 0], [0, 0, 64, 0], [1, 0, 1, 0], [16, 16, 16, 16], [2, 0, 0, 0]],
     ids=["0, 1, 15, 16, 17, 31 rows an expert", "all to one", "one token", "16 each", "one token, one expert"],
 )
-@pytest.mark.parametrize("kind", ["nf4", "nf4-double"])
+@pytest.mark.parametrize("kind", ["nf4", "nf4-double", "nvfp4", "int4"])
 def test_experts_are_right_however_tokens_are_routed(kind: str, counts: list[int]) -> None:
     assert experts_error(kind, counts) <= MOST
 
@@ -106,6 +106,6 @@ def test_gelu_times_up_is_right() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["nf4", "nf4-double", "nvfp4"])
+@pytest.mark.parametrize("kind", ["nf4-double", "nvfp4"])
 def test_experts_are_right_at_the_widths_of_the_published_model(kind: str) -> None:
-    assert experts_error(kind, [1, 0, 15, 17, 16, 31], 2816, 704) <= MOST
+    assert experts_error(kind, [0, 1, 17], 2816, 704) <= MOST
