@@ -1,8 +1,7 @@
 """`dgtui bench`: our engine beside transformers' own `generate`, on the same weights, prompt and seed, in one run.
 
 The two take turns, each running the same blocks for the same number of denoising steps, and the ratio is taken pair by
-pair, and a machine whose speed drifts does not decide the comparison. The cost of producing frames is measured by
-the same stepper, advanced without reporting what it did.
+pair: a machine whose speed drifts does not decide the comparison. Then the parts of a step are timed one by one.
 """
 
 import json
@@ -19,6 +18,7 @@ from dgtui.cli.terminal import note, put, redrawable
 from dgtui.message import Message
 
 if TYPE_CHECKING:
+    from dgtui.diffusion.stepper import Stepper
     from dgtui.model.loader import LoadedModel
 
 Packing = Literal["full", "nf4", "nf4-double"]
@@ -38,6 +38,7 @@ def command(
         Path | None,
         typer.Option(metavar="CONFIG", help="Measure memory and step time with random weights for a config.json."),
     ] = None,
+    compiled: Annotated[bool, typer.Option(help="Also time transformers' decoder under torch.compile.")] = False,
     packing: Annotated[Packing, typer.Option(help="How the random weights are held in memory.")] = "nf4",
     context: Annotated[int, typer.Option(min=2, metavar="TOKENS", help="Context length for --random-weights.")] = 8192,
     vision: Annotated[bool, typer.Option(help="Include the vision tower in --random-weights.")] = True,
@@ -60,7 +61,12 @@ def command(
     try:
         options.load(worker, settings)
         drawn = 1 if seed is None else seed
-        found = worker.use(lambda loaded: measure(loaded, progress, pairs=pairs, steps=steps, seed=drawn)).result()
+        found = worker.use(
+            lambda loaded: measure(
+                loaded, progress, pairs=pairs, steps=steps, seed=drawn,
+                wanted=settings.model.stepper, compiled=compiled,
+            )
+        ).result()  # fmt: skip
     finally:
         worker.close()
     if as_json:
@@ -72,8 +78,9 @@ def command(
 
 
 def measure(
-    loaded: "LoadedModel", progress: Callable[[str], None], *, pairs: int, steps: int, seed: int
-) -> dict[str, Any]:
+    loaded: "LoadedModel", progress: Callable[[str], None], *, pairs: int, steps: int, seed: int,
+    wanted: str = "auto", compiled: bool = False,
+) -> dict[str, Any]:  # fmt: skip
     """The figures: medians over `pairs`; ratios are taken within a pair. Times in milliseconds.
 
     `progress` is told before each run how far it is; what it raises ends the measurement.
@@ -85,8 +92,10 @@ def measure(
 
     from dgtui.diffusion import engine
     from dgtui.diffusion.events import Finished
-    from dgtui.diffusion.job import Job, Start
+    from dgtui.diffusion.job import Job
     from dgtui.diffusion.reference import ReferenceStepper
+    from dgtui.inference import choice, profile
+    from dgtui.inference.stepper import DeviceStepper
     from dgtui.model.denoiser import TransformersDenoiser
     from dgtui.model.open_checkpoint import open_checkpoint
 
@@ -95,24 +104,15 @@ def measure(
     fixed = dataclasses.replace(loaded.settings, steps=steps, stability=steps)
     model: Any = loaded.model
     canvas: int = model.config.canvas_length
+    opened = choice.open_stepper(loaded, wanted)
+    reference = ReferenceStepper(TransformersDenoiser(loaded.model, loaded.stop_ids))
 
-    def ours() -> tuple[float, list[int]]:
-        stepper = ReferenceStepper(TransformersDenoiser(loaded.model, loaded.stop_ids))
+    def engine_run(stepper: "Stepper") -> tuple[float, list[int]]:
+        stepper.release()  # the prompt is read in every run, as transformers reads it
         began = time.perf_counter()
         *_, last = engine.run(stepper, Job("bench", ids, seed, canvas, fixed))
         assert isinstance(last, Finished) and last.steps == (steps,)
         return time.perf_counter() - began, last.token_ids[0].tolist()
-
-    def frameless() -> tuple[float, list[int]]:
-        stepper = ReferenceStepper(TransformersDenoiser(loaded.model, loaded.stop_ids))
-        began = time.perf_counter()
-        stepper.seed(0, seed)
-        stepper.encode(ids)
-        stepper.begin([Start()], fixed)
-        with torch.inference_mode():
-            for _ in range(steps):
-                draft = stepper.advance().draft
-        return time.perf_counter() - began, draft[0].tolist()
 
     def theirs() -> tuple[float, list[int]]:
         torch.manual_seed(seed)
@@ -126,11 +126,23 @@ def measure(
         end = next((i for i, t in enumerate(new) if t in loaded.stop_ids or t == loaded.pad_id), len(new))
         return time.perf_counter() - began, new[:end]
 
+    def theirs_compiled() -> tuple[float, list[int]]:
+        eager = model.model.decoder.forward
+        model.model.decoder.forward = compiled_decoder
+        try:
+            return theirs()
+        finally:
+            model.model.decoder.forward = eager
+
+    compiled_decoder: Any = torch.compile(model.model.decoder.forward, dynamic=False) if compiled else None
+
     sides: dict[str, Callable[[], tuple[float, list[int]]]] = {
-        "dgtui": ours,
-        "frameless": frameless,
+        "dgtui": lambda: engine_run(opened.stepper),
+        "reference": lambda: engine_run(reference),
         "transformers": theirs,
     }
+    if compiled:
+        sides["compiled"] = theirs_compiled
     times: dict[str, list[float]] = {name: [] for name in sides}
     tokens: dict[str, list[int]] = {}
     order = list(sides)
@@ -147,9 +159,12 @@ def measure(
 
     chat = Job("bench", ids, seed, canvas, loaded.settings)
     began = time.perf_counter()
-    *_, last = engine.run(ReferenceStepper(TransformersDenoiser(loaded.model, loaded.stop_ids)), chat)
+    *_, last = engine.run(opened.stepper, chat)
     wall = time.perf_counter() - began
     assert isinstance(last, Finished)
+    own = opened.stepper if isinstance(opened.stepper, DeviceStepper) else None
+    parts = profile.parts(own, ids, max(4, steps // 2)) if own else {}
+    step_ms = {name: round(statistics.median(t) / steps * 1000, 3) for name, t in times.items()}
     memory = psutil.Process().memory_info().rss
     if loaded.device.type == "cuda":
         memory = torch.cuda.max_memory_allocated(loaded.device)
@@ -161,10 +176,15 @@ def measure(
         "threads": torch.get_num_threads(),
         "pairs": pairs,
         "steps": steps,
-        "step_ms": {name: round(statistics.median(t) / steps * 1000, 3) for name, t in times.items()},
+        "stepper": opened.stepper.name,
+        "reason": opened.reason,
+        "step_ms": step_ms,
+        "parts_ms": {name: round(value, 3) for name, value in parts.items()},
         "step_ratio": round(ratio("dgtui", "transformers"), 4),
-        "frame_overhead": round(ratio("dgtui", "frameless") - 1, 4),
-        "same_tokens": tokens["dgtui"] == tokens["transformers"],
+        "reference_ratio": round(ratio("reference", "transformers"), 4),
+        "same_tokens": tokens["reference"] == tokens["transformers"],
+        "tokens_per_second_at": {count: round(1000 * count / step_ms["dgtui"], 1) for count in (15, 20)},
+        "prefill_tokens_per_second": round(_prefill(opened.stepper), 1),
         "answer": {
             "tokens": len(last.token_ids[0]),
             "steps": sum(last.steps),
@@ -177,18 +197,33 @@ def measure(
     }
 
 
+def _prefill(stepper: "Stepper") -> float:
+    """Tokens of a prompt that are read in a second, an end of the warm-up included: the second of two is timed."""
+    ids = [10 + i % 100 for i in range(min(1024, stepper.max_context - stepper.canvas_length))]
+    for _ in range(2):
+        stepper.release()
+        began = time.perf_counter()
+        stepper.encode(ids)
+        seconds = time.perf_counter() - began
+    return len(ids) / seconds
+
+
 def rows(found: dict[str, Any]) -> list[tuple[str, str]]:
     """What `measure` found, for people."""
     step, answer, floor = found["step_ms"], found["answer"], found["floor"]
     how = [found["device"], found["dtype"], f"{found['threads']} threads", f"{found['pairs']} pairs"]
     return [
         (found["model"], " · ".join(how)),
-        ("a denoising step, dgtui", f"{step['dgtui']:.2f} ms"),
+        (f"a denoising step, dgtui ({found['stepper']})", f"{step['dgtui']:.2f} ms"),
         ("a denoising step, transformers generate", f"{step['transformers']:.2f} ms"),
+        *([("the same, compiled", f"{step['compiled']:.2f} ms")] if "compiled" in step else []),
         ("dgtui / transformers, median of pairs", f"{found['step_ratio']:.3f}"),
         ("the machine's floor of a step", f"{floor['ms']:.2f} ms, by {floor['bound_by']}"),
-        ("cost of producing frames", f"{found['frame_overhead']:+.1%}"),
-        ("same tokens as transformers", "yes" if found["same_tokens"] else "NO"),
+        *((f"  of it {name}", f"{value:.2f} ms") for name, value in found["parts_ms"].items()),
+        ("the reference / transformers", f"{found['reference_ratio']:.3f}"),
+        ("the reference has transformers' tokens", "yes" if found["same_tokens"] else "NO"),
+        *((f"tokens a second at {n} a step", f"{value:.0f}") for n, value in found["tokens_per_second_at"].items()),
+        ("tokens of a prompt read a second", f"{found['prefill_tokens_per_second']:.0f}"),
         ("an answer at the model's own settings", f"{answer['tokens']} tokens, {answer['steps']} steps"),
         ("tokens a second, wall clock", f"{answer['tokens_per_second']:.0f}"),
         ("memory", f"{found['memory_gb']:.2f} GB"),

@@ -1,12 +1,14 @@
 """The machine's floor: how long a denoising step takes if nothing holds it up but the memory, or but the arithmetic.
 
-Each weight that a step uses is read once, the embedding twice (by the output layer and by the self-conditioning); and
-every position of the canvas is multiplied by those that it uses: of the experts its own. Attention itself, activations
-and sampling are left out, so a step cannot be faster, unless the weights fit into a cache. Both rates are measured
-here: copying a large tensor, and multiplying two large matrices in the model's type.
+The parts of a step follow one another, so the floor is a sum: for each part the longer of the two. Each weight that a
+step uses is read once, the embedding twice (by the output layer and by the self-conditioning). Every position of the
+canvas is multiplied by those that it uses: of the experts, its own. Attention itself, activations and sampling are left
+out, so a step cannot be faster, unless the weights fit into a cache. Both rates are measured here: copying a large
+tensor, and multiplying two large matrices in the model's type.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,18 +38,28 @@ def measure(
     from dgtui.model.parts import count_parts
 
     numbers, text = count_parts(tensors), config.text_config
-    size = sum(count for part, count in taken.weights.items() if part != "vision")
-    size += taken.weights["embedding"] + taken.streamed
-    used = sum(numbers[part] for part in ("attention", "dense MLP", "router", "self-conditioning"))
-    used += 2 * numbers["embedding"]
+    held = Counter(taken.weights) + Counter({"experts": taken.streamed})
     if text.num_experts:
-        used += numbers["experts"] * text.top_k_experts // text.num_experts
-    flop = 2 * config.canvas_length * used
+        numbers["experts"] = numbers["experts"] * text.top_k_experts // text.num_experts
+    apart = ("experts", "embedding")
+    phases = {
+        "experts": (held["experts"], numbers["experts"]),
+        "other layers": tuple(
+            sum(count for part, count in each.items() if part not in (*apart, "vision")) for each in (held, numbers)
+        ),
+        "output layer": (held["embedding"], numbers["embedding"]),
+        "soft embedding": (held["embedding"], numbers["embedding"]),
+    }
     bandwidth, rate = _rates(device, dtype)
-    reading, multiplying = size / bandwidth, flop / rate
+    size, flop = (sum(each[at] for each in phases.values()) for at in range(2))
+    flop *= 2 * config.canvas_length
+    seconds = {
+        name: max(read / bandwidth, 2 * config.canvas_length * used / rate) for name, (read, used) in phases.items()
+    }
     return {
-        "ms": round(1000 * max(reading, multiplying), 3),
-        "bound_by": "memory" if reading > multiplying else "arithmetic",
+        "ms": round(1000 * sum(seconds.values()), 3),
+        "parts_ms": {name: round(1000 * value, 3) for name, value in seconds.items()},
+        "bound_by": "memory" if size / bandwidth > flop / rate else "arithmetic",
         "read_bytes": size,
         "flop": flop,
         "gb_per_second": round(bandwidth / 1e9, 1),
@@ -58,7 +70,7 @@ def measure(
 def said(floor: dict[str, Any]) -> str:
     """What the floor is, a line."""
     return (
-        f"floor: the longer of reading the weights at {floor['gb_per_second']:.0f} GB/s and multiplying by them at "
+        f"floor: part by part, the longer of reading weights at {floor['gb_per_second']:.0f} GB/s and multiplying at "
         f"{floor['tflop_per_second']:.3g} TFLOP/s"
     )
 

@@ -65,6 +65,7 @@ def checks() -> Iterator[Check]:
     yield from _terminal()
     yield from _guarded("GPU", _gpu)
     yield from _kernels()
+    yield from _guarded("stepper", _stepper)
     yield from _guarded("memory", _memory)
     from dgtui import config
     from dgtui.tui import keymap
@@ -204,6 +205,30 @@ def _kernels() -> Iterator[Check]:
             "4-bit kernels", "warn", "PyTorch's own operations: bitsandbytes is not installed, or does not run here",
             "pip install --upgrade 'dgtui[cuda]'; python -m bitsandbytes shows what is wrong",
         )  # fmt: skip
+
+
+def _stepper() -> Check:
+    """What would run a model here, and why it is not something faster. Kernels are tested when a model is loaded."""
+    import torch
+
+    from dgtui.inference import choice
+    from dgtui.model import devices
+
+    device = torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if torch.cuda.is_available() and not devices.trouble(torch.device("cuda", 0)):
+        device = torch.device("cuda", 0)
+    name, why = choice.expected(device)
+    found = {
+        "triton": "triton: own forward and kernels, tested when a model is loaded",
+        "grouped": "grouped: own forward, experts are unpacked layer by layer",
+        "cpu": "cpu: own forward on the processor",
+        "reference": "reference: transformers' own class",
+    }[name]
+    if why:
+        return Check(
+            "stepper", "warn", f"{found}; {why}", "mend what the reason names: a step takes several times longer"
+        )
+    return Check("stepper", "ok", found)
 
 
 def _memory() -> Check:

@@ -22,9 +22,11 @@ from dgtui.inference.denoiser import OwnDenoiser
 from dgtui.inference.experts import ExpertsFunction, grouped_experts, sorted_experts
 from dgtui.inference.forward import Decoder
 from dgtui.inference.graphs import BUCKET, Graphs
+from dgtui.inference.packing import Kernels, packed_here
 from dgtui.inference.sampling import head_for
 from dgtui.inference.stepper import DeviceStepper
-from dgtui.kernels.ops import TORCH, Ops
+from dgtui.kernels import availability, self_test
+from dgtui.kernels.ops import TORCH, TRITON, Ops
 from dgtui.model.denoiser import TransformersDenoiser
 
 if TYPE_CHECKING:
@@ -67,6 +69,22 @@ def open_stepper(loaded: "LoadedModel", wanted: str = AUTO) -> Opened:
     raise AssertionError("the reference always works")
 
 
+def expected(device: torch.device) -> tuple[str, str]:
+    """Which way a model on a device would take, and why not a faster one: what is known without a model."""
+    if device.type == "cpu":
+        return "cpu", ""
+    if device.type != "cuda":
+        return "reference", ""
+    if (why := availability.unavailable(device)) is None:
+        return "triton", ""
+    reasons = [f"triton is not used: {why}"]
+    try:
+        check_grouped(device, torch.bfloat16)
+    except Unavailable as error:
+        return "reference", "; ".join([*reasons, f"grouped is not used: {error}"])
+    return "grouped", reasons[0]
+
+
 def suits(name: str, device: torch.device) -> bool:
     """Whether a way is made for a kind of device."""
     kinds = {"triton": ("cuda",), "grouped": ("cuda",), "cpu": ("cpu",)}
@@ -87,6 +105,34 @@ def _cpu(loaded: "LoadedModel") -> "Stepper":
             f"it computes in float32, and the model is held in {str(loaded.dtype).removeprefix('torch.')}"
         )
     return _own(loaded, "cpu", CPU, lambda experts: sorted_experts(experts, CPU.gated))
+
+
+def _triton(loaded: "LoadedModel") -> "Stepper":
+    if why := availability.unavailable(loaded.device):
+        raise Unavailable(why)
+    if loaded.dtype != torch.bfloat16:
+        raise Unavailable(f"kernels compute in bfloat16, not in {str(loaded.dtype).removeprefix('torch.')}")
+    if failure := self_check(loaded.model, loaded.device, TRITON):
+        raise Unavailable(f"its self-test failed: {failure}")
+    kernels = Kernels(TRITON)
+    static = not loaded.plan.packing.streamed
+    return _own(loaded, "triton", TRITON, kernels.experts, static, kernels.product)
+
+
+def self_check(model: Any, device: torch.device, ops: Ops) -> str | None:
+    """Why the kernels are not right at the widths of a model, on its own weights; None if they are."""
+    text, layers = model.config.text_config, model.model.decoder.layers
+    attention = {(a.q_proj.out_features // a.head_dim, a.k_proj.out_features // a.head_dim, a.head_dim)
+                 for a in (layer.self_attn for layer in layers)}  # fmt: skip
+    widths = self_test.Widths(
+        text.hidden_size, text.num_experts, text.top_k_experts, text.vocab_size,
+        model.final_logit_softcapping or None, tuple(sorted(attention)), text.rms_norm_eps,
+    )  # fmt: skip
+    first = layers[0]
+    stacks = [packed_here(first.experts.gate_up_proj), packed_here(first.experts.down_proj)]
+    experts = [(gate_up, down) for gate_up, down in [stacks] if gate_up is not None and down is not None]
+    linear = packed_here(first.self_attn.o_proj.weight)
+    return self_test.check(ops, widths, device, experts, [] if linear is None else [linear]).failure
 
 
 def _grouped(loaded: "LoadedModel") -> "Stepper":
@@ -136,6 +182,7 @@ def _own(
 
 
 _OPEN: Final[dict[str, Callable[["LoadedModel"], "Stepper"]]] = {
+    "triton": _triton,
     "grouped": _grouped,
     "cpu": _cpu,
     "reference": _reference,

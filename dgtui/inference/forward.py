@@ -82,7 +82,7 @@ class Decoder:
         self._soft_in = joined([own.gate_proj, own.up_proj], make_product)
         self._soft_out = joined([own.down_proj], make_product)
         self._norms = [layer.input_layernorm.weight for layer in decoder.layers] + [decoder.norm.weight]
-        self._layers = [_Layer(layer, text, ops, make_experts, make_product) for layer in decoder.layers]
+        self.layers = [_Layer(layer, text, ops, make_experts, make_product) for layer in decoder.layers]
 
     def buffers(self, cache: Any, length: int, rows: int, bucket: int = 1, old: Buffers | None = None) -> Buffers:
         """The buffers of a block.
@@ -97,7 +97,7 @@ class Decoder:
         prefixes = [layer.keys.shape[2] if length else 0 for layer in cache.layers]
         shapes = [
             (rows, own.kv_heads, -(-prefix // bucket) * bucket + self.canvas_length, own.width)
-            for prefix, own in zip(prefixes, self._layers, strict=True)
+            for prefix, own in zip(prefixes, self.layers, strict=True)
         ]
         if old is None or [key.shape for key in old.keys] != shapes:
             old = self._empty(shapes, padded=bucket > 1)
@@ -146,7 +146,7 @@ class Decoder:
         signal = _norm(soft.view(x.shape) * self._scale, self._eps, self._soft_norm)
         x = _norm(x + self._soft_out(self.ops.gated(self._soft_in(signal))), self._eps)
         normed = _norm(x, self._eps, self._norms[0])
-        for at, layer in enumerate(self._layers):
+        for at, layer in enumerate(self.layers):
             context = buffers.contexts[self.kinds[at]]
             x, normed = layer(x, normed, buffers.keys[at], buffers.values[at], context, self._norms[at + 1])
         return normed.view(batch, canvas, -1)
@@ -181,7 +181,7 @@ class _Layer:
         self._mlp_out = joined([mlp.down_proj], make_product)
         self._router = joined([router.proj], make_product)
         self._expert_scale, self._k = router.per_expert_scale, int(text.top_k_experts)
-        self._experts = make_experts(layer.experts)
+        self._experts, self._attend = make_experts(layer.experts), attend
         self._reading = [
             layer.pre_feedforward_layernorm.weight,
             router.scale.detach() * router.scalar_root_size,
@@ -205,7 +205,7 @@ class _Layer:
             self._qkv(normed).view(keys.shape[0], len(context.cos), -1), self._q_norm, self._k_norm,
             context.cos, context.sin, keys, values, context.start, self._heads, eps,
         )  # fmt: skip
-        seen = self._out(attend(q, keys, values, context.bias).view(len(x), -1))
+        seen = self._out(self._attend(q, keys, values, context.bias).view(len(x), -1))
         x, (for_mlp, for_router, for_experts) = ops.residual_norm(
             x, [(seen, self._after_attention)], None, None, self._reading, eps
         )

@@ -245,13 +245,21 @@ class DeviceStepper:
     @torch.inference_mode()
     def step(self) -> list[CandidateStep]:
         """See `Stepper.step`."""
+        return self._step(self._graphs)
+
+    @torch.inference_mode()
+    def step_eagerly(self) -> list[CandidateStep]:
+        """A step without a captured graph."""
+        return self._step(None)
+
+    def _step(self, graphs: Graphs | None) -> list[CandidateStep]:
         settings, state = self._settings, self._running()
         temperature = schedule.temperature(self._remaining, settings.steps, settings.t_min, settings.t_max)
         self._remaining -= 1
         state.inverse_temperature.fill_(1 / temperature)
         state.counter[1] += 1
-        if self._graphs is not None and len(self._rows) == 1:
-            packed = self._graphs(self.advance, state, (self._buffers, self._head), settings)
+        if graphs is not None and len(self._rows) == 1:
+            packed = graphs(self.advance, state, (self._buffers, self._head), settings)
         else:
             packed = self.advance()
         host = packed.cpu().numpy()

@@ -9,6 +9,7 @@ import torch
 
 from dgtui.cli import bench_floor
 from dgtui.cli.bench import measure
+from dgtui.inference.profile import PARTS
 from dgtui.model.catalog import resolve
 from dgtui.model.geometry import read_geometry
 from dgtui.model.loader import load
@@ -24,11 +25,16 @@ def test_both_sides_are_measured_beside_the_floor(dgtui: Any, tiny: Path) -> Non
     args = ("bench", "--pairs", "1", "--steps", "2", "--seed", "1", "--model", tiny)
     found = dgtui(*args, "--json").json
     assert found["same_tokens"] is True
-    assert set(found["step_ms"]) == {"dgtui", "frameless", "transformers"}
+    assert set(found["step_ms"]) == {"dgtui", "reference", "transformers"}
+    assert (found["stepper"], found["reason"]) == ("device-cpu", "")
+    assert set(found["parts_ms"]) == set(PARTS) and min(found["parts_ms"].values()) > 0
+    assert found["prefill_tokens_per_second"] > 0
+    assert found["tokens_per_second_at"]["20"] == pytest.approx(20_000 / found["step_ms"]["dgtui"], rel=0.01)
     assert found["step_ratio"] == pytest.approx(found["step_ms"]["dgtui"] / found["step_ms"]["transformers"], rel=0.01)
     assert found["memory_gb"] > 0 and found["answer"]["tokens_per_second"] >= 0
     floor = found["floor"]
-    assert 0 < floor["ms"] < found["step_ms"]["frameless"]
+    assert 0 < floor["ms"] < found["step_ms"]["dgtui"]
+    assert floor["ms"] == pytest.approx(sum(floor["parts_ms"].values()), abs=0.01)
     text = dgtui(*args).out.decode()
     assert "the machine's floor of a step" in text and "GB/s" in text and "TFLOP/s" in text
 

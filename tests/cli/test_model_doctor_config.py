@@ -14,6 +14,8 @@ import torch
 
 from dgtui import __version__, paths
 from dgtui.cli import doctor
+from dgtui.inference import choice
+from dgtui.kernels import availability
 from dgtui.model import bnb, catalog, devices
 from dgtui.model.shards import read_shards
 
@@ -264,6 +266,18 @@ def test_a_gpu_and_kernels_that_do_not_run_are_said(wrong: str, dgtui: Any, monk
     assert (found["GPU"].mark, found["4-bit kernels"].mark) == ("warn" if wrong else "ok", "warn")
     assert (wrong or "7.0 GB of 8.0 GB free") in found["GPU"].found and "Old GPU" in found["GPU"].found
     assert "dgtui[cuda]" in found["4-bit kernels"].advice
+
+
+def test_doctor_names_what_runs_a_model_and_why_it_is_not_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = doctor._stepper()
+    assert (here.mark, here.found.partition(":")[0]) == ("ok", "cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(devices, "trouble", lambda device: "")
+    monkeypatch.setattr(availability, "architecture", lambda device: 75)
+    monkeypatch.setattr(choice, "check_grouped", lambda device, dtype: None)
+    old = doctor._stepper()
+    assert old.mark == "warn" and old.found.startswith("grouped")
+    assert "compute capability 7.5, and the kernels need 8.0" in old.found
 
 
 def test_doctor_looks_at_keys_and_themes_too(dgtui: Any) -> None:

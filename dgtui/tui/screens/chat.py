@@ -80,7 +80,9 @@ class ChatScreen(BaseScreen):
         left = " dgtui"
         if facts:
             name = truncate(sanitize(facts.name, newlines=False, tabs="replace"), self.size.width // 3)
-            left += f"  {name} · {facts.dtype} · {facts.device} · {meters.memory(*self.backend.memory())}"
+            left += (
+                f"  {name} · {facts.dtype} · {facts.device} · {facts.stepper} · {meters.memory(*self.backend.memory())}"
+            )
         title = self.conversation.title + ("" if self.settings.history.enabled else " (not stored)")
         left, title = (sanitize(text, newlines=False, tabs="replace") for text in (left, title))
         room = max(0, self.size.width - cell_width(left) - 3)
