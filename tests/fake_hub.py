@@ -38,7 +38,9 @@ class FakeHub:
     """Whether the storage gives back other bytes than were put into it."""
     requests: list[Any] = field(default_factory=list)
     sent: int = 0
-    """Bytes of large files that were sent."""
+    """Bytes of large files that were sent, but for their beginnings."""
+    peeked: int = 0
+    """Bytes of the beginnings of large files that were asked for."""
 
     def client(self) -> Any:
         """A client of this hub, for `huggingface_hub.set_client_factory`."""
@@ -97,14 +99,18 @@ class FakeHub:
         content = next(content for content in contents if _sha256(content) == digest)
         if self.damaged:
             content = bytes(len(content))
-        start = re.fullmatch(r"bytes=(\d+)-", request.headers.get("range", "")) if self.ranges else None
-        begin = int(start[1]) if start else 0
+        start = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("range", "")) if self.ranges else None
+        begin, end = (int(start[1]), int(start[2] or len(content))) if start else (0, len(content))
         if start and begin >= len(content):
             return httpx.Response(416, headers={"Content-Range": f"bytes */{len(content)}"})
-        headers = {"Content-Length": str(len(content) - begin)}
+        whole, content = len(content), content[begin : end + 1]
+        headers = {"Content-Length": str(len(content))}
         if start:
-            headers["Content-Range"] = f"bytes {begin}-{len(content) - 1}/{len(content)}"
-        return httpx.Response(206 if start else 200, headers=headers, content=self._stream(request, content[begin:]))
+            headers["Content-Range"] = f"bytes {begin}-{begin + len(content) - 1}/{whole}"
+        if start and start[2]:
+            self.peeked += len(content)
+            return httpx.Response(206, headers=headers, content=content)
+        return httpx.Response(206 if start else 200, headers=headers, content=self._stream(request, content))
 
     def _stream(self, request: Any, content: bytes) -> Iterator[bytes]:
         for at in range(0, len(content), 1000):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import typer
 
 from dgtui import paths
-from dgtui.cli.terminal import is_terminal, put, size
+from dgtui.cli.terminal import is_terminal, loading, put, size
 from dgtui.errors import DgtuiError
 from dgtui.layout import MIN_SCREEN
 from dgtui.text import sanitize
@@ -75,6 +75,7 @@ def checks() -> Iterator[Check]:
     yield from _keys(settings)
     yield from _themes(settings)
     yield from _guarded("model", lambda: _model(settings))
+    yield from _checksums(settings)
     yield from _folders()
     yield from _guarded("hub cache", _hub_cache)
 
@@ -297,6 +298,39 @@ def _model(settings: "Settings") -> Check:
         return Check("model", "fail", f"{shown}: {memory['problem']}", memory["advice"])
     held = f", {memory['reason']}" if memory["reason"] else ""
     return Check("model", "ok", f"{shown}, needs {size(memory['total_bytes'])} on {memory['device']}{held}")
+
+
+def _checksums(settings: "Settings") -> Iterator[Check]:
+    """Whether the bytes of the 4-bit folders that a load would read are still those that were written."""
+    try:
+        from dgtui.model import catalog, quantized
+        from dgtui.model.open_checkpoint import OpenCheckpoint, open_checkpoint
+        from dgtui.model.selection import select
+
+        chosen = select(settings.model.name)
+        selected = chosen.checkpoint if isinstance(chosen, OpenCheckpoint) else chosen
+        folders = [(selected.name, selected)]
+        folders += [
+            (copy.name, catalog.Checkpoint(copy.name, copy.path, "folder"))
+            for copy in catalog.copies()
+            if copy.of == selected.name
+        ]
+    except (DgtuiError, ImportError, OSError):  # said by the check of the model
+        return
+    for name, checkpoint in folders:
+        try:
+            opened = open_checkpoint(checkpoint)
+        except DgtuiError:  # said by the check of the model
+            continue
+        if opened.quant_method != quantized.METHOD:
+            continue
+        try:
+            with loading(name, "checking") as progress:
+                quantized.verify(opened, progress)
+            yield Check("checksums", "ok", f"{name} is as it was written")
+        except DgtuiError as error:
+            mark: Mark = "fail" if checkpoint is selected else "warn"
+            yield Check("checksums", mark, f"{name}: {error.message}", error.hint)
 
 
 def _folders() -> Iterator[Check]:

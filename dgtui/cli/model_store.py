@@ -69,33 +69,75 @@ def pull(
         typer.Argument(metavar="NAME", help="A hub id, owner/name.", show_default="the published checkpoint"),
     ] = None,
     revision: Annotated[str, typer.Option(metavar="REV", help="Branch, tag or commit.")] = "main",
+    file: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Which GGUF file of a repository that holds several.")
+    ] = None,
+    choices: Annotated[
+        bool,
+        typer.Option("--choices", help="Show the published checkpoints and which one suits this machine."),
+    ] = False,
 ) -> int:
     """Download a checkpoint from the hub, or the missing rest of it."""
     from dgtui.model import catalog
 
+    if choices:
+        _show_choices()
+        return 0
     name = catalog.REAL if name is None else name
     if name == catalog.EMBEDDED:
         raise UsageError("the embedded model ships with the program: there is nothing to download")
     with working(f"asking the hub for {name}"):
         from dgtui.model import hub
 
-        download = _aside(lambda: hub.look(name, revision))
+        download = _aside(lambda: hub.look(name, revision, file))
         hub.require_space(download)
+    note(f"{name}: {size(download.total)} on disk; {_fit(download)}")
     begun = download.here()
     if 0 < begun < download.total:
         note(f"{size(begun)} of {size(download.total)} are already here")
     try:
-        folder = _fetch(download)
+        path = _fetch(download)
     except KeyboardInterrupt:
         raise Interrupted(
             f"stopped; {size(download.here())} of {size(download.total)} are here and kept",
             hint=f"{_command(download)} continues from there, dgtui model remove {name} deletes it",
         ) from None
     note(f"{name}: all of {size(download.total)} {'were' if begun == download.total else 'are'} here, and complete")
-    known = catalog.resolve(name).path == folder
-    note(f"to use it: dgtui chat --model {name if known else folder}, or any other command with this --model")
-    put(f"{folder}\n")
+    known = path.is_dir() and catalog.resolve(name).path == path
+    note(f"to use it: dgtui chat --model {name if known else path}, or any other command with this --model")
+    put(f"{path}\n")
     return 0
+
+
+def _fit(download: "Download") -> str:
+    """How it would be held on this machine, by its config and headers."""
+    if download.opened is None:
+        return f"a GGUF file takes about {size(int(download.total * 1.16))} of memory"
+    from dgtui.model.loader import plan_for
+
+    try:
+        plan = plan_for(download.opened, options.load_options(options.merged({})))
+    except DgtuiError as error:
+        return f"it does not run on this machine as it is: {error.message}"
+    form = " and ".join(plan.formats) or str(plan.dtype).removeprefix("torch.")
+    return f"it fits: {size(plan.estimate.total)} in {form} of {size(plan.available)} free on {plan.device}"
+
+
+def _show_choices() -> None:
+    """The published checkpoints, and the one that suits this machine."""
+    from dgtui.model import devices
+    from dgtui.model.published import PUBLISHED, recommended
+
+    device = devices.choose_device("auto")
+    free = devices.available(device)
+    best = recommended(free)
+    rows = [("", "NAME", "STORED AS", "DISK", "AS STORED", "PACKED", "PACKED INTO")]
+    for own in PUBLISHED:
+        name = f"{own.name} --file …{own.file}.gguf" if own.file else own.name
+        sizes = (f"{own.disk_gb:.1f} GB", f"{own.whole_gb:.1f} GB", f"{own.needs_gb:.1f} GB")
+        rows.append(("*" if own == best else "", name, own.stored, *sizes, own.held))
+    put("\n".join(columns(rows, right=(3, 4, 5))) + "\n")
+    note(f"{size(free)} are free on {device}: " + (f"* {best.name} suits it" if best else "none of them fits"))
 
 
 def quantize(

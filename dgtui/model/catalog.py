@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from dgtui.errors import CorruptCheckpoint, DgtuiError, ModelNotFound
+from dgtui.model import gguf_header
 from dgtui.model.shards import INDEX, SINGLE, read_json, shard_names, shown
 from dgtui.paths import cache_dir, embedded_dir
 
@@ -97,7 +98,9 @@ def listing() -> list[Checkpoint]:
 
 
 def is_ours(folder: Path) -> bool:
-    """Whether a folder holds a DiffusionGemma, by its config.json; False where that cannot be read."""
+    """Whether a folder holds a DiffusionGemma, by its config.json or a GGUF file; False where that cannot be read."""
+    if any(gguf_header.architecture(file) == gguf_header.ARCHITECTURE for file in folder.glob("*.gguf")):
+        return True
     try:
         return read_json(folder / "config.json").get("model_type") == MODEL_TYPE
     except CorruptCheckpoint:
@@ -164,6 +167,8 @@ def unfinished(checkpoint: Checkpoint) -> bool:
 
 
 def _needed(checkpoint: Checkpoint) -> Iterator[str]:
+    if any(checkpoint.path.glob("*.gguf")):
+        return
     yield "config.json"
     if (checkpoint.path / SINGLE).is_file():
         return

@@ -46,8 +46,8 @@ class OpenCheckpoint:
     """Its files."""
     tensors: Mapping[str, StoredTensor]
     """The model's tensors, by the names that the model has for them."""
-    fingerprint: str
-    """See `shards.fingerprint`."""
+    config_data: bytes
+    """The bytes of its config.json; none of a GGUF file."""
     gguf: "GgufFile | None" = None
     """The GGUF file that it is, open."""
 
@@ -70,6 +70,11 @@ class OpenCheckpoint:
     def sees(self) -> bool:
         """Whether it has a vision tower."""
         return any(part_of(name) == "vision" for name in self.tensors)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """See `shards.fingerprint`."""
+        return fingerprint(self.config_data, self.shards)
 
     @property
     def size(self) -> int:
@@ -151,7 +156,7 @@ def _open_gguf(checkpoint: Checkpoint) -> OpenCheckpoint:
     config = config_of(file)
     shard = Shard(path, path.stat().st_size, file.header, {})
     return OpenCheckpoint(
-        checkpoint, config, generation_of(file), (shard,), file.tensors, fingerprint(b"", [shard]), file
+        checkpoint, config, generation_of(file), (shard,), file.tensors, b"", file
     )  # fmt: skip
 
 
@@ -197,8 +202,7 @@ def of_parts(
         tensors = {name: plain(name, entry) for name, entry in entries.items()}
     else:
         tensors = stored_tensors(entries, config)
-    mark = fingerprint(config_data, shards)
-    return OpenCheckpoint(checkpoint, config, generation_config, tuple(shards), tensors, mark)
+    return OpenCheckpoint(checkpoint, config, generation_config, tuple(shards), tensors, config_data)
 
 
 def quant_method(config: Mapping[str, Any]) -> str | None:

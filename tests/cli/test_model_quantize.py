@@ -104,3 +104,16 @@ def test_memory_that_runs_out_while_packing_is_exit_5(
     assert (done.code, done.out) == (5, b"")
     assert "out of memory" in done.err and "--device cpu" in done.err
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
+def test_doctor_compares_the_checksums_of_a_4_bit_folder(
+    dgtui: Any, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert dgtui("model", "quantize", source, tmp_path / "packed").code == 0
+    monkeypatch.setenv("DGTUI_MODEL", str(tmp_path / "packed"))
+    assert "is as it was written" in dgtui("doctor").out.decode()
+    data = bytearray((tmp_path / "packed" / "model.safetensors").read_bytes())
+    data[-100] ^= 1
+    (tmp_path / "packed" / "model.safetensors").write_bytes(data)
+    done = dgtui("doctor")
+    assert done.code == 1 and "model.safetensors has changed" in done.out.decode()

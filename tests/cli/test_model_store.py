@@ -20,7 +20,7 @@ from huggingface_hub import constants
 
 from dgtui import paths
 from dgtui.cli import model_store
-from dgtui.model import catalog, hub
+from dgtui.model import catalog, hub, hub_files
 from dgtui.model.shards import SINGLE
 
 NAME = "someone/finetune"
@@ -122,7 +122,7 @@ def test_after_a_break_off_only_the_rest_is_transferred(
     server.break_after = broken
     done = dgtui("model", "pull", NAME)
     assert (done.code, done.out) == (3, b"")
-    assert "connection" in done.err and "goes on where it stopped" in done.err
+    assert "connection" in done.err and "continues where it stopped" in done.err
     server.break_after, server.lost = None, False
     done = dgtui("model", "pull", NAME)
     assert done.code == 0
@@ -156,7 +156,7 @@ def test_what_cannot_be_gone_on_with_is_fetched_from_the_start(
     part.write_bytes(server.repos[NAME][SINGLE][:5000] + bytes(10**6 if kind == "too much" else 0))
     server.ranges = kind != "no ranges"
     if kind == "no such place":
-        real = hub.http_get
+        real = hub_files.http_get
 
         def get(url: str, into: Any, **given: Any) -> None:
             if given.get("resume_size"):
@@ -166,7 +166,7 @@ def test_what_cannot_be_gone_on_with_is_fetched_from_the_start(
             finally:
                 server.refuse = {}
 
-        monkeypatch.setattr(hub, "http_get", get)
+        monkeypatch.setattr(hub_files, "http_get", get)
     assert dgtui("model", "pull", NAME).code == 0
     assert repository(plan.snapshot) == server.repos[NAME]
 
@@ -227,7 +227,7 @@ def test_an_index_cannot_lead_out_of_the_repository(dgtui: Any, server: FakeHub,
     ("change", "said"),
     [
         ({SINGLE: None}, "holds no weights"),
-        ({SINGLE: None, "model.gguf": b"GGUF"}, "llama.cpp"),
+        ({SINGLE: None, "model.gguf": b"GGUF"}, "no GGUF file"),
         ({SINGLE: None, "pytorch_model.bin": b"pickle"}, "pickled"),
         ({"config.json": b'{"model_type": "llama"}'}, "a llama model"),
         ({"config.json": b"{"}, "not JSON"),
@@ -262,8 +262,8 @@ def test_a_disk_that_fills_up_is_said_and_keeps_what_there_is(
     def full(*args: Any, **given: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    real = hub.http_get
-    monkeypatch.setattr(hub, "http_get", lambda url, into, **given: (full if given else real)(url, into, **given))
+    real = hub_files.http_get
+    monkeypatch.setattr(hub_files, "http_get", lambda url, into, **given: (full if given else real)(url, into, **given))
     done = dgtui("model", "pull", NAME)
     assert done.code == 1
     assert "is full" in done.err
