@@ -289,7 +289,7 @@ def test_doctor_looks_at_keys_and_themes_too(dgtui: Any) -> None:
     text = done.out.decode()
     assert done.code == 0
     for said in (f"{config}:4: unknown binding canvas.pinn", "canvas.pin: left is the key", "mine.toml:1: name must be",
-                 "there is no theme mine"):  # fmt: skip
+                 "screen.theme is mine, but there is no such theme"):  # fmt: skip
         assert said in text
 
 
