@@ -6,6 +6,10 @@ hold conversations and recovery copies. Data that ships with the program lies be
 inside it (in a wheel).
 """
 
+import os
+import platform
+import shlex
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -102,8 +106,34 @@ def shipped_dir(name: str) -> Path:
 
 
 def typed_path(text: str) -> Path:
-    """Returns a typed path with `~` expanded. The `~` of an unknown user is kept."""
+    """Returns the path that was typed, pasted or dropped on the terminal.
+
+    Blanks around it are left out. Quotes, backslash escapes and `file:` URLs, which terminals and file managers write,
+    are read, and `~` is expanded; the `~` of an unknown user is kept. A file whose name really is the text comes first.
+    """
+    if text and os.path.lexists(text):
+        return Path(text)
+    text = text.strip()
+    if text[:5].lower() == "file:":
+        text = _of_url(text)
+    elif not os.path.lexists(text) and (text[:1] in ("'", '"') or "\\" in text):
+        with suppress(ValueError):  # a quote without an end belongs to the name
+            words = shlex.split(text)
+            text = words[0] if len(words) == 1 else text
     try:
         return Path(text).expanduser()
     except RuntimeError:
         return Path(text)
+
+
+def _of_url(url: str) -> str:
+    """Returns the path of a `file:` URL. That of another machine is returned as it is."""
+    from urllib.parse import unquote_to_bytes
+
+    path = url[5:]
+    if path.startswith("//"):
+        host, slash, rest = path[2:].partition("/")
+        if host.lower() not in ("", "localhost", platform.node().lower()):
+            return url
+        path = slash + rest
+    return os.fsdecode(unquote_to_bytes(path))

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from dgtui.paths import typed_path
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -96,10 +98,10 @@ def one_of(*names: str) -> Rule:
 def _read_path(value: Any) -> Path:
     if not isinstance(value, str | Path) or not str(value).strip():
         raise ValueError
-    try:
-        return Path(value).expanduser()
-    except RuntimeError as error:  # "~name" of an unknown user
-        raise ValueError from error
+    path = typed_path(str(value))
+    if str(path).startswith("~"):  # of an unknown user
+        raise ValueError
+    return path
 
 
 def _read_keys(value: Any) -> tuple[str, ...]:

@@ -80,3 +80,29 @@ def test_shipped_data_is_found_in_a_checkout_and_in_a_wheel(tmp_path, monkeypatc
     assert paths.shipped_dir("themes") == tmp_path / "themes"
     (package / "themes").mkdir()
     assert paths.shipped_dir("themes") == package / "themes"
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "{}/my pics/a c\u0327at.png", "  {}/my pics/a c\u0327at.png \n", "'{}/my pics/a c\u0327at.png'",
+        '"{}/my pics/a c\u0327at.png" ', "{}/my\\ pics/a\\ c\u0327at.png", "file://{}/my%20pics/a%20c%CC%A7at.png",
+        "file:{}/my%20pics/a%20c%CC%A7at.png", "FILE://localhost{}/my%20pics/a%20c%CC%A7at.png\r",
+        "~/my pics/a c\u0327at.png", "'~/my pics/a c\u0327at.png'", "~/my\\ pics/a\\ c\u0327at.png",
+    ],
+)  # fmt: skip
+def test_a_path_is_taken_as_other_programs_write_it(tmp_path, monkeypatch, typed: str) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert paths.typed_path(typed.format(tmp_path)) == tmp_path / "my pics" / "a c\u0327at.png"
+
+
+@pytest.mark.parametrize("name", ["'quoted'", "back\\slash", " blank ", "file:name", "it's", "~tilde"])
+def test_a_file_with_such_a_name_is_meant_by_its_name(tmp_path, monkeypatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).touch()
+    assert paths.typed_path(name) == Path(name)
+
+
+@pytest.mark.parametrize("text", ["it's new.md", "'one' two", "file://elsewhere/x", "~nobody-of-that-name/x", "'"])
+def test_what_only_looks_like_a_quoted_path_is_kept(text: str) -> None:
+    assert paths.typed_path(text) == Path(text)

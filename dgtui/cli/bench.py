@@ -16,6 +16,7 @@ import typer
 from dgtui.cli import bench_floor, options
 from dgtui.cli.terminal import note, put, redrawable
 from dgtui.message import Message
+from dgtui.paths import typed_path
 
 if TYPE_CHECKING:
     from dgtui.diffusion.stepper import Stepper
@@ -36,7 +37,11 @@ def command(
     device: options.Device = None,
     random_weights: Annotated[
         Path | None,
-        typer.Option(metavar="CONFIG", help="Measure memory and step time with random weights for a config.json."),
+        typer.Option(
+            metavar="CONFIG",
+            parser=typed_path,
+            help="Measure memory and step time with random weights for a config.json.",
+        ),
     ] = None,
     compiled: Annotated[bool, typer.Option(help="Also time transformers' decoder under torch.compile.")] = False,
     packing: Annotated[Packing, typer.Option(help="How the random weights are held in memory.")] = "nf4",

@@ -3,7 +3,6 @@
 import gc
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,7 +23,7 @@ def command(
     system: Annotated[str, typer.Option(metavar="TEXT", help="System prompt.")] = "",
     no_history: Annotated[bool, typer.Option("--no-history", help="Do not store the conversation.")] = False,
     image: options.Image = None,
-    record: Annotated[Path | None, typer.Option(metavar="FILE", help="Save the last run as a recording.")] = None,
+    record: options.Record = None,
     theme: Annotated[str | None, typer.Option(metavar="NAME", help="One of `dgtui themes`.")] = None,
     seed: options.Seed = None,
     *,

@@ -9,16 +9,17 @@ import typer
 
 from dgtui.cli import options, runs
 from dgtui.cli.screen import load_settings, need_terminal, show
+from dgtui.paths import typed_path
 
 
 @options.with_settings
 def command(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A text file. Created if missing.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", parser=typed_path, help="A text file. Created if missing.")],
     encoding: Annotated[str | None, typer.Option(metavar="NAME", help="Encoding of the file (default: UTF-8).")] = None,
     instruction: Annotated[
         str | None, typer.Option("--instruction", "-i", metavar="TEXT", help="Default instruction for rewriting.")
     ] = None,
-    record: Annotated[Path | None, typer.Option(metavar="FILE", help="Save the last run as a recording.")] = None,
+    record: options.Record = None,
     theme: Annotated[str | None, typer.Option(metavar="NAME", help="One of `dgtui themes`.")] = None,
     seed: options.Seed = None,
     *,

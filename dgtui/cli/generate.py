@@ -42,7 +42,7 @@ def command(
         str | None, typer.Option(metavar='"2 5 9"', help="The prompt as token ids instead of text.")
     ] = None,
     image: options.Image = None,
-    record: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the run to a recording.")] = None,
+    record: options.Record = None,
     seed: options.Seed = None,
     *,
     flags: dict[str, object],

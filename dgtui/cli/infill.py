@@ -15,6 +15,7 @@ import typer
 from dgtui.cli import options, runs
 from dgtui.cli.terminal import note, put, working
 from dgtui.errors import DocumentRefused, InputRefused, RunFailed, UsageError
+from dgtui.paths import typed_path
 
 if TYPE_CHECKING:
     from dgtui.diffusion.job import SamplerSettings
@@ -44,7 +45,7 @@ def command(
     in_place: Annotated[bool, typer.Option("--in-place", help="Save the file instead of printing it.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the new texts and the alternatives as JSON.")] = False,
     encoding: Annotated[str | None, typer.Option(metavar="NAME", help="Encoding of the file (default: UTF-8).")] = None,
-    record: Annotated[Path | None, typer.Option(metavar="FILE", help="Save the last run as a recording.")] = None,
+    record: options.Record = None,
     seed: options.Seed = None,
     *,
     flags: dict[str, object],
@@ -62,13 +63,14 @@ def command(
     places = [*map(_span, span or []), *map(_at, at or [])]
     if not places:
         raise UsageError("no span was given", hint="say where to write: --span 3:1-3:20, or --at 3:1")
-    runs.check_record(record, Path(file))
+    path = typed_path(file)
+    runs.check_record(record, path)
 
     from dgtui.document import source
     from dgtui.document.buffer import Buffer
 
-    read = source.of_bytes(_standard_input(), encoding) if file == "-" else source.read(Path(file), encoding)
-    if in_place and not os.access(file, os.W_OK):
+    read = source.of_bytes(_standard_input(), encoding) if file == "-" else source.read(path, encoding)
+    if in_place and not os.access(path, os.W_OK):
         raise RunFailed(f"{file} is read-only", hint="remove --in-place and redirect the output to another file")
     buffer = Buffer(read)
     spans = _bytes(buffer, places)

@@ -20,6 +20,7 @@ import typer
 from dgtui.cli import options
 from dgtui.cli.terminal import columns, is_terminal, loading, note, put, redrawable, size, working
 from dgtui.errors import CorruptCheckpoint, DgtuiError, Interrupted, ModelNotFound, UsageError
+from dgtui.paths import typed_path
 
 if TYPE_CHECKING:
     from dgtui.config import Settings
@@ -142,7 +143,7 @@ def _show_choices() -> None:
 
 def quantize(
     source: Annotated[str, typer.Argument(metavar="SRC", help="A name from `dgtui model list`, or a folder.")],
-    target: Annotated[Path, typer.Argument(metavar="DST", help="The folder to create.")],
+    target: Annotated[Path, typer.Argument(metavar="DST", parser=typed_path, help="The folder to create.")],
     double: Annotated[
         bool, typer.Option("--double-quant", help="Store the scales in 8 bit too, which saves 8%.")
     ] = False,

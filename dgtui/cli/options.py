@@ -11,6 +11,7 @@ import typer
 
 from dgtui.cli.terminal import loading, note
 from dgtui.diffusion.settings import SAMPLER, Spec
+from dgtui.paths import typed_path
 
 if TYPE_CHECKING:
     from dgtui.config import Settings
@@ -24,7 +25,11 @@ _SAMPLER, _MODEL = "Sampler", "Model"
 
 Seed = Annotated[int | None, typer.Option(metavar="N", min=0, help="The same seed and settings give the same tokens.")]
 Image = Annotated[
-    list[Path] | None, typer.Option("--image", metavar="FILE", help="Show the model an image. Repeat for more images.")
+    list[Path] | None,
+    typer.Option("--image", metavar="FILE", parser=typed_path, help="Show the model an image. Repeat for more images."),
+]
+Record = Annotated[
+    Path | None, typer.Option(metavar="FILE", parser=typed_path, help="Save the last run as a recording.")
 ]
 
 

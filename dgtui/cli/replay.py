@@ -9,6 +9,7 @@ from dgtui.cli.screen import load_settings, need_terminal, show
 from dgtui.cli.terminal import note
 from dgtui.errors import UsageError
 from dgtui.mistakes import closest, did_you_mean
+from dgtui.paths import typed_path
 
 if TYPE_CHECKING:
     from dgtui.tui.exports.recorded_run import RecordedRun
@@ -25,11 +26,18 @@ MOST_STEPS: Final = 2000
 
 def command(
     recording: Annotated[
-        Path, typer.Argument(metavar="RECORDING", help="A recording, written by --record or by w in the canvas.")
+        Path,
+        typer.Argument(
+            metavar="RECORDING", parser=typed_path, help="A recording, written by --record or by w in the canvas."
+        ),
     ],
     export: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write a picture (.svg), a web page (.html) or an asciinema cast (.cast)."),
+        typer.Option(
+            metavar="FILE",
+            parser=typed_path,
+            help="Write a picture (.svg), a web page (.html) or an asciinema cast (.cast).",
+        ),
     ] = None,
     step: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Start at this step. An .svg shows only this step.")

@@ -52,15 +52,16 @@ def record(path: Path, run: "RunHandle", loaded: "LoadedModel | ServedModel") ->
     from dgtui.session.run_pack import occurring_ids
     from dgtui.worker import versions
 
-    ids = occurring_ids(run.log).tolist()
+    log = run.log.copy()  # a second Ctrl+C leaves it growing
+    ids = occurring_ids(log).tolist()
     recording.save(
         path,
-        run.log,
+        log,
         pieces=dict(zip(ids, loaded.tokenizer.pieces(ids), strict=True)),
         special_ids=loaded.tokenizer.special_ids,
         fingerprint=loaded.fingerprint,
         model=loaded.name,
-        stepper=run.log.stepper,
+        stepper=log.stepper,
         device=str(loaded.device),
         versions=versions(),
     )

@@ -3,17 +3,23 @@
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from dgtui import paths
 from dgtui.cli.terminal import is_terminal
-from dgtui.errors import NotATerminal
+from dgtui.errors import DgtuiError, NotATerminal
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
     from dgtui.config import Settings
     from dgtui.tui.app import BaseApp
+
+SECONDS_TO_END = 1.8
+"""After a signal; then the process ends, whatever still keeps it."""
 
 
 def need_terminal(hint: str) -> None:
@@ -35,7 +41,7 @@ def load_settings(flags: Mapping[str, object]) -> tuple["Settings", list[str]]:
 
 
 def show(make: "Callable[[], BaseApp]", settings: "Settings") -> int:
-    """Runs an app until the user quits. Returns the exit code."""
+    """Runs an app until the user quits, a signal ends it or the terminal is gone. Returns the exit code."""
     import asyncio
 
     from dgtui.tui.textual_patches import patch_driver
@@ -46,25 +52,45 @@ def show(make: "Callable[[], BaseApp]", settings: "Settings") -> int:
         app = make()
 
         async def run() -> None:
-            # Everything is stored as it arrives, so the app may exit at once
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, app.exit, None, 130)
-            if signal.getsignal(signal.SIGHUP) is signal.default_int_handler:
-                signal.signal(signal.SIGHUP, signal.SIG_DFL)  # there is no terminal left to restore
+            _end_on_signals(app, asyncio.get_running_loop())
             await app.run_async(mouse=settings.screen.mouse)
 
         asyncio.run(run())
     return app.return_code or 0
 
 
+def _end_on_signals(app: "BaseApp", loop: "AbstractEventLoop") -> None:
+    """Lets SIGTERM and SIGHUP end the app, even while a terminal that takes no output blocks it.
+
+    A SIGHUP that the caller ignores stays ignored. The closed terminal is noticed all the same.
+    """
+    from dgtui.tui.textual_patches import ending
+
+    def end(number: int, _: object) -> None:
+        if not ending.is_set():
+            ending.set()
+            last = threading.Timer(SECONDS_TO_END, os._exit, (130,))
+            last.daemon = True
+            last.start()
+        loop.call_soon_threadsafe(app.call_later, app.exit, None, 130)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, end)
+
+
 @contextmanager
 def _own_terminal() -> Iterator[None]:
     """Lets the screen draw on its own descriptor and redirects descriptor 2 to a log file.
 
-    Messages of C code on standard error (drivers, tokenizers) must not corrupt the screen.
+    Messages of C code on standard error (drivers, tokenizers) must not corrupt the screen. Where no log can be written,
+    they are dropped.
     """
-    log = paths.state_dir() / "dgtui.log"
     screen, before = os.fdopen(os.dup(1), "w", encoding="utf-8"), os.dup(2)
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        descriptor = os.open(paths.state_dir() / "dgtui.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    except (OSError, DgtuiError):
+        descriptor = os.open(os.devnull, os.O_WRONLY)
     os.dup2(descriptor, 2)
     os.close(descriptor)
     kept = sys.__stderr__
@@ -73,6 +99,7 @@ def _own_terminal() -> Iterator[None]:
         yield
     finally:
         sys.__stderr__ = kept  # type: ignore[misc]
-        screen.close()
+        with suppress(OSError):  # the terminal is gone
+            screen.close()
         os.dup2(before, 2)
         os.close(before)

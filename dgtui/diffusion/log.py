@@ -21,6 +21,10 @@ class RunLog:
         self._events.append(event)
         return len(self._events)
 
+    def copy(self) -> "RunLog":
+        """The log as it is now, which does not grow."""
+        return RunLog(self.job, list(self._events), self.stepper)
+
     def __len__(self) -> int:
         return len(self._events)
 

@@ -15,7 +15,7 @@ from typing import Final, Literal
 from dgtui.errors import CorruptCheckpoint, DgtuiError, ModelNotFound
 from dgtui.model import gguf_header
 from dgtui.model.shards import INDEX, SINGLE, read_json, shard_names, shown
-from dgtui.paths import cache_dir, embedded_dir
+from dgtui.paths import cache_dir, embedded_dir, typed_path
 
 EMBEDDED: Final = "embedded"
 """The name of the checkpoint that ships with the program."""
@@ -58,12 +58,9 @@ def resolve(name: str) -> Checkpoint:
     """
     if name == EMBEDDED:
         return Checkpoint(EMBEDDED, embedded_dir(), "embedded")
-    path = Path(name)
-    if name.startswith("~"):
-        try:
-            path = path.expanduser()
-        except RuntimeError:  # no such user
-            raise ModelNotFound(f"there is no folder {shown(name)}") from None
+    path = typed_path(name)
+    if str(path).startswith("~") and not exists(path):  # no such user
+        raise ModelNotFound(f"there is no folder {shown(name)}")
     if name and exists(path):
         return Checkpoint(name, path, "folder")
     if HUB_ID.fullmatch(name):

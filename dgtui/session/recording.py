@@ -68,7 +68,7 @@ def save(
 
     Args:
         path: In a folder that exists. A link is followed.
-        log: May still grow; the events that it has now are written.
+        log: Take a copy of one that still grows, as `pieces` must fit it.
         pieces: The bytes of at least `occurring_ids(log)`; only those are kept.
         special_ids: Those of the tokenizer.
         fingerprint: Of the weights and the tokenizer.
@@ -81,7 +81,6 @@ def save(
         RunFailed: It could not be written, or is too large. What was at `path` is still there.
         ValueError: The events are not of one run, or a piece is missing.
     """
-    log = RunLog(log.job, list(log))
     arrays, facts = pack(log)
     ids = occurring_ids(log)
     missing = [i for i in ids.tolist() if i not in pieces]

@@ -29,6 +29,13 @@ ROWS_PER_NOTICE = 8
 
 
 @runtime_checkable
+class Keeping(Protocol):
+    """A screen with something to store before the program ends."""
+
+    def keep(self) -> None: ...
+
+
+@runtime_checkable
 class Styled(Protocol):
     """A screen that draws tokens."""
 
@@ -123,6 +130,14 @@ class BaseApp(App[None]):
         message = sanitize(message, newlines=False)
         make_room_for_notice(self, message, self._notices_that_fit)
         super().notify(message, markup=False, **options)
+
+    def exit(self, result: None = None, return_code: int = 0, message: Any = None) -> None:
+        """Ends the app. Every screen first stores what is unfinished."""
+        if not self._exit:
+            for screen in self.screen_stack:
+                if isinstance(screen, Keeping):
+                    screen.keep()
+        super().exit(result, return_code, message)
 
     def _restyle(self) -> None:
         for screen in self.screen_stack:

@@ -114,6 +114,16 @@ class ProposalController:
             self._pace.drawn()
             self.redraw()
 
+    def keep_recording(self) -> None:
+        """Writes the run of a search, finished or not, to the recording that was asked for at the start."""
+        if self.search is not None and self.search.run is not None:
+            self._record(self.search.run)
+
+    def _record(self, run: RunHandle) -> None:
+        facts, record_to = self._backend.facts, self._record_to
+        if record_to is not None and facts is not None and run.log.frames():
+            self._screen.guarded(lambda: record(record_to, run, facts, self._backend))
+
     def run_ended(self, run: RunHandle) -> None:
         """A run has ended: the next one of the search begins, or the review."""
         search = self.search
@@ -123,9 +133,7 @@ class ProposalController:
             self._screen.notify(explain(error), severity="error")
             self._end_search(search.passage)
             return
-        facts, record_to = self._backend.facts, self._record_to
-        if record_to is not None and facts is not None:
-            self._screen.guarded(lambda: record(record_to, run, facts, self._backend))
+        self._record(run)
 
         def advance() -> None:
             search.advance()

@@ -10,10 +10,11 @@ def record(path: Path, run: RunHandle, facts: Facts, backend: Backend) -> None:
     from dgtui.session import recording
     from dgtui.session.run_pack import occurring_ids
 
-    ids = occurring_ids(run.log).tolist()
+    log = run.log.copy()  # it may still grow
+    ids = occurring_ids(log).tolist()
     recording.save(
         path,
-        run.log,
+        log,
         pieces=dict(zip(ids, backend.pieces(ids), strict=True)),
         special_ids=facts.model.special_ids,
         fingerprint=facts.fingerprint,

@@ -3,17 +3,28 @@
 A new version of Textual is checked against this file first.
 """
 
+import fcntl
 import selectors
+import signal
+import termios
+import threading
+import time
 from collections.abc import Iterable
+from queue import Full
 from types import SimpleNamespace
 from typing import Any, Final
 
 from textual._xterm_parser import XTermParser
 from textual.app import App
+from textual.drivers._writer_thread import WriterThread
 from textual.message import Message
 
 ESCAPE_WAIT: Final = 0.03
 """Seconds of silence after which a lone Esc counts: a little more than ESCDELAY."""
+WRITE_WAIT: Final = 0.2
+"""Seconds that output waits for a terminal that takes none, once the program is ending."""
+ending: Final = threading.Event()
+"""The program is about to end: output that the terminal does not take is dropped."""
 _PASTE_BEGIN: Final = "\x1b[200~"
 _PASTE_END: Final = "\x1b[201~"
 
@@ -25,21 +36,66 @@ def patch_driver() -> None:
     driver: Any = linux_driver
     driver.selectors = SimpleNamespace(SelectSelector=_EscapeSelector, EVENT_READ=selectors.EVENT_READ)
     driver.XTermParser = PasteSafeParser
+    driver.WriterThread = _LossyWriter
 
 
 class _EscapeSelector(selectors.SelectSelector):
-    """Waits for input for the given time, but only briefly right after some input.
+    """Waits for input for the given time, but only briefly right after some input. Ends the program without a terminal.
 
     On terminals without the kitty keyboard protocol, a lone Esc counts once no other byte follows. Textual checks for
     that only every 0.1 s, which is long for a key that stops a run, and has no setting for it.
+
+    A terminal that was closed is readable and has nothing to read. Textual would read that again and again.
     """
 
     _short_waits = 0
+    _gone = False
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if self._gone:
+            time.sleep(timeout or 0)
+            return []
         events = super().select(ESCAPE_WAIT if self._short_waits and timeout else timeout)
+        if any(not _has_input(key.fd) for key, _ in events):
+            self._gone = True
+            signal.raise_signal(signal.SIGTERM)
+            return []
         self._short_waits = 2 if events else max(0, self._short_waits - 1)
         return events
+
+
+def _has_input(descriptor: int) -> bool:
+    """Whether a readable descriptor has bytes to read, and not its end."""
+    try:
+        return any(fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)))
+    except OSError:
+        return False
+
+
+class _LossyWriter(WriterThread):
+    """Writes to the terminal, and loses what cannot be written, where Textual's would block the whole program."""
+
+    def write(self, text: str) -> None:
+        while True:
+            try:
+                self._queue.put(text, timeout=WRITE_WAIT)
+            except Full:
+                if not ending.is_set():
+                    continue
+            return
+
+    def run(self) -> None:
+        while True:
+            try:
+                super().run()
+            except OSError:  # the terminal was closed: the queue is emptied all the same
+                ending.set()
+            else:
+                return
+
+    def stop(self) -> None:
+        self.write(None)  # type: ignore[arg-type]  # ends the thread
+        self.join(WRITE_WAIT if ending.is_set() else None)
 
 
 class PasteSafeParser(XTermParser):

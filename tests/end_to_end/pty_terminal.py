@@ -262,7 +262,7 @@ class Terminal(contextlib.AbstractContextManager["Terminal"]):
         self._modes = {7, 25}
         self._outgoing = self._screen.answers
         self._news = threading.Condition()  # guards all of it; notified after output, at its end, and at the exit
-        self._drained = self._closed = False
+        self._drained = self._closed = self._hung_up = False
         self._exit: Exit | None = None
 
         variables: dict[str, str | None] = {"TERM": "xterm-256color", "COLUMNS": None, "LINES": None, **(env or {})}
@@ -288,9 +288,9 @@ class Terminal(contextlib.AbstractContextManager["Terminal"]):
         finally:
             os.close(slave)
         os.set_blocking(self._master, False)
-        self._threads = [threading.Thread(target=task, daemon=True) for task in (self._serve, self._await_exit)]
-        for thread in self._threads:
-            thread.start()
+        self._server, self._awaiter = (threading.Thread(target=t, daemon=True) for t in (self._serve, self._await_exit))
+        self._server.start()
+        self._awaiter.start()
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -302,10 +302,18 @@ class Terminal(contextlib.AbstractContextManager["Terminal"]):
         self._closed = True
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
+        self.hang_up()
+        self._awaiter.join(10)
+        assert not self._awaiter.is_alive(), f"{self.command} cannot be ended"
+
+    def hang_up(self) -> None:
+        """Closes the terminal, as if its window was closed or the connection was lost. The program may go on."""
+        if self._hung_up:
+            return
+        self._hung_up = True
         os.close(self._waker)
-        for thread in self._threads:
-            thread.join(10)
-            assert not thread.is_alive(), f"{self.command} cannot be ended"
+        self._server.join(10)
+        assert not self._server.is_alive(), "the terminal cannot be closed"
         os.close(self._wake)
         os.close(self._master)
 
@@ -424,7 +432,7 @@ class Terminal(contextlib.AbstractContextManager["Terminal"]):
 
     def _send(self, data: bytes | str) -> None:
         with self._news:
-            assert not self._closed, "the terminal is closed"
+            assert not self._hung_up, "the terminal is closed"
             self._outgoing.append(data.encode() if isinstance(data, str) else data)
             os.write(self._waker, b".")
 

@@ -75,6 +75,12 @@ class ChatScreen(BaseScreen):
         """How tokens are drawn from now on."""
         self.panel.set_look(look)
 
+    def keep(self) -> None:
+        """Stores the draft as it is now, and its recording."""
+        if self.panel.steering.running and (version := self.panel.steering.version):
+            self.conversation.draft_changed(version)
+            self.panel.keep_recording()
+
     def top_line(self) -> str:
         facts = self.backend.facts
         left = " dgtui"
@@ -108,10 +114,13 @@ class ChatScreen(BaseScreen):
 
     @on(Attached.Read)
     def _images_read(self, message: Attached.Read) -> None:
-        for problem in message.problems:
+        for problem in message.problems.values():
             self.notify(explain(problem), severity="warning")
         if message.problems:  # the message that waits was written for that image
-            self.conversation.hand_back(self.conversation.take_waiting())
+            waiting = self.conversation.take_waiting()
+            self.conversation.hand_back(waiting)
+            if waiting is None and not self.prompt.text:  # the command comes back to be mended
+                self.conversation.hand_back(f"/image {next(iter(message.problems))}")
         self._send_waiting()
 
     def _send_waiting(self) -> None:

@@ -99,6 +99,10 @@ class EditScreen(BaseScreen):
         super().on_resize()
         self.proposals.redraw()
 
+    def keep(self) -> None:
+        """Stores the recording of a running search; every edit is in the journal already."""
+        self.proposals.keep_recording()
+
     def top_line(self) -> str:
         file, facts = self.files.file, self.backend.facts
         row, column = file.buffer.place(self.editor.cursor)

@@ -34,7 +34,7 @@ class Attached(Static):
     class Read(Message):
         """All waiting files were read. `problems` are the files that could not be attached since the last message."""
 
-        def __init__(self, problems: list[DgtuiError]) -> None:
+        def __init__(self, problems: dict[Path, DgtuiError]) -> None:
             super().__init__()
             self.problems = problems
 
@@ -50,7 +50,7 @@ class Attached(Static):
         self._earlier: list[Attachment] = []
         """Images of the conversation that are still to be read."""
         self._seen: dict[Attachment, Image] = {}
-        self._problems: list[DgtuiError] = []
+        self._problems: dict[Path, DgtuiError] = {}
 
     def on_mount(self) -> None:
         self._draw()
@@ -100,12 +100,12 @@ class Attached(Static):
                 continue
             self.waiting.remove(path)
             if isinstance(result, DgtuiError):
-                self._problems.append(result)
+                self._problems[path] = result
             else:
                 self.images.append(Attachment(str(path), result[0]))
                 self._seen[self.images[-1]] = result[1]
             self._draw()
-        problems, self._problems = self._problems, []
+        problems, self._problems = self._problems, {}
         self.post_message(self.Read(problems))
 
     def _look(self, path: Path, digest: str = "") -> tuple[str, Image] | DgtuiError:

@@ -106,14 +106,9 @@ class CanvasPanel(CanvasBox):
     question = getters.query_one(Question)
 
     def __init__(
-        self,
-        backend: Backend,
-        settings: ScreenSettings,
-        look: Look,
-        seeds: Callable[[], int],
-        record_to: Path | None = None,
-        **kwargs: Any,
-    ) -> None:
+        self, backend: Backend, settings: ScreenSettings, look: Look, seeds: Callable[[], int],
+        record_to: Path | None = None, **kwargs: Any,
+    ) -> None:  # fmt: skip
         super().__init__(show_timeline=settings.show_timeline, **kwargs)
         self.backend, self._settings, self._look, self._record_to = backend, settings, look, record_to
         self.steering = DraftController(backend, lambda: self.canvas, self._submit, self._tell, seeds)
@@ -203,10 +198,15 @@ class CanvasPanel(CanvasBox):
             self.close()
             self.post_message(self.Failed())
         elif shown and not self.steering.running:
-            if self._record_to and not error and draft.version.frames():
-                self.action_record(self._record_to)
+            if not error:
+                self.keep_recording()
             self._tell()
         self.repaint()
+
+    def keep_recording(self) -> None:
+        """Writes the run, finished or not, to the recording that was asked for at the start."""
+        if self._record_to and self.steering.version and self.steering.version.frames():
+            self.action_record(self._record_to)
 
     def _tell(self) -> None:
         if version := self.steering.version:
