@@ -77,8 +77,8 @@ class ChatScreen(BaseScreen):
 
     def keep(self) -> None:
         """Stores the draft as it is now, and its recording."""
-        if self.panel.steering.running and (version := self.panel.steering.version):
-            self.conversation.draft_changed(version)
+        self.conversation.keep_draft()
+        if self.panel.steering.running:
             self.panel.keep_recording()
 
     def top_line(self) -> str:
@@ -239,12 +239,6 @@ class ChatApp(BaseApp):
 
     def get_default_screen(self) -> Screen[Any]:
         return ChatScreen(self._backend, self._store, self.settings, self.look, self._opening)
-
-    def exit(self, *args: Any, **options: Any) -> None:
-        """Ends the program. The draft of a running reply is kept."""
-        if self.chat is not None:
-            self.chat.conversation.keep_draft()
-        super().exit(*args, **options)
 
     @property
     def chat(self) -> ChatScreen | None:
