@@ -13,7 +13,7 @@ from typing import Final
 
 from rich.cells import cell_len
 
-from dgtui.text import REPLACEMENT, sanitize
+from dgtui.text import REPLACEMENT, sanitize, without_joins
 
 MIN_SCREEN: Final = (60, 16)
 """Columns and rows that the screens need."""
@@ -79,8 +79,8 @@ def _signs(text: str, firm: bool) -> str:
         if not text.strip():
             return BREAK_SIGN if not text.strip("\n") else BLANK_SIGN
         text = _NOISY_BLANKS.sub(BLANK_SIGN, _NOISY_BREAKS.sub(BREAK_SIGN, text))
-        return _NOISY_SIGNS.sub(BLANK_SIGN, sanitize(text))
-    return sanitize(text.replace("\t", _TAB))
+        return _NOISY_SIGNS.sub(BLANK_SIGN, without_joins(sanitize(text)))
+    return without_joins(sanitize(text.replace("\t", _TAB)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,35 +17,31 @@ Tabs = Literal["keep", "expand", "replace"]
 REPLACEMENT: Final = "\ufffd"
 """Shown for a character without a visible symbol of its own. One cell wide."""
 
-# Invisible characters: Unicode's Default_Ignorable_Code_Point, with its reserved ranges to get the same answer in every
-# Python version, and the rest of category Cf without a glyph. They can reorder a line (bidi marks, overrides,
-# isolates), hide a message (tags, fillers, selectors) or make two words look the same (zero-width characters).
-#
-# The zero-width joiner is listed although emoji use it: terminals disagree whether such a sequence takes two cells or
-# six, which breaks every frame around it. "👩‍💻" is shown as two emoji with a visible join.
-# Not listed: U+FE0E and U+FE0F, which only choose between two looks of the character before them ("⚠️"), and the Arabic,
-# Syriac and Kaithi number signs, which are in category Cf but visible.
-_INVISIBLE = (
-    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
-    "\ufe00-\ufe0d\ufeff\uffa0\ufff0-\ufffb\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
-    "\U000e0000-\U000e0fff"
+# What reorders a line (bidi marks, overrides, isolates) or has no use in text: annotations, language tags, ranges that
+# Unicode reserves for characters without a glyph. Scripts and emoji need the rest, which is invisible as well: joiners
+# and zero-width spaces (Persian, Khmer), variation selectors, fillers, the tags of flags.
+_REORDERING = (
+    "\u061c\u200e\u200f\u202a-\u202e\u2065-\u206f\ufeff\ufff0-\ufffb\U000e0000-\U000e001f\U000e0080-\U000e00ff"
+    "\U000e01f0-\U000e0fff"
 )
+_SOFT_HYPHEN = "\u00ad"  # terminals disagree about its width
 _SEPARATORS = "\u2028\u2029"  # line breaks to some programs, nothing to others
 _SURROGATES = "\ud800-\udfff"  # cannot be encoded: printing one raises
 _NONCHARACTERS = "\ufdd0-\ufdef" + "".join(
     f"{chr(plane | 0xFFFE)}{chr(plane | 0xFFFF)}" for plane in range(0, 0x110000, 0x10000)
 )
 _FORBIDDEN = re.compile(
-    f"[\x00-\x1f\x7f-\x9f{_INVISIBLE}{_SEPARATORS}{_SURROGATES}{_NONCHARACTERS}]",
+    f"[\x00-\x1f\x7f-\x9f{_SOFT_HYPHEN}{_REORDERING}{_SEPARATORS}{_SURROGATES}{_NONCHARACTERS}]",
 )
 
 
 def sanitize(text: str, *, newlines: bool = True, tabs: Tabs = "keep", tab_size: int = 8) -> str:
     r"""Makes `text` safe to show.
 
-    C0 controls and DEL are replaced by their symbols (U+2400 and up). C1 controls, bidi and other invisible format
-    characters, line and paragraph separators, unpaired surrogates and noncharacters are replaced by U+FFFD. A carriage
-    return counts as a control: split a file into lines first. Private-use characters (icon fonts) are kept.
+    C0 controls and DEL are replaced by their symbols (U+2400 and up), a soft hyphen by a hyphen. C1 controls, bidi
+    controls, line and paragraph separators, unpaired surrogates and noncharacters are replaced by U+FFFD. A carriage
+    return counts as a control: split a file into lines first. Joiners, selectors, the tags of flags and private-use
+    characters (icon fonts) are kept.
 
     Unless tabs are expanded, the result is as long as `text`, and the results for two parts of a text, joined, equal
     the result for the whole.
@@ -66,12 +62,20 @@ def sanitize(text: str, *, newlines: bool = True, tabs: Tabs = "keep", tab_size:
             return character
         if code < 0x20:
             return chr(0x2400 + code)
-        return "\u2421" if code == 0x7F else REPLACEMENT
+        return {"\x7f": "\u2421", _SOFT_HYPHEN: "-"}.get(character, REPLACEMENT)
 
     shown = _FORBIDDEN.sub(show, text)
     if tabs == "expand" and "\t" in shown:
         return "\n".join(expand_tabs(line, tab_size) for line in shown.split("\n"))
     return shown
+
+
+_LOOSE_JOINER = re.compile(r"\u200d(?![^\W\d_])")
+
+
+def without_joins(text: str) -> str:
+    """Removes the joiners between emoji, where each character needs cells of its own: terminals join some of them."""
+    return _LOOSE_JOINER.sub("", text)
 
 
 def expand_tabs(line: str, tab_size: int = 8) -> str:
@@ -114,7 +118,7 @@ def truncate(text: str, cells: int, *, ellipsis: str = "…", tab_size: int = 8)
             low = middle
         else:
             high = middle - 1
-    return text[:low] + ellipsis
+    return text[:low].rstrip("\u200d") + ellipsis
 
 
 def decode_utf8(data: bytes) -> str:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from dgtui.text import REPLACEMENT, cell_width, decode_utf8, sanitize, truncate
+from dgtui.text import REPLACEMENT, cell_width, decode_utf8, sanitize, truncate, without_joins
 
 HOSTILE = "".join(
     [
@@ -27,12 +27,24 @@ any_text = st.text(st.one_of(st.sampled_from(HOSTILE), st.characters(codec=None)
 harmless_line = any_text.map(lambda text: sanitize(text, newlines=False, tabs="keep"))
 
 
+KEPT = {
+    0xAD,
+    *range(0x200B, 0x200E),
+    0x180E,
+    *range(0x2060, 0x2065),
+    *range(0x13430, 0x13440),
+    *range(0x1BCA0, 0x1BCA4),
+}
+KEPT |= {*range(0x1D173, 0x1D17B), *range(0xE0020, 0xE0080)}
+"""Invisible characters that scripts, emoji and flags need."""
+
+
 def forbidden(character: str) -> bool:
     category = unicodedata.category(character)
     code = ord(character)
     return (
         category in {"Cc", "Cs", "Zl", "Zp"}
-        or (category == "Cf" and character not in VISIBLE_FORMAT_CHARACTERS)
+        or (category == "Cf" and character not in VISIBLE_FORMAT_CHARACTERS and code not in KEPT)
         or 0xFDD0 <= code <= 0xFDEF
         or code & 0xFFFE == 0xFFFE
     )
@@ -43,24 +55,19 @@ def test_every_code_point_is_either_shown_or_replaced() -> None:
         f"U+{code:04X}"
         for code in range(sys.maxunicode + 1)
         if (shown := sanitize(chr(code), newlines=False, tabs="replace"))
-        and (len(shown) != 1 or forbidden(shown) or (shown != chr(code)) != (forbidden(chr(code)) or ignorable(code)))
+        and (len(shown) != 1 or forbidden(shown) or (shown != chr(code)) != (forbidden(chr(code)) or reserved(code)))
     ]
     assert wrong == []
 
 
-def ignorable(code: int) -> bool:
-    """Invisible though not of category Cf: fillers, joiners, selectors, reserved ranges."""
-    return code in {0x34F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x3164, 0xFFA0} or any(
+def reserved(code: int) -> bool:
+    """Replaced though not of category Cf: a soft hyphen is shown, and there are ranges without any character."""
+    return code in {0xAD, 0x2065} or any(
         low <= code <= high
         for low, high in [
-            (0x180B, 0x180F),
-            (0x2060, 0x206F),
-            (0xFE00, 0xFE0D),
-            (0xFFF0, 0xFFFB),
-            (0x13430, 0x1343F),
-            (0xE0000, 0xE0FFF),
+            (0xFFF0, 0xFFFB), (0xE0000, 0xE001F), (0xE0080, 0xE00FF), (0xE01F0, 0xE0FFF),
         ]
-    )
+    )  # fmt: skip
 
 
 @given(any_text)
@@ -127,7 +134,7 @@ def test_escape_sequences_arrive_as_plain_characters(attack: str) -> None:
 
 def test_controls_are_shown_by_their_pictures() -> None:
     assert sanitize("\x00\x07\x1b\r\x7f") == "␀␇␛␍␡"
-    assert sanitize("a\u202eb\x9bc\u200d") == f"a{REPLACEMENT}b{REPLACEMENT}c{REPLACEMENT}"
+    assert sanitize("a\u202eb\x9bc\u2067") == f"a{REPLACEMENT}b{REPLACEMENT}c{REPLACEMENT}"
 
 
 def test_a_name_can_be_kept_on_one_line() -> None:
@@ -136,6 +143,30 @@ def test_a_name_can_be_kept_on_one_line() -> None:
 
 def test_the_look_of_an_emoji_and_private_icons_stay() -> None:
     assert sanitize("⚠\ufe0f 👩🏽 \ue0b0 é 中 עברית ؀") == "⚠\ufe0f 👩🏽 \ue0b0 é 中 עברית ؀"
+
+
+@pytest.mark.parametrize(
+    ("text", "cells"),
+    [
+        ("می\u200cخواهم", 7), ("ភាសា\u200bខ្មែរ", 5), ("क्\u200cष", 2), ("👩\u200d💻", 2), ("🇮🇷", 2), ("⚠\ufe0f", 2),
+        ("👨\u200d👩\u200d👧", 2), ("🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f", 2),
+        ("e\u0301", 1),
+    ],
+)  # fmt: skip
+def test_scripts_emoji_and_flags_are_shown_as_they_are(text: str, cells: int) -> None:
+    assert sanitize(text) == text
+    assert cell_width(text) == cells
+    assert truncate(text, cells) == text
+    assert not truncate(f"{text}{text}", cells + 1).endswith("\u200d…")
+
+
+def test_a_soft_hyphen_is_shown_as_a_hyphen() -> None:
+    assert sanitize("Donau\u00addampf") == "Donau-dampf"
+
+
+def test_emoji_that_need_cells_of_their_own_are_not_joined() -> None:
+    assert without_joins("👩\u200d💻 👩\u200d♂\ufe0f") == "👩💻 👩♂\ufe0f"
+    assert without_joins("क्\u200dष می\u200cخ") == "क्\u200dष می\u200cخ"
 
 
 def test_tabs_reach_the_next_stop_counted_in_cells() -> None:

@@ -51,7 +51,7 @@ def is_kept(tmp_path: Path) -> bool:
         store.close()
     assert question.text == "hello"
     assert len(recording.load(tmp_path / "run.dgtui").log.frames()) > 0
-    return bool(reply.token_ids)
+    return reply.stop_reason == "cancelled" and reply.steps > 0
 
 
 @pytest.mark.parametrize("command", [program, ignoring_hangup])

@@ -23,7 +23,7 @@ def text(app: App[object]) -> str:
 def is_safe(app: App[object]) -> bool:
     """Whether the screen has no control or bidi characters."""
     drawn = "".join(rows(app))
-    return not any(ord(c) < 0x20 or 0x7F <= ord(c) < 0xA0 or c in "\u202e\u202c\u200b\ud800" for c in drawn)
+    return not any(ord(c) < 0x20 or 0x7F <= ord(c) < 0xA0 or c in "\u202e\u202c\ud800" for c in drawn)
 
 
 async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:

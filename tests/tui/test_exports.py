@@ -32,7 +32,7 @@ from dgtui.tui.frames import view_at
 from dgtui.tui.theme_file import load_themes, theme_folders
 
 THEMES = load_themes(theme_folders()[:1])[0]
-CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u200b-\u200f\u2028\u2029\ufeff]")
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u200e\u200f\u2028\u2029\ufeff]")
 OURS = re.compile(r"\x1b\[(?:\d+(?:;\d+)*m|\d+;\d+H|2J|\?25[lh])")
 
 

@@ -19,6 +19,7 @@ TAB: Final = 4
 """Cells from one tab stop to the next."""
 
 _NO_BASE: Final = "\N{DOTTED CIRCLE}"
+_JOINER: Final = "\u200d"
 _SELECTORS: Final = "\ufe0e\ufe0f"  # they select the text or emoji form of the character before them
 
 
@@ -84,6 +85,8 @@ class Cells:
 
     def _sign(self, index: int) -> str:
         sign = sanitize(self.text[index], newlines=False)
+        if sign == _JOINER and not self.text[index + 1 : index + 2].isalpha():
+            return ""  # emoji have cells of their own here
         if sign == "\t":
             return " " * (self.column(index + 1) - self.column(index))
         if _is_mark(sign) and not self._joined(index):
