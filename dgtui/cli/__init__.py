@@ -6,6 +6,7 @@ end here: message and hint on stderr, and the exit code of their class.
 
 import io
 import os
+import re
 import signal
 import sys
 from importlib import import_module
@@ -24,6 +25,10 @@ _WrongUsage: Final[Any] = typer.BadParameter.__base__
 _COMMANDS: Final = ("chat", "edit", "generate", "infill", "replay", "train", "bench", "doctor", "keys", "themes")
 _GROUPS: Final = ("model", "config")
 _OWN_OPTIONS: Final = ("-h", "--help", "--version", "--install-completion", "--show-completion")
+
+
+_NO_OPTION: Final = re.compile(r"-(\d|\S*\s)")
+"""Looks like an option to the parser, but is a text."""
 
 
 def program(only: str = "") -> typer.Typer:
@@ -77,6 +82,8 @@ def main(args: list[str] | None = None) -> int:
         error.show(said)
         if sys.stderr is not None:
             print(sanitize(said.getvalue()), end="", file=sys.stderr)
+        if hasattr(error, "option_name") and any(map(_NO_OPTION.match, given)):
+            note('a text that begins with a dash comes last, after --: dgtui generate --json -- "-5 plus 3"')
         return 2
     except (typer.Abort, KeyboardInterrupt):
         return 130

@@ -526,3 +526,17 @@ def test_a_model_loaded_without_its_vision_tower_says_how_to_see(
 def test_images_need_the_chat_template(other: tuple[str, ...], dgtui: Any, pictures: list[Path]) -> None:
     done = dgtui("generate", *other, "--image", pictures[0])
     assert done.code == 2 and "--image needs the chat template" in done.err
+
+
+@pytest.mark.parametrize("prompt", ["-5 plus 3", "-x is a letter", "-12"])
+def test_a_prompt_with_a_dash_names_the_way_to_give_it(dgtui: Any, prompt: str) -> None:
+    refused = dgtui("generate", prompt, "--json")
+    assert refused.code == 2
+    assert "after --" in refused.err
+    assert "after --" not in dgtui("generate", "--jsn", "five").err
+
+
+def test_a_prompt_after_two_dashes_may_begin_with_one(dgtui: Any, tiny: Path) -> None:
+    done = dgtui("generate", "-m", tiny, "--json", "--max-tokens", "4", "--steps", "2", "--", "-5 plus 3")
+    assert done.code == 0
+    assert len(done.json["token_ids"]) <= 4

@@ -435,7 +435,7 @@ async def test_hostile_choices_are_drawn_harmlessly() -> None:
         await pilot.press(*"/model ")
         await pilot.pause()
         assert is_safe(app)
-        assert all(len(row) <= 80 for row in rows(app))
+        assert all(cell_len(row) <= 80 for row in rows(app))
 
 
 @pytest.mark.parametrize("size", [(80, 24), (100, 30), (60, 16)])
