@@ -1,7 +1,7 @@
 """The experts of a layer, one function for each way of holding and multiplying them.
 
 T tokens, H hidden, E experts of width W, k experts per token. Every function takes x (T, H), index (T, k) and weights
-(T, k) fp32 and returns (T, H): the sum over a token's experts, in the order of `index`, so that the same input gives
+(T, k) fp32 and returns (T, H): the sum over a token's experts, in the order of `index`, and the same input gives
 the same sum.
 """
 

@@ -56,8 +56,8 @@ class Buffers:
 class Decoder:
     """The decoder of a loaded `DiffusionGemmaForBlockDiffusion`, sharing its weights.
 
-    Matrices that read the same input become one: their modules keep views of it, so that they still work and nothing
-    is held twice.
+    Matrices that read the same input become one: their modules keep views of it, they still work, and nothing is held
+    twice.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Decoder:
             cache: transformers' cache of the prefix, a batch of one.
             length: Ids of the prefix; sliding layers hold the last of them.
             rows: Canvases over it.
-            bucket: Buffers are rounded up to a multiple of so many places, so that captured graphs fit again.
+            bucket: Buffers are rounded up to a multiple of so many places, and captured graphs fit again.
             old: Is filled again and returned, if it has the right shapes.
         """
         prefixes = [layer.keys.shape[2] if length else 0 for layer in cache.layers]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from dgtui.inference.stepper import State
 
 BUCKET = 256
-"""Places that KV buffers are rounded up to, so that blocks of nearly the same length share a graph."""
+"""Places that KV buffers are rounded up to: blocks of nearly the same length share a graph."""
 _KEPT = 4
 # Graphs at a time: a conversation grows from one bucket into the next and does not come back.
 
