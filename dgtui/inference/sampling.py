@@ -3,7 +3,7 @@
 `Whole` multiplies by the embedding at once and leaves the rest to the kernels' sampler. `Chunked` takes the vocabulary
 in pieces that fit a cache and passes over them twice, in plain PyTorch: it is for the CPU, and for a GPU without the
 kernels. Neither holds the logits of more than one canvas, and both give the soft embedding that the next step is
-conditioned on, so that no logits are kept between steps.
+conditioned on: no logits are kept between steps.
 
 C positions, V vocabulary, H hidden, K alternatives. Draws are by inverse CDF: one random number per position.
 """

@@ -1,9 +1,9 @@
 """The device stepper: a whole denoising step on the device, and one small copy to the host.
 
-Forward, sampling, acceptance, pins and stopping are operations of static shapes on tensors that stay where they are, and a
-step can be captured in a CUDA graph. What changes from step to step (temperature, step number, pins, seeds) is
-written into those tensors between steps. Random numbers are a function of (seed, candidate, block, step, position), so
-a candidate's draws hang on nothing that runs beside it.
+Forward, sampling, acceptance, pins and stopping are operations of static shapes on tensors that stay where they are,
+and a step can be captured in a CUDA graph. What changes from step to step (temperature, step number, pins, seeds) is
+written into those tensors between steps. Random numbers are a function of (seed, candidate, block, step, position): a
+candidate's draws depend on nothing that runs beside it.
 
 B candidates, R of them still running, C canvas positions, V vocabulary, K alternatives, H hidden.
 """

@@ -38,7 +38,7 @@ DRIFT = 1e-3
 
 @functools.cache
 def calm() -> Any:
-    """Layers and self-conditioning add little to what comes in, so that drafts settle."""
+    """Layers and self-conditioning add little to what comes in: drafts settle."""
     model = tiny_model(narrow(), seed=1)
     for name, weight in model.model.decoder.named_parameters():
         if "post_" in name or "self_conditioning.down" in name:
