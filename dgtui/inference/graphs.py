@@ -2,7 +2,7 @@
 
 Only the model thread may capture and replay: the state of a capture belongs to its thread. Capturing reads nothing and
 runs nothing; whatever changes from step to step is in tensors that keep their place. None of this has run on a GPU yet:
-the tests prove on the CPU that a step waits for nothing and has static shapes, which is what a capture asks for.
+the tests prove on the CPU that a step waits for nothing and has static shapes, as a capture requires.
 """
 
 from collections.abc import Callable, Hashable

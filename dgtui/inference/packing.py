@@ -1,4 +1,4 @@
-"""Quantized weights of a loaded model as the kernels read them. Codes are shared; scales are copied where they turn."""
+"""How quantized layers run on kernels: the layers that kernels read, and what runs the others."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,40 +8,10 @@ import torch
 from torch import nn
 
 from dgtui.inference.experts import ExpertsFunction, grouped_experts
-from dgtui.kernels import packed
 from dgtui.kernels.ops import Ops
 from dgtui.kernels.packed import PackedWeight
-from dgtui.model import bnb
-from dgtui.model.formats import E2M1_TABLE, NF4_TABLE
+from dgtui.model.kernel_weights import for_kernels
 from dgtui.model.quantized_weight import QuantizedWeight
-
-_ORDERS = {"high first": packed.BITSANDBYTES, "low first": packed.COMPRESSED, "halves": packed.HALVES}
-
-
-def packed_weight(weight: QuantizedWeight) -> PackedWeight | None:
-    """A weight (…, rows, columns) for the kernels; None for a format that they do not read."""
-    form = weight.form
-    e, n, k = (1, *weight.shape)[-3:]
-    if form.bits != 4 or k % packed.BLOCK or len(weight.shape) > 3:
-        return None
-    codes = weight.packed.view(e, n, k // 2)
-    if form.table is NF4_TABLE:
-        nested = None
-        if weight.group_scales is not None and weight.scale_offset is not None:
-            nested = (bnb.dynamic_map(codes.device), weight.group_scales, weight.scale_offset)
-        return packed.nf4(weight.packed, weight.scales, (e, n, k), nested)
-    if form.table is E2M1_TABLE and weight.group_scales is not None:
-        return packed.nvfp4(codes, weight.scales.view(e, n, k // 16), weight.group_scales.float().view(e, -1))
-    if form.table is not None or (form.zero != 8 and not form.minima):
-        return None
-    each = (e, n, k // weight.block)
-    minima = weight.block_minima()
-    try:
-        return packed.int4(
-            codes, weight.block_scales().view(each), None if minima is None else minima.view(each), _ORDERS[form.order]
-        )
-    except ValueError:  # groups that the kernels do not read
-        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,5 +39,5 @@ class Kernels:
 
 
 def packed_here(weight: Any) -> PackedWeight | None:
-    """`packed_weight` of what is a quantized weight in the GPU's memory; None for anything else."""
-    return packed_weight(weight) if isinstance(weight, QuantizedWeight) and weight.packed.is_cuda else None
+    """`for_kernels` of what is a quantized weight in the GPU's memory; None for anything else."""
+    return for_kernels(weight) if isinstance(weight, QuantizedWeight) and weight.packed.is_cuda else None

@@ -15,12 +15,9 @@ from dgtui.diffusion.job import Job
 from dgtui.inference import choice
 from dgtui.inference.choice import Unavailable, check_grouped, open_stepper
 from dgtui.inference.cpu import CPU
-from dgtui.inference.packing import packed_weight
 from dgtui.kernels import availability
 from dgtui.model.catalog import resolve
-from dgtui.model.formats import NF4, NF4_DOUBLE
 from dgtui.model.loader import LoadedModel, load
-from dgtui.model.nf4 import quantize
 from dgtui.model.parts import LoadOptions
 
 
@@ -147,16 +144,6 @@ def test_the_reason_is_among_the_notes_of_the_model(loaded: LoadedModel) -> None
         assert loaded.notes[len(before) :] == (open_stepper(loaded, "triton").reason,)
     finally:
         loaded.notes = before
-
-
-@pytest.mark.parametrize("form", [NF4, NF4_DOUBLE])
-def test_a_packed_weight_is_the_weight(form: Any) -> None:
-    values = torch.randn(3, 64, 128, generator=torch.Generator().manual_seed(1)) * 0.1
-    weight = quantize(values, form)
-    packed = packed_weight(weight)
-    assert packed is not None and packed.shape == (3, 64, 128)
-    torch.testing.assert_close(packed.dequantize(torch.float32), weight.dequantize(torch.float32))
-    assert packed.codes.data_ptr() == weight.packed.data_ptr()
 
 
 def test_ops_of_the_cpu_name_themselves() -> None:
