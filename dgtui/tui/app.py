@@ -14,7 +14,7 @@ from textual.screen import Screen
 from dgtui.config import Settings
 from dgtui.mistakes import Problem
 from dgtui.text import sanitize
-from dgtui.tui import keymap
+from dgtui.tui import clipboard, keymap
 from dgtui.tui.textual_patches import make_room_for_notice
 from dgtui.tui.theme import PLAIN, VARIABLES, Look, Theme
 from dgtui.tui.theme_file import load_themes, stamp
@@ -130,6 +130,15 @@ class BaseApp(App[None]):
         message = sanitize(message, newlines=False)
         make_room_for_notice(self, message, self._notices_that_fit)
         super().notify(message, markup=False, **options)
+
+    def copy_to_clipboard(self, text: str) -> None:
+        """Copies a text, and says where to."""
+        if (where := clipboard.copy(text)) is None:
+            where = clipboard.TERMINAL
+            super().copy_to_clipboard(text)
+        else:
+            self._clipboard = text
+        self.notify(f"{len(text)} characters copied to {where}")
 
     def exit(self, result: None = None, return_code: int = 0, message: Any = None) -> None:
         """Ends the app. Every screen first stores what is unfinished."""

@@ -197,7 +197,6 @@ class ChatScreen(BaseScreen):
 
     def _copy(self, text: str) -> None:
         self.app.copy_to_clipboard(text)
-        self.notify(f"{len(text)} characters copied")
 
     def action_interrupt(self) -> None:
         """The first of these that applies: copies a selection, stops the run, asks for a second press, quits."""

@@ -201,7 +201,6 @@ class ReplayScreen(BaseScreen):
         """Copies the selection, or the reply as it was after the current step."""
         text = self.recorded.text(self.at, self.canvas.selection)
         self.app.copy_to_clipboard(text)
-        self.notify(f"{len(text)} characters copied")
 
     def action_interrupt(self) -> None:
         """Copies a selection, or else leaves."""

@@ -347,11 +347,9 @@ class CanvasPanel(CanvasBox):
         self.app.push_screen(Versions([*self.steering.described()]), self._go_to)
 
     @_action
-    def action_copy(self) -> str:
+    def action_copy(self) -> None:
         """Copies the selection, or the whole reply."""
-        text = self.steering.selected_text()
-        self.app.copy_to_clipboard(text)
-        return f"{len(text)} characters copied"
+        self.app.copy_to_clipboard(self.steering.selected_text())
 
     # -- the question -----------------------------------------------------------------------------------------------
 
