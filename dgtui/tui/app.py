@@ -9,13 +9,14 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from textual import events
 from textual.app import App, SystemCommand
+from textual.command import Provider
 from textual.screen import Screen
 
 from dgtui.config import Settings
 from dgtui.mistakes import Problem
 from dgtui.text import sanitize
 from dgtui.tui import clipboard, keymap
-from dgtui.tui.textual_patches import make_room_for_notice
+from dgtui.tui.textual_patches import bound_by, make_room_for_notice
 from dgtui.tui.theme import PLAIN, VARIABLES, Look, Theme
 from dgtui.tui.theme_file import load_themes, stamp
 
@@ -26,6 +27,12 @@ KEY_WAIT = 1.0
 "seconds that a key waits for the keys before it, at most"
 ROWS_PER_NOTICE = 8
 "rows of the screen that a notice and the space below it may take"
+
+
+def _key_commands() -> type[Provider]:
+    from dgtui.tui.palette import KeyCommands
+
+    return KeyCommands
 
 
 @runtime_checkable
@@ -50,6 +57,7 @@ class BaseApp(App[None]):
     ToastRack { dock: top; align-vertical: top; margin: 1 0 0 0; }
     """
     ENABLE_COMMAND_PALETTE = True
+    COMMANDS = App.COMMANDS | {_key_commands}
     BINDINGS: ClassVar[list[Any]] = keymap.bindings("app")
 
     def __init__(self, settings: Settings, *, theme_folders: Sequence[Path], problems: Iterable[str] = ()) -> None:
@@ -186,4 +194,7 @@ class BaseApp(App[None]):
         from dgtui.tui.screens.help import Help
 
         if not isinstance(self.screen, Help):
-            self.push_screen(Help(self.keys, getattr(self.screen, "CONTEXTS", None)))
+            contexts = getattr(self.screen, "CONTEXTS", None)
+            around = self.focused.ancestors_with_self if self.focused else ()
+            parts = bound_by(node for node in around if node not in (self, self.screen))
+            self.push_screen(Help(self.keys, contexts, {keymap.context_of(id) for id in parts} - {"canvas"}))

@@ -121,6 +121,34 @@ class DraftController:
             raise Refused(refusal)
         return self.frame
 
+    def can(self, action: str) -> bool:
+        """Whether an action of the canvas panel would do something now."""
+        draft, version = self.draft, self.version
+        if draft is None or version is None:  # on a template
+            return action in ("pin", "type_here", "stop", "accept")
+        checks: dict[str, Callable[[], object]] = {
+            **dict.fromkeys(("scrub", "scrub_to", "fork", "record", "alternatives", "polish"), version.frames),
+            "pause": lambda: version.running,
+            "step": lambda: version.running and version.run.control.paused,
+            "accept": lambda: not version.running,
+            "undo": lambda: version.parent,
+            "redo": lambda: version.left,
+            "proposal": lambda: len(draft.proposals()) > 1,
+            "branches": lambda: len(draft.versions) > 1,
+        }
+        return bool(checks.get(action, lambda: True)())
+
+    @property
+    def phase(self) -> tuple[object, ...]:
+        """What `can` depends on: keys are shown again when it changes."""
+        version = self.version
+        paused = version is not None and version.run.control.paused
+        return version, self.frame is None, self.running, paused, self.draft and len(self.draft.versions)
+
+    def label_of(self, action: str, label: str) -> str:
+        """The label of an action as things are now."""
+        return "resume" if action == "pause" and self.version and self.version.run.control.paused else label
+
     def states(self) -> list[str]:
         """What is special about what is shown, in words."""
         _, version = self._now()

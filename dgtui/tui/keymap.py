@@ -146,6 +146,15 @@ COMMANDS: Final[Mapping[str, tuple[Command, ...]]] = MappingProxyType(
                     "copy the selection, or stop the run, or quit"),
         ),
         "talk": (Command("talk.stop", ("escape",), "screen.stop", "stop", "stop the run and keep its draft"),),
+        "start": tuple(
+            Command(f"start.{name}", (key,), f"screen.start('{name}')", name, help)
+            for name, key, help in (
+                ("tale", "f2", "a tale: type a name of your own, then enter"),
+                ("between", "f3", "write between a first and a last sentence"),
+                ("sudoku", "f4", "a 4×4 Sudoku: the given digits are pinned"),
+                ("json", "f5", "a sentence as JSON"),
+            )
+        ),
         "canvas": tuple(_moves()),
         "steering": tuple(_steering()),
         "transcript": (
@@ -244,7 +253,7 @@ COMMANDS: Final[Mapping[str, tuple[Command, ...]]] = MappingProxyType(
     }
 )  # fmt: skip
 """Context → its commands, in the order of the footer. "chat" is the whole screen of chat and replay, "talk" the chat
-screen, "steering" the canvas panel."""
+screen, "start" its card of prompts, "steering" the canvas panel."""
 
 _PAIRS: Final[Mapping[str, str]] = MappingProxyType(
     dict.fromkeys(("canvas.scrub_back", "canvas.scrub_forward", "replay.scrub_back", "replay.scrub_forward"), "scrub")
@@ -259,7 +268,15 @@ _FIRST: Final = frozenset(
 """Run before the focused widget, such as a text area, can take the key."""
 
 _TOGETHER: Final[Mapping[str, str]] = MappingProxyType(
-    {"steering": "canvas", "replay": "canvas", "chat": "app", "talk": "app", "editor": "edit", "review": "edit"}
+    {
+        "steering": "canvas",
+        "replay": "canvas",
+        "chat": "app",
+        "talk": "app",
+        "start": "app",
+        "editor": "edit",
+        "review": "edit",
+    }
 )
 """Contexts that are always active together with another."""
 
@@ -285,6 +302,12 @@ def bindings(context: str) -> "list[Binding]":
     ]  # fmt: skip
 
 
+def possible(node: object, action: str) -> bool:
+    """Whether an action would do something now. A node that knows this has a method `can`."""
+    can = getattr(node, "can", None)
+    return can is None or bool(can(action.partition("(")[0]))
+
+
 async def run_own(widget: "Widget", key: str) -> bool:
     """Runs the command of a widget for a key at once. Returns whether there was one.
 
@@ -292,6 +315,11 @@ async def run_own(widget: "Widget", key: str) -> bool:
     """
     active = widget.screen.active_bindings.get(key)
     return active is not None and active.node is widget and await widget.app.run_action(active.binding.action, widget)
+
+
+def context_of(id: str) -> str:
+    """The context of a command; empty if there is no such command."""
+    return _CONTEXT_OF.get(id, "")
 
 
 def ids() -> frozenset[str]:

@@ -30,6 +30,10 @@ class Template:
             raise Refused(f"{len(ids)} tokens do not fit at position {at} of {length}")
         self.tokens |= dict(enumerate(ids, start=at))
 
+    def hold(self, tokens: dict[int, int]) -> None:
+        """Pins exactly these tokens."""
+        self.tokens = tokens
+
     def free(self, span: tuple[int, int]) -> int:
         """Frees the pinned positions of a span, and counts them."""
         return len([self.tokens.pop(at) for at in range(*span) if at in self.tokens])

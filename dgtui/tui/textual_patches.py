@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from textual._xterm_parser import XTermParser
 from textual.app import App
+from textual.dom import DOMNode
 from textual.drivers._writer_thread import WriterThread
 from textual.message import Message
 
@@ -130,6 +131,16 @@ class PasteSafeParser(XTermParser):
             parts += part, found
             self._pasting ^= bool(found)
         return "".join(parts)
+
+
+def bound_by(nodes: Iterable[DOMNode]) -> dict[str, DOMNode]:
+    """The first node that binds each id. Textual tells only the bindings of the focused part."""
+    found: dict[str, DOMNode] = {}
+    for node in nodes:
+        for _, binding in node._bindings:
+            if binding.id:
+                found.setdefault(binding.id, node)
+    return found
 
 
 def make_room_for_notice(app: App[Any], message: str, room: int) -> None:

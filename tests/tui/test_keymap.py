@@ -232,8 +232,8 @@ def test_nothing_to_change_changes_nothing() -> None:
 
 
 def test_good_keys_are_taken_in_textuals_names() -> None:
-    assert check({"canvas.pin": ("P", "ctrl+k"), "app.help": ("f2",), "canvas.polish": (",",)}) == (
-        {"app.help": "f2", "canvas.pin": "P,ctrl+k", "canvas.polish": "comma"},
+    assert check({"canvas.pin": ("P", "ctrl+k"), "app.help": ("f9",), "canvas.polish": (",",)}) == (
+        {"app.help": "f9", "canvas.pin": "P,ctrl+k", "canvas.polish": "comma"},
         [],
     )
 

@@ -9,7 +9,7 @@ from textual import getters
 from textual.app import ComposeResult
 from textual.screen import Screen
 from textual.widget import Widget
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from dgtui.config import Settings
 from dgtui.diffusion.settings import BadJob
@@ -18,6 +18,7 @@ from dgtui.layout import MIN_SCREEN
 from dgtui.tui.app import BaseApp
 from dgtui.tui.messages import explain
 from dgtui.tui.theme import Look
+from dgtui.tui.widgets.key_line import KeyLine
 
 
 def seed_source(seed: int | None) -> Callable[[], int]:
@@ -51,7 +52,7 @@ class BaseScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         yield Static(id="top", markup=False)
         yield from self.parts
-        yield Footer()
+        yield KeyLine()
         columns, rows = MIN_SCREEN
         text = f"dgtui needs {columns} columns and {rows} rows.\nMake the terminal larger; nothing is lost."
         yield Static(text, id="too-small")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from textual import on
 from textual.app import SystemCommand
 from textual.screen import Screen
+from textual.widgets.text_area import Selection
 
 from dgtui.backend import Backend
 from dgtui.config import Settings
@@ -29,6 +30,7 @@ from dgtui.tui.widgets.attached import Attached
 from dgtui.tui.widgets.canvas_panel import CanvasPanel
 from dgtui.tui.widgets.loading import Loading
 from dgtui.tui.widgets.prompt import Prompt
+from dgtui.tui.widgets.start_card import TRIES, StartCard, pinned
 from dgtui.tui.widgets.transcript import Transcript
 
 if TYPE_CHECKING:
@@ -44,8 +46,21 @@ class ChatScreen(BaseScreen):
     DEFAULT_CSS = """
     ChatScreen Transcript { height: 1fr; }
     """
-    BINDINGS: ClassVar[list[Any]] = [*keymap.bindings("chat"), *keymap.bindings("talk")]
-    CONTEXTS = ("app", "chat", "talk", "prompt", "transcript", "steering", "canvas", "alternatives", "sessions")
+    BINDINGS: ClassVar[list[Any]] = [
+        *keymap.bindings("chat"), *keymap.bindings("talk"), *keymap.bindings("start")
+    ]  # fmt: skip
+    CONTEXTS = (
+        "app",
+        "chat",
+        "talk",
+        "start",
+        "prompt",
+        "transcript",
+        "steering",
+        "canvas",
+        "alternatives",
+        "sessions",
+    )
     AUTO_FOCUS = "Prompt"
 
     def __init__(self, backend: Backend, store: "Store", settings: Settings, look: Look, opening: Opening) -> None:
@@ -53,11 +68,12 @@ class ChatScreen(BaseScreen):
         self.backend, self._opening = backend, opening
         seeds = seed_source(opening.seed)
         self.transcript = Transcript(id="transcript")
+        self.start_card = StartCard(look, self.app.keys, id="start")
         self.loader = Loading(id="loading")
         self.panel = CanvasPanel(backend, settings.screen, look, seeds, opening.record, id="panel")
         self.attached = Attached(backend, opening.images, id="attached")
         self.prompt = Prompt(arguments=self._argument_choices, id="prompt")
-        self.parts = (self.transcript, self.loader, self.panel, self.attached, self.prompt)
+        self.parts = (self.start_card, self.transcript, self.loader, self.panel, self.attached, self.prompt)
         self.conversation = ConversationController(
             backend, store, opening, seeds, self.draw_top,
             panel=self.panel, transcript=self.transcript, prompt=self.prompt, attached=self.attached,
@@ -74,6 +90,13 @@ class ChatScreen(BaseScreen):
     def set_look(self, look: Look) -> None:
         """How tokens are drawn from now on."""
         self.panel.set_look(look)
+        self.start_card.set_look(look)
+
+    def draw_top(self) -> None:
+        """Also shows the start card while the conversation is empty."""
+        self.start_card.display = is_empty = not self.transcript.entries
+        self.transcript.display = not is_empty
+        super().draw_top()
 
     def keep(self) -> None:
         """Stores the draft as it is now, and its recording."""
@@ -169,6 +192,7 @@ class ChatScreen(BaseScreen):
     @on(CanvasPanel.Discarded)
     def _draft_discarded(self) -> None:
         self.conversation.discard_draft()
+        self.draw_top()
         self.prompt.focus()
 
     @on(CanvasPanel.Failed)
@@ -177,6 +201,21 @@ class ChatScreen(BaseScreen):
         self.prompt.focus()
 
     # -- keys -------------------------------------------------------------------------------------------------------
+
+    def action_start(self, name: str) -> None:
+        """Sends a prompt of the start card; one with a name to replace is put into the prompt instead."""
+        chosen = TRIES[name]
+        if chosen.name:
+            self.prompt.load_text(chosen.prompt)
+            self.prompt.focus()
+            at = chosen.prompt.index(chosen.name)
+            self.prompt.selection = Selection((0, at), (0, at + len(chosen.name)))
+        elif self.guarded(lambda: self.panel.template.hold(pinned(name, self.backend))):
+            self.send(chosen.prompt)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """The keys of the start card work while it is shown."""
+        return action != "start" or bool(self.start_card.display)
 
     def action_regenerate(self) -> None:
         """Rewrites the last reply with a new seed."""

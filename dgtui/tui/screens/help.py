@@ -18,6 +18,7 @@ from dgtui.tui.widgets.page import BLANK, MUTED, Block, Page, Paragraph
 
 _SECTIONS: Final = {
     "Everywhere": ("app", "chat", "talk"),
+    "Prompts to try, while the conversation is empty": ("start",),
     "Prompt": ("prompt",),
     "Transcript": ("transcript",),
     "Canvas": ("steering",),
@@ -34,11 +35,14 @@ COLUMN: Final = 20
 "cells of the column with the keys"
 
 
-def blocks(keys: Mapping[str, str], wanted: Collection[str] = tuple(keymap.COMMANDS)) -> Iterator[Block]:
-    """The text of the help for the `wanted` contexts. `keys` is a keymap that `keymap.check` made."""
+def blocks(
+    keys: Mapping[str, str], wanted: Collection[str] = tuple(keymap.COMMANDS), first: Collection[str] = ()
+) -> Iterator[Block]:
+    """The text of the help for the `wanted` contexts. `keys` is a keymap that `keymap.check` made; the section of the
+    contexts in `first` comes first."""
     named = {context for contexts in _SECTIONS.values() for context in contexts}
     sections = _SECTIONS | {name.capitalize(): (name,) for name in keymap.COMMANDS if name not in named}
-    for title, contexts in sections.items():
+    for title, contexts in sorted(sections.items(), key=lambda section: not set(section[1]) & {*first}):
         commands = [command for context in contexts if context in wanted for command in keymap.COMMANDS[context]]
         if commands:
             yield from _section(
@@ -80,6 +84,7 @@ class Help(ModalScreen[None]):
     Args:
         keys: A keymap that `keymap.check` made.
         contexts: The contexts of the keymap that apply to the screen below; None: all.
+        first: The contexts of the focused part, which is explained first.
     """
 
     DEFAULT_CSS = """
@@ -91,8 +96,11 @@ class Help(ModalScreen[None]):
     """
     BINDINGS: ClassVar[list[Any]] = [Binding("escape,f1,question_mark,q", "dismiss(None)", "close", key_display="esc")]
 
-    def __init__(self, keys: Mapping[str, str], contexts: Collection[str] | None = None) -> None:
+    def __init__(
+        self, keys: Mapping[str, str], contexts: Collection[str] | None = None, first: Collection[str] = ()
+    ) -> None:
         super().__init__()
+        self._first = first
         self._keys = keys
         self._contexts = keymap.COMMANDS.keys() if contexts is None else contexts
 
@@ -100,4 +108,4 @@ class Help(ModalScreen[None]):
         with VerticalScroll() as scroll:
             scroll.border_title = "keys and commands"
             scroll.border_subtitle = "esc closes"
-            yield _Text(Page(blocks(self._keys, self._contexts)))
+            yield _Text(Page(blocks(self._keys, self._contexts, self._first)))

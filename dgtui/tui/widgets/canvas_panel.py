@@ -1,8 +1,7 @@
 """The canvas panel: a reply with its timeline and meters, and the keys that steer it.
 
-The panel draws the draft that its controller holds, and turns keys and what is selected into calls of the controller.
-What cannot be done is refused with a notice and changes nothing. The screen learns from messages when the text of the
-reply has changed.
+The panel draws the draft of its controller, and turns keys into calls of the controller. What cannot be done is refused
+with a notice. The screen learns from messages when the text of the reply has changed.
 """
 
 from __future__ import annotations
@@ -113,6 +112,7 @@ class CanvasPanel(CanvasBox):
         self.backend, self._settings, self._look, self._record_to = backend, settings, look, record_to
         self.steering = DraftController(backend, lambda: self.canvas, self._submit, self._tell, seeds)
         self.template = Template(backend)
+        self.can, self.label_of, self._phase = self.steering.can, self.steering.label_of, self.steering.phase
         self._measured = 0.0
         self._pace = Pace(settings.max_fps)
 
@@ -132,8 +132,7 @@ class CanvasPanel(CanvasBox):
     def start(self, draft: Draft, job: Job, pins: Pins | None = None) -> Version:
         """Runs the first job of a draft."""
         self.question.action_close()
-        self.steering.draft = draft
-        self.template.clear()
+        self.steering.draft, self.template.tokens = draft, {}
         self.canvas.clear_selection()
         return self.run("reply", job, pins)
 
@@ -218,6 +217,9 @@ class CanvasPanel(CanvasBox):
         """Draws the current version; `measures`: and the numbers beside it."""
         if not self.is_mounted:
             return
+        if (phase := self.steering.phase) != self._phase:
+            self._phase = phase
+            self.refresh_bindings()
         draft, version = self.steering.draft, self.steering.version
         if draft is None or version is None:
             self._show_template()

@@ -1,0 +1,48 @@
+"""The last line of a screen: the keys for what can be done now, as many as fit without cutting a word."""
+
+from textual import events
+from textual.app import ComposeResult
+from textual.widgets import Footer
+from textual.widgets._footer import FooterKey
+
+from dgtui.tui.keymap import possible
+
+_SPACE = 3
+"""Cells around a key and its label."""
+
+
+class KeyLine(Footer):
+    """Textual's footer without keys that would do nothing now. Help and palette are always there."""
+
+    _composed_for = 0
+
+    def compose(self) -> ComposeResult:
+        active = self.screen.active_bindings
+        self._composed_for = self.size.width
+        last = [b for b in active.values() if b.binding.action in ("app.help", "app.command_palette")]
+        room = self.size.width - sum(
+            self._cells(self.app.get_key_display(b.binding), b.binding.description) for b in last
+        )
+        skipping = False
+        for widget in super().compose():
+            if isinstance(widget, FooterKey):
+                if widget.action in ("app.help", "app.command_palette"):
+                    yield widget
+                    continue
+                found = active.get(widget.key.split(",")[0])
+                skipping = found is not None and not possible(found.node, widget.action)
+                if found is not None and hasattr(found.node, "label_of"):
+                    widget.description = found.node.label_of(widget.action, widget.description)
+                label = widget.description or (found.binding.group.description if found and found.binding.group else "")
+                room -= 0 if skipping else self._cells(widget.key_display, label)
+            if not skipping and room >= 0:
+                yield widget
+
+    @staticmethod
+    def _cells(key: str, label: str) -> int:
+        return len(key) + len(label) + _SPACE
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Fits the keys to the new width."""
+        if self._composed_for and event.size.width != self._composed_for:
+            self.call_after_refresh(self.recompose)

@@ -1,0 +1,97 @@
+"""What an empty conversation shows: prompts to try, one key each, and what the colours of the canvas mean."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from rich.text import Text
+from textual.widgets import Static
+
+from dgtui.backend import Backend, Facts
+from dgtui.diffusion.events import Flag
+from dgtui.steering.drafts import Refused
+from dgtui.sudoku import Puzzle
+from dgtui.tui import keymap
+from dgtui.tui.frames import GLOW_STEPS
+from dgtui.tui.key_names import shown
+from dgtui.tui.theme import Look
+
+FIRST: Final = "Mira was a brave fox who lived by the river and had a blue kite."
+MIDDLE: Final = (
+    " One night the wind came in and carried off the kite. Then Tom the otter came along, and together they found the"
+    " kite."
+)
+"""How long the part is that the model writes between `FIRST` and `LAST`; its words are not used."""
+LAST: Final = ' "I lost a kite," Mira said later, "but look what I found."'
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """A prompt to try."""
+
+    prompt: str
+    name: str = ""
+    """A word of the prompt that the person may replace before it is sent."""
+
+
+PUZZLE: Final = Puzzle((0, 2, 3, 4, 3, 0, 1, 0, 0, 1, 4, 0, 0, 3, 0, 0))
+TRIES: Final[Mapping[str, Try]] = {
+    "tale": Try("Tell me a short story about Mira the fox and Ben.", "Mira"),
+    "between": Try("Tell me a short story about Mira the fox and Tom."),
+    "sudoku": Try(PUZZLE.prompt()),
+    "json": Try("Give me JSON for: Olga is 31 years old and lives in Milan."),
+}
+"""By the name of their command in the context "start" of the keymap."""
+
+
+def pinned(name: str, backend: Backend) -> dict[int, int]:
+    """The tokens that a prompt pins on the first canvas, by position. Raises `Refused` if they do not fit."""
+    facts = backend.facts
+    if facts is None:
+        raise Refused("no model is loaded yet")
+    held = _pinned(name, backend, facts)
+    if max(held, default=0) >= facts.model.canvas_length:
+        raise Refused("the canvas of this model is too short for this")
+    return held
+
+
+def _pinned(name: str, backend: Backend, facts: Facts) -> dict[int, int]:
+    if name == "between":
+        first, last = backend.encode(FIRST), backend.encode(LAST)
+        after = len(first) + len(backend.encode(MIDDLE))
+        return dict(enumerate(first)) | dict(enumerate([*last, facts.model.turn_end_id], start=after))
+    if name == "sudoku":
+        ids = backend.encode("\n".join(PUZZLE.rows()))
+        return {at: i for at, (i, piece) in enumerate(zip(ids, backend.pieces(ids), strict=True)) if b"0" not in piece}
+    return {}
+
+
+class StartCard(Static):
+    """The card. It never has the focus; its keys belong to the screen."""
+
+    DEFAULT_CSS = """
+    StartCard { height: 1fr; padding: 0 2; }
+    """
+
+    def __init__(self, look: Look, keys: Mapping[str, str], **kwargs: Any) -> None:
+        super().__init__(markup=False, **kwargs)
+        self._keys = keys
+        self.set_look(look)
+
+    def set_look(self, look: Look) -> None:
+        """Draws the legend in the colours of a theme."""
+        card = Text("\nWatch a reply resolve out of noise, and steer it.\n\n")
+        for command in keymap.COMMANDS["start"]:
+            key = shown(keymap.keys_of(command, self._keys)[0])
+            card.append(f"  {key:<4}", look.style(0.0, Flag.ACCEPTED)).append(f"{command.help}\n")
+        card.append("\nShift+Tab moves to the canvas, where single keys steer. F1 lists them all.\n\n")
+        legend = {
+            "undecided": look.style(2.0, Flag.RENOISED),
+            "accepted": look.style(0.7, Flag.ACCEPTED),
+            "just settled": look.style(0.0, 0, settled=True, glow=GLOW_STEPS),
+            "certain": look.style(0.0, 0, settled=True),
+            "changed": look.style(0.3, Flag.CHANGED),
+            "pinned": look.style(0.0, Flag.PINNED),
+        }
+        card.append(Text("  ").join(Text(word, style) for word, style in legend.items()))
+        self.update(card)
