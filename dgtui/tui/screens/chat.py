@@ -45,6 +45,9 @@ class ChatScreen(BaseScreen):
 
     DEFAULT_CSS = """
     ChatScreen Transcript { height: 1fr; }
+    ChatScreen StartCard { display: none; }
+    ChatScreen.empty Transcript { display: none; }
+    ChatScreen.empty StartCard { display: block; }
     """
     BINDINGS: ClassVar[list[Any]] = [
         *keymap.bindings("chat"), *keymap.bindings("talk"), *keymap.bindings("start")
@@ -94,8 +97,7 @@ class ChatScreen(BaseScreen):
 
     def draw_top(self) -> None:
         """Also shows the start card while the conversation is empty."""
-        self.start_card.display = is_empty = not self.transcript.entries
-        self.transcript.display = not is_empty
+        self.set_class(not self.transcript.entries, "empty")
         super().draw_top()
 
     def keep(self) -> None:
@@ -215,7 +217,7 @@ class ChatScreen(BaseScreen):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """The keys of the start card work while it is shown."""
-        return action != "start" or bool(self.start_card.display)
+        return action != "start" or self.has_class("empty")
 
     def action_regenerate(self) -> None:
         """Rewrites the last reply with a new seed."""
