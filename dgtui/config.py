@@ -30,8 +30,9 @@ class ModelSettings:
     the embedded one. Also `DGTUI_MODEL`."""
     server: str | None = field(default=None, metadata={"rule": NAME})
     """The address of a vLLM server that runs the model instead. None: it runs on this machine."""
-    server_mode: str = field(default="steps", metadata={"rule": SERVER_MODE})
-    """"steps": every denoising step is asked for and can be steered; "blocks": the server samples whole canvases."""
+    server_mode: str = field(default="auto", metadata={"rule": SERVER_MODE})
+    """"steps": one request per denoising step, which can be steered; "blocks": the server samples whole canvases.
+    "auto": blocks for `generate`, steps for all other commands."""
     device: str = field(default="auto", metadata={"rule": DEVICE})
     """Where it runs. "auto": the first GPU, else the CPU."""
     context: int | None = field(default=None, metadata={"rule": whole(1)})
@@ -121,6 +122,8 @@ RULES: Final[Mapping[str, Rule]] = {
 """Dotted name → how its value is read. The names in `keys.*` are not fixed and not listed here."""
 
 _SECTIONS: Final = tuple(section.name for section in dataclasses.fields(Settings))
+KEY_VARIABLE: Final = "DGTUI_SERVER_KEY"
+"""The key of a server. It is no setting: it belongs in no file, and no command shows it."""
 _VARIABLES: Final = ("DGTUI_MODEL", *(f"DGTUI_{name.replace('.', '_').upper()}" for name in RULES))
 _MOST_BYTES: Final = 1 << 20
 """Larger files are rejected."""
@@ -201,7 +204,8 @@ def _read_environment(
         if not text:
             continue
         if name is None:  # other programs may use the same prefix
-            if variable.startswith("DGTUI_") and (near := closest(variable, _VARIABLES, cutoff=0.85)):
+            ours = variable.startswith("DGTUI_") and variable != KEY_VARIABLE
+            if ours and (near := closest(variable, _VARIABLES, cutoff=0.85)):
                 problems.append(Problem("unknown setting; not used", variable, suggestion=near))
             continue
         problem = _unknown(name, binding_ids)

@@ -67,5 +67,10 @@ def test_the_chat_is_painted_before_arrays_and_models_are_imported() -> None:
     assert heavy_modules_after(PAINTED) == {"textual"}
 
 
+def test_a_server_is_used_without_torch() -> None:
+    code = "import dgtui.server.served, dgtui.model.generation, dgtui.model.tokenizer"
+    assert heavy_modules_after(code) <= {"numpy", "PIL"}
+
+
 def test_the_engine_and_its_stepper_protocol_need_no_torch() -> None:
     assert heavy_modules_after("import dgtui.diffusion.engine, dgtui.diffusion.stepper") == {"numpy"}

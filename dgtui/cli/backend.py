@@ -87,6 +87,8 @@ class WorkerBackend:
                 self.facts = before
                 facts.set_exception(error)
                 return
+            if self._served is not None:
+                self._served.client.close()
             (self._served,) = found
             self.facts = self._facts(self._served)
             facts.set_result(self.facts)
@@ -148,6 +150,12 @@ class WorkerBackend:
 
     def bench(self, progress: Callable[[str], None]) -> "Future[Rows]":
         """A shorter `dgtui bench`, which takes a few seconds with the embedded model."""
+        if self._served is not None:
+            refused: Future[Rows] = Future()
+            refused.set_exception(
+                RunFailed("this model runs on a server", hint="`dgtui bench --server URL` measures it")
+            )
+            return refused
         from dgtui.cli.bench import measure, rows
 
         return self._worker.use(lambda loaded: rows(measure(loaded, progress, pairs=3, steps=12, seed=1)))

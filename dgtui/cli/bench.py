@@ -19,6 +19,7 @@ from dgtui.message import Message
 from dgtui.paths import typed_path
 
 if TYPE_CHECKING:
+    from dgtui.config import Settings
     from dgtui.diffusion.stepper import Stepper
     from dgtui.model.loader import LoadedModel
 
@@ -34,6 +35,7 @@ def command(
     steps: Annotated[int, typer.Option(min=1, metavar="N", help="Denoising steps per run.")] = 24,
     seed: options.Seed = None,
     model: options.Model = None,
+    server: options.Server = None,
     device: options.Device = None,
     random_weights: Annotated[
         Path | None,
@@ -55,12 +57,15 @@ def command(
         found = bench_random.measure(random_weights, packing, context, steps, vision, device or "auto", seed or 0)
         put(json.dumps(found, indent=2) + "\n" if as_json else bench_random.table(found))
         return 0
-    settings = options.merged({"model.name": model, "model.device": device})
-    from dgtui.worker import Worker
+    settings = options.merged({"model.name": model, "model.device": device, "model.server": server})
 
     def progress(text: str) -> None:
         if redrawable():
             note(text)
+
+    if settings.model.server:
+        return _server(settings, progress, pairs, 1 if seed is None else seed, as_json)
+    from dgtui.worker import Worker
 
     worker = Worker()
     try:
@@ -77,9 +82,22 @@ def command(
     if as_json:
         put(json.dumps(found, indent=2) + "\n")
     else:
-        table = "".join(f"{name:<42}{value:>36}\n" for name, value in rows(found))
-        put(table + bench_floor.said(found["floor"]) + "\n")
+        put(_table(rows(found)) + bench_floor.said(found["floor"]) + "\n")
     return 0
+
+
+def _server(
+    settings: "Settings", progress: Callable[[str], None], pairs: int, seed: int, as_json: bool
+) -> int:  # fmt: skip
+    from dgtui.cli import bench_server
+
+    found = bench_server.measure(options.served(settings), PROMPT, progress, pairs=pairs, seed=seed)
+    put(json.dumps(found, indent=2) + "\n" if as_json else _table(bench_server.rows(found)))
+    return 0
+
+
+def _table(rows: list[tuple[str, str]]) -> str:
+    return "".join(f"{name:<42}{value:>36}\n" for name, value in rows)
 
 
 def measure(

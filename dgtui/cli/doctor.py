@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import typer
 
 from dgtui import paths
+from dgtui.cli import options
 from dgtui.cli.terminal import is_terminal, loading, put, size
 from dgtui.errors import DgtuiError
 from dgtui.layout import MIN_SCREEN
@@ -45,9 +46,11 @@ class Check:
 
 def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
+    server: options.Server = None,
+    model: options.Model = None,
 ) -> int:
     """Check terminal, packages, GPU, memory and model, and give advice."""
-    found = list(checks())
+    found = list(checks({"model.server": server, "model.name": model}))
     works = all(check.mark != "fail" for check in found)
     if as_json:
         put(json.dumps({"ok": works, "checks": [asdict(check) for check in found]}, indent=2) + "\n")
@@ -58,7 +61,7 @@ def command(
     return 0 if works else 1
 
 
-def checks() -> Iterator[Check]:
+def checks(flags: Mapping[str, object]) -> Iterator[Check]:
     """Everything, in the order it is shown."""
     yield _python()
     yield from _packages()
@@ -70,12 +73,15 @@ def checks() -> Iterator[Check]:
     from dgtui import config
     from dgtui.tui import keymap
 
-    settings, problems = config.load(binding_ids=keymap.ids())
+    settings, problems = config.load(binding_ids=keymap.ids(), flags=flags)
     yield from _config(problems)
     yield from _keys(settings)
     yield from _themes(settings)
-    yield from _guarded("model", lambda: _model(settings))
-    yield from _checksums(settings)
+    if settings.model.server:
+        yield from _guarded("server", lambda: _server(settings))
+    else:
+        yield from _guarded("model", lambda: _model(settings))
+        yield from _checksums(settings)
     yield from _folders()
     yield from _guarded("hub cache", _hub_cache)
 
@@ -331,6 +337,20 @@ def _checksums(settings: "Settings") -> Iterator[Check]:
         except DgtuiError as error:
             mark: Mark = "fail" if checkpoint is selected else "warn"
             yield Check("checksums", mark, f"{name}: {error.message}", error.hint)
+
+
+def _server(settings: "Settings") -> Check:
+    """Whether `generate` could use the server of the settings: a few small requests, nothing is sampled."""
+    try:
+        found = options.served(settings)
+    except DgtuiError as error:
+        return Check("server", "fail", error.message, error.hint)
+    info, insecure = found.info, [text for text in found.notes if "unencrypted" in text]
+    shown = (
+        f"{found.name}, {found.held}, canvas of {info.canvas_length}, {found.served.vocab_size:,} ids, context of "
+        f"{info.max_context:,}"
+    )
+    return Check("server", "warn" if insecure else "ok", shown, "; ".join(insecure))
 
 
 def _folders() -> Iterator[Check]:

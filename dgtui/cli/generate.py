@@ -15,6 +15,7 @@ from dgtui.message import Message
 from dgtui.text import decode_utf8, sanitize
 
 if TYPE_CHECKING:
+    from dgtui.config import Settings
     from dgtui.diffusion.events import Finished, Frame
     from dgtui.diffusion.image import Image
     from dgtui.model.loader import LoadedModel
@@ -43,6 +44,13 @@ def command(
     ] = None,
     image: options.Image = None,
     record: options.Record = None,
+    batch: Annotated[
+        Path | None, typer.Option(metavar="FILE", help='Answer many prompts: one {"prompt": "…"} per line.')
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where --batch writes its replies.")] = None,
+    concurrency: Annotated[
+        int, typer.Option(min=1, max=64, metavar="N", help="Prompts of --batch that are answered at a time.")
+    ] = 8,
     seed: options.Seed = None,
     *,
     flags: dict[str, object],
@@ -52,6 +60,9 @@ def command(
     In a pipe, standard output contains the text and nothing else.
     """
     settings = options.merged(options.with_vision(flags, image))
+    if batch is not None or out is not None:
+        single = prompt is not None or as_json or frames or raw or token_ids is not None or image or record
+        return _batch(batch, out, bool(single), concurrency, settings, seed, max_tokens)
     if sys.stdout is None:
         raise RunFailed("standard output is closed", hint="redirect it to a file or a pipe")
     ids = _ids(token_ids) if token_ids is not None else None
@@ -65,7 +76,7 @@ def command(
 
     worker = options.new_worker(settings, exact=ids is not None)
     try:
-        loaded = options.load(worker, settings)
+        loaded = options.load(worker, settings, mode="blocks")
         images = runs.seen(pictures, loaded)
         if ids is None:
             tokenizer = loaded.tokenizer
@@ -78,6 +89,19 @@ def command(
         return _run(worker, loaded, settings, ids, images, seed, most, as_json, frames, record)
     finally:
         worker.close()
+
+
+def _batch(
+    batch: Path | None, out: Path | None, single: bool, concurrency: int, settings: "Settings", seed: int | None,
+    max_tokens: int,
+) -> int:  # fmt: skip
+    if batch is None or out is None:
+        raise UsageError("--batch and --out belong together", hint="give a file of prompts and a file for the replies")
+    if single:
+        raise UsageError("--batch replaces the prompt and the options of a single run", hint="leave those out")
+    from dgtui.cli import batch as many
+
+    return many.command(batch, out, concurrency, settings, seed, max_tokens)
 
 
 def _ids(given: str) -> list[int]:

@@ -70,6 +70,9 @@ def pull(
         typer.Argument(metavar="NAME", help="A hub id, owner/name.", show_default="the published checkpoint"),
     ] = None,
     revision: Annotated[str, typer.Option(metavar="REV", help="Branch, tag or commit.")] = "main",
+    tokenizer_only: Annotated[
+        bool, typer.Option("--tokenizer-only", help="Only the small files that a model on a server needs.")
+    ] = False,
     file: Annotated[
         str | None, typer.Option(metavar="FILE", help="Which GGUF file of a repository that holds several.")
     ] = None,
@@ -85,14 +88,20 @@ def pull(
         _show_choices()
         return 0
     name = catalog.REAL if name is None else name
+    here = catalog.cached(name) if tokenizer_only and revision == "main" else None
+    if here is not None and (here.path / "tokenizer.json").is_file():
+        note(f"the tokenizer of {name} is already here")
+        put(f"{here.path}\n")
+        return 0
     if name == catalog.EMBEDDED:
         raise UsageError("the embedded model ships with the program: there is nothing to download")
     with working(f"asking the hub for {name}"):
         from dgtui.model import hub
 
-        download = _aside(lambda: hub.look(name, revision, file))
+        download = _aside(lambda: hub.look(name, revision, file, tokenizer_only=tokenizer_only))
         hub.require_space(download)
-    note(f"{name}: {size(download.total)} on disk; {_fit(download)}")
+    if not tokenizer_only:
+        note(f"{name}: {size(download.total)} on disk; {_fit(download)}")
     begun = download.here()
     if 0 < begun < download.total:
         note(f"{size(begun)} of {size(download.total)} are already here")
@@ -104,6 +113,10 @@ def pull(
             hint=f"{_command(download)} continues from there, dgtui model remove {name} deletes it",
         ) from None
     note(f"{name}: all of {size(download.total)} {'were' if begun == download.total else 'are'} here, and complete")
+    if tokenizer_only:
+        note(f"to use it: dgtui chat --server URL --model {name}")
+        put(f"{path}\n")
+        return 0
     known = path.is_dir() and catalog.resolve(name).path == path
     note(f"to use it: dgtui chat --model {name if known else path}, or any other command with this --model")
     put(f"{path}\n")
@@ -341,9 +354,8 @@ def _aside(work: Callable[[], T], meanwhile: Callable[[], None] | None = None) -
 
 
 def _command(download: "Download") -> str:
-    return f"dgtui model pull {download.name}" + (
-        "" if download.revision == "main" else f" --revision {download.revision}"
-    )
+    revision = "" if download.revision == "main" else f" --revision {download.revision}"
+    return f"dgtui model pull {download.name}{revision}{' --tokenizer-only' if download.tokenizer_only else ''}"
 
 
 def _hub_folder(name: str, *, or_copies: bool) -> Path | None:

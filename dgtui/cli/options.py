@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dgtui.diffusion.job import SamplerSettings
     from dgtui.model.loader import LoadedModel
     from dgtui.model.parts import LoadOptions
-    from dgtui.server.served import ServedModel
+    from dgtui.server.served import Mode, ServedModel
     from dgtui.worker import Worker
 
 _SAMPLER, _MODEL = "Sampler", "Model"
@@ -50,7 +50,7 @@ Model = Annotated[
 Server = Annotated[str | None, _option(_MODEL, metavar="URL", help="Use the model of a vLLM server instead.")]
 ServerMode = Annotated[
     str | None,
-    _option(_MODEL, metavar="MODE", help="steps: steer every denoising step; blocks: faster, whole canvases."),
+    _option(_MODEL, metavar="MODE", help="steps: every step can be steered; blocks: faster. Default: auto."),
 ]
 Device = Annotated[str | None, _option(_MODEL, metavar="NAME", help="auto, cpu, mps, cuda, cuda:1 …")]
 Context = Annotated[int | None, _option(_MODEL, metavar="TOKENS", help="Most tokens of prompt and reply together.")]
@@ -150,11 +150,11 @@ def new_worker(settings: "Settings", exact: bool = False) -> "Worker":
     return Worker(partial(best_stepper, wanted="reference" if exact else settings.model.stepper))
 
 
-def load(worker: "Worker", settings: "Settings") -> "LoadedModel | ServedModel":
+def load(worker: "Worker", settings: "Settings", mode: "Mode" = "steps") -> "LoadedModel | ServedModel":
     """Loads the model that the user asked for, or the default. On a terminal, a line shows the progress."""
     loaded: LoadedModel | ServedModel
     if settings.model.server:
-        loaded = served(settings)
+        loaded = served(settings, mode=mode)
         worker.connect(loaded.stepper).result()
     else:
         from dgtui.model.selection import select
@@ -167,12 +167,12 @@ def load(worker: "Worker", settings: "Settings") -> "LoadedModel | ServedModel":
     return loaded
 
 
-def served(settings: "Settings", name: str | None = None) -> "ServedModel":
-    """The model on the server of the settings. Raises `DgtuiError`."""
+def served(settings: "Settings", name: str | None = None, *, mode: "Mode" = "steps") -> "ServedModel":
+    """The model on the server of the settings; `mode` is how it is used unless they say. Raises `DgtuiError`."""
     from dgtui.model.offline import go_offline
     from dgtui.server.served import connect
 
     go_offline()
     assert settings.model.server, "the caller has looked"
-    mode: Any = settings.model.server_mode
-    return connect(settings.model.server, mode, name or settings.model.name)
+    chosen: Any = settings.model.server_mode
+    return connect(settings.model.server, mode if chosen == "auto" else chosen, name or settings.model.name)

@@ -226,7 +226,10 @@ class _Block:
         results = dict(sorted(self.drafts.items()))
         likelihood: dict[int, Floats] = {}
         if self.job.likelihood and not self.cancelled:
-            likelihood = dict(zip(results, self.stepper.log_probs([*results.values()]), strict=True))
+            try:
+                likelihood = dict(zip(results, self.stepper.log_probs([*results.values()]), strict=True))
+            except Interrupted:
+                self.cancelled = True
         for candidate, ids in results.items():
             self.run.written[candidate].append(tuple(ids.tolist()))
             yield BlockFinished(

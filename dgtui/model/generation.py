@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from dgtui.diffusion.job import BadJob, SamplerSettings
 from dgtui.errors import CorruptCheckpoint
-from dgtui.model.open_checkpoint import GENERATION as FILE
 from dgtui.model.shards import shown
+
+FILE: Final = "generation_config.json"
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,10 +29,10 @@ from dgtui.errors import (
     UsageError,
 )
 from dgtui.model import catalog, gguf_header
+from dgtui.model.generation import FILE as GENERATION
 from dgtui.model.hub_errors import NetworkError, clear_errors, no_space
 from dgtui.model.hub_files import CLIENT, Repository
 from dgtui.model.open_checkpoint import (
-    GENERATION,
     OpenCheckpoint,
     check_architecture,
     check_names,
@@ -40,7 +40,16 @@ from dgtui.model.open_checkpoint import (
     open_checkpoint,
 )
 from dgtui.model.shards import INDEX, SINGLE, parse_json, shard_names, shown
+from dgtui.model.tokenizer import ModelTokenizer
 
+TOKENIZER_FILES: Final[tuple[str, ...]] = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "tokenizer.json",
+)
+"""What a model on a server needs on this machine. A repository may lack the template's file."""
 _NAME: Final = re.compile(r"[A-Za-z0-9_][\w.-]*", re.ASCII)  # of a file that is fetched: no folders, nothing hidden
 _SHA1: Final = re.compile(r"[0-9a-f]{40}")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
@@ -71,7 +80,9 @@ class Download:
     """The branch, tag or commit that was asked for."""
     files: tuple[RemoteFile, ...]
     opened: OpenCheckpoint | None
-    """What its config and headers say; None for a GGUF file."""
+    """What its config and headers say; None for a GGUF file, or a tokenizer alone."""
+    tokenizer_only: bool = False
+    """No weights: what is needed to use the model on a server."""
 
     @property
     def name(self) -> str:
@@ -115,13 +126,16 @@ class Download:
             yield from blob.parent.glob(f"{blob.name}*.incomplete")
 
 
-def look(name: str, revision: str = "main", file: str | None = None) -> Download:
+def look(
+    name: str, revision: str = "main", file: str | None = None, *, tokenizer_only: bool = False
+) -> Download:  # fmt: skip
     """Ask the hub what a checkpoint consists of. Fetches config and headers alone, and leaves nothing on this machine.
 
     Args:
         name: The hub id.
         revision: A branch, a tag or a commit.
         file: Which GGUF file, of a repository that holds several.
+        tokenizer_only: No weights: what is needed to use the model on a server.
 
     Raises:
         UsageError: If `name`, `revision` or `file` is not one that could be on a hub, or no file was named of several.
@@ -136,6 +150,9 @@ def look(name: str, revision: str = "main", file: str | None = None) -> Download
     _hush()
     with clear_errors(name, revision):
         repository = _repository(name, revision)
+        if tokenizer_only:
+            here = [name for name in TOKENIZER_FILES if name in repository.files]
+            return Download(repository, revision, tuple(_remote(repository.files[f]) for f in here), None, True)
         if not {SINGLE, INDEX} & repository.files.keys() and _gguf_files(repository):
             return _look_at_gguf(repository, revision, file)
         if file is not None:
@@ -268,7 +285,10 @@ def fetch(download: Download, say: Callable[[str], None] = lambda stage: None) -
             say(f"fetching {file.name}")
             hf_hub_download(download.name, file.name, revision=download.commit, cache_dir=catalog.hub_cache(), **CLIENT)
         say("checking")
-        open_checkpoint(catalog.Checkpoint(download.name, download.path, "hub"))
+        if download.tokenizer_only:
+            ModelTokenizer.load(download.path)
+        else:
+            open_checkpoint(catalog.Checkpoint(download.name, download.path, "hub"))
         _point(download)
     return download.path
 

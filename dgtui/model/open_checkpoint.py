@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from dgtui.errors import CorruptCheckpoint, ModelNotFound, ModelUnloadable, UnsafeCheckpoint, WrongArchitecture
 from dgtui.model import gguf_header
 from dgtui.model.catalog import MODEL_TYPE, REAL, Checkpoint, exists
+from dgtui.model.generation import FILE as GENERATION
 from dgtui.model.parts import count_parts, part_of
 from dgtui.model.shards import INDEX, SINGLE, Shard, fingerprint, parse_json, read_json, read_shards, shown
 from dgtui.model.stored import StoredTensor, plain, stored_tensors
@@ -21,7 +22,6 @@ from dgtui.model.stored import StoredTensor, plain, stored_tensors
 if TYPE_CHECKING:
     from dgtui.model.gguf_file import GgufFile
 
-GENERATION: Final = "generation_config.json"
 
 _METHODS: Final = (None, "dgtui_nf4", "compressed-tensors", "modelopt", "bitsandbytes")
 # The `quant_method` of checkpoints whose weights are in a known form.

@@ -24,8 +24,9 @@ from safetensors.torch import save_file
 from dgtui.errors import CorruptCheckpoint, ModelUnloadable, RunFailed, UsageError, reason
 from dgtui.model import devices
 from dgtui.model.formats import NF4, Format
+from dgtui.model.generation import FILE as GENERATION
 from dgtui.model.offline import go_offline
-from dgtui.model.open_checkpoint import GENERATION, OpenCheckpoint
+from dgtui.model.open_checkpoint import OpenCheckpoint
 from dgtui.model.parts import Packing, held_formats, part_of
 from dgtui.model.quantized_weight import QuantizedWeight
 from dgtui.model.shards import INDEX, SINGLE, shown

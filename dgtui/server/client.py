@@ -114,11 +114,14 @@ class Client:
         return f"Client({self.url!r})"
 
     def close(self) -> None:
-        """Ends what waits and closes all connections."""
+        """Ends what waits and closes all connections. May be called again."""
+        if self._loop.is_closed():
+            return
         self.interrupt()
         asyncio.run_coroutine_threadsafe(self._http.aclose(), self._loop).result(2)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(2)
+        self._loop.close()
 
     def interrupt(self) -> None:
         """Ends the calls that are waiting, and those to come until `resume`, with `Interrupted`."""
@@ -202,7 +205,7 @@ class Client:
         match status:
             case 400 | 422:
                 return Refused(
-                    f"{where} refused the request: {said}", hint="this is a fault of dgtui or of its version"
+                    f"{where} refused the request: {said}", hint="update dgtui and vLLM; if it stays, report it"
                 )
             case 401 | 403:
                 return ServerError(f"{where} wants another key ({status})", hint="set DGTUI_SERVER_KEY, then try again")
@@ -211,7 +214,7 @@ class Client:
                     f"{where} has no {path}: {said}", hint="check the address and the model's name; is it vLLM?"
                 )
             case 413:
-                return ServerError(f"{where} finds the request too large", hint="shorten the conversation")
+                return ServerError(f"{where} rejects the request as too large", hint="shorten the conversation")
             case 429:
                 return ServerError(f"{where} is busy (429)", hint="try again in a while, or lower --concurrency")
             case 200:

@@ -64,8 +64,7 @@ def recognise(client: Client, model: str | None = None) -> Served:
     if length is None:
         raise NotSteerable(
             f"{name} on {client.url} does not take a canvas",
-            hint="serve a DiffusionGemma checkpoint with vLLM 0.32 or newer; others can be used for chat with "
-            "--server-mode chat",
+            hint="serve a DiffusionGemma checkpoint with vLLM 0.32 or newer",
         )
     vocab = _number(r"must be in \[0, (\d+)\)", _refusal(client, name, [2**31 - 1] * length))
     if vocab is None:

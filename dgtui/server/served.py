@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, get_args
+from typing import TYPE_CHECKING, Final, Literal
 
+from dgtui.config import KEY_VARIABLE
 from dgtui.diffusion.settings import SamplerSettings
 from dgtui.errors import DgtuiError, ModelNotFound
 from dgtui.model_info import ModelInfo
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from dgtui.model.tokenizer import ModelTokenizer
 
 Mode = Literal["steps", "blocks"]
-MODES: Final = get_args(Mode)
-KEY_VARIABLE: Final = "DGTUI_SERVER_KEY"
 KEYRING_SERVICE: Final = "dgtui"
 
 

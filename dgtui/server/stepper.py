@@ -287,6 +287,25 @@ class BlocksStepper(StepsStepper):
         return self._finish(candidate, draft, draft, everywhere, entropy, ids, probs, 1.0, done=True)
 
 
+class TextStepper(BlocksStepper):
+    """Blocks without log-probabilities, which cost a server more than a small model's steps. Entropies are NaN."""
+
+    name = "vllm-text (not repeatable)"
+
+    def _request(self, row: _Row, steps: int) -> dict[str, Any]:
+        body = super()._request(row, steps)
+        del body["logprobs"]
+        return body
+
+    def _whole(self, candidate: int, answer: Any) -> CandidateStep:
+        row = self._rows[candidate]
+        ids = token_ids(answer, self.canvas_length, self.vocab_size)
+        draft = np.where(row.pinned, row.held, ids)
+        unknown = np.where(row.pinned, 0.0, np.nan).astype(np.float32)
+        everywhere, certain = np.ones(self.canvas_length, dtype=bool), np.ones((self.canvas_length, 1))
+        return self._finish(candidate, draft, draft, everywhere, unknown, draft[:, None], certain, 1.0, done=True)
+
+
 def _checked(answer: Any) -> Any:
     """The first choice of an answer. Raises `ServerError` for anything that is none."""
     choices = answer.get("choices") if isinstance(answer, dict) else None

@@ -133,8 +133,13 @@ class Draft:
         return version
 
     def remove(self, run: RunHandle) -> None:
-        """Takes a run that failed out of the tree. If it was current, what it came from is current again."""
+        """Takes a run that failed before its first step out of the tree. If it was current, what it came from is
+        current again. Of a run that failed later, the draft stays as it was written."""
         failed = [v for v in self.versions if v.run is run]
+        if any(version.frames() for version in failed):
+            for version in failed:
+                version.search = None
+            return
         for version in failed:
             version.search = None
             if self.current is version:

@@ -22,6 +22,7 @@ from dgtui import paths
 from dgtui.cli import model_store
 from dgtui.model import catalog, hub, hub_files
 from dgtui.model.shards import SINGLE
+from dgtui.model.tokenizer import ModelTokenizer
 
 NAME = "someone/finetune"
 
@@ -184,6 +185,18 @@ def test_a_blob_that_was_cut_short_is_mended(dgtui: Any, server: FakeHub, cache:
     dgtui("model", "pull", NAME)
     os.truncate(catalog.resolve(NAME).path / SINGLE, 1000)
     assert dgtui("model", "pull", NAME).code == 0
+    opened(NAME)
+
+
+def test_the_tokenizer_alone_is_a_few_small_files(dgtui: Any, server: FakeHub, cache: Path) -> None:
+    done = dgtui("model", "pull", NAME, "--tokenizer-only")
+    assert done.code == 0 and f"dgtui chat --server URL --model {NAME}" in done.err
+    assert server.fetched() and not [file for file in server.fetched() if file.endswith(".safetensors")]
+    assert ModelTokenizer.load(catalog.resolve(NAME).path).vocab_size
+    asked = len(server.requests)
+    assert dgtui("model", "pull", NAME, "--tokenizer-only").out == done.out
+    assert len(server.requests) == asked
+    assert dgtui("model", "pull", NAME).code == 0  # the weights can follow
     opened(NAME)
 
 

@@ -10,8 +10,6 @@ import httpx
 DATA = Path(__file__).parent / "data"
 VOCAB, CANVAS = 40, 12
 
-Answer = Callable[[dict[str, Any]], Any]
-
 
 def transcript(name: str) -> dict[str, Any]:
     """What a real server was asked and what it answered."""
@@ -26,8 +24,12 @@ class StubServer(httpx.AsyncBaseTransport):
     returns, and `fail` is raised or returned instead of the next answers.
     """
 
-    def __init__(self, target: list[int]) -> None:
-        self.target = (target + [1] * CANVAS)[:CANVAS]
+    def __init__(
+        self, target: list[int], *, vocab: int = VOCAB, canvas: int = CANVAS,
+        encode: Callable[[str], list[int]] = lambda text: [ord(c) % VOCAB for c in text],
+    ) -> None:  # fmt: skip
+        self.vocab, self.canvas, self.encode = vocab, canvas, encode
+        self.target = (target + [1] * canvas)[:canvas]
         self.requests: list[tuple[str, dict[str, Any], dict[str, str]]] = []
         self.sureness = 12.0
         self.fail: list[Exception | tuple[int, Any]] = []
@@ -36,7 +38,7 @@ class StubServer(httpx.AsyncBaseTransport):
         """Bodies of the completion requests after the ones that only recognise the server."""
         return [
             body for path, body, _ in self.requests
-            if path == "/v1/completions" and "logprobs" in body
+            if path == "/v1/completions" and "ignore_eos" in body
         ]  # fmt: skip
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -49,32 +51,34 @@ class StubServer(httpx.AsyncBaseTransport):
             return httpx.Response(failure[0], json=failure[1])
         match request.url.path:
             case "/v1/models":
-                return httpx.Response(200, json={"data": [{"id": "tiny", "max_model_len": 256}]})
+                return httpx.Response(200, json={"data": [{"id": "tiny", "max_model_len": 2048}]})
             case "/version":
                 return httpx.Response(200, json={"version": "0.32.0"})
             case "/tokenize":
-                return httpx.Response(200, json={"tokens": [ord(c) % VOCAB for c in body["prompt"]]})
+                return httpx.Response(200, json={"tokens": self.encode(body["prompt"])})
             case "/v1/completions":
                 return self._complete(body)
         return httpx.Response(404, json={"detail": "Not Found"})
 
     def _complete(self, body: dict[str, Any]) -> httpx.Response:
         extra = body.get("vllm_xargs", {})
-        length = extra.get("diffusion_canvas_length", CANVAS)
+        length = extra.get("diffusion_canvas_length", self.canvas)
         canvas = extra.get("diffusion_seed_canvas")
         if canvas is not None and len(canvas) != length:
             return _refused(f"diffusion_seed_canvas must hold exactly {length} ids, got {len(canvas)}.")
-        if canvas is not None and not all(0 <= i < VOCAB for i in canvas):
-            return _refused(f"diffusion_seed_canvas ids must be in [0, {VOCAB}).")
+        if canvas is not None and not all(0 <= i < self.vocab for i in canvas):
+            return _refused(f"diffusion_seed_canvas ids must be in [0, {self.vocab}).")
         for name in ("temperature", "seed", "min_p", "top_k", "echo", "prompt_logprobs"):
             if name in body:
                 return _refused(f"{name} is not supported with diffusion models")
         target = (self.target * 3)[:length]
         others = [-self.sureness - 0.05 * k for k in range(1, 20)]
         rows = [
-            {f"token_id:{(t + k) % VOCAB}": log_prob for k, log_prob in enumerate([-0.0001, *others])} for t in target
+            {f"token_id:{(t + k) % self.vocab}": log_prob for k, log_prob in enumerate([-0.0001, *others])}
+            for t in target
         ]
-        choice = {"token_ids": target, "logprobs": {"top_logprobs": rows}, "finish_reason": "length"}
+        read = {"top_logprobs": rows} if "logprobs" in body else None
+        choice = {"token_ids": target, "logprobs": read, "finish_reason": "length"}
         return httpx.Response(200, json={"choices": [choice]})
 
 

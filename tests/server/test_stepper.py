@@ -15,11 +15,11 @@ from dgtui.diffusion.job import Amendment, Job, SamplerSettings, Start
 from dgtui.errors import DgtuiError, ImageRefused
 from dgtui.server.client import Client, ServerError
 from dgtui.server.probe import NotSteerable, Served, check_tokenizer, recognise
-from dgtui.server.stepper import BlocksStepper, StepsStepper, likeliest, token_ids
+from dgtui.server.stepper import BlocksStepper, StepsStepper, TextStepper, likeliest, token_ids
 from tests.server.stub import CANVAS, VOCAB, StubServer, transcript
 
 TARGET = [7, 8, 9, 10, 1, 1]
-SERVED = Served("tiny", "0.32.0", CANVAS, VOCAB, 256)
+SERVED = Served("tiny", "0.32.0", CANVAS, VOCAB, 2048)
 
 
 def stepper(stub: StubServer, kind: type[StepsStepper] = StepsStepper) -> StepsStepper:
@@ -30,7 +30,7 @@ def run(stub: StubServer, kind: type[StepsStepper] = StepsStepper, **job: Any) -
     return list(engine.run(stepper(stub, kind), Job("j", (2, 3), 5, CANVAS, SamplerSettings(steps=6), **job)))
 
 
-@pytest.mark.parametrize("kind", [StepsStepper, BlocksStepper])
+@pytest.mark.parametrize("kind", [StepsStepper, BlocksStepper, TextStepper])
 def test_a_run_ends_with_what_the_server_is_sure_of(kind: type[StepsStepper]) -> None:
     events = run(StubServer(TARGET), kind)
     last = events[-1]

@@ -377,6 +377,29 @@ async def test_a_run_that_fails_gives_the_question_back() -> None:
         assert not seen.screen.panel.has_class("open")
 
 
+async def test_a_run_that_fails_in_the_middle_keeps_its_draft_and_the_next_message_works() -> None:
+    async with chat(hold_steps=True) as seen:
+        gate, logits = seen.backend.step_gate, seen.backend.denoiser.logits
+
+        def broken(*_: Any) -> Any:
+            raise RunFailed("the connection broke", hint="what was written stays")
+
+        await seen.say("tell me")
+        gate.let(2)
+        await seen.until(lambda: len(seen.screen.panel.steering.version.frames()) == 2, "two steps")
+        seen.backend.denoiser.logits = broken
+        gate.open()
+        await seen.until(lambda: "the connection broke" in seen.notices(), "the notice")
+        await seen.pilot.pause()
+        panel = seen.screen.panel
+        assert panel.has_class("open") and len(panel.steering.version.frames()) == 2
+        assert not panel.steering.running and [turn.role for turn in seen.chat.turns] == ["user", "model"]
+        seen.backend.denoiser.logits = logits
+        await seen.say("go on")
+        await seen.settled()
+        assert [turn.role for turn in seen.chat.turns] == ["user", "model"] * 2 and seen.chat.turns[-1].finished
+
+
 async def test_a_recording_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     async with chat(opening=Opening(seed=3, record=tmp_path / "gone" / "run.dgtui")) as seen:
         await seen.reply()
