@@ -12,10 +12,10 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from stub import DATA, StubServer, transcript
 
 from dgtui.errors import DgtuiError, UsageError
 from dgtui.server.client import Client, Interrupted, Refused, ServerError, address, sent_in_the_clear
-from tests.server.stub import DATA, StubServer, transcript
 
 KEY = "sk-planted-0123456789"
 

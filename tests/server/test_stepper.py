@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stub import CANVAS, VOCAB, StubServer, transcript
 
 from dgtui.diffusion import engine
 from dgtui.diffusion.events import Action, BlockFinished, Finished, Flag, Frame, StopReason
@@ -16,7 +17,6 @@ from dgtui.errors import DgtuiError, ImageRefused
 from dgtui.server.client import Client, ServerError
 from dgtui.server.probe import NotSteerable, Served, check_tokenizer, recognise
 from dgtui.server.stepper import BlocksStepper, StepsStepper, TextStepper, likeliest, token_ids
-from tests.server.stub import CANVAS, VOCAB, StubServer, transcript
 
 TARGET = [7, 8, 9, 10, 1, 1]
 SERVED = Served("tiny", "0.32.0", CANVAS, VOCAB, 2048)

@@ -386,13 +386,13 @@ async def test_a_run_that_fails_in_the_middle_keeps_its_draft_and_the_next_messa
 
         await seen.say("tell me")
         gate.let(2)
-        await seen.until(lambda: len(seen.screen.panel.steering.version.frames()) == 2, "two steps")
-        seen.backend.denoiser.logits = broken
+        await seen.until(lambda: len(seen.screen.panel.steering.version.frames()) == 2 and gate.held, "two steps")
+        seen.backend.denoiser.logits = broken  # from the step after the one that waits at the gate
         gate.open()
         await seen.until(lambda: "the connection broke" in seen.notices(), "the notice")
         await seen.pilot.pause()
         panel = seen.screen.panel
-        assert panel.has_class("open") and len(panel.steering.version.frames()) == 2
+        assert panel.has_class("open") and len(panel.steering.version.frames()) == 3
         assert not panel.steering.running and [turn.role for turn in seen.chat.turns] == ["user", "model"]
         seen.backend.denoiser.logits = logits
         await seen.say("go on")

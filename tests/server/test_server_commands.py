@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from stub import StubServer
 
 from dgtui import config
 from dgtui.cli import main
@@ -19,7 +20,6 @@ from dgtui.model.tokenizer import ModelTokenizer
 from dgtui.paths import embedded_dir
 from dgtui.server import served
 from dgtui.server.client import Client
-from tests.server.stub import StubServer
 
 KEY = "sk-planted-0123456789"
 SECRET = "the lighthouse keeper's secret"
