@@ -62,7 +62,8 @@ def command(
     settings = options.merged(options.with_vision(flags, image))
     if batch is not None or out is not None:
         single = prompt is not None or as_json or frames or raw or token_ids is not None or image or record
-        return _batch(batch, out, bool(single), concurrency, settings, seed, max_tokens)
+        most = max_tokens or settings.sampler.max_tokens or MOST_TOKENS
+        return _batch(batch, out, bool(single), concurrency, settings, seed, most)
     if sys.stdout is None:
         raise RunFailed("standard output is closed", hint="redirect it to a file or a pipe")
     ids = _ids(token_ids) if token_ids is not None else None
