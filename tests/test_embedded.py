@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from checkpoints import opened
+from layouts import LAYOUTS, publish
 
 from dgtui.cli import main
 from dgtui.message import Message
@@ -76,6 +77,25 @@ def test_in_4_bit_it_predicts_what_it_predicts_in_full(double: bool, tmp_path: P
             agree.append((first.argmax(-1) == second.argmax(-1)).float().mean())
     assert torch.stack(cosines).mean() >= 0.99
     assert torch.stack(agree).mean() >= 0.95
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_in_a_published_quantized_layout_it_predicts_what_it_predicts_in_full(layout: str, tmp_path: Path) -> None:
+    publish(embedded_dir(), tmp_path / "m", layout)
+    loaded = [load(opened(name), LoadOptions(device="cpu")) for name in (catalog.EMBEDDED, tmp_path / "m")]
+    denoisers = [TransformersDenoiser(own.model, own.stop_ids) for own in loaded]
+    tokenizer, draw = loaded[0].tokenizer, torch.Generator().manual_seed(1)
+    agree = []
+    for task in SHARES:
+        (example,) = held_out(task, 1)
+        prompt = tokenizer.chat([Message("user", example.prompt)])
+        clean = torch.tensor([[*tokenizer.encode(example.response), *[tokenizer.eos_id] * 256][:256]])
+        noisy = torch.rand(clean.shape, generator=draw) < 0.5
+        canvas = torch.where(noisy, torch.randint(denoisers[0].vocab_size, clean.shape, generator=draw), clean)
+        first, second = (_logits(denoiser, prompt, canvas).argmax(-1) for denoiser in denoisers)
+        agree.append((first == second).float().mean())
+    assert torch.stack(agree).mean() >= (0.99 if layout in ("RedHat FP8", "INT8") else 0.95)
 
 
 def _logits(denoiser: TransformersDenoiser, prompt: list[int], canvas: torch.Tensor) -> torch.Tensor:
