@@ -348,7 +348,7 @@ class ConversationController:
         )
 
     def keep_draft(self) -> None:
-        """Stores what a running reply has written so far, as if it were stopped now."""
+        """Stores what a running reply has written so far, as a stop would."""
         steering = self._panel.steering
         if (draft := steering.draft) and steering.running and draft.version.frames():
             turn = replace(self._turn(draft, draft.version), stop_reason="cancelled", finished=True)

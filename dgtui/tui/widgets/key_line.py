@@ -2,6 +2,7 @@
 
 from textual import events
 from textual.app import ComposeResult
+from textual.binding import Binding
 from textual.widgets import Footer
 from textual.widgets._footer import FooterKey
 
@@ -18,12 +19,11 @@ class KeyLine(Footer):
 
     def compose(self) -> ComposeResult:
         active = self.screen.active_bindings
-        self._composed_for = self.size.width
+        self._composed_for = width = self.size.width or self.app.size.width  # 0 before the first layout
         last = [b for b in active.values() if b.binding.action in ("app.help", "app.command_palette")]
-        room = self.size.width - sum(
-            self._cells(self.app.get_key_display(b.binding), b.binding.description) for b in last
-        )
+        room = width - sum(self._cells(self.app.get_key_display(b.binding), b.binding.description) for b in last)
         skipping = False
+        grouped: list[Binding.Group] = []
         for widget in super().compose():
             if isinstance(widget, FooterKey):
                 if widget.action in ("app.help", "app.command_palette"):
@@ -33,8 +33,13 @@ class KeyLine(Footer):
                 skipping = found is not None and not possible(found.node, widget.action)
                 if found is not None and hasattr(found.node, "label_of"):
                     widget.description = found.node.label_of(widget.action, widget.description)
-                label = widget.description or (found.binding.group.description if found and found.binding.group else "")
-                room -= 0 if skipping else self._cells(widget.key_display, label)
+                group = found.binding.group if found is not None and not widget.description else None
+                if group is None:
+                    cells = self._cells(widget.key_display, widget.description)
+                else:  # its keys stand together before one label
+                    cells = len(widget.key_display) + (0 if group in grouped else self._cells("", group.description))
+                    grouped.append(group)
+                room -= 0 if skipping else cells
             if not skipping and room >= 0:
                 yield widget
 
@@ -44,5 +49,5 @@ class KeyLine(Footer):
 
     def on_resize(self, event: events.Resize) -> None:
         """Fits the keys to the new width."""
-        if self._composed_for and event.size.width != self._composed_for:
+        if event.size.width != self._composed_for:
             self.call_after_refresh(self.recompose)
