@@ -40,7 +40,8 @@ def test_every_byte_shows_and_none_drives_the_terminal(canvas: list[tuple[bytes,
             assert "\n" not in text
     if all(settled for _, settled in canvas):
         whole = b"".join(piece for piece, _ in canvas).decode(errors="surrogateescape")
-        assert "".join(shown) == sanitize(whole.replace("\t", "    "))
+        # joiners are not drawn where each sign has cells of its own
+        assert "".join(shown).replace("\u200d", "") == sanitize(whole.replace("\t", "    ")).replace("\u200d", "")
 
 
 @settings(deadline=None)

@@ -276,7 +276,9 @@ def test_a_file_that_the_system_lets_grow_no_further_keeps_its_bytes(tmp_path: P
         (tmp_path / "second.txt").hardlink_to(path)
     script = [sys.executable, "-c", LIMITED, str(path), str(limit)]
     done = subprocess.run(script, capture_output=True, text=True, timeout=60)
-    assert "could not be saved: File too large" in done.stdout or "cannot be written to its journal" in done.stdout, done
+    assert "could not be saved: File too large" in done.stdout or "cannot be written to its journal" in done.stdout, (
+        done
+    )
     assert path.read_bytes() == OLD
     assert sorted(file.name for file in tmp_path.glob("*.txt")) == ["file.txt"] + ["second.txt"] * linked
     assert journal.find(path) is None

@@ -7,9 +7,11 @@ import pytest
 from scripted import CANVAS, EOS, IDS, TALE, TURN_END, ScriptedBackend
 
 from dgtui.diffusion.events import Frame
+from dgtui.diffusion.log import RunLog
 from dgtui.steering.drafts import SETTLING_STRENGTH, Draft, Kind, Refused, Version
 from dgtui.steering.lengths import CANDIDATES, TRIED
 from dgtui.steering.search import Search
+from dgtui.worker import Run
 
 
 class Steered:
@@ -246,12 +248,20 @@ def test_words_set_before_a_run_are_in_its_result() -> None:
     assert [steered.ids()[place] for place in template] == [*template.values()]
 
 
-def test_a_run_that_failed_leaves_the_version_before_it() -> None:
+def test_a_run_that_failed_before_its_first_step_leaves_the_version_before_it() -> None:
     steered = Steered()
     draft, first = steered.draft, steered.draft.version
-    failed = steered.run("polish", draft.rediffuse(0, (1, 2), 1.0, 1))
+    job = draft.rediffuse(0, (1, 2), 1.0, 1)
+    failed = draft.add("polish", Run(job, RunLog(job)))
     draft.remove(failed.run)
     assert draft.current is first
+
+
+def test_a_run_that_failed_later_keeps_its_draft() -> None:
+    steered = Steered()
+    failed = steered.run("polish", steered.draft.rediffuse(0, (1, 2), 1.0, 1))
+    steered.draft.remove(failed.run)
+    assert steered.draft.current is failed
 
 
 def test_an_eos_filled_canvas_stays_filled() -> None:
