@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from checkpoints import tiny_checkpoint
 from pty_terminal import HOSTILE, TEXTUAL, Terminal, audit
+from safetensors.torch import load_file, save_file
 
 from dgtui.session.store import Store
 
@@ -131,8 +132,17 @@ def test_model_prompt_and_title_reach_the_terminal_as_text_alone(tmp_path: Path)
         assert audit(terminal.raw, TEXTUAL) == []
 
 
+def endless(checkpoint: Path) -> Path:
+    """The checkpoint without a chance to end a reply: the logits of its stop ids are 0, never the largest."""
+    file = checkpoint / "model.safetensors"
+    tensors = load_file(file)
+    tensors["model.decoder.embed_tokens.weight"][[1, 6]] = 0.0
+    save_file(tensors, file, metadata={"format": "pt"})
+    return checkpoint
+
+
 def test_what_was_finished_before_kill_9_is_there_again(tmp_path: Path) -> None:
-    checkpoint = tiny_checkpoint(tmp_path / "tiny")
+    checkpoint = endless(tiny_checkpoint(tmp_path / "tiny"))
     with chat("--model", str(checkpoint), "--seed", "5", "--steps", "100", "--context", "900") as terminal:
         terminal.wait_for(READY, WAIT)
         terminal.keys("hello", "enter")
