@@ -229,7 +229,7 @@ def check_names(names: Collection[str], where: str, config: Callable[[], dict[st
         ModelUnloadable: Or the class of it that `open_checkpoint` names for the cause.
     """
     weights = SINGLE in names or INDEX in names
-    if kind := _other_kind(names):
+    if not weights and (kind := _other_kind(names)):
         raise ModelUnloadable(f"{where} holds {kind}", hint=f"take the whole checkpoint, such as {REAL}")
     if "config.json" not in names:
         raise CorruptCheckpoint(

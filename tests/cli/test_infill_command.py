@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dgtui.diffusion.reference import ReferenceStepper
+from dgtui.inference.stepper import DeviceStepper
 from dgtui.model import devices
 from dgtui.steering.infill import Infill, Proposal
 
@@ -201,7 +201,7 @@ def test_memory_that_runs_out_while_writing_is_exit_5(dgtui: Any, tale: Path, mo
     def full(*arguments: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(ReferenceStepper, "step", full)
+    monkeypatch.setattr(DeviceStepper, "step", full)
     done = dgtui("infill", tale, "--span", "1:12-1:21", "--in-place", *QUICK)
     assert done.code == 5 and "--context" in done.err and not done.out
     assert tale.read_bytes() == b"\xef\xbb\xbf" + TALE
