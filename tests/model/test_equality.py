@@ -17,7 +17,7 @@ from transformers.models.diffusion_gemma.generation_diffusion_gemma import Entro
 
 from dgtui.diffusion import engine
 from dgtui.diffusion.events import Flag, Frame, StopReason
-from dgtui.diffusion.job import Job, SamplerSettings
+from dgtui.diffusion.job import Job, SamplerSettings, Start
 from dgtui.diffusion.log import RunLog
 from dgtui.diffusion.reference import ReferenceStepper
 from dgtui.model.denoiser import TransformersDenoiser
@@ -240,7 +240,7 @@ def test_candidates_of_a_real_model_start_as_the_runs_of_their_own() -> None:
     made, prompt = model("narrow"), tuple(prompt_of(0))
 
     def first(candidates: int) -> list[Frame]:
-        job = Job("batch", prompt, 4, 16, LOOSER, candidates)
+        job = Job("batch", prompt, 4, 16, LOOSER, (Start(),) * candidates)
         events = engine.run(ReferenceStepper(TransformersDenoiser(made, SILENT)), job)
         return [e for e in events if isinstance(e, Frame) and e.step == 1]
 
