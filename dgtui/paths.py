@@ -13,13 +13,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-import platformdirs
-
 from dgtui.errors import RunFailed
 
 APP: Final = "dgtui"
 
 _PACKAGE = Path(__file__).resolve().parent
+
+
+def _user_path(kind: str) -> Path:
+    """The user's folder of a kind. Imported here: a bench of a bare machine reads paths without this package."""
+    import platformdirs
+
+    path: Path = getattr(platformdirs, f"user_{kind}_path")(APP, appauthor=False)
+    return path
 
 
 def config_dir() -> Path:
@@ -28,12 +34,12 @@ def config_dir() -> Path:
     Raises:
         RunFailed: The folder cannot be created.
     """
-    return private_dir(platformdirs.user_config_path(APP, appauthor=False))
+    return private_dir(_user_path("config"))
 
 
 def data_dir() -> Path:
     """Returns the folder of conversations, created if missing. Raises `RunFailed` if that fails."""
-    return private_dir(platformdirs.user_data_path(APP, appauthor=False))
+    return private_dir(_user_path("data"))
 
 
 def cache_dir() -> Path:
@@ -47,17 +53,17 @@ def cache_dir() -> Path:
 
 def cache_path() -> Path:
     """Returns the path of the cache folder, which need not exist."""
-    return platformdirs.user_cache_path(APP, appauthor=False)
+    return _user_path("cache")
 
 
 def state_dir() -> Path:
     """Returns the folder of logs and recovery journals, created if missing. Raises `RunFailed` if that fails."""
-    return private_dir(platformdirs.user_state_path(APP, appauthor=False))
+    return private_dir(_user_path("state"))
 
 
 def config_file() -> Path:
     """Returns the path of `config.toml`. Neither the file nor its folder need exist."""
-    return platformdirs.user_config_path(APP, appauthor=False) / "config.toml"
+    return _user_path("config") / "config.toml"
 
 
 def private_dir(path: Path) -> Path:

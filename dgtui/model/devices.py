@@ -1,5 +1,7 @@
 """Where a model runs, in which type, and how much room there is: asked before a weight is read."""
 
+import os
+
 import torch
 
 from dgtui.errors import ModelUnloadable
@@ -64,6 +66,15 @@ def choose_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16
 
 
+def _unused() -> int:
+    """Bytes of the machine's memory that nobody uses. Without psutil, on a bare machine, caches do not count."""
+    try:
+        import psutil
+    except ImportError:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return int(psutil.virtual_memory().available)
+
+
 def available(device: torch.device) -> int:
     """Bytes that this process can take on a device: what others have left, and what a container lets it have.
 
@@ -71,9 +82,7 @@ def available(device: torch.device) -> int:
     """
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    import psutil
-
-    free = int(psutil.virtual_memory().available)
+    free = _unused()
     limit = memory_limit()
     if limit is not None:
         free = min(free, limit.free)
