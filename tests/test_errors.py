@@ -37,11 +37,11 @@ def test_codes_are_those_of_the_command_line(error: type[DgtuiError], code: int)
 
 
 def test_an_error_says_what_happened_and_what_to_do() -> None:
-    error = errors.ModelNotFound("no checkpoint named x", hint="dgtui model list shows what there is")
+    error = errors.ModelNotFound("no checkpoint named x", hint="run dgtui model list to see the available models")
     assert (str(error), error.message, error.hint) == (
         "no checkpoint named x",
         "no checkpoint named x",
-        "dgtui model list shows what there is",
+        "run dgtui model list to see the available models",
     )
     assert errors.RunFailed("it broke").hint == ""
 

@@ -310,7 +310,7 @@ def _fetch(download: "Download") -> Path:
 
     stage = ["starting"]
     seen = deque([(time.monotonic(), download.here())], maxlen=_MEMORY)
-    with working(f"fetching {download.name}") as say:
+    with working(f"downloading {download.name}") as say:
 
         def tell() -> None:
             seen.append((time.monotonic(), download.here()))
@@ -322,11 +322,11 @@ def _fetch(download: "Download") -> Path:
 
 
 def _progress(stage: str, old: tuple[float, int], new: tuple[float, int], total: int) -> str:
-    """One line: "fetching model.safetensors: 12.31 of 51.60 GB, 85 MB/s, 8 min left"."""
+    """One line: "downloading model.safetensors: 12.31 of 51.60 GB, 85 MB/s, 8 min left"."""
     done = f"{new[1] / 1e9:.2f} of {total / 1e9:.2f} GB" if total >= 1e9 else f"{size(new[1])} of {size(total)}"
     line = f"{stage}: {done}"
     rate = (new[1] - old[1]) / max(1e-9, new[0] - old[0])
-    if rate < 1e3 or not stage.startswith("fetching"):
+    if rate < 1e3 or not stage.startswith("downloading"):
         return line
     left = (total - new[1]) / rate
     unit = f"{left / 3600:.1f} h" if left >= 3600 else f"{left / 60:.0f} min" if left >= 90 else f"{left:.0f} s"

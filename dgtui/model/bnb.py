@@ -1,4 +1,4 @@
-"""bitsandbytes, where it is installed and runs: its kernels for NF4, its linear layer, and its map of 8-bit scales."""
+"""bitsandbytes, if it is installed and works: its NF4 kernels, its linear layer, and its map of 8-bit scales."""
 
 import functools
 from typing import TYPE_CHECKING, Any
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 @functools.cache
 def native(kind: str) -> bool:
-    """Whether bitsandbytes is installed, and its kernels for a kind of device run.
+    """Whether bitsandbytes is installed and its kernels run on a kind of device.
 
-    It can be imported where it has none for this version of CUDA, and says so only when they are called.
+    It can be imported without kernels for this version of CUDA, and fails only when they are called.
     """
     if kind not in ("cpu", "cuda"):
         return False
@@ -26,19 +26,19 @@ def native(kind: str) -> bool:
         packed = torch.zeros((NF4.block // 2, 1), dtype=torch.uint8, device=kind)
         scales = torch.ones(1, device=kind)
         values = torch.ops.bitsandbytes.dequantize_4bit(packed, scales, NF4.block, "nf4", (NF4.block,), torch.float32)
-    except Exception:  # at the import or at the call, each of its versions with another error
+    except Exception:  # at the import or at the call; the error differs between versions
         return False
     return bool((values == NF4_TABLE[0]).all())
 
 
 def quantize(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(n) floats → (n / 2) uint8 and (n / 64) fp32 scales, by the kernels."""
+    """(n) floats → (n / 2) uint8 and (n / 64) fp32 scales, using the kernels."""
     packed, scales = torch.ops.bitsandbytes.quantize_4bit(values.contiguous(), NF4.block, "nf4", torch.uint8)
     return packed.view(-1), scales
 
 
 def dequantize(packed: torch.Tensor, scales: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-    """(n / 2) uint8, (n / 64) fp32 scales → n values in `shape`, by the kernels."""
+    """(n / 2) uint8, (n / 64) fp32 scales → n values in `shape`, using the kernels."""
     values: torch.Tensor = torch.ops.bitsandbytes.dequantize_4bit(
         packed.unsqueeze(-1), scales, NF4.block, "nf4", shape, dtype
     )
@@ -59,7 +59,7 @@ def dynamic_map(device: torch.device) -> torch.Tensor:
 
 
 def linear4bit(weight: "QuantizedWeight", dtype: torch.dtype) -> nn.Module:
-    """A weight (rows, columns) in NF4 as bitsandbytes' `Linear4bit` on the same bytes, for what knows that layer."""
+    """An NF4 weight (rows, columns) as bitsandbytes' `Linear4bit` on the same bytes, for libraries that expect it."""
     from bitsandbytes import nn as layers
     from bitsandbytes.functional import QuantState
 

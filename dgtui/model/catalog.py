@@ -1,6 +1,6 @@
-"""Names and the checkpoints they stand for: the embedded one, the local hub cache, any folder.
+"""Finds checkpoints by name: the embedded one, those in the local hub cache, and any folder.
 
-Looks, and never fetches: `resolve` finds a folder, `open_checkpoint` reads what it is. Imports nothing heavy.
+Never fetches anything: `resolve` finds a folder, `open_checkpoint` reads it. Imports nothing heavy.
 """
 
 import difflib
@@ -24,37 +24,37 @@ REAL: Final = "google/diffusiongemma-26B-A4B-it"
 MODEL_TYPE: Final = "diffusion_gemma"
 
 HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
-"""A name on the hub: owner/name."""
+"""A hub id: owner/name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A folder with weights, and the name it goes by."""
+    """A folder with weights, and its name."""
 
     name: str
-    """As a person would write it: "embedded", a hub id, a path."""
+    """As a user would type it: "embedded", a hub id or a path."""
     path: Path
     source: Literal["embedded", "hub", "folder"]
 
 
 @dataclass(frozen=True, slots=True)
 class Nf4Copy:
-    """A folder with the NF4 copy of a checkpoint, kept by its first load."""
+    """A folder with the NF4 copy of a checkpoint, written by its first load."""
 
     name: str
-    """As `dgtui model list` shows it and `dgtui model remove` takes it: "nf4/" and the name of the folder."""
+    """The name in `dgtui model list` and `dgtui model remove`: "nf4/" and the name of the folder."""
     path: Path
     of: str | None
-    """The name of the checkpoint it was made from; None where the copy is not complete, or does not say."""
+    """The name of the checkpoint it was made from; None if the copy is incomplete or does not say."""
 
 
 def resolve(name: str) -> Checkpoint:
-    """The checkpoint of a name: "embedded", a folder that exists, or a hub id in the local cache.
+    """The checkpoint with this name: "embedded", a folder that exists, or a hub id in the local cache.
 
-    The folder is found, not checked: see `open_checkpoint`.
+    The folder is not checked: see `open_checkpoint`.
 
     Raises:
-        ModelNotFound: If there is no such checkpoint on this machine. Nothing is fetched.
+        ModelNotFound: There is no such checkpoint on this machine. Nothing is downloaded.
     """
     if name == EMBEDDED:
         return Checkpoint(EMBEDDED, embedded_dir(), "embedded")
@@ -68,12 +68,14 @@ def resolve(name: str) -> Checkpoint:
         if snapshot is not None:
             return Checkpoint(name, snapshot, "hub")
     elif os.sep in name:
-        raise ModelNotFound(f"there is no folder {shown(name)}", hint="dgtui model list shows what there is")
+        raise ModelNotFound(
+            f"there is no folder {shown(name)}", hint="run dgtui model list to see the available models"
+        )
     raise ModelNotFound(f"there is no model {shown(name)} on this machine", hint=_advice(name))
 
 
 def cached(name: str) -> Checkpoint | None:
-    """The checkpoint of a hub id in the hub cache; None where there is none."""
+    """The checkpoint of a hub id in the hub cache; None if there is none."""
     snapshot = _snapshot(name)
     return None if snapshot is None else Checkpoint(name, snapshot, "hub")
 
@@ -95,7 +97,7 @@ def listing() -> list[Checkpoint]:
 
 
 def is_ours(folder: Path) -> bool:
-    """Whether a folder holds a DiffusionGemma, by its config.json or a GGUF file; False where that cannot be read."""
+    """Whether a folder holds a DiffusionGemma, by its config.json or a GGUF file; False if they cannot be read."""
     if any(gguf_header.architecture(file) == gguf_header.ARCHITECTURE for file in folder.glob("*.gguf")):
         return True
     try:
@@ -105,7 +107,7 @@ def is_ours(folder: Path) -> bool:
 
 
 def hub_cache() -> Path:
-    """The folder of the hub cache, as huggingface_hub finds it, read from the environment at every call."""
+    """The hub cache folder, by the same rules as huggingface_hub; reads the environment on every call."""
     home = os.environ.get("HF_HOME") or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/huggingface"
     folder = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE") or f"{home}/hub"
     return Path(os.path.expandvars(folder)).expanduser()
@@ -117,7 +119,7 @@ def hub_folder(name: str) -> Path:
 
 
 def copies() -> list[Nf4Copy]:
-    """The NF4 copies in dgtui's own cache, by name; also those that are not complete."""
+    """The NF4 copies in dgtui's own cache, by name, including incomplete ones."""
     try:
         folders = sorted(entry for entry in copies_dir().iterdir() if entry.is_dir() and not entry.is_symlink())
     except (OSError, DgtuiError):
@@ -126,7 +128,7 @@ def copies() -> list[Nf4Copy]:
 
 
 def copies_dir() -> Path:
-    """The folder of the NF4 copies; it need not exist. Raises `RunFailed` if the cache folder cannot be made."""
+    """The folder of the NF4 copies; it need not exist. Raises `RunFailed` if the cache folder cannot be created."""
     return cache_dir() / "nf4"
 
 
@@ -141,25 +143,25 @@ def _copied_from(folder: Path) -> str | None:
 
 
 def disk_size(folder: Path) -> int:
-    """Bytes of the files in a folder and below; what several links lead to is counted once."""
+    """Bytes of all files under a folder; a file with several links is counted once."""
     sizes: dict[tuple[int, int], int] = {}
     for parent, _, names in os.walk(folder):
         for name in names:
             try:
                 status = Path(parent, name).stat()
-            except OSError:  # a link to nothing, or gone by now
+            except OSError:  # a broken link, or deleted meanwhile
                 continue
             sizes[status.st_dev, status.st_ino] = status.st_size
     return sum(sizes.values())
 
 
 def left_over(name: str) -> int:
-    """Bytes that broken downloads of a hub id left in the cache, for the next one to go on with."""
+    """Bytes that interrupted downloads of a hub id left in the cache; the next download continues from them."""
     return sum(path.lstat().st_size for path in (hub_folder(name) / "blobs").glob("*.incomplete"))
 
 
 def unfinished(checkpoint: Checkpoint) -> bool:
-    """Whether files are missing that this checkpoint of the hub cache should have."""
+    """Whether this checkpoint of the hub cache lacks files that it should have."""
     return checkpoint.source == "hub" and any(not (checkpoint.path / name).is_file() for name in _needed(checkpoint))
 
 
@@ -175,7 +177,7 @@ def _needed(checkpoint: Checkpoint) -> Iterator[str]:
 
 
 def _snapshot(name: str) -> Path | None:
-    """The folder of a hub id in the cache: the commit `main` pointed to, else the newest one there is."""
+    """The folder of a hub id in the cache: the commit that `main` points to, else the newest one."""
     folder = hub_folder(name)
     try:
         commit = (folder / "refs" / "main").read_text("ascii").strip()
@@ -194,10 +196,10 @@ def _snapshot(name: str) -> Path | None:
 
 
 def exists(path: Path) -> bool:
-    """Whether there is something at a path; also for a path that cannot be."""
+    """Whether a path exists. False for invalid paths."""
     try:
         return path.exists()
-    except (OSError, ValueError):  # a name too long, or with a null byte
+    except (OSError, ValueError):  # the name is too long, or has a null byte
         return False
 
 
@@ -207,5 +209,5 @@ def _advice(name: str) -> str:
     near = difflib.get_close_matches(name.lower(), by_case, n=3, cutoff=0.5)
     full = list(dict.fromkeys(next(known for known in names if known.endswith(by_case[match])) for match in near))
     start = f"did you mean {' or '.join(map(shown, full))}? " if full else ""
-    fetch = f"dgtui model pull {shown(name)} fetches it; " if HUB_ID.fullmatch(name) else ""
-    return f"{start}{fetch}dgtui model list shows what there is"
+    fetch = f"run dgtui model pull {shown(name)} to download it, or " if HUB_ID.fullmatch(name) else "run "
+    return f"{start}{fetch}dgtui model list to see the available models"

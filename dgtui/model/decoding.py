@@ -1,4 +1,4 @@
-"""Tensors of other programs' quantized layers, made into a `QuantizedWeight`: the same codes and scales, no rounding.
+"""Turns layers that other programs quantized into `QuantizedWeight`s: the same codes and scales, without rounding.
 
 Layouts, each checked against the library that writes it: modelopt and compressed-tensors keep two 4-bit codes in a
 byte, the even column in the low half. modelopt multiplies an NVFP4 block's scale by `weight_scale_2`;
@@ -15,11 +15,11 @@ from dgtui.model.quantized_weight import QuantizedWeight, from_tensors
 from dgtui.model.stored import Scheme
 
 Tensors = Mapping[str, torch.Tensor]
-"""What a tensor is to the weight ("weight", "weight_scale", …) → the tensor."""
+"""The tensor's role in the weight ("weight", "weight_scale", …) → the tensor."""
 
 
 def decoded(scheme: Scheme, form: Format, shape: tuple[int, ...], tensors: Tensors) -> QuantizedWeight:
-    """A weight (…, rows, columns), of its tensors on disk. They may be views of a file: nothing keeps them alive."""
+    """A weight (…, rows, columns) from its tensors on disk. They may be views of a file; none is kept."""
     match scheme:
         case "nf4":
             return from_tensors(form, shape, tensors)
@@ -32,7 +32,7 @@ def decoded(scheme: Scheme, form: Format, shape: tuple[int, ...], tensors: Tenso
         case "nvfp4 compressed":
             scale = 1 / tensors["weight_global_scale"].float()
             return _nvfp4(form, shape, tensors["weight_packed"], tensors["weight_scale"], scale)
-    raise AssertionError(f"{scheme} is decoded elsewhere")
+    raise AssertionError(f"{scheme} is not decoded here")
 
 
 def _by_row(form: Format, shape: tuple[int, ...], tensors: Tensors) -> QuantizedWeight:
@@ -48,7 +48,7 @@ def _int4(form: Format, shape: tuple[int, ...], tensors: Tensors) -> QuantizedWe
     codes, scale = tensors["weight_packed"].contiguous().view(torch.uint8), tensors["weight_scale"].float()
     if not form.minima:
         return from_tensors(form, shape, {"packed": codes, "scales": scale})
-    words = tensors["weight_zero_point"]  # (rows / 8, groups): eight rows in a word, the lowest first
+    words = tensors["weight_zero_point"]  # (rows / 8, groups): eight rows per word, the lowest first
     shifts = torch.arange(0, 32, 4, device=words.device)
     zeros = (words.unsqueeze(1) >> shifts.view(1, -1, 1)) & 15
     minima = zeros.reshape(-1, words.shape[-1]) * scale

@@ -1,7 +1,7 @@
-"""The `Denoiser` over transformers' own model class: prefix through the encoder, logits through the decoder.
+"""A `Denoiser` on transformers' own model class: the encoder reads the prefix, the decoder computes logits.
 
 Masks and positions are exactly those of transformers' `generate`. On a cold prefix, in fp32 on the CPU, the logits are
-equal to the bit.
+bit-identical.
 """
 
 import inspect
@@ -21,7 +21,7 @@ from dgtui.model.prefix import Place, Prefix
 CACHE: Final = (
     "cache" if "cache" in inspect.signature(DiffusionGemmaForBlockDiffusion.forward).parameters else "past_key_values"
 )
-"""What transformers calls the argument that takes the KV cache: the second name until 5.23, the first one since."""
+"""The name of transformers' KV cache argument: the second one up to 5.23, the first one since."""
 
 _NO_PADDING = {"full_attention": None, "sliding_attention": None}
 
@@ -47,15 +47,15 @@ class TransformersDenoiser:
         self.prefix = Prefix(self._encode, lambda: DynamicCache(config=text), snapshots)
         self._image_token: int = config.image_token_id
         self._images: dict[str, Image] = {}
-        "by digest, those of the prefix"
+        "the images of the prefix, by digest"
         self.conditioning_dtype = model.model.decoder.embed_tokens.weight.dtype
 
     def encode(self, ids: Sequence[int], images: Sequence[Image] = ()) -> None:
-        """Makes `ids` the prefix, reusing what it has in common with the present one.
+        """Makes `ids` the prefix, and reuses what it has in common with the current one.
 
-        The places of an image are a run of the checkpoint's image id, as long as the image; runs behind that of the
-        last image (a reply may hold such ids) are ids like others. Raises `BadJob` where there are no such places, or
-        for an image that was made for another vision tower.
+        An image's positions are a run of the checkpoint's image id, as long as the image. Runs after that of the
+        last image (a reply may hold such ids) are ordinary ids. Raises `BadJob` if there are no such positions, or
+        if an image was made for another vision tower.
         """
         vision: Any = self.model.config.vision_config
         for number, image in enumerate(images, 1):
@@ -71,21 +71,21 @@ class TransformersDenoiser:
         self.prefix.append(ids)
 
     def release(self) -> None:
-        """Gives back the memory of the prefix, which is empty then, and what PyTorch holds unused."""
+        """Empties the prefix and frees its memory, and the memory that PyTorch holds unused."""
         self.prefix.clear()
         devices.give_back()
 
     @torch.inference_mode()
     def log_probs(self, canvas_ids: torch.Tensor) -> torch.Tensor:
-        """(B, C) ids → (B, C) log-probabilities in nats: of each id after the prefix and what is left of it on the
-        canvas; 0 for the first. The prefix stays as it is."""
+        """(B, C) ids → (B, C) log-probabilities in nats: of each id, given the prefix and the ids to its left on the
+        canvas; 0 for the first. The prefix does not change."""
         start = len(self.prefix.ids)
-        # As many at a time as take no more than a piece of the longest prompt does
+        # As many at a time as take no more memory than a piece of the longest prompt
         together = max(1, min(PIECE // self.canvas_length, self.max_context // (start + self.canvas_length)))
         found = []
         for group in torch.split(canvas_ids, together):
             states = self._read(group, self.prefix.expanded(len(group)), start)
-            for row, ids in zip(states, group, strict=True):  # logits of a large vocabulary take much memory
+            for row, ids in zip(states, group, strict=True):  # the logits of a large vocabulary take a lot of memory
                 known = self._head(row[:-1]).log_softmax(-1).gather(-1, ids[1:, None]).squeeze(-1)
                 found.append(torch.nn.functional.pad(known, (1, 0)))
         return torch.stack(found)
@@ -105,9 +105,9 @@ class TransformersDenoiser:
     def _read(
         self, ids: torch.Tensor, cache: DynamicCache, start: int, images: Sequence[tuple[int, str]] = ()
     ) -> torch.Tensor:
-        """Reads ids (B, N) into a cache that holds `start` ids already; the encoder's states (B, N, hidden).
+        """Reads ids (B, N) into a cache that already holds `start` ids; returns the encoder's states (B, N, hidden).
 
-        `images` are the first places and the digests of those that are read, into a batch of one.
+        `images` are the first positions and digests of the images to read; the batch must be of one then.
         """
         encoder, (rows, count) = self.model.model.encoder, ids.shape
         given: dict[str, torch.Tensor] = {"input_ids": ids}
@@ -135,7 +135,7 @@ class TransformersDenoiser:
         return states
 
     def _look(self, image: Image) -> torch.Tensor:
-        """(tokens, hidden) what the vision tower sees of an image."""
+        """The vision tower's output for an image, (tokens, hidden)."""
         patches, positions = (
             torch.tensor(array[None], device=self.device) for array in (image.patches, image.positions)
         )
@@ -146,7 +146,7 @@ class TransformersDenoiser:
 
     @torch.inference_mode()
     def logits(self, canvas_ids: torch.Tensor, self_conditioning: torch.Tensor | None) -> torch.Tensor:
-        """(B, C) ids and the last step's scaled logits (B, C, V), or None at first → logits (B, C, V) in fp32."""
+        """(B, C) ids, and the last step's scaled logits (B, C, V) or None → logits (B, C, V) in fp32."""
         start = len(self.prefix.ids)
         positions = torch.arange(start, start + self.canvas_length, dtype=torch.int32, device=self.device)
         states: torch.Tensor = self.model.model(
@@ -160,35 +160,35 @@ class TransformersDenoiser:
 
 
 def _placed(ids: Sequence[int], images: Sequence[Image], image_token: int) -> list[Place]:
-    """The ids, with an image's digest in each of its places."""
+    """The ids, with an image's digest at each of its positions."""
     places: list[Place] = list(ids)
     at = 0
     for number, image in enumerate(images, 1):
         at = next((i for i in range(at, len(ids)) if ids[i] == image_token), len(ids))
         end = next((i for i in range(at, len(ids)) if ids[i] != image_token), len(ids))
         if end - at != image.tokens:
-            raise BadJob(f"image {number} takes {image.tokens} places of the prompt, and {end - at} are marked for it")
+            raise BadJob(f"image {number} takes {image.tokens} positions in the prompt, but has {end - at}")
         places[at:end] = [image.digest] * image.tokens
         at = end
     return places
 
 
 def _runs(places: Sequence[Place]) -> list[tuple[int, str]]:
-    """First place and digest of each image."""
+    """First position and digest of each image."""
     return [(at, p) for at, p in enumerate(places) if isinstance(p, str) and (at == 0 or places[at - 1] != p)]
 
 
 def _pieces(places: Sequence[Place]) -> Iterator[tuple[int, Sequence[Place]]]:
-    """Pieces in order, each with its first place: of `PIECE` places at most, and never a part of an image.
+    """Pieces in order, each with its first position: at most `PIECE` positions, and never a part of an image.
 
-    All places of an image see each other, also those behind them.
+    All positions of an image attend to each other, including later ones.
     """
     at = 0
     while at < len(places):
         end = min(at + PIECE, len(places))
         while at < end < len(places) and isinstance(places[end], str) and places[end] == places[end - 1]:
             end -= 1
-        if end == at:  # the image alone is longer
+        if end == at:  # the image alone is longer than a piece
             end = next((i for i in range(at, len(places)) if places[i] != places[at]), len(places))
         yield at, places[at:end]
         at = end

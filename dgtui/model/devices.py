@@ -1,4 +1,4 @@
-"""Where a model runs, in which type, and how much room there is: asked before a weight is read."""
+"""The device, the data type and the free memory for a model: all known before any weight is read."""
 
 import os
 
@@ -11,10 +11,10 @@ from dgtui.model.memory_limit import memory_limit
 def choose_device(wanted: str) -> torch.device:
     """ "auto": the first GPU if it works, else Apple's, else the CPU. Or "cpu", "mps", "cuda", "cuda:N".
 
-    A GPU that is chosen is this thread's from here on, also for what takes no device (pinned memory, kernels' tests).
+    A chosen GPU becomes this thread's current device, for calls that take no device (pinned memory, kernel tests).
 
     Raises:
-        ModelUnloadable: If this machine, or this build of PyTorch, has no such device, or cannot compute on it.
+        ModelUnloadable: This machine or this build of PyTorch has no such device, or cannot compute on it.
     """
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if wanted == "auto":
@@ -28,19 +28,20 @@ def choose_device(wanted: str) -> torch.device:
         count = torch.cuda.device_count() if cuda else 0
         device = torch.device("cuda", device.index or 0)
         if device.index >= count:
-            found = f"{count} of them" if count else "none"
+            found = f"only {count} such device{'s' * (count > 1)}" if count else "no CUDA device"
             raise ModelUnloadable(
-                f"{wanted} was asked for, and PyTorch finds {found} here",
-                hint="--device auto takes what there is; dgtui doctor says what is missing",
+                f"{wanted} was requested, but PyTorch finds {found} here",
+                hint="use --device auto to take the best available device; run dgtui doctor to see what is missing",
             )
         if found := trouble(device):
             raise ModelUnloadable(
-                f"{wanted} was asked for, and PyTorch cannot use it: {found}", hint="--device cpu does without it"
+                f"{wanted} was requested, but PyTorch cannot use it: {found}", hint="use --device cpu to run without it"
             )
         torch.cuda.set_device(device)
     elif device.type == "mps" and not mps:
         raise ModelUnloadable(
-            "mps was asked for, and PyTorch finds none here", hint="--device auto takes what there is"
+            "mps was requested, but PyTorch finds no such device here",
+            hint="use --device auto to take the best available device",
         )
     return device
 
@@ -48,7 +49,7 @@ def choose_device(wanted: str) -> torch.device:
 def trouble(device: torch.device) -> str:
     """Why PyTorch cannot compute on a GPU that it finds; empty if it can.
 
-    There may be no kernels for so old a GPU in this build of PyTorch, or no memory left for the driver's own needs.
+    This build of PyTorch may have no kernels for such an old GPU, or too little memory may be left for the driver.
     """
     try:
         torch.ones(1, device=device).add_(1).item()
@@ -58,16 +59,16 @@ def trouble(device: torch.device) -> str:
 
 
 def choose_dtype(device: torch.device) -> torch.dtype:
-    """What weights are loaded as: bfloat16 on GPUs, float32 on the CPU, where it is faster and exactly repeatable."""
+    """The type that weights are loaded as: bfloat16 on GPUs; float32 on the CPU, where it is faster and repeatable."""
     if device.type == "cpu":
         return torch.float32
     if device.type == "mps" and not torch.backends.mps.is_macos_or_newer(14, 0):
-        return torch.float16  # Metal knows no bfloat16 before
+        return torch.float16  # older versions of Metal have no bfloat16
     return torch.bfloat16
 
 
 def _unused() -> int:
-    """Bytes of the machine's memory that nobody uses. Without psutil, on a bare machine, caches do not count."""
+    """Free bytes of the machine's memory. Without psutil, memory used by caches does not count as free."""
     try:
         import psutil
     except ImportError:
@@ -76,9 +77,9 @@ def _unused() -> int:
 
 
 def available(device: torch.device) -> int:
-    """Bytes that this process can take on a device: what others have left, and what a container lets it have.
+    """Bytes that this process can allocate on a device: what is free, within the container's limit.
 
-    Apple's GPU shares the machine's memory, and lends itself no more than a part.
+    Apple's GPU shares the machine's memory, and may use only a part of it.
     """
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
@@ -92,12 +93,12 @@ def available(device: torch.device) -> int:
 
 
 def give_back() -> None:
-    """Hands the memory that PyTorch holds unused back to the devices, where `available` and other programs see it."""
-    torch.cuda.empty_cache()  # does nothing where there is no GPU, or none was used
+    """Returns the memory that PyTorch holds unused to the devices, where `available` and other programs see it."""
+    torch.cuda.empty_cache()  # does nothing if no GPU exists or was used
     if torch.backends.mps.is_available():
         torch.mps.empty_cache()
 
 
 def gigabytes(size: int) -> str:
-    """Bytes as decimal gigabytes, or megabytes where there are few: "51.6 GB", "7 MB"."""
+    """Bytes as decimal gigabytes, or megabytes below one gigabyte: "51.6 GB", "7 MB"."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"

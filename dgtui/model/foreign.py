@@ -1,6 +1,6 @@
-"""Checkpoints that bitsandbytes quantized, which transformers itself reads and runs.
+"""Checkpoints quantized by bitsandbytes: transformers itself reads and runs them.
 
-Their tensors are handed to transformers one by one when it asks for them, never their folder; see `weights`.
+Transformers gets their tensors one by one when it asks for them, never the folder; see `weights`.
 """
 
 from contextlib import ExitStack
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from transformers.models.diffusion_gemma.modeling_diffusion_gemma import DiffusionGemmaForBlockDiffusion
 
 METHOD: Final = "bitsandbytes"
-"""The `quant_method` of the checkpoints that transformers has to read."""
-_PACKAGES: Final = ("bitsandbytes", "accelerate")  # accelerate, to put it on a device
+"""The `quant_method` of the checkpoints that transformers has to read itself."""
+_PACKAGES: Final = ("bitsandbytes", "accelerate")  # accelerate moves the model to a device
 
 
 def require_packages(name: str) -> None:
-    """Raise `ModelUnloadable` where a package is missing that transformers needs to read them."""
+    """Raise `ModelUnloadable` if a package is missing that transformers needs to read them."""
     missing = " ".join(package for package in _PACKAGES if find_spec(package) is None)
     if missing:
         raise ModelUnloadable(
@@ -39,13 +39,13 @@ def require_packages(name: str) -> None:
 def read(
     opened: OpenCheckpoint, geometry: Any, plan: Plan, progress: Report | None
 ) -> "DiffusionGemmaForBlockDiffusion":
-    """The model, whole and for inference.
+    """The complete model, for inference.
 
     Args:
         opened: The checkpoint.
         geometry: The `DiffusionGemmaConfig`.
-        plan: Where it is to run.
-        progress: Told of every tensor that was read.
+        plan: Where it will run.
+        progress: Called after each tensor.
 
     Raises:
         CorruptCheckpoint: If a file cannot be read, or the files do not hold what the config says.
@@ -75,14 +75,14 @@ def read(
                 use_safetensors=True,
                 local_files_only=True,
                 trust_remote_code=False,
-                ignore_mismatched_sizes=True,  # they are in the info, and refused below by name
+                ignore_mismatched_sizes=True,  # they are listed in the info, and rejected below by name
                 output_loading_info=True,
             )
         except Exception:
-            if source.failure is not None:  # the cause of whatever transformers made of it
+            if source.failure is not None:  # the cause of the error that transformers raised
                 raise source.failure from None
             raise
-    if source.failure is not None:  # transformers notes what a reading thread raised, and goes on
+    if source.failure is not None:  # transformers records what a reading thread raised, and continues
         raise source.failure
     model, info = loaded
     _verify_whole(model, info)
@@ -92,7 +92,7 @@ def read(
 
 
 class _Reading:
-    """What the tensors of a load share: the count of bytes, and the first thing that went wrong."""
+    """Shared by the tensors of a load: the count of bytes and the first failure."""
 
     def __init__(self, progress: Report | None, total: int) -> None:
         self.failure: BaseException | None = None
@@ -106,7 +106,7 @@ class _Reading:
 
 
 class _Lazy:
-    """A tensor that is read when transformers indexes it, in one of its threads."""
+    """A tensor that is read when transformers indexes it, on one of its threads."""
 
     def __init__(self, source: _Reading, shard: Shard, view: Any) -> None:
         self._source, self._shard, self._view = source, shard, view
@@ -124,7 +124,7 @@ class _Lazy:
         if source.failure is not None:
             raise source.failure
         try:
-            # Cloned: a file that is replaced while the program runs must not change, or end, a model that lives in it
+            # Cloned: replacing the file while the program runs must not change or crash a model that is mapped from it
             tensor: torch.Tensor = self._view[index].clone()
             source.count(tensor.nbytes)
         except (SafetensorError, OSError) as error:
@@ -145,8 +145,10 @@ def _verify_whole(model: torch.nn.Module, info: dict[str, Any]) -> None:
         f"{name} {list(found)} instead of {list(right)}" for name, found, right in info["mismatched_keys"]
     )
     if mismatched:
-        raise CorruptCheckpoint(f"the weights have other shapes than config.json says: {some(mismatched)}")
+        raise CorruptCheckpoint(f"the weights do not have the shapes that config.json gives: {some(mismatched)}")
     missing = sorted(map(str, info["missing_keys"]))
     on_meta = [name for name, tensor in (*model.named_parameters(), *model.named_buffers()) if tensor.is_meta]
     if missing or on_meta:
-        raise CorruptCheckpoint(f"the checkpoint lacks {some(missing or on_meta)}", hint="fetch the checkpoint again")
+        raise CorruptCheckpoint(
+            f"the checkpoint lacks {some(missing or on_meta)}", hint="download the checkpoint again"
+        )

@@ -1,4 +1,4 @@
-"""What a checkpoint says about being sampled: generation_config.json as the sampler's settings and special ids."""
+"""Reads a checkpoint's generation_config.json: the sampler's settings and special ids."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,15 +22,15 @@ class Generation:
 
 
 def read_generation(values: Mapping[str, Any], config: Mapping[str, Any], vocab_size: int) -> Generation:
-    """Read the defaults; left out or null means the published checkpoint's value, as in transformers.
+    """Read the defaults. A missing or null value means that of the published checkpoint, as in transformers.
 
     Args:
         values: The checkpoint's generation_config.json.
-        config: Its config.json, for the ids that generation_config.json leaves out.
-        vocab_size: The model's.
+        config: Its config.json, for the ids that generation_config.json does not give.
+        vocab_size: The model's vocabulary size.
 
     Raises:
-        CorruptCheckpoint: If a value cannot be used. Names it.
+        CorruptCheckpoint: A value cannot be used; the message names it.
     """
     sampler = values.get("sampler_config")
     given = {
@@ -59,7 +59,7 @@ def read_generation(values: Mapping[str, Any], config: Mapping[str, Any], vocab_
             found = value if isinstance(value, list) else [value]
             for token in found:
                 if type(token) is not int or not 0 <= token < vocab_size:
-                    raise CorruptCheckpoint(f"{key} {shown(repr(token))} is not among the model's {vocab_size:,} ids")
+                    raise CorruptCheckpoint(f"{key} {shown(repr(token))} is not one of the model's {vocab_size:,} ids")
             return found
         return []
 
@@ -67,9 +67,9 @@ def read_generation(values: Mapping[str, Any], config: Mapping[str, Any], vocab_
 
 
 def for_generate(generation: Generation) -> Any:
-    """The same for transformers' own `generate`, to compare with: a `DiffusionGemmaGenerationConfig`.
+    """The same for transformers' own `generate`, for comparisons: a `DiffusionGemmaGenerationConfig`.
 
-    Made of what was checked: transformers' reader takes a class name from the file and calls what it finds.
+    Built from checked values: transformers' own reader takes a class name from the file and calls that class.
     """
     from transformers.models.diffusion_gemma import generation_diffusion_gemma as transformers_generation
 

@@ -1,4 +1,4 @@
-"""What a model is: transformers' config object, of what config.json says about the architecture and nothing else."""
+"""Builds transformers' config object from the keys of config.json that describe the architecture, and no others."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -10,7 +10,7 @@ _ARCHITECTURE: Final = {
     "model_type", "architectures", "transformers_version", "dtype", "text_config", "vision_config", "canvas_length",
     "boi_token_id", "eoi_token_id", "image_token_id", "initializer_range", "tie_word_embeddings",
 }  # fmt: skip
-# The keys of config.json that say what the model is. Others are left out, as some tell transformers where to find code,
+# The keys of config.json that describe the model. The rest is dropped: some keys tell transformers where to find code,
 # kernels or other weights.
 
 
@@ -27,5 +27,7 @@ def read_geometry(config: Mapping[str, Any]) -> Any:
 
     try:
         return DiffusionGemmaConfig.from_dict(plain({key: config[key] for key in _ARCHITECTURE & config.keys()}))
-    except Exception as error:  # transformers checks types and values, each with an error of its own
-        raise CorruptCheckpoint(f"config.json cannot be used: {shown(error)}", hint="fetch the file again") from error
+    except Exception as error:  # transformers checks types and values, and raises many kinds of errors
+        raise CorruptCheckpoint(
+            f"config.json cannot be used: {shown(error)}", hint="download the file again"
+        ) from error

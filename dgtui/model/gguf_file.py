@@ -1,6 +1,6 @@
-"""GGUF files: their tensors under the model's names, and their metadata as a config. No torch here.
+"""GGUF files: their tensors under the model's names, and their metadata as a config. Does not import torch.
 
-Read by the `gguf` package, which llama.cpp's authors keep. Such a file holds the text model alone.
+Uses the `gguf` package of llama.cpp's authors. Such a file holds only the text model.
 """
 
 from collections.abc import Mapping
@@ -51,11 +51,11 @@ _LAYER: Final = {
 }
 _ENCODER: Final = {"enc_layer_output_scale", "enc_layer_output_scale.weight"}
 PLAIN: Final = {"F64": "F64", "F32": "F32", "F16": "F16", "BF16": "BF16"}
-"""Types that are plain numbers, and the names that safetensors has for them."""
+"""GGUF's unquantized types → safetensors' names."""
 
 
 class GgufFile:
-    """A GGUF file, open.
+    """An open GGUF file.
 
     Args:
         path: The file.
@@ -70,36 +70,37 @@ class GgufFile:
             package: Any = import_module("gguf")
         except ImportError:
             raise ModelUnloadable(
-                f"{shown(path.name)} is a GGUF file, which needs the package gguf", hint="pip install 'dgtui[gguf]'"
+                f"{shown(path.name)} is a GGUF file, but the package gguf is missing",
+                hint="pip install 'dgtui[gguf]'",
             ) from None
         self.path, self._package = path, package
         try:
             self._reader = package.GGUFReader(path)
-        except Exception as error:  # whatever it comes upon in a damaged file
+        except Exception as error:  # a damaged file makes it raise anything
             raise CorruptCheckpoint(
-                f"{shown(path.name)} cannot be read: {shown(error)}", hint="fetch the file again"
+                f"{shown(path.name)} cannot be read: {shown(error)}", hint="download the file again"
             ) from error
         if int(self.value("split.count") or 1) > 1:
             raise ModelUnloadable(
-                f"{shown(path.name)} is one of several files of a model", hint="join them: llama-gguf-split --merge"
+                f"{shown(path.name)} is one of several files of a model", hint="join them with llama-gguf-split --merge"
             )
         self._stored = {name: tensor for tensor in self._reader.tensors if (name := model_name(tensor.name))}
         self.tensors: Mapping[str, StoredTensor] = {name: _described(t) for name, t in self._stored.items()}
 
     def value(self, key: str) -> Any:
-        """The value of a key, the architecture's own before the general one; None where there is none."""
+        """The value of a key: the architecture's own, else the general one, else None."""
         fields = self._reader.fields
         field = fields.get(f"{ARCHITECTURE}.{key}") or fields.get(key)
         return None if field is None else field.contents()
 
     @property
     def header(self) -> bytes:
-        """What is before the tensors."""
+        """The bytes before the tensors."""
         with self.path.open("rb") as file:
             return file.read(min((int(t.data_offset) for t in self._reader.tensors), default=0))
 
     def raw(self, name: str) -> np.ndarray[Any, Any]:
-        """A tensor that the model has no name for, as it is stored. Raises `KeyError`."""
+        """A tensor by its name in the file, for tensors that have no name in the model. Raises `KeyError`."""
         return next(tensor.data for tensor in self._reader.tensors if tensor.name == name)
 
     def tensor(self, name: str) -> Any:
@@ -107,13 +108,13 @@ class GgufFile:
         return self._stored[name]
 
     def decode(self, data: np.ndarray[Any, Any], kind: Any) -> np.ndarray[Any, Any]:
-        """Values in fp32, by the package."""
+        """The values in fp32, decoded by the package."""
         values: np.ndarray[Any, Any] = self._package.quants.dequantize(data, kind)
         return values
 
 
 def model_name(name: str) -> str | None:
-    """The model's name of a tensor; None for one that it computes itself."""
+    """The model's name of a tensor; None if the model computes it itself."""
     if name in _TOP:
         return f"model.decoder.{_TOP[name]}"
     if name.startswith("blk."):
@@ -136,10 +137,10 @@ def _described(tensor: Any) -> StoredTensor:
 
 
 def config_of(file: GgufFile) -> dict[str, Any]:
-    """The config.json that the file's metadata and the shapes of its tensors make.
+    """The config.json that follows from the file's metadata and the shapes of its tensors.
 
     Raises:
-        CorruptCheckpoint: A key or a tensor is missing that says what the model is.
+        CorruptCheckpoint: A key or tensor that describes the model is missing.
     """
 
     def rows(layer: int, which: str) -> int:
@@ -148,12 +149,12 @@ def config_of(file: GgufFile) -> dict[str, Any]:
     def need(key: str) -> int:
         value = file.value(key)
         if not isinstance(value, int):
-            raise CorruptCheckpoint(f"{shown(file.path.name)} does not say its {key}", hint="fetch the file again")
+            raise CorruptCheckpoint(f"{shown(file.path.name)} lacks the key {key}", hint="download the file again")
         return value
 
     layers, heads = need("block_count"), need("attention.head_count")
     try:
-        # Full layers use their keys as values, and have none of their own
+        # Full-attention layers use their keys as values
         full = [f"model.decoder.layers.{at}.self_attn.v_proj.weight" not in file.tensors for at in range(layers)]
         kinds = {is_full: at for at, is_full in enumerate(full)}
         sliding, whole = kinds.get(False, kinds.get(True, 0)), kinds.get(True, kinds.get(False, 0))
@@ -183,7 +184,7 @@ def config_of(file: GgufFile) -> dict[str, Any]:
         }
     except KeyError as error:
         raise CorruptCheckpoint(
-            f"{shown(file.path.name)} lacks {shown(error.args[0])}", hint="fetch the file again"
+            f"{shown(file.path.name)} lacks {shown(error.args[0])}", hint="download the file again"
         ) from None
     ids = {"bos": "bos_token_id", "eos": "eos_token_id", "padding": "pad_token_id"}
     text |= {own: file.value(f"tokenizer.ggml.{key}_token_id") for key, own in ids.items()}
@@ -196,7 +197,7 @@ def config_of(file: GgufFile) -> dict[str, Any]:
 
 
 def _rope(file: GgufFile) -> dict[str, Any]:
-    """Full layers turn a part of each head: the frequencies of the rest are divided by a huge number."""
+    """Full-attention layers rotate a part of each head: the frequencies of the rest are divided by a huge number."""
     try:
         partial = float(np.mean(file.raw("rope_freqs.weight") < 1e9))
     except StopIteration:
@@ -212,7 +213,7 @@ def _rope(file: GgufFile) -> dict[str, Any]:
 
 
 def generation_of(file: GgufFile) -> dict[str, Any]:
-    """The generation_config.json that the file's metadata makes."""
+    """The generation_config.json that follows from the file's metadata."""
     tokens = file.value("tokenizer.ggml.tokens") or []
     stops = {file.value(f"tokenizer.ggml.{key}_token_id") for key in ("eos", "eot")} - {None}
     stops |= {tokens.index("<turn|>")} if "<turn|>" in tokens else set()
@@ -231,5 +232,5 @@ def generation_of(file: GgufFile) -> dict[str, Any]:
 
 
 def _short(value: Any) -> Any:
-    """A number that was stored in 32 bits as it was written: 0.1, not 0.10000000149."""
+    """A number stored in 32 bits, as it was originally written: 0.1, not 0.10000000149."""
     return float(f"{value:.7g}") if isinstance(value, float) else value

@@ -1,4 +1,4 @@
-"""The start of a GGUF file: what kind of model it holds, told by a few kilobytes, here or on a hub."""
+"""Reads the first kilobytes of a GGUF file, local or on a hub, to tell what kind of model it holds."""
 
 import struct
 from pathlib import Path
@@ -15,9 +15,9 @@ _STRING, _ARRAY = 8, 9
 
 
 def read_start(data: bytes) -> dict[str, Any] | None:
-    """Keys and values from the first bytes of a file, as far as they reach; None if it is no GGUF file.
+    """The keys and values that the first bytes of a file contain; None if it is not a GGUF file.
 
-    Arrays are left out, and what follows one that does not end within `data`.
+    Arrays are left out. If one does not end within `data`, so is everything after it.
     """
     if data[:4] != MAGIC or len(data) < 24:
         return None
@@ -36,7 +36,7 @@ def read_start(data: bytes) -> dict[str, Any] | None:
 
 
 def architecture(path: Path) -> str | None:
-    """The architecture that a file names; None if it is no GGUF file, or names none."""
+    """The architecture that a file names; None if it is not a GGUF file or names none."""
     try:
         with path.open("rb") as file:
             values = read_start(file.read(65_536)) or {}
@@ -58,12 +58,12 @@ class _Reader:
     def text(self) -> str:
         size = self.number("<Q")
         if self._at + size > len(self._data):
-            raise struct.error("the string does not end here")
+            raise struct.error("the string is cut short")
         self._at += size
         return self._data[self._at - size : self._at].decode()
 
     def value(self, kind: int) -> Any:
-        """A value; None for an array, which is passed over."""
+        """A value; None for an array, which is skipped."""
         if kind == _STRING:
             return self.text()
         if kind != _ARRAY:

@@ -1,7 +1,7 @@
-"""The tensors of a GGUF file in pieces, in the file's own formats where `formats.GGUF` has them.
+"""The tensors of a GGUF file in pieces, in the file's own formats if `formats.GGUF` has them.
 
-Blocks on disk hold their scales between their codes; here codes and scales are put apart, and nothing is rounded. Other
-formats are decoded by the `gguf` package.
+Blocks on disk hold scales and codes together; here they are separated, without rounding. Other formats are decoded by
+the `gguf` package.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from dgtui.model.stored import total_size
 from dgtui.model.weights import Report, tell
 
 _PIECE: Final = 4_000_000
-# Values that are read at a time, at most, or one row.
+# The most values to read at a time; at least one row is read.
 
 
 class GgufSource:
@@ -42,7 +42,7 @@ class GgufSource:
         data = tensor.data.reshape(-1, tensor.data.shape[-1])
         step = max(1, _PIECE // columns)
         for start in range(0, len(data), step):
-            rows = np.array(data[start : start + step])  # in memory: the file may be replaced meanwhile
+            rows = np.array(data[start : start + step])  # copied: the file may be replaced meanwhile
             self._count(rows.nbytes)
             if stored.form is not None:
                 yield quantized_rows(stored.form, torch.from_numpy(rows), columns)
@@ -63,7 +63,7 @@ class GgufSource:
 
 
 def quantized_rows(form: Format, rows: torch.Tensor, columns: int) -> QuantizedWeight:
-    """Rows (n, bytes) of a GGUF tensor as the weight (n, columns) that they are: the same codes and scales."""
+    """Rows (n, bytes) of a GGUF tensor as a weight (n, columns) with the same codes and scales."""
     shape = (len(rows), columns)
     if form.name in ("Q4_K", "Q5_K", "Q6_K"):
         return _super_blocks(form, rows.view(-1, rows.shape[1] * 256 // columns), shape)
@@ -101,7 +101,7 @@ def _super_blocks(form: Format, blocks: torch.Tensor, shape: tuple[int, int]) ->
         "group_scales": _halves(blocks[:, :4], 0), "group_minima": _halves(blocks[:, :4], 1),
     }  # fmt: skip
     body = blocks[:, -128:]
-    if form.name == "Q4_K":  # in runs of 64, as they are held
+    if form.name == "Q4_K":  # in runs of 64, as in memory
         return from_tensors(form, shape, tensors | {"packed": body.reshape(-1)})
     chunks = body.view(-1, 4, 1, 32)
     shifts = torch.arange(8, dtype=torch.uint8).view(1, 4, 2, 1)
@@ -111,13 +111,13 @@ def _super_blocks(form: Format, blocks: torch.Tensor, shape: tuple[int, int]) ->
 
 
 def _split(codes: torch.Tensor, form: Format) -> dict[str, torch.Tensor]:
-    """The tensors of codes of 4 bits and more."""
+    """The tensors for codes of 4 and more bits."""
     packed = {"packed": packed_codes(codes & 15, form.order)}
     return packed if form.bits == 4 else packed | {"high": high_codes(codes, form.bits)}
 
 
 def _halves(data: torch.Tensor, at: int) -> torch.Tensor:
-    """(n) fp16: number `at` of those in each row of bytes."""
+    """(n) fp16: number `at` of the fp16 values in each row of bytes."""
     return data.contiguous().view(torch.float16)[:, at].contiguous()
 
 

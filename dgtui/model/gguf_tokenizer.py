@@ -1,4 +1,4 @@
-"""The tokenizer and chat template of a GGUF file: those beside it, or its own."""
+"""The tokenizer and chat template of a GGUF file: from its folder, or from the file itself."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -12,23 +12,23 @@ from dgtui.model.template import ChatTemplate
 from dgtui.model.tokenizer import ModelTokenizer
 
 _CONTROL, _USER_DEFINED = 3, 4
-# Kinds of entries (llama.cpp's token types): markup, and text that is looked for before anything is merged.
+# Kinds of entries (llama.cpp's token types): markup, and text that is matched before anything is merged.
 _TOKENS: Final = {"bos": "bos_token", "eos": "eos_token", "padding": "pad_token"}
 
 
 def tokenizer_of(file: GgufFile) -> ModelTokenizer:
-    """The tokenizer of the folder, if it has one, with the chat template there or in the file; else the file's own.
+    """The folder's tokenizer, if there is one, with the chat template of the folder or the file; else the file's own.
 
     Raises:
         CorruptCheckpoint: There is no tokenizer or no template.
-        ModelUnloadable: A vocabulary of a kind that is not known here.
+        ModelUnloadable: The kind of vocabulary is not supported.
     """
     folder, template = file.path.parent, file.value("tokenizer.chat_template")
     if (folder / "tokenizer.json").exists() and (folder / "tokenizer_config.json").exists():
         return ModelTokenizer.load(folder, template if isinstance(template, str) else None)
     if not isinstance(template, str):
         raise CorruptCheckpoint(
-            f"{shown(file.path.name)} has no chat template", hint="put chat_template.jinja beside it"
+            f"{shown(file.path.name)} has no chat template", hint="put chat_template.jinja into the same folder"
         )
     entries = file.value("tokenizer.ggml.tokens") or []
     ids = {own: file.value(f"tokenizer.ggml.{key}_token_id") for key, own in _TOKENS.items()}
@@ -37,14 +37,15 @@ def tokenizer_of(file: GgufFile) -> ModelTokenizer:
 
 
 def _byte_fallback(file: GgufFile, entries: list[str]) -> Tokenizer:
-    """BPE with byte fallback, as Gemma's vocabulary is: of the entries, and of merges or else of their scores."""
+    """BPE with byte fallback, like Gemma's vocabulary, from the entries and their merges, or else their scores."""
     vocabulary = {entry: at for at, entry in enumerate(entries)}
     merges = [tuple(merge.split(" ", 1)) for merge in file.value("tokenizer.ggml.merges") or []]
     if not merges:
         merges = _merges(vocabulary, file.value("tokenizer.ggml.scores") or [])
     if "<0x00>" not in vocabulary:
         raise ModelUnloadable(
-            f"{shown(file.path.name)} has a vocabulary of an unknown kind", hint="put its tokenizer.json beside it"
+            f"{shown(file.path.name)} has an unsupported kind of vocabulary",
+            hint="put tokenizer.json into the same folder",
         )
     unknown = entries[int(file.value("tokenizer.ggml.unknown_token_id") or 0)]
     tokenizer = Tokenizer(
@@ -62,7 +63,7 @@ def _byte_fallback(file: GgufFile, entries: list[str]) -> Tokenizer:
 
 
 def _merges(vocabulary: Mapping[str, int], scores: list[float]) -> list[tuple[str, str]]:
-    """The merges that scores stand for: every way to put an entry together of two others, the best score first."""
+    """The merges that scores stand for: every way to build an entry from two others, the best score first."""
     found: list[tuple[float, int, int, str, str]] = []
     for entry, at in vocabulary.items():
         for cut in range(1, len(entry)):

@@ -1,9 +1,9 @@
-"""NF4 folders for transformers itself: import this, and `from_pretrained(FOLDER)` loads what dgtui has quantized.
+"""Lets transformers load dgtui's NF4 folders: import this module, then call `from_pretrained(FOLDER)`.
 
     import dgtui.model.hf_quantizer
     model = DiffusionGemmaForBlockDiffusion.from_pretrained("nf4-folder")
 
-dgtui does not load this way: it packs while loading and keeps to a memory plan (see `loader`).
+dgtui itself does not load this way: it packs while loading and follows a memory plan (see `loader`).
 """
 
 from typing import Any
@@ -32,9 +32,9 @@ class Nf4Config(QuantizationConfigMixin):
 
 @register_quantizer(METHOD)
 class Nf4Quantizer(HfQuantizer):
-    """Lays the model out for packed weights before they are read. Refuses a version that is not known."""
+    """Prepares the model for packed weights before they are read. Rejects unknown versions of the format."""
 
-    requires_calibration = True  # it reads what is packed, and packs nothing
+    requires_calibration = True  # it reads packed weights only; it does not pack
 
     def _process_model_before_weight_loading(self, model: Any, **kwargs: Any) -> None:
         about = {"quant_method": METHOD, **self.quantization_config.to_dict()}
@@ -43,7 +43,7 @@ class Nf4Quantizer(HfQuantizer):
         quantize_layers(model, {name: form for name, w in weights.items() if can_be_packed(name, tuple(w.shape))})
         if not vision:
             model.model.encoder.vision_tower = model.model.encoder.embed_vision = None
-        for layer in model.model.encoder.language_model.layers:  # they get the decoder's when those are there
+        for layer in model.model.encoder.language_model.layers:  # replaced by the decoder's once those are loaded
             for owner in (layer.self_attn, layer):
                 for name, _ in list(owner.named_children()):
                     if name != "self_attn":
@@ -53,7 +53,7 @@ class Nf4Quantizer(HfQuantizer):
         model.all_tied_weights_keys = {name: own for name, own in tied.items() if name in names}
 
     def get_weight_conversions(self) -> list[Any]:
-        """The names on disk, and those that a `QuantizedWeight` has."""
+        """The names on disk → the names in a `QuantizedWeight`."""
         pairs = ((disk, own) for own, disk in NF4_NAMES.items() if disk != own)
         return [WeightRenaming(rf"\.{disk}$", f".{own}") for disk, own in pairs]
 
@@ -63,9 +63,9 @@ class Nf4Quantizer(HfQuantizer):
 
     @property
     def is_trainable(self) -> bool:
-        """Gradients pass through packed weights to their inputs."""
+        """True: gradients pass through packed weights to their inputs."""
         return True
 
     def is_serializable(self) -> bool:
-        """`dgtui model quantize` writes such folders; `save_pretrained` of a loaded one is not meant to."""
+        """False: `dgtui model quantize` writes such folders, `save_pretrained` does not."""
         return False

@@ -1,11 +1,12 @@
-"""Fetching a checkpoint from the hub into its cache: the one place that opens a connection, for `dgtui model pull`.
+"""Downloads a checkpoint from the hub into the hub cache, for `dgtui model pull`. Only this module contacts the hub.
 
-`look` asks what there is, refusing what could not be loaded before a byte of weights; `fetch` brings what is missing.
+`look` asks the hub what a checkpoint consists of, and rejects what cannot be loaded before any weights are downloaded;
+`fetch` downloads the missing files.
 Everything goes through huggingface_hub, which knows the endpoint, proxies and tokens. Large files are appended to
-`blobs/<sha256>.incomplete`, and the next run continues there. huggingface_hub itself (2.4 too) discards
-unfinished files, and begins again.
-Their sha256 is checked, then huggingface_hub finds them in its cache and links them. The revision
-points to the new version last of all: until then, an older one stays the one that is used.
+`blobs/<sha256>.incomplete`, and the next run continues there. huggingface_hub itself (as of 2.4) discards
+unfinished files and starts over.
+Their sha256 is checked, then huggingface_hub finds them in its cache and links them. The revision is pointed at the new
+version last: until then, an older version stays in use.
 """
 
 import hashlib
@@ -50,7 +51,7 @@ TOKENIZER_FILES: Final[tuple[str, ...]] = (
     "tokenizer.json",
 )
 """What a model on a server needs on this machine. A repository may lack the template's file."""
-_NAME: Final = re.compile(r"[A-Za-z0-9_][\w.-]*", re.ASCII)  # of a file that is fetched: no folders, nothing hidden
+_NAME: Final = re.compile(r"[A-Za-z0-9_][\w.-]*", re.ASCII)  # of a downloaded file: no folders, no hidden files
 _SHA1: Final = re.compile(r"[0-9a-f]{40}")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _REVISION: Final = re.compile(r"[\w.+@-]+(/[\w.+@-]+)*", re.ASCII)
@@ -62,27 +63,27 @@ _PATIENCE: Final = (1.0, 2.0, 4.0)  # seconds between tries that bring nothing
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """A file of a repository that is needed."""
+    """A file to download."""
 
     name: str
     size: int
     """Bytes."""
     sha256: str | None
-    """Of its content, where the hub says it: for all that is large."""
+    """Of its content, if the hub gives it: it does for all large files."""
 
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """What a checkpoint consists of on the hub, at one commit."""
+    """The files of a checkpoint on the hub, at one commit."""
 
     repository: Repository
     revision: str
-    """The branch, tag or commit that was asked for."""
+    """The branch, tag or commit that was requested."""
     files: tuple[RemoteFile, ...]
     opened: OpenCheckpoint | None
-    """What its config and headers say; None for a GGUF file, or a tokenizer alone."""
+    """From its config and headers; None for a GGUF file or a tokenizer alone."""
     tokenizer_only: bool = False
-    """No weights: what is needed to use the model on a server."""
+    """No weights: only the files needed to use the model on a server."""
 
     @property
     def name(self) -> str:
@@ -91,18 +92,18 @@ class Download:
 
     @property
     def commit(self) -> str:
-        """The version that was found."""
+        """The resolved commit."""
         return self.repository.commit
 
     @property
     def path(self) -> Path:
-        """The checkpoint once it is here: the folder, or the GGUF file in it."""
+        """The path of the downloaded checkpoint: the folder, or the GGUF file in it."""
         gguf = [file.name for file in self.files if file.name.lower().endswith(".gguf")]
         return self.snapshot / gguf[0] if gguf else self.snapshot
 
     @property
     def snapshot(self) -> Path:
-        """The folder in which the files appear."""
+        """The folder that the files are linked into."""
         return catalog.hub_folder(self.name) / "snapshots" / self.commit
 
     @property
@@ -111,11 +112,11 @@ class Download:
         return sum(file.size for file in self.files)
 
     def here(self) -> int:
-        """Bytes of them that are in the cache by now."""
+        """Bytes already in the cache."""
         return sum(min(file.size, max(map(_size, self._places(file)))) for file in self.files)
 
     def blob(self, file: RemoteFile) -> Path:
-        """Where the content of a large file is kept."""
+        """Where the content of a large file is stored."""
         return catalog.hub_folder(self.name) / "blobs" / str(file.sha256)
 
     def _places(self, file: RemoteFile) -> Iterator[Path]:
@@ -129,24 +130,26 @@ class Download:
 def look(
     name: str, revision: str = "main", file: str | None = None, *, tokenizer_only: bool = False
 ) -> Download:  # fmt: skip
-    """Ask the hub what a checkpoint consists of. Fetches config and headers alone, and leaves nothing on this machine.
+    """Ask the hub what a checkpoint consists of. Downloads only config and headers, and writes nothing to disk.
 
     Args:
         name: The hub id.
         revision: A branch, a tag or a commit.
-        file: Which GGUF file, of a repository that holds several.
-        tokenizer_only: No weights: what is needed to use the model on a server.
+        file: Which GGUF file, for a repository that holds several.
+        tokenizer_only: No weights: only the files needed to use the model on a server.
 
     Raises:
-        UsageError: If `name`, `revision` or `file` is not one that could be on a hub, or no file was named of several.
-        ModelNotFound: If the hub has no such model, revision or file.
-        ModelUnfetchable: If it cannot be reached, or gives no access.
-        ModelUnloadable: If what it has could not be loaded.
+        UsageError: `name`, `revision` or `file` is not valid, or none of several GGUF files is named.
+        ModelNotFound: The hub has no such model, revision or file.
+        ModelUnfetchable: The hub cannot be reached, or denies access.
+        ModelUnloadable: The checkpoint could not be loaded.
     """
     if not catalog.HUB_ID.fullmatch(name):
-        raise UsageError(f"{shown(name)} is no name on the hub", hint=f"name it as owner/name, such as {catalog.REAL}")
+        raise UsageError(
+            f"{shown(name)} is not a valid hub name", hint=f"use the form owner/name, such as {catalog.REAL}"
+        )
     if not _REVISION.fullmatch(revision) or ".." in revision:
-        raise UsageError(f"{shown(revision)} is no revision", hint="name a branch, a tag or a commit")
+        raise UsageError(f"{shown(revision)} is not a valid revision", hint="name a branch, a tag or a commit")
     _hush()
     with clear_errors(name, revision):
         repository = _repository(name, revision)
@@ -156,7 +159,7 @@ def look(
         if not {SINGLE, INDEX} & repository.files.keys() and _gguf_files(repository):
             return _look_at_gguf(repository, revision, file)
         if file is not None:
-            raise UsageError(f"{name} holds one checkpoint", hint="--file is for repositories of GGUF files")
+            raise UsageError(f"{name} is not a repository of GGUF files", hint="leave out --file")
         return _look_at_safetensors(repository, revision)
 
 
@@ -168,11 +171,11 @@ def _repository(name: str, revision: str) -> Repository:
         raise
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ModelUnfetchable(
-            "the answer is not that of a hub",
-            hint="is there a proxy or a login page in between? is HF_ENDPOINT right?",
+            "the answer does not come from a hub",
+            hint="check for a proxy or a login page in between, and check HF_ENDPOINT",
         ) from None
     if not _SHA1.fullmatch(commit):
-        raise ModelUnfetchable(f"the hub names no commit for {name}")
+        raise ModelUnfetchable(f"the hub gives no commit for {name}")
     return Repository(name, commit, {file: files[file] for file in files if _NAME.fullmatch(file)})
 
 
@@ -194,17 +197,17 @@ def _look_at_safetensors(repository: Repository, revision: str) -> Download:
 
 
 def _look_at_gguf(repository: Repository, revision: str, file: str | None) -> Download:
-    """One of the GGUF files, with a tokenizer that lies beside it."""
+    """One of the GGUF files, with the tokenizer beside it if there is one."""
     files = _gguf_files(repository)
     if file is None and len(files) > 1:
         sizes = ", ".join(f"{own} ({repository.size(own) / 1e9:.1f} GB)" for own in files)
         raise UsageError(
-            f"{repository.name} holds {len(files)} GGUF files: {shown(sizes)}", hint="name one: --file FILE"
+            f"{repository.name} holds {len(files)} GGUF files: {shown(sizes)}", hint="choose one with --file FILE"
         )
     file = files[0] if file is None else file
     if file not in files:
         raise ModelNotFound(
-            f"{repository.name} has no GGUF file {shown(file)}", hint=f"it has {shown(', '.join(files))}"
+            f"{repository.name} has no GGUF file {shown(file)}", hint=f"choose one of {shown(', '.join(files))}"
         )
     start = gguf_header.read_start(repository.start(file)) or {}
     check_architecture(start.get("general.architecture"), f"{repository.name}/{file}")
@@ -213,7 +216,7 @@ def _look_at_gguf(repository: Repository, revision: str, file: str | None) -> Do
 
 
 def _gguf_files(repository: Repository) -> list[str]:
-    """Whole text models, by name."""
+    """The files that hold a whole text model, by name."""
     names = (name for name in repository.files if name.lower().endswith(".gguf") and not name.startswith("mmproj"))
     return sorted(name for name in names if not _SPLIT.search(name))
 
@@ -228,18 +231,18 @@ def _download(repository: Repository, revision: str, files: Collection[str], ope
 
 
 def _hush() -> None:
-    """No telemetry, no logs, no bars: what there is to say is said here."""
+    """Turns off huggingface_hub's telemetry, logs and progress bars."""
     constants.HF_HUB_DISABLE_TELEMETRY = True
     logging.set_verbosity(logging.ERROR)
     disable_progress_bars()
 
 
 def _wanted(names: Collection[str], index: Callable[[], dict[str, Any]]) -> list[str]:
-    """What is loaded, and the files it needs: no pickles, no code, no second set of weights."""
+    """The files that are needed to load it: no pickles, no code, no second set of weights."""
     shards = [SINGLE] if SINGLE in names else shard_names(index())
     missing = [name for name in shards if name not in names]
     if missing:
-        raise CorruptCheckpoint(f"the hub lacks {shown(missing[0])}, though {INDEX} lists it")
+        raise CorruptCheckpoint(f"{INDEX} lists {shown(missing[0])}, but the hub does not have it")
     beside = [name for name in names if name.endswith((".json", ".jinja")) or name == "tokenizer.model"]
     if SINGLE in names:
         beside = [name for name in beside if name != INDEX]
@@ -252,37 +255,37 @@ def _remote(sibling: Any) -> RemoteFile:
 
 
 def require_space(download: Download) -> None:
-    """Raise `RunFailed` unless what is missing of a checkpoint fits the disk of the hub cache."""
+    """Raise `RunFailed` unless the missing files fit on the disk of the hub cache."""
     folder = next(folder for folder in (catalog.hub_cache(), *catalog.hub_cache().parents) if folder.exists())
     needed, free = download.total - download.here(), shutil.disk_usage(folder).free
     if needed > free:
         raise no_space(
-            f"{download.name} needs {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free in {shown(folder)}"
+            f"{download.name} needs {needed / 1e9:.1f} GB, but {shown(folder)} has only {free / 1e9:.1f} GB free"
         )
 
 
 def fetch(download: Download, say: Callable[[str], None] = lambda stage: None) -> Path:
-    """Bring what is missing of a checkpoint, and check it.
+    """Download and check the missing files of a checkpoint.
 
     Args:
         download: What `look` found.
-        say: Told what is being done when that changes.
+        say: Called with the current activity whenever it changes.
 
     Returns:
         `download.path`: its folder in the cache, or the GGUF file in it.
 
     Raises:
-        ModelUnfetchable: If the connection breaks, or access ends. What has come is kept.
-        CorruptCheckpoint: If something else came than what the hub announced.
-        RunFailed: If the disk is full or cannot be written, or another process fetches the same file.
+        ModelUnfetchable: The connection breaks or access ends. What has arrived is kept.
+        CorruptCheckpoint: The content is not what the hub announced.
+        RunFailed: The disk is full or cannot be written, or another process downloads the same file.
     """
     with clear_errors(download.name, download.revision):
-        # Small ones first, and links before weights: what is not finished can be recognised as what it is.
+        # Small files first, and links before weights, so an unfinished download can be recognised.
         for file in sorted(download.files, key=lambda file: file.sha256 is not None):
             if file.sha256 and file.size <= constants.MAX_HTTP_DOWNLOAD_SIZE:
-                say(f"fetching {file.name}")
+                say(f"downloading {file.name}")
                 _fetch_blob(download, file, say)
-            say(f"fetching {file.name}")
+            say(f"downloading {file.name}")
             hf_hub_download(download.name, file.name, revision=download.commit, cache_dir=catalog.hub_cache(), **CLIENT)
         say("checking")
         if download.tokenizer_only:
@@ -294,7 +297,7 @@ def fetch(download: Download, say: Callable[[str], None] = lambda stage: None) -
 
 
 def _fetch_blob(download: Download, file: RemoteFile, say: Callable[[str], None]) -> None:
-    """A large file, from where an earlier run ended; it gets its name in the cache when its sha256 is right."""
+    """Continues a large file where an earlier run ended; it gets its name in the cache once its sha256 is verified."""
     blob = download.blob(file)
     folder = catalog.hub_folder(download.name)
     lock = catalog.hub_cache() / ".locks" / folder.name / f"{blob.name}.lock"
@@ -315,14 +318,18 @@ def _fetch_blob(download: Download, file: RemoteFile, say: Callable[[str], None]
                 digest = hashlib.file_digest(whole, "sha256").hexdigest()
             if digest != file.sha256:
                 part.unlink()
-                raise CorruptCheckpoint(f"{file.name} came damaged and was thrown away", hint="fetch it again")
+                raise CorruptCheckpoint(
+                    f"{file.name} arrived damaged and was discarded", hint="run the same command again"
+                )
             part.replace(blob)
     except TimeoutError:
-        raise RunFailed(f"another process is fetching {file.name}", hint="wait for it, or end it first") from None
+        raise RunFailed(
+            f"another process is downloading {file.name}", hint="wait for it to finish, or stop it"
+        ) from None
 
 
 def _append(download: Download, file: RemoteFile, out: BinaryIO) -> None:
-    """Tries again as long as every try brings something, and a few times when nothing comes."""
+    """Retries as long as each try brings data, and a few times when none arrives."""
     vain, afresh = 0, False
     while True:
         begin = out.tell()
@@ -332,7 +339,7 @@ def _append(download: Download, file: RemoteFile, out: BinaryIO) -> None:
         except (OSError, NetworkError) as error:
             status = error.response.status_code if isinstance(error, errors.HfHubHTTPError) else None
             if begin and not afresh and (status == 416 or out.tell() > file.size):
-                afresh = True  # the server cannot begin in the middle
+                afresh = True  # the server cannot start in the middle of a file
                 out.seek(0)
                 out.truncate()
                 continue
@@ -344,7 +351,7 @@ def _append(download: Download, file: RemoteFile, out: BinaryIO) -> None:
 
 
 def _point(download: Download) -> None:
-    """Make the revision lead to the commit, as huggingface_hub writes it."""
+    """Point the revision at the commit, in huggingface_hub's format."""
     if download.revision == download.commit:
         return
     ref = catalog.hub_folder(download.name) / "refs" / download.revision

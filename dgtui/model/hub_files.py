@@ -1,4 +1,4 @@
-"""The files of a repository on the hub at one commit: read whole, by their beginning, or from a place on."""
+"""Reads files of a hub repository at one commit: whole, their first bytes, or from an offset on."""
 
 import io
 from collections.abc import Mapping
@@ -14,10 +14,10 @@ from dgtui.model import catalog
 from dgtui.model.shards import Shard, header_size, parse_json, parse_shard
 
 CLIENT: Final[dict[str, Any]] = {"library_name": "dgtui", "library_version": __version__}
-"""How the hub is told who asks."""
+"""The client name that is sent to the hub."""
 
 _JSON_LIMIT: Final = 64_000_000  # bytes of a config or an index, which are read into memory
-_START: Final = 65_536  # bytes of a file that tell what it is; most headers end within them
+_START: Final = 65_536  # first bytes of a file that are read; most headers fit
 _TIMEOUT: Final = 10.0  # seconds
 
 
@@ -25,7 +25,7 @@ class Repository:
     """The files at one commit. Methods raise what huggingface_hub raises; see `hub_errors`."""
 
     def __init__(self, name: str, commit: str, files: Mapping[str, Any]) -> None:
-        """`files`: name → what the hub says of it, those at the top alone."""
+        """`files`: name → the hub's data about it; top-level files only."""
         self.name, self.commit, self.files = name, commit, files
 
     def size(self, file: str) -> int:
@@ -35,21 +35,21 @@ class Repository:
     def read(self, file: str) -> bytes:
         """A small file. Raises `CorruptCheckpoint` if it is large."""
         if self.size(file) > _JSON_LIMIT:
-            raise CorruptCheckpoint(f"{file} of {self.name} is far too large")
+            raise CorruptCheckpoint(f"{file} of {self.name} is too large to be valid")
         content = io.BytesIO()
         self.append(file, content)
         return content.getvalue()
 
     def json(self, file: str) -> dict[str, Any]:
-        """A JSON object. Raises `CorruptCheckpoint` if it is none."""
+        """A JSON object. Raises `CorruptCheckpoint` if the file is something else."""
         return parse_json(self.read(file), f"{file} of {self.name}")
 
     def append(self, file: str, into: BinaryIO, **options: Any) -> None:
-        """Puts a file, or the rest of it, at the end of `into`."""
+        """Appends a file, or the rest of it, to `into`."""
         http_get(self._url(file), into, headers=self._headers(), **options)
 
     def shard(self, file: str) -> Shard:
-        """What a safetensors file holds, by its header. Raises `CorruptCheckpoint` if it is none."""
+        """A safetensors file's header. Raises `CorruptCheckpoint` if it is not such a file."""
         start = self.start(file)
         length = header_size(start[:8], self.size(file), file)
         header = start[8 : 8 + length]
@@ -58,14 +58,14 @@ class Repository:
         return parse_shard(catalog.hub_folder(self.name) / "snapshots" / self.commit / file, self.size(file), header)
 
     def start(self, file: str, length: int = _START, begin: int = 0) -> bytes:
-        """`length` bytes of a file from `begin` on, or as many as there are."""
+        """Up to `length` bytes of a file from `begin` on."""
         headers = self._headers() | {"Range": f"bytes={begin}-{begin + length - 1}"}
         data = b""
         with get_session().stream(
             "GET", self._url(file), headers=headers, follow_redirects=True, timeout=_TIMEOUT
         ) as response:
             hf_raise_for_status(response)
-            skip = 0 if response.status_code == 206 else begin  # a server that gives the whole file
+            skip = 0 if response.status_code == 206 else begin  # the server sends the whole file
             for piece in response.iter_bytes():
                 data += piece
                 if len(data) >= skip + length:
@@ -76,4 +76,4 @@ class Repository:
         return hf_hub_url(self.name, file, revision=self.commit)
 
     def _headers(self) -> dict[str, str]:
-        return build_hf_headers(**CLIENT) | {"Accept-Encoding": "identity"}  # places in it are those of the content
+        return build_hf_headers(**CLIENT) | {"Accept-Encoding": "identity"}  # ranges refer to uncompressed bytes

@@ -1,7 +1,7 @@
-"""Images for a prompt: a file to pixels, and pixels to what the checkpoint's vision tower takes.
+"""Images for a prompt: decodes a file to pixels, and prepares pixels for the checkpoint's vision tower.
 
-`open_picture` needs no model: a bad file is rejected before one is loaded. `ImageReader` is transformers' own
-Gemma 4 image processor, built from known keys of the checkpoint's JSON: nothing is looked up by name, and no code of
+`open_picture` needs no model: a bad file is rejected before one is loaded. `ImageReader` uses transformers' own
+Gemma 4 image processor, built from known keys of the checkpoint's JSON: no class is looked up by name, and no code of
 the checkpoint is run.
 """
 
@@ -26,13 +26,13 @@ from dgtui.model.catalog import EMBEDDED, REAL, Checkpoint
 from dgtui.model.shards import read_json, shown
 
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
-"""What is read. Other formats that Pillow knows run other programs, or hardly anybody has them."""
+"""The supported formats. Pillow's others are rare, or run external programs."""
 MOST_BYTES: Final = 2**26
-"""Of a file."""
+"""The largest file size, in bytes."""
 MOST_PIXELS: Final = 2**26
-"""Of an image: 67 million. A model sees less than a million of them."""
+"""The most pixels of an image: 67 million. The model uses less than a million of them."""
 
-_WARNINGS: Final = Lock()  # what becomes of warnings is one setting for all threads
+_WARNINGS: Final = Lock()  # warning filters are shared by all threads
 _CONFIGS: Final = ("processor_config.json", "preprocessor_config.json")
 _KINDS: Final = {"Gemma4ImageProcessor", "Gemma4ImageProcessorFast", "Gemma4ImageProcessorPil"}
 
@@ -42,23 +42,23 @@ class Picture:
     """A decoded image file."""
 
     name: str
-    """The file, fit to be shown."""
+    """The file name, sanitised."""
     digest: str
     """SHA-256 of the file's bytes."""
     pixels: Pillow.Image
-    """RGB, upright; what was transparent lies on white."""
+    """RGB, upright; transparent parts are white."""
 
 
 def open_picture(path: Path, digest: str = "") -> Picture:
-    """Reads an image file, all of it.
+    """Reads and decodes an image file.
 
     Args:
         path: The file.
-        digest: What its digest has to be; empty: anything.
+        digest: The expected digest; empty accepts any.
 
     Raises:
-        ImageRefused: It cannot be read, is no image of `FORMATS`, is damaged, animated or too large, or is not the file
-            that it was.
+        ImageRefused: It cannot be read, is not an image in `FORMATS`, is damaged, animated or too large, or its digest
+            differs.
     """
     name = shown(path)
     data = _bytes_of(path, name)
@@ -67,23 +67,23 @@ def open_picture(path: Path, digest: str = "") -> Picture:
         raise ImageRefused(f"{name} has changed since it was sent")
     try:
         with _WARNINGS, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what Pillow has to say of odd files is for the programmer
+            warnings.simplefilter("ignore")  # Pillow's warnings about odd files are of no use to a user
             warnings.simplefilter("error", Pillow.DecompressionBombWarning)
             with Pillow.open(BytesIO(data), formats=FORMATS) as file:
                 if math.prod(file.size) > MOST_PIXELS:
                     raise _too_large(name, f"{file.width:,} × {file.height:,} pixels")
                 # The second picture of an MPO, which cameras write as JPEG, is another view of the first one
                 if getattr(file, "is_animated", False) and file.format != "MPO":
-                    raise ImageRefused(f"{name} has several pictures in it", hint="save one of them as a PNG file")
+                    raise ImageRefused(f"{name} contains several images", hint="save one of them as a PNG file")
                 file.load()
                 pixels = _on_white(ImageOps.exif_transpose(file))
     except ImageRefused:
         raise
     except UnidentifiedImageError:
-        raise ImageRefused(f"{name} is no image", hint=f"known are {', '.join(FORMATS)}") from None
+        raise ImageRefused(f"{name} is not an image", hint=f"supported formats: {', '.join(FORMATS)}") from None
     except (Pillow.DecompressionBombError, Pillow.DecompressionBombWarning, MemoryError):
-        raise _too_large(name, "more pixels than the memory is good for") from None
-    except Exception as error:  # decoders of damaged files raise whatever they come upon
+        raise _too_large(name, "it has too many pixels for the memory") from None
+    except Exception as error:  # decoders raise anything on damaged files
         raise ImageRefused(f"{name} is damaged: {shown(error)}") from error
     return Picture(name, own, pixels)
 
@@ -91,7 +91,7 @@ def open_picture(path: Path, digest: str = "") -> Picture:
 def _bytes_of(path: Path, name: str) -> bytes:
     try:
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would block for ever
             raise ImageRefused(f"{name} is not a file")
         if status.st_size > MOST_BYTES:
             raise _too_large(name, f"{status.st_size:,} bytes")
@@ -102,11 +102,11 @@ def _bytes_of(path: Path, name: str) -> bytes:
 
 
 def _too_large(name: str, size: str) -> ImageRefused:
-    return ImageRefused(f"{name} is too large: {size}", hint="make it smaller: the model sees no such detail")
+    return ImageRefused(f"{name} is too large: {size}", hint="scale it down: the model does not use this much detail")
 
 
 def _on_white(image: Pillow.Image) -> Pillow.Image:
-    if image.mode.startswith("I;16"):  # Pillow would cut its values off at 255
+    if image.mode.startswith("I;16"):  # Pillow would clip its values at 255
         values = np.asarray(image).astype(np.uint16) >> 8
         return Pillow.fromarray(values.astype(np.uint8)).convert("RGB")
     if "A" in image.getbands() or image.info.get("transparency") is not None:
@@ -119,21 +119,21 @@ class ImageReader:
     """The image processor of one checkpoint. Safe to use from several threads."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        """For `load`. Raises `ValueError` or `TypeError` for settings that the processor refuses."""
+        """For `load`. Raises `ValueError` or `TypeError` for settings that the processor rejects."""
         from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
 
         self._processor: Any = Gemma4ImageProcessorPil(**settings)
 
     @classmethod
     def load(cls, folder: Path, vision: Any) -> "ImageReader | None":
-        """What `processor_config.json` or `preprocessor_config.json` describes; None where there is neither.
+        """From `processor_config.json` or `preprocessor_config.json`; None if there is neither.
 
         Args:
-            folder: A checkpoint.
+            folder: The checkpoint's folder.
             vision: The config of its vision tower.
 
         Raises:
-            CorruptCheckpoint: The file cannot be used, or is of another vision tower.
+            CorruptCheckpoint: The file cannot be used, or belongs to another vision tower.
         """
         for file in _CONFIGS:
             if not (folder / file).exists():
@@ -146,22 +146,22 @@ class ImageReader:
                 reader = cls(_known(own))
             except (ValueError, TypeError) as error:
                 raise CorruptCheckpoint(
-                    f"{file} cannot be used: {shown(error)}", hint="fetch the file again"
+                    f"{file} cannot be used: {shown(error)}", hint="download the file again"
                 ) from error
             for size in ("patch_size", "pooling_kernel_size"):
                 if getattr(reader._processor, size) != getattr(vision, size):
                     raise CorruptCheckpoint(
-                        f"{file} and config.json disagree about {size}", hint="fetch the checkpoint again"
+                        f"{file} and config.json have different values of {size}", hint="download the checkpoint again"
                     )
             return reader
         return None
 
     def read(self, picture: Picture) -> Image:
-        """What the model is given of a picture. Raises `ImageRefused` for one that is too narrow."""
+        """A picture as the model's input. Raises `ImageRefused` if it is too narrow."""
         try:
             found = self._processor(picture.pixels, return_tensors="np")
         except ValueError as error:
-            raise ImageRefused(f"{picture.name} cannot be shown to the model: {shown(error)}") from error
+            raise ImageRefused(f"{picture.name} cannot be prepared for the model: {shown(error)}") from error
         return Image(
             patches=np.array(found["pixel_values"][0], dtype=np.float32),
             positions=np.array(found["image_position_ids"][0], dtype=np.int32),
@@ -170,24 +170,24 @@ class ImageReader:
 
 
 def seeing(reader: ImageReader | None, checkpoint: Checkpoint | None) -> ImageReader:
-    """The reader. Raises `ModelBlind` where there is none, with the way to one. No checkpoint: it is on a server."""
+    """The reader. Raises `ModelBlind` if there is none, and says how to get one. `checkpoint` is None for a server."""
     if reader is not None:
         return reader
     if checkpoint is None:
-        raise ModelBlind("a model on a server takes no images here", hint="load its checkpoint on this machine")
+        raise ModelBlind("images cannot be sent to a model on a server", hint="load its checkpoint on this machine")
     name = shown(checkpoint.name)
     if checkpoint.source == EMBEDDED:
-        raise ModelBlind("the embedded model does not see", hint=f"one that does: --model {REAL}")
+        raise ModelBlind("the embedded model cannot read images", hint=f"use one that can: --model {REAL}")
     if any((checkpoint.path / file).exists() for file in _CONFIGS):
         raise ModelBlind(
-            f"{name} does not see: its vision tower was not loaded, or its image processor is of an unknown kind",
+            f"{name} cannot read images: its vision tower was not loaded, or its image processor is not supported",
             hint="load it with --vision",
         )
-    raise ModelBlind(f"{name} does not see: it has no {_CONFIGS[0]}", hint="fetch the checkpoint again, all of it")
+    raise ModelBlind(f"{name} cannot read images: it has no {_CONFIGS[0]}", hint="download the whole checkpoint again")
 
 
 def _known(config: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a processor, of the keys that are known. Raises `ValueError` for what they cannot be."""
+    """A processor's settings, from the known keys. Raises `ValueError` for invalid values."""
     found = {key: config[key] for key in _FITTING if config.get(key) is not None}
     for key, value in found.items():
         if not _FITTING[key](value):
@@ -222,4 +222,4 @@ _FITTING: Final[dict[str, Callable[[object], bool]]] = {
     "rescale_factor": _is_number,
     "resample": _is_filter,
 }
-"""The keys that are taken of a processor's config, and what each may be."""
+"""The keys that are used from a processor's config, and their valid values."""

@@ -1,4 +1,4 @@
-"""Quantized weights as the GPU's kernels read them. Codes are shared; scales are copied, for they are transposed."""
+"""Quantized weights in the layout of the GPU kernels. Codes are shared; scales are transposed copies."""
 
 import torch
 
@@ -9,7 +9,7 @@ from dgtui.model.quantized_weight import QuantizedWeight
 
 
 def for_kernels(weight: QuantizedWeight) -> PackedWeight | None:
-    """A matrix or a stack of matrices, or None if no kernel reads its format, such as codes of more than 4 bits."""
+    """A matrix or a stack of matrices; None if no kernel reads its format, such as codes of more than 4 bits."""
     form = weight.form
     e, n, k = weight.shape if len(weight.shape) == 3 else (1, *weight.shape)
     integers = form.table is None and form.zero in (0, 8) and (weight.block == 32 or weight.block % 64 == 0)

@@ -1,8 +1,8 @@
-"""A checkpoint into memory: everything cheap is checked before the first weight is read, and nothing is ever fetched.
+"""Loads a checkpoint: all cheap checks come before the first weight is read. Never downloads anything.
 
-How it is held is planned first (`plan`): in full where that fits, else in 4 bit, packed on the way (`weights`) or
-before (`quantized`). What comes back is whole: every weight was in the checkpoint, none is left on the meta device,
-encoder and decoder share one copy, and the tokenizer is the model's.
+The way to hold it is planned first (`plan`): in full if that fits, else in 4 bit, packed while loading (`weights`) or
+earlier (`quantized`). The loaded model is complete: every weight was in the checkpoint, none is left on the meta
+device, encoder and decoder share one copy, and the tokenizer matches the model.
 """
 
 import shutil
@@ -49,16 +49,16 @@ if TYPE_CHECKING:
     from dgtui.model.gguf_source import GgufSource
 
 _DISK_RESERVE: Final = 1_000_000_000
-# Bytes that stay free on the disk where packed copies are kept.
+# Bytes to leave free on the disk where packed copies are kept.
 
 
 @dataclass(eq=False, slots=True)
 class LoadedModel:
-    """A model that is ready to run, and what goes with it."""
+    """A loaded model with its tokenizer, settings and images."""
 
     checkpoint: Checkpoint
     model: "DiffusionGemmaForBlockDiffusion"
-    """For inference: `eval()`, without gradients."""
+    """In `eval()` mode, without gradients."""
     tokenizer: ModelTokenizer
     settings: SamplerSettings
     """The checkpoint's own sampler settings."""
@@ -66,14 +66,14 @@ class LoadedModel:
     """Ids that end a reply."""
     pad_id: int
     fingerprint: str
-    """Tells checkpoints, and ways of packing them, apart: see `shards.fingerprint`."""
+    """Differs between checkpoints and between ways of packing them: see `shards.fingerprint`."""
     plan: Plan
-    """How it is held."""
+    """How it is held in memory."""
     notes: tuple[str, ...]
-    """What a person should know, a sentence each: why it is held so, and what was kept."""
+    """Sentences for the user: why it is held this way, and what was kept on disk."""
     load_seconds: float
     images: ImageReader | None = None
-    """None: it does not see; `images.seeing` says why."""
+    """None if the model has no vision; `images.seeing` gives the reason."""
 
     @property
     def info(self) -> ModelInfo:
@@ -95,12 +95,12 @@ class LoadedModel:
 
     @property
     def name(self) -> str:
-        """The checkpoint's."""
+        """The checkpoint's name."""
         return self.checkpoint.name
 
     @property
     def held(self) -> str:
-        """The formats of its weights, in a few words."""
+        """A short description of the formats of its weights."""
         return " · ".join((*self.plan.formats, str(self.dtype).removeprefix("torch.")))
 
     @property
@@ -110,7 +110,7 @@ class LoadedModel:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of what is not packed."""
+        """The type of the weights that are not packed."""
         return self.plan.dtype
 
 
@@ -121,14 +121,14 @@ def load(
 
     Args:
         checkpoint: From `selection.select`, or open already.
-        options: How it is to be held.
-        progress: Told how far it is, one call at a time, perhaps from other threads. What it raises ends the load.
+        options: How to hold it.
+        progress: Called with the progress, one call at a time, perhaps from other threads. Its exceptions end the load.
 
     Raises:
-        ModelNotFound, ModelUnloadable: What `open_checkpoint` raises, or a device that is not there.
-        CorruptCheckpoint: Weights are missing, or of another shape than config.json says. Names some.
-        VocabularyMismatch: Tokenizer and weights are not of one model.
-        OutOfMemory: Before the first weight is read, where that can be known.
+        ModelNotFound, ModelUnloadable: Raised by `open_checkpoint`, or the device does not exist.
+        CorruptCheckpoint: Weights are missing, or their shapes differ from config.json; the message names some.
+        VocabularyMismatch: Tokenizer and weights belong to different models.
+        OutOfMemory: It does not fit; raised before the first weight is read if that can be predicted.
     """
     began = time.perf_counter()
     options = options or LoadOptions()
@@ -146,8 +146,8 @@ def load(
         if not out_of_memory(error):
             raise
         raise OutOfMemory(
-            f"the memory ran out while loading {shown(opened.name)}, which needs {gigabytes(plan.estimate.total)}",
-            hint="close what else uses memory, or take a smaller model: --model embedded",
+            f"out of memory while loading {shown(opened.name)}, which needs {gigabytes(plan.estimate.total)}",
+            hint="close other programs that use memory, or use a smaller model: --model embedded",
         ) from error
     model.generation_config = for_generate(generation)
     return LoadedModel(
@@ -166,7 +166,7 @@ def load(
 
 
 def read_tokenizer(opened: OpenCheckpoint) -> ModelTokenizer:
-    """The tokenizer that goes with a checkpoint. Raises what `ModelTokenizer.load` raises."""
+    """A checkpoint's tokenizer. Raises the errors of `ModelTokenizer.load`."""
     if opened.gguf is None:
         return ModelTokenizer.load(opened.path)
     from dgtui.model.gguf_tokenizer import tokenizer_of
@@ -175,12 +175,12 @@ def read_tokenizer(opened: OpenCheckpoint) -> ModelTokenizer:
 
 
 def plan_for(opened: OpenCheckpoint, options: LoadOptions) -> Plan:
-    """How a checkpoint would be held here. Raises what `load` raises before it reads weights."""
+    """How a checkpoint would be held on this machine. Raises the errors that `load` raises before it reads weights."""
     return _plan(opened, _geometry(opened), options)
 
 
 def _geometry(opened: OpenCheckpoint) -> Any:
-    """What the model is, after everything that has to come before transformers is imported."""
+    """The model's config; first makes the settings that have to come before the import of transformers."""
     if opened.quant_method == foreign.METHOD:
         foreign.require_packages(opened.name)
     go_offline()
@@ -193,9 +193,11 @@ def _geometry(opened: OpenCheckpoint) -> Any:
 
 
 def _plan(opened: OpenCheckpoint, geometry: Any, options: LoadOptions) -> Plan:
-    """The best way to hold a checkpoint; on the CPU, if the GPU is too small and nobody asked for it."""
+    """The best way to hold a checkpoint; on the CPU if the GPU is too small and was not requested."""
     if options.vision and not opened.sees:
-        raise ModelUnloadable(f"{shown(opened.name)} was saved without its vision tower", hint="take one that has it")
+        raise ModelUnloadable(
+            f"{shown(opened.name)} was saved without its vision tower", hint="use a checkpoint that has one"
+        )
 
     def best(device: torch.device) -> Plan:
         return choose(
@@ -216,7 +218,7 @@ def _plan(opened: OpenCheckpoint, geometry: Any, options: LoadOptions) -> Plan:
 def _read(
     opened: OpenCheckpoint, geometry: Any, plan: Plan, cache: Path | None, progress: Report | None, notes: list[str]
 ) -> Any:
-    """The model: read as it is, or packed on the way; or the packed copy that an earlier load kept."""
+    """The model: read as it is, packed while loading, or read from the packed copy of an earlier load."""
     if opened.quant_method == foreign.METHOD:
         return foreign.read(opened, geometry, plan, progress)
     held = held_formats(opened.tensors, plan.packing)
@@ -230,7 +232,7 @@ def _read(
                 kept = open_checkpoint(Checkpoint(opened.name, target, "folder"))
                 return _fill(kept, geometry, plan, progress, "reading")
             except ModelUnloadable as error:
-                notes.append(f"the 4-bit copy in {shown(target)} is damaged ({error.message}) and is made again")
+                notes.append(f"the 4-bit copy in {shown(target)} is damaged ({error.message}) and will be rebuilt")
                 shutil.rmtree(target, ignore_errors=True)
         copy = _copy(quantized.Folder(target, opened, packing), opened, packing, notes)
     return _fill(opened, geometry, plan, progress, "quantizing" if packed_here else "reading", copy)
@@ -257,16 +259,16 @@ def _source(opened: OpenCheckpoint, progress: Report | None, stage: str) -> "Fil
 
 
 def _copy(folder: quantized.Folder, opened: OpenCheckpoint, packing: Packing, notes: list[str]) -> "_Copy | None":
-    """The copy to keep, if the disk has room for it."""
+    """The copy to write, if the disk has room for it."""
     needed, free = quantized.stored_size(opened.tensors, packing), quantized.room(folder.target)
     if needed + _DISK_RESERVE <= free:
         return _Copy(folder, notes)
-    notes.append(f"no 4-bit copy is kept: it takes {gigabytes(needed)}, and {gigabytes(free)} are free")
+    notes.append(f"no 4-bit copy is kept: it takes {gigabytes(needed)}, but only {gigabytes(free)} are free")
     return None
 
 
 class _Copy:
-    """The copy that a load keeps along the way. It is a convenience: where it cannot be written, the load goes on."""
+    """The packed copy that a load writes as it goes. If it cannot be written, the load continues without it."""
 
     def __init__(self, folder: quantized.Folder, notes: list[str]) -> None:
         self._folder, self._notes = folder, notes
@@ -292,39 +294,39 @@ class _Copy:
         self._try(lambda: self._folder.add_weight(name, weight))
 
     def finish(self) -> None:
-        """Makes the copy appear, or notes why there is none."""
+        """Makes the copy visible, or notes why there is none."""
         self._try(self._folder.finish)
         if not self._failed:
             place = shown(self._folder.target)
-            self._notes.append(f"a 4-bit copy is kept in {place} and read the next time; --no-keep declines")
+            self._notes.append(f"a 4-bit copy is kept in {place} for the next load (--no-keep to prevent this)")
 
     def _try(self, work: Callable[[], object]) -> None:
         if self._failed:
             return
         try:
             work()
-        except RunFailed as error:  # the disk is full, say, or another dgtui makes the copy just now
+        except RunFailed as error:  # e.g. the disk is full, or another dgtui is writing the copy
             self._failed = True
             self._open.close()
             self._notes.append(f"no 4-bit copy is kept: {error.message}")
 
 
 def _suffix(plan: Plan, opened: OpenCheckpoint) -> str:
-    """Marks weights that were packed here: they give other numbers than the checkpoint's own."""
+    """Marks weights that were packed here: their values differ from the checkpoint's own."""
     if not plan.packing.nf4 or opened.quant_method == quantized.METHOD:
         return ""
     return "-nf4-double" if plan.packing.double else "-nf4"
 
 
 def _check_vocabulary(entries: int, vocab_size: int) -> None:
-    """Refuse a tokenizer that is not the model's.
+    """Reject a tokenizer that does not match the model.
 
     A model may have more ids than the tokenizer has entries: embeddings are padded to multiples of 64 or 128. Noise is
-    drawn from all of them, so such ids occur in drafts, and decode to nothing. Up to 128 of them, or one in a hundred,
-    is padding; more is another model's tokenizer.
+    drawn from all ids, so padding ids occur in drafts and decode to nothing. Up to 128 extra ids, or 1%, count as
+    padding; more means that the tokenizer belongs to another model.
     """
     if entries > vocab_size or vocab_size - entries > max(128, vocab_size // 100):
         raise VocabularyMismatch(
-            f"the tokenizer has {entries:,} entries and the model {vocab_size:,}",
-            hint="tokenizer.json and config.json are of different models: fetch the checkpoint again",
+            f"the tokenizer has {entries:,} entries, but the model has {vocab_size:,}",
+            hint="tokenizer.json and config.json belong to different models: download the checkpoint again",
         )

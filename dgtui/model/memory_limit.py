@@ -1,6 +1,6 @@
-"""This process's share of the machine's memory: what a container or a service manager lets it have.
+"""The memory limit that a container or a service manager sets for this process.
 
-The kernel ends a process that takes more, whatever the machine has left. Control groups nest, and each of them counts.
+The kernel kills a process that exceeds it, even if the machine has free memory. Control groups nest; all limits apply.
 """
 
 from collections.abc import Iterator
@@ -17,29 +17,29 @@ class Limit:
     """A control group with a limit."""
 
     bytes: int
-    """The most memory that its processes may have."""
+    """Bytes that its processes may use."""
     used: int
-    """What they have, without file pages that the kernel drops when it needs room."""
+    """Bytes that they use, without file pages that the kernel can drop."""
 
     @property
     def free(self) -> int:
-        """What is left."""
+        """Bytes left."""
         return max(0, self.bytes - self.used)
 
 
 def memory_limit(root: Path = _ROOT, own: Path = _OWN) -> Limit | None:
-    """The limit that leaves the least, of the groups that this process is in; None where there is none.
+    """The tightest limit of the groups that this process is in; None if there is none.
 
     Args:
-        root: Where control groups are mounted, of version 1, 2 or both.
-        own: The file that names this process's groups.
+        root: Where control groups (version 1, 2 or both) are mounted.
+        own: The file that lists this process's groups.
     """
     limits = [limit for folder, names in _groups(root, own) if (limit := _read(folder, *names)) is not None]
     return min(limits, key=lambda limit: limit.free, default=None)
 
 
 def _groups(root: Path, own: Path) -> Iterator[tuple[Path, tuple[str, str, str]]]:
-    """Every group of this process and above it, with its files for limit and use and the name of droppable pages."""
+    """Each group of this process and its parents, with its limit and usage files and the field for droppable pages."""
     try:
         lines = own.read_text().splitlines()
     except OSError:
@@ -56,7 +56,7 @@ def _groups(root: Path, own: Path) -> Iterator[tuple[Path, tuple[str, str, str]]
             continue
         for mount in mounts:
             inside = mount / path.lstrip("/")
-            # In a container its own group is mounted as the root, while the path may be that of the host
+            # In a container, its own group is mounted as the root, but the path may be the host's
             for folder in (inside, *inside.parents):
                 if folder == mount or mount in folder.parents:
                     yield folder, names
@@ -68,6 +68,6 @@ def _read(folder: Path, limit: str, usage: str, droppable: str) -> Limit | None:
         stat = dict(line.split(" ", 1) for line in (folder / "memory.stat").read_text().splitlines())
     except (OSError, ValueError):
         return None
-    if not most.isdigit() or int(most) >= 1 << 60:  # "max", or what version 1 has for it
+    if not most.isdigit() or int(most) >= 1 << 60:  # "max", or version 1's equivalent
         return None
     return Limit(int(most), max(0, used - int(stat.get(droppable, 0))))

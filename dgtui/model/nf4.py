@@ -1,4 +1,4 @@
-"""Packing into NF4: 4 bits for a value, in bitsandbytes' own bytes, whether it is installed or not.
+"""Packs weights into NF4, 4 bits per value. The bytes equal bitsandbytes', whether it is installed or not.
 
 A block of 64 values in row-major order shares one scale, its largest absolute value; each value becomes the index of
 the nearest of 16 quantiles of the normal distribution (Dettmers et al., QLoRA, arXiv 2305.14314). Double quantization
@@ -15,15 +15,15 @@ from dgtui.model.formats import NF4, NF4_DOUBLE, NF4_TABLE, Format
 from dgtui.model.quantized_weight import QuantizedWeight, packed_codes
 
 _SCALE_BLOCK: Final = NF4_DOUBLE.group or 0
-_TINY: Final = 1e-38  # in place of the scale of a block of zeros
+_TINY: Final = 1e-38  # replaces the scale of a block of zeros
 _CHUNK: Final = 1 << 20
-# Values that are quantized at a time: their intermediates take a few megabytes.
+# Values to quantize at a time: their intermediates take a few megabytes.
 
 
 class Quantizing:
-    """Quantizes a weight that comes in pieces: rows of any number, in order, on any device.
+    """Quantizes a weight that arrives in pieces: any number of rows at a time, in order, on any device.
 
-    `weight` takes them, on its own device. It is whole after `close`.
+    The result is `weight`, on its own device. It is complete after `close`.
     """
 
     def __init__(self, form: Format, shape: tuple[int, ...], device: torch.device) -> None:
@@ -33,14 +33,14 @@ class Quantizing:
         self._done = 0
 
     def add(self, values: torch.Tensor) -> None:
-        """The next values: any shape, as many as a multiple of 64."""
+        """The next values: any shape, a multiple of 64 values."""
         packed, scales = pack(values.reshape(-1).to(self.weight.packed.device))
         start, self._done = self._done, self._done + values.numel()
         self.weight.packed[start // 2 : self._done // 2] = packed
         self._scales[start // NF4.block : self._done // NF4.block] = scales
 
     def close(self) -> QuantizedWeight:
-        """The weight. Its scales are quantized too, if that was asked for."""
+        """The weight, with its scales quantized too if that was requested."""
         weight = self.weight
         assert self._done == torch.Size(weight.shape).numel(), "a weight was quantized in part"
         if weight.group_scales is not None and weight.scale_offset is not None:
@@ -62,27 +62,27 @@ def pack(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """(n) floats, n a multiple of 64 → (n / 2) uint8, (n / 64) fp32 scales. The bytes are bitsandbytes'."""
     if values.device.type == "cuda" and bnb.native("cuda"):
         return bnb.quantize(values)
-    # On the CPU bitsandbytes has none but PyTorch's operations either, and takes ten times the memory at once
+    # On the CPU, bitsandbytes uses PyTorch's operations too, and ten times the memory
     pieces = [pack_reference(piece) for piece in torch.split(values, _CHUNK)]
     return torch.cat([packed for packed, _ in pieces]), torch.cat([scales for _, scales in pieces])
 
 
 def pack_reference(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """`pack` in PyTorch's own operations."""
+    """`pack` using PyTorch's operations."""
     blocks = values.float().view(-1, NF4.block)
     scales = blocks.abs().amax(-1)
     scaled = (blocks * (1 / scales.clamp_min(_TINY)).unsqueeze(-1)).clamp_(-1, 1).view(-1)
     levels = torch.tensor(NF4_TABLE, dtype=torch.float32, device=values.device)
     indices = torch.zeros(scaled.shape, dtype=torch.uint8, device=values.device)
-    for between in (levels[:-1] + levels[1:]) / 2:  # twice as fast as a search among so few
+    for between in (levels[:-1] + levels[1:]) / 2:  # twice as fast as a search
         indices += scaled > between
     return packed_codes(indices, NF4.order), scales
 
 
 def pack_scales(scales: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(n) fp32 → (n) uint8, the nearest on the dynamic map; (n / 256) fp32 scales; the mean, which is taken off first.
+    """(n) fp32 → (n) uint8, the nearest on the dynamic map; (n / 256) fp32 scales; the mean, subtracted first.
 
-    In PyTorch alone: on the CPU, bitsandbytes looks the codes up in a table that is off by one in about 1 of 1,000.
+    Always PyTorch: on the CPU, bitsandbytes' table lookup of the codes is off by one in about 1 of 1,000.
     """
     offset = scales.mean()
     centred = scales - offset

@@ -1,4 +1,4 @@
-"""Nothing that loads or runs a model may fetch: said to the libraries before they are imported, when they ask."""
+"""Forbids the libraries to download anything while a model is loaded or run. They read this when imported."""
 
 import logging
 import os
@@ -7,5 +7,5 @@ import os
 def go_offline() -> None:
     """Call before transformers or bitsandbytes is imported."""
     os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
-    # On some processors bitsandbytes looks for a kernel on the hub, and says that it got none
+    # On some processors bitsandbytes looks for a kernel on the hub, and warns that it found none
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)

@@ -1,7 +1,7 @@
-"""A checkpoint opened once: config, headers and the model's tensors, for describing, planning, loading and quantizing.
+"""Opens a checkpoint once: config, headers and tensor list, for describing, planning, loading and quantizing.
 
-`open_checkpoint` says early, cheaply and with the cause why a folder cannot be loaded. It reads JSON and the headers of
-the weights, no weights, and imports nothing heavy.
+`open_checkpoint` rejects a folder that cannot be loaded early, and gives the cause. It reads JSON and the headers of
+the weights, not the weights, and imports nothing heavy.
 """
 
 from collections import Counter
@@ -24,36 +24,36 @@ if TYPE_CHECKING:
 
 
 _METHODS: Final = (None, "dgtui_nf4", "compressed-tensors", "modelopt", "bitsandbytes")
-# The `quant_method` of checkpoints whose weights are in a known form.
+# The `quant_method` of checkpoints whose formats are supported.
 _PICKLES: Final = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 _DTYPES: Final = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _DEFAULTS: Final = {"canvas_length": 256, "vocab_size": 262_144, "num_hidden_layers": 30, "hidden_size": 2304}
-# transformers' defaults: what a config.json that leaves them out means.
+# transformers' defaults for keys that a config.json leaves out.
 _WEIGHTS: Final = "model.safetensors (or its index and shards)"
-_BF16: Final = "take the checkpoint in bfloat16: dgtui packs it into 4 bit itself"
+_BF16: Final = "use the bfloat16 checkpoint: dgtui packs it into 4 bit itself"
 
 
 @dataclass(frozen=True, eq=False)
 class OpenCheckpoint:
-    """A checkpoint, of which no weight has been read."""
+    """An open checkpoint. No weights have been read."""
 
     checkpoint: Checkpoint
     config: Mapping[str, Any]
     """Its config.json."""
     generation_config: Mapping[str, Any]
-    """Its generation_config.json; empty where there is none."""
+    """Its generation_config.json; empty if there is none."""
     shards: tuple[Shard, ...]
-    """Its files."""
+    """Its weight files."""
     tensors: Mapping[str, StoredTensor]
-    """The model's tensors, by the names that the model has for them."""
+    """The model's tensors, by the model's names."""
     config_data: bytes
-    """The bytes of its config.json; none of a GGUF file."""
+    """The bytes of its config.json; empty for a GGUF file."""
     gguf: "GgufFile | None" = None
-    """The GGUF file that it is, open."""
+    """The open GGUF file, if it is one."""
 
     @property
     def name(self) -> str:
-        """As a person would write it."""
+        """As a user would type it."""
         return self.checkpoint.name
 
     @property
@@ -63,7 +63,7 @@ class OpenCheckpoint:
 
     @property
     def quant_method(self) -> str | None:
-        """Which program quantized it, in its own words; None if it was not."""
+        """Its `quant_method`; None if it is not quantized."""
         return quant_method(self.config)
 
     @property
@@ -83,17 +83,17 @@ class OpenCheckpoint:
 
     @cached_property
     def parts(self) -> dict[str, int]:
-        """How many numbers each part of the model has; encoder and decoder share theirs, and are counted once."""
+        """Number of parameters of each part of the model; those shared by encoder and decoder are counted once."""
         return count_parts((name, tensor.elements) for name, tensor in self.tensors.items())
 
     @property
     def parameters(self) -> int:
-        """How many numbers the model has."""
+        """Number of parameters of the model."""
         return sum(self.parts.values())
 
     @property
     def dtype(self) -> str:
-        """The type that most of its numbers have: "bfloat16", "float32", "NF4", …"""
+        """The type of most of its parameters: "bfloat16", "float32", "NF4", …"""
         counts: Counter[str] = Counter()
         for tensor in self.tensors.values():
             own = tensor.form.name if tensor.form else _DTYPES.get(tensor.dtype, tensor.dtype.lower())
@@ -102,31 +102,33 @@ class OpenCheckpoint:
         return dtype
 
     def number(self, key: str) -> int:
-        """A whole number of the config, its own or the text model's; 0 where it has none.
+        """An integer from the config or its text config; 0 if it is missing.
 
         Raises:
-            CorruptCheckpoint: If it is not one.
+            CorruptCheckpoint: It is not an integer.
         """
         values = _DEFAULTS | self.config["text_config"] | {"canvas_length": self.config.get("canvas_length", 256)}
         value = values.get(key) or 0
         if type(value) is not int or value < 0:
-            raise CorruptCheckpoint(f"config.json: {key} is {shown(repr(value))}", hint="fetch the file again")
+            raise CorruptCheckpoint(f"config.json: {key} is {shown(repr(value))}", hint="download the file again")
         return value
 
 
 def open_checkpoint(checkpoint: Checkpoint) -> OpenCheckpoint:
-    """Open a checkpoint. Code that comes with it (`auto_map`, *.py) is no error: it is never run.
+    """Open a checkpoint. Code in it (`auto_map`, *.py) is not an error: it is never run.
 
     Raises:
-        ModelNotFound: If there is no such folder.
-        WrongArchitecture: If it is some other model.
-        UnsafeCheckpoint: If its weights are pickled.
-        ModelUnloadable: If its weights are stored in a way that is not known.
-        CorruptCheckpoint: If a file is missing, unreadable or damaged. Names it.
+        ModelNotFound: There is no such folder.
+        WrongArchitecture: It is another kind of model.
+        UnsafeCheckpoint: Its weights are pickled.
+        ModelUnloadable: Its weights are stored in an unsupported format.
+        CorruptCheckpoint: A file is missing, unreadable or damaged; the message names it.
     """
     path = checkpoint.path
     if not exists(path):
-        raise ModelNotFound(f"there is no folder {shown(path)}", hint="dgtui model list shows what there is")
+        raise ModelNotFound(
+            f"there is no folder {shown(path)}", hint="run dgtui model list to see the available models"
+        )
     if not path.is_dir():
         return _open_gguf(checkpoint)
     try:
@@ -161,31 +163,31 @@ def _open_gguf(checkpoint: Checkpoint) -> OpenCheckpoint:
 
 
 def check_architecture(architecture: str | None, where: str) -> None:
-    """Raises `WrongArchitecture` or `ModelUnloadable` for a file that is no GGUF file of a DiffusionGemma."""
+    """Raises `WrongArchitecture` or `ModelUnloadable` unless the file is a GGUF file of a DiffusionGemma."""
     if architecture is None:
         raise ModelUnloadable(
-            f"{where} is a file, and no GGUF file",
+            f"{where} is a file but not a GGUF file",
             hint=f"name a folder with config.json and {_WEIGHTS}, or a GGUF file",
         )
     if architecture != gguf_header.ARCHITECTURE:
         raise WrongArchitecture(
             f"{where} is a GGUF file of a {shown(architecture)} model, not of a DiffusionGemma",
-            hint="dgtui model list shows what can be loaded",
+            hint="run dgtui model list to see the available models",
         )
 
 
 def gguf_file(names: Collection[str], where: str) -> str | None:
-    """The GGUF file among the files of a folder; None where it holds a checkpoint of another kind.
+    """The GGUF file in a folder; None if the folder holds another kind of checkpoint.
 
     Raises:
-        ModelUnloadable: If it holds several: which is meant is not known.
+        ModelUnloadable: It holds several, so the choice is ambiguous.
     """
     if SINGLE in names or INDEX in names:
         return None
     files = sorted(name for name in names if name.lower().endswith(".gguf") and not name.startswith("mmproj"))
     if len(files) > 1:
         some = ", ".join(map(shown, files[:3])) + (" …" if len(files) > 3 else "")
-        raise ModelUnloadable(f"{where} holds several GGUF files: {some}", hint="name one of them: --model FILE")
+        raise ModelUnloadable(f"{where} holds several GGUF files: {some}", hint="choose one with --model FILE")
     return files[0] if files else None
 
 
@@ -196,9 +198,9 @@ def of_parts(
     generation_config: Mapping[str, Any],
     shards: Collection[Shard],
 ) -> OpenCheckpoint:
-    """A checkpoint of what has been read of it, here or on the hub. Raises what `open_checkpoint` does."""
+    """A checkpoint from config and headers, read locally or from the hub. Raises the errors of `open_checkpoint`."""
     entries = {name: entry for shard in shards for name, entry in shard.tensors.items()}
-    if quant_method(config) == "bitsandbytes":  # transformers reads it
+    if quant_method(config) == "bitsandbytes":  # transformers loads it itself
         tensors = {name: plain(name, entry) for name, entry in entries.items()}
     else:
         tensors = stored_tensors(entries, config)
@@ -206,34 +208,34 @@ def of_parts(
 
 
 def quant_method(config: Mapping[str, Any]) -> str | None:
-    """Which program quantized a checkpoint, in its own words; None if it was not."""
+    """A checkpoint's `quant_method`; None if it is not quantized."""
     about = config.get("quantization_config")
     if not about:
         return None
     method = about.get("quant_method") if isinstance(about, dict) else None
-    return method if isinstance(method, str) else "something unnamed"
+    return method if isinstance(method, str) else "an unnamed method"
 
 
 def check_names(names: Collection[str], where: str, config: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What the names of the files and the config.json among them tell: of a folder, or of what might be fetched.
+    """Check the file names and config.json of a checkpoint, local or on the hub.
 
     Args:
-        names: All files at the top.
-        where: Whose files they are, fit to be shown.
-        config: Reads config.json; called only where it is there and matters.
+        names: All top-level files.
+        where: The folder or repository, sanitised, for messages.
+        config: Reads config.json; called only if it exists and matters.
 
     Returns:
         The config.
 
     Raises:
-        ModelUnloadable: Or the class of it that `open_checkpoint` names for the cause.
+        ModelUnloadable: Or the subclass that `open_checkpoint` lists for the cause.
     """
     weights = SINGLE in names or INDEX in names
     if not weights and (kind := _other_kind(names)):
-        raise ModelUnloadable(f"{where} holds {kind}", hint=f"take the whole checkpoint, such as {REAL}")
+        raise ModelUnloadable(f"{where} holds {kind}", hint=f"use a whole checkpoint, such as {REAL}")
     if "config.json" not in names:
         raise CorruptCheckpoint(
-            f"{where} holds no config.json", hint=f"a checkpoint is a folder with config.json and {_WEIGHTS}"
+            f"{where} has no config.json", hint=f"a checkpoint is a folder with config.json and {_WEIGHTS}"
         )
     checked = check_config(config(), where)
     if not weights:
@@ -241,42 +243,42 @@ def check_names(names: Collection[str], where: str, config: Callable[[], dict[st
         if pickles:
             raise UnsafeCheckpoint(
                 f"the weights in {where} are pickled ({shown(pickles[0])}): loading them could run any code",
-                hint="take a safetensors version of it, or make one where you trust the source: load it there with "
-                "transformers, then model.save_pretrained(FOLDER)",
+                hint="use a safetensors version; if you trust the source, make one: load it with "
+                "transformers, then call model.save_pretrained(FOLDER)",
             )
-        raise CorruptCheckpoint(f"{where} holds no weights", hint=f"{_WEIGHTS} is missing: fetch it again")
+        raise CorruptCheckpoint(f"{where} has no weights", hint=f"{_WEIGHTS} is missing: download it again")
     return checked
 
 
 def _other_kind(names: Collection[str]) -> str | None:
-    """What a folder holds that other programs load, by the names of its files; None if that is not known."""
+    """What a folder for other programs holds, judging by its file names; None if it is not recognised."""
     if "adapter_config.json" in names:
-        return "a LoRA adapter, which changes a checkpoint and is none itself"
+        return "a LoRA adapter, which modifies a checkpoint but is not one itself"
     if "model_index.json" in names:
         return "a pipeline for the diffusers library"
     return None
 
 
 def check_config(config: dict[str, Any], where: str) -> dict[str, Any]:
-    """The config of a DiffusionGemma that can be loaded, as it is.
+    """Check the config of a DiffusionGemma and return it unchanged.
 
     Raises:
-        WrongArchitecture: If it is of some other model.
-        ModelUnloadable: If its weights are quantized in a way that is not known, or not shared.
-        CorruptCheckpoint: If it makes no sense.
+        WrongArchitecture: It belongs to another kind of model.
+        ModelUnloadable: Its weights are quantized in an unsupported format, or not shared.
+        CorruptCheckpoint: It is not consistent.
     """
     model_type = config.get("model_type")
     if model_type != MODEL_TYPE:
-        what = f"a {shown(model_type)} model" if model_type else "a model that does not say its type"
+        what = f"a {shown(model_type)} model" if model_type else "a model of unknown type"
         raise WrongArchitecture(
-            f"{where} holds {what}, not a DiffusionGemma", hint="dgtui model list shows what can be loaded"
+            f"{where} holds {what}, not a DiffusionGemma", hint="run dgtui model list to see the available models"
         )
     if not isinstance(config.get("text_config"), dict):
-        raise CorruptCheckpoint("config.json has no text_config", hint="fetch the file again")
+        raise CorruptCheckpoint("config.json has no text_config", hint="download the file again")
     if config.get("tie_word_embeddings") is False:
         raise ModelUnloadable(
             f"{where} keeps separate weights for encoder and decoder",
-            hint="DiffusionGemma has one stack of weights for both: save it with tie_word_embeddings=True",
+            hint="in DiffusionGemma both share one stack of weights: save it with tie_word_embeddings=True",
         )
     if isinstance(config.get("quantization"), dict):  # MLX writes it under both names
         raise ModelUnloadable(f"{where} is quantized by MLX, for Apple's own library", hint=_BF16)

@@ -1,4 +1,4 @@
-"""The parts of the model, told by the names of their tensors, and how they can be held. Imports nothing heavy."""
+"""The parts of the model, recognised by tensor names, and the ways to hold them. Imports nothing heavy."""
 
 import re
 from collections import Counter
@@ -23,7 +23,7 @@ PARTS: Final = (
     ("attention", ("self_attn",)),
     ("dense MLP", ("mlp",)),
 )
-"""A part, and the names that are on the path of its tensors; the first that fits takes a tensor."""
+"""A part, and names that occur in the paths of its tensors; the first match wins."""
 REST: Final = "norms and scales"
 
 _PACKABLE: Final = re.compile(
@@ -40,7 +40,7 @@ def part_of(name: str) -> str:
 
 
 def count_parts(sizes: Iterable[tuple[str, int]]) -> dict[str, int]:
-    """(name, number) of each tensor → the sum of each part; together they are all there is."""
+    """(name, number) of each tensor → the sum for each part."""
     counts: Counter[str] = Counter({part: 0 for part, _ in PARTS} | {REST: 0})
     for name, size in sizes:
         counts[part_of(name)] += size
@@ -48,39 +48,39 @@ def count_parts(sizes: Iterable[tuple[str, int]]) -> dict[str, int]:
 
 
 def can_be_packed(name: str, shape: tuple[int, ...]) -> bool:
-    """Whether a weight may be held in 4 bit: experts, attention and dense MLP of the shared layers.
+    """Whether a weight may be held in 4 bit: experts, attention and dense MLP of the shared layers may.
 
-    Embedding, norms, router, self-conditioning and vision stay as they are: small, or read by lookup, or both. So does
-    a weight whose rows are no multiple of 64 values: a block would span two of them, or two experts.
+    Embedding, norms, router, self-conditioning and vision are not packed: they are small, or read by lookup, or both.
+    Nor is a weight whose row length is not a multiple of 64: a block would span two rows, or two experts.
     """
     return bool(_PACKABLE.fullmatch(name)) and NF4.fits(shape[-1])
 
 
 def experts_layer(name: str) -> int | None:
-    """The layer whose experts a tensor belongs to."""
+    """The layer of an expert tensor."""
     match = _EXPERTS.match(name)
     return int(match[1]) if match else None
 
 
 @dataclass(frozen=True, slots=True)
 class Packing:
-    """How the weights of a model are held."""
+    """How a model's weights are held in memory."""
 
     nf4: bool = False
-    """What can be packed, and takes more than 4 bits, is packed into NF4."""
+    """Weights of more than 4 bits are packed into NF4 if possible."""
     double: bool = False
-    """The scales of NF4 are in 8 bit."""
+    """NF4's scales are held in 8 bit."""
     vision: bool = True
-    """The vision tower is kept, where the checkpoint has one."""
+    """The vision tower is kept, if the checkpoint has one."""
     streamed: int = 0
-    """Layers, from the last, whose experts stay in the machine's memory and go to the GPU when it is their turn."""
+    """Number of layers, counted from the last, whose experts stay in main memory and are copied to the GPU in turn."""
 
 
 def held_formats(tensors: "Mapping[str, StoredTensor]", packing: Packing) -> dict[str, Format]:
-    """The weights that are held in a quantized format, and in which: as they are stored, or in NF4.
+    """The weights that are held in a quantized format, with the format: the stored one, or NF4.
 
-    What is not among them is held as plain numbers, decoded if need be. The two stacks of a layer's experts are both
-    quantized or neither.
+    All other weights are held as plain numbers, decoded if needed. Of the two stacks of a layer's experts, both are
+    quantized or neither is.
     """
     nf4 = NF4_DOUBLE if packing.double else NF4
     held: dict[str, Format] = {}
@@ -103,17 +103,17 @@ def _stacks(name: str) -> tuple[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class LoadOptions:
-    """How a person wants a model to be held; the default is whatever fits best."""
+    """The user's wishes for loading a model; by default, the best way that fits is chosen."""
 
     device: str = "auto"
     """ "auto", "cpu", "mps", "cuda", "cuda:N"."""
     dtype: "torch.dtype | None" = None
-    """Of what is not packed; None for what suits the device."""
+    """Type of the weights that are not packed; None for the device's default."""
     context: int | None = None
-    """Most tokens of prefix and canvas; None for what fits."""
+    """Most tokens of prefix and canvas; None for as many as fit."""
     vision: bool | None = None
-    """The vision tower is needed (True), left out (False), or kept where it fits (None)."""
+    """The vision tower is required (True), left out (False), or kept if it fits (None)."""
     memory: int | None = None
-    """Bytes of the device that may be taken."""
+    """Most bytes of the device's memory to use."""
     cache: Path | None = None
-    """Where a checkpoint that had to be packed is kept, and read from the next time; None for nowhere."""
+    """Where to keep a packed copy for the next load; None to keep none."""

@@ -1,4 +1,4 @@
-"""How a model is held on this machine: what each way of packing it takes, and the best one that fits.
+"""Plans how to hold a model on this machine: predicts the memory of each way of packing, and picks the best that fits.
 
 Bytes are predicted from the headers of the files and the config, before anything is loaded. Sizes are decimal: 1 GB is
 10^9 bytes.
@@ -20,61 +20,61 @@ from dgtui.model.parts import Packing, count_parts, experts_layer, held_formats,
 from dgtui.model.stored import StoredTensor
 
 CONTEXT: Final = 8192
-"""Tokens of prefix and canvas that are planned for where nobody says how many."""
+"""Default number of tokens of prefix and canvas."""
 SNAPSHOTS: Final = (8, 2)
-"""Boundaries of a conversation that can be gone back to without reading it again; the second where memory is short."""
+"""Boundaries of a conversation that are kept to return to without encoding again; the second if memory is short."""
 PIECE: Final = 1024
-"""Most ids that the encoder reads at a time, but for an image that has more: what it computes on a long prompt at once
-would take gigabytes."""
+"""Most ids that the encoder reads at a time, unless an image is longer: intermediates of a whole long prompt would take
+gigabytes."""
 
 _LOGITS: Final = 3
-# Tensors of canvas × vocabulary in fp32 that a step holds at once: scaled logits, probabilities, and their logarithms.
+# Number of fp32 tensors of canvas × vocabulary that a step holds at once: scaled logits, probabilities, logarithms.
 _STATES: Final = 4
-# Tensors of tokens × width that a layer holds at once, beside what its experts give or its attention reads.
+# Number of tensors of tokens × width that a layer holds at once, besides the output of experts or the attention inputs.
 _ROWS: Final = 16
-# Canvases in a forward, where memory does not say less: more of them make a step no cheaper.
+# Most canvases in one forward: more of them make a step no cheaper.
 _GPU_RESERVE: Final = 500_000_000
-# Bytes of a GPU that its driver, kernels and gaps between tensors take.
+# Bytes of a GPU for its driver, kernels and gaps between tensors.
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Bytes that a way of packing takes."""
+    """Predicted bytes of one way of packing."""
 
     weights: Mapping[str, int]
     """On the device, by part."""
     streamed: int
-    """Experts in the machine's memory, beside the device."""
+    """Experts in main memory, in addition to the device."""
     prefix: int
-    """Keys and values of the context, and of the boundaries that can be gone back to."""
+    """Keys and values of the context and of the kept boundaries."""
     computed: int
-    """What a step, or reading a piece of a prompt, computes: the larger of the two."""
+    """Intermediates of a step or of encoding a piece of a prompt, whichever is larger."""
 
     @property
     def total(self) -> int:
-        """On the device."""
+        """Total on the device."""
         return sum(self.weights.values()) + self.prefix + self.computed
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be done, and why."""
+    """The chosen way to hold a model, and the reason."""
 
     device: torch.device
     dtype: torch.dtype
     packing: Packing
     formats: tuple[str, ...]
-    """The quantized formats that weights are held in, the one of most weights first."""
+    """The quantized formats of the weights, the most common first."""
     context: int
     """Most tokens of prefix and canvas together."""
     snapshots: int
     rows: int
-    """Canvases in a forward at most."""
+    """Most canvases in one forward."""
     estimate: Estimate
     available: int
-    """Bytes that could be taken on the device."""
+    """Bytes available on the device."""
     reason: str
-    """Why it is held so, a sentence; empty where there was nothing to decide."""
+    """Why it is held this way, in one sentence; empty if the model is held in full."""
 
 
 def estimate(
@@ -85,15 +85,15 @@ def estimate(
     context: int = CONTEXT,
     snapshots: int = SNAPSHOTS[0],
 ) -> Estimate:
-    """Predict what a model takes.
+    """Predict the memory that a model takes.
 
     Args:
         config: A `DiffusionGemmaConfig`.
-        tensors: What its files hold, unpacked or packed.
-        packing: How it is to be held.
-        dtype: Of what is not packed.
+        tensors: The tensors in its files, packed or not.
+        packing: How to hold it.
+        dtype: Type of the weights that are not packed.
         context: Tokens of prefix and canvas.
-        snapshots: Boundaries kept, the last one included.
+        snapshots: Number of kept boundaries, including the last.
     """
     text = config.text_config
     first_streamed = text.num_hidden_layers - packing.streamed
@@ -111,7 +111,7 @@ def estimate(
     layers = _widths(text, tensors)
     piece = min(PIECE, context)
     reading = _layer_bytes(text, layers, piece, context, dtype, masked=True)
-    # The vision tower's work on an image takes less than a step does: 0.14 GB for 280 tokens at full size
+    # The vision tower takes less than a step: 0.14 GB for an image of 280 tokens at full size
     computed = max(_step_bytes(config, layers, context, dtype), reading)
     if held:  # one matrix at a time is decoded
         experts = 2 * text.moe_intermediate_size if text.num_experts else 0
@@ -136,20 +136,20 @@ def choose(
     most: int | None = None,
     fixed: bool = False,
 ) -> Plan:
-    """The best way to hold a model that fits: in full, in 4 bit, and then with less and less of it on the GPU.
+    """The best way to hold a model that fits: in full, else in 4 bit, else with fewer and fewer experts on the GPU.
 
     Args:
         config: A `DiffusionGemmaConfig`.
-        tensors: What its files hold.
-        device: Where it is to run.
-        dtype: Of what is not packed.
-        context: Most tokens of prefix and canvas; None for what fits, from `CONTEXT` on.
-        vision: Whether the vision tower is needed (True), left out (False), or kept where it fits (None).
-        most: Bytes of the device that may be taken, of those that are free.
-        fixed: The files are held as they are: another program has quantized them.
+        tensors: The tensors in its files.
+        device: Where it will run.
+        dtype: Type of the weights that are not packed.
+        context: Most tokens of prefix and canvas; None for as many as fit, at least `CONTEXT`.
+        vision: The vision tower is required (True), left out (False), or kept if it fits (None).
+        most: Most free bytes of the device to use.
+        fixed: Do not pack: another program has quantized the weights.
 
     Raises:
-        OutOfMemory: If nothing fits. Says what the smallest way would take.
+        OutOfMemory: Nothing fits; the message says what the smallest way would take.
     """
     free = devices.available(device)
     available = free if most is None else min(free, most)
@@ -173,7 +173,7 @@ def choose(
             if needs.streamed > devices.available(torch.device("cpu")):
                 continue
             if context is None:
-                half = needs.total + (available - needs.total) // 2  # the rest is for more than one canvas
+                half = needs.total + (available - needs.total) // 2  # the rest is for additional canvases
                 wanted = _longest(wanted, longest, partial(total, packing, snapshots), half)
                 needs = estimate(config, tensors, packing, dtype, wanted, snapshots)
             another = _step_bytes(config, _widths(config.text_config, tensors), wanted, dtype)
@@ -184,13 +184,14 @@ def choose(
         rejected.append((packing, needs.total))
     packing, needed = rejected[-1]
     place = "the GPU" if device.type == "cuda" else "this machine"
-    hint = "close what else uses memory, or take a smaller model: --model embedded"
+    hint = "close other programs that use memory, or use a smaller model: --model embedded"
     if wanted > 2048:
-        hint += "; a smaller --context takes less"
+        hint += "; a smaller --context also saves memory"
     if device.type == "cuda":
-        hint += "; --device cpu uses the machine's memory instead"
+        hint += "; --device cpu uses main memory instead"
     raise OutOfMemory(
-        f"the model needs {gigabytes(needed)}{_as(packing)}, and {place} has {gigabytes(available)} free", hint=hint
+        f"the model needs {gigabytes(needed)}{_as(packing)}, but {place} has only {gigabytes(available)} free",
+        hint=hint,
     )
 
 
@@ -202,7 +203,7 @@ def _formats(tensors: Mapping[str, StoredTensor], packing: Packing) -> tuple[str
 
 
 def _longest(fits: int, most: int, total: Callable[[int], int], available: int) -> int:
-    """The most tokens, up to `most`, that take no more than the memory there is; `fits` are known to."""
+    """The most tokens, up to `most`, that fit into the available memory; `fits` tokens are known to fit."""
     if total(most) <= available:
         return most
     while most - fits > 512:
@@ -212,12 +213,12 @@ def _longest(fits: int, most: int, total: Callable[[int], int], available: int) 
 
 
 def _ways(tensors: Mapping[str, StoredTensor], layers: int, seen: bool, vision: bool | None) -> Iterator[Packing]:
-    """From the best to the smallest. `layers`: how many could be streamed; `seen`: there is a vision tower."""
+    """All ways, best first. `layers`: how many could be streamed; `seen`: there is a vision tower."""
     keep = seen and vision is not False
     ways: list[Packing] = []
     held: list[dict[str, Format]] = []
     for way in (Packing(), Packing(nf4=True), Packing(nf4=True, double=True)):
-        if (formats := held_formats(tensors, way)) not in held:  # else packing changes nothing
+        if (formats := held_formats(tensors, way)) not in held:  # skip if packing changes nothing
             ways.append(replace(way, vision=keep))
             held.append(formats)
     yield from ways
@@ -230,12 +231,12 @@ def _ways(tensors: Mapping[str, StoredTensor], layers: int, seen: bool, vision: 
 
 
 def _as(packing: Packing) -> str:
-    """ " in 4 bit", and what else is said of a way of packing; nothing for none."""
+    """Describes a way of packing for a message: " in 4 bit", …; empty for none."""
     words = [
         ("in 4 bit", packing.nf4),
         ("with scales in 8 bit", packing.double),
         ("without the vision tower", packing.nf4 and not packing.vision),
-        (f"with the experts of {packing.streamed} layers in the machine's memory", bool(packing.streamed)),
+        (f"with the experts of {packing.streamed} layers in main memory", bool(packing.streamed)),
     ]
     said = ", ".join(word for word, true in words if true)
     return f" {said}" if said else ""
@@ -246,13 +247,12 @@ def _reason(packing: Packing, rejected: list[tuple[Packing, int]], available: in
         return ""
     needed = next(taken for way, taken in reversed(rejected) if not way.streamed)
     place = "the GPU" if device.type == "cuda" else "the memory"
-    return (
-        f"held{_as(packing)}: otherwise it would take {gigabytes(needed)}, and {place} has {gigabytes(available)} free"
-    )
+    free = f"{place} has only {gigabytes(available)} free"
+    return f"held{_as(packing)}: otherwise it would take {gigabytes(needed)}, but {free}"
 
 
 def _size(stored: StoredTensor, form: Format | None, dtype: torch.dtype) -> int:
-    """Bytes of a tensor once it is loaded: in a quantized format, or as plain numbers."""
+    """Bytes of a loaded tensor, in a quantized format or as plain numbers."""
     if form is not None:
         return form.size(stored.shape, len(stored.parts))
     floats = stored.form is not None or "F" in stored.dtype
@@ -261,20 +261,20 @@ def _size(stored: StoredTensor, form: Format | None, dtype: torch.dtype) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """The attention of a layer: numbers of a token's queries, and of its keys, in all heads together."""
+    """The attention of a layer: number of values in a token's queries and in its keys, all heads together."""
 
     queries: int
     keys: int
     window: int
-    """Tokens back that it sees; 0 for all."""
+    """How many tokens back it sees; 0 for all."""
 
     def seen(self, context: int) -> int:
-        """Tokens of a prefix that are kept."""
+        """Number of prefix tokens whose keys and values are kept."""
         return min(context, self.window - 1) if self.window else context
 
 
 def _widths(text: Any, tensors: Mapping[str, StoredTensor]) -> list[_Layer]:
-    """Read off the weights: what config.json calls these numbers differs between versions of transformers."""
+    """From the shapes of the weights: the names in config.json differ between versions of transformers."""
 
     hidden: int = text.hidden_size
 
@@ -289,7 +289,7 @@ def _widths(text: Any, tensors: Mapping[str, StoredTensor]) -> list[_Layer]:
 
 
 def _step_bytes(config: Any, layers: list[_Layer], context: int, dtype: torch.dtype) -> int:
-    """What a denoising step computes of one canvas."""
+    """Bytes of a denoising step's intermediates for one canvas."""
     text, canvas = config.text_config, config.canvas_length
     logits: int = _LOGITS * 4 * canvas * text.vocab_size
     return logits + _layer_bytes(text, layers, canvas, context, dtype)
@@ -298,9 +298,9 @@ def _step_bytes(config: Any, layers: list[_Layer], context: int, dtype: torch.dt
 def _layer_bytes(
     text: Any, layers: list[_Layer], tokens: int, context: int, dtype: torch.dtype, masked: bool = False
 ) -> int:
-    """What the largest layer computes at once for so many tokens: states, and what the experts give, or else keys and
-    values of the context once more. Where some of it is masked that is the keys alone, and keys and values for every
-    head; and there is the mask."""
+    """Bytes of the largest layer's intermediates for this many tokens: states, and either the experts' output or a copy
+    of the context's keys and values. With a mask, it is a copy of the keys, plus keys and values for every head, plus
+    the mask itself."""
 
     hidden: int = text.hidden_size
     experts: int = tokens * hidden * (text.top_k_experts or 0)
@@ -310,5 +310,5 @@ def _layer_bytes(
         read = (layer.seen(context) + tokens) * (layer.keys + 2 * heads if masked else 2 * layer.keys)
         return tokens * _STATES * max(hidden, layer.queries) + max(experts, read)
 
-    mask = tokens * context * (1 + dtype.itemsize) if masked else 0  # as bits, and as numbers
+    mask = tokens * context * (1 + dtype.itemsize) if masked else 0  # as booleans and as numbers
     return max(map(numbers, layers)) * dtype.itemsize + mask

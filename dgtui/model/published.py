@@ -1,7 +1,7 @@
-"""The published DiffusionGemmas that can be loaded, and which of them suits a machine. Imports nothing heavy.
+"""The published DiffusionGemmas that can be loaded, and the best one for a machine. Imports nothing heavy.
 
-Sizes on disk are those their publishers or readers report; memory is counted from the layouts, with 8,192 tokens of
-context. No file of the quantized ones was at hand when this was written: see docs/models.md for how each was checked.
+Sizes on disk are as reported by publishers or users; memory is computed from the layouts, with 8,192 tokens of
+context. The quantized files themselves were not available: docs/models.md says how each was checked.
 """
 
 from dataclasses import dataclass
@@ -15,18 +15,18 @@ class Published:
     name: str
     """Its hub id."""
     file: str
-    """Part of the name of the GGUF file that is meant; empty for a checkpoint in safetensors."""
+    """Part of the GGUF file's name; empty for a checkpoint in safetensors."""
     stored: str
-    """How its weights are stored."""
+    """The format of the stored weights."""
     disk_gb: float
     held: str
-    """How they are held where memory is short."""
+    """The format in memory if memory is short."""
     needs_gb: float
-    """Memory that this takes."""
+    """Memory in GB that this takes."""
     whole_gb: float
-    """Memory that it takes to hold them as they are stored."""
+    """Memory in GB to hold them in their stored format."""
     sees: bool
-    """It has the vision tower."""
+    """Whether it has the vision tower."""
 
 
 PUBLISHED: Final = (
@@ -41,10 +41,10 @@ PUBLISHED: Final = (
 
 
 def recommended(available: int) -> Published | None:
-    """The one to take on a device with so many bytes free; None where none fits.
+    """The recommended checkpoint for a device with this many bytes free; None if none fits.
 
-    The smallest download that sees and is held as it is stored, for that is exact and loads fastest; else the smallest
-    that fits when it is packed.
+    The smallest download with vision that fits in its stored format, because that is exact and loads fastest; else the
+    smallest that fits when packed.
     """
     whole = [own for own in PUBLISHED if own.whole_gb * 1e9 <= available and own.sees]
     packed = [own for own in PUBLISHED if own.needs_gb * 1e9 <= available]

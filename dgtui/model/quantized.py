@@ -1,9 +1,9 @@
-"""Checkpoints in NF4 on disk: made whole or not at all, and checked byte for byte before they are used.
+"""Checkpoints in NF4 on disk: written completely or not at all, with checksums.
 
-A folder is a checkpoint like any other: sharded safetensors, config.json with a `quantization_config` that says what
-was done, the tokenizer and templates of its source. A weight in NF4 is the tensors of a `QuantizedWeight`, named as
-`stored.NF4_NAMES` says. SHA256SUMS (`sha256sum -c` reads it) holds all but the sampler settings, which a person may
-edit. `verify` compares with it: it reads every byte, so `dgtui doctor` does that, and a load does not.
+A folder is a checkpoint like any other: sharded safetensors, config.json with a `quantization_config`, tokenizer and
+templates of its source. An NF4 weight is stored as the tensors of a `QuantizedWeight`, named by `stored.NF4_NAMES`.
+SHA256SUMS (`sha256sum -c` reads it) covers all files but the sampler settings, which a user may edit. `verify` compares
+with it. That reads every byte, so `dgtui doctor` does it and a load does not.
 """
 
 import fcntl
@@ -38,20 +38,20 @@ METHOD: Final = NF4_METHOD
 SUMS: Final = "SHA256SUMS"
 
 _SHARD: Final = 500_000_000
-# Bytes of a file at most, or one tensor: so much, and a copy of it, is in memory while it is written.
+# Most bytes per file, unless one tensor is larger. Twice this is in memory while a file is written.
 _AGAIN: Final = "quantize the checkpoint again"
 _COPIED: Final = ("*.json", "*.jinja", "*.model", "LICENSE*", "README*")
 _NOT_COPIED: Final = ("config.json", "*.index.json", "adapter_*")
 
 
 def copy_of(opened: OpenCheckpoint, double: bool, cache: Path) -> Path:
-    """Where the NF4 copy of a checkpoint is kept."""
+    """The folder for the NF4 copy of a checkpoint."""
     slug = re.sub(r"[^\w.-]+", "--", opened.name, flags=re.ASCII).strip("-.")[-80:] or "model"
     return cache / "nf4" / f"{slug}-{opened.fingerprint[:12]}{'-double' if double else ''}"
 
 
 def can_be_kept(opened: OpenCheckpoint, held: Mapping[str, Format]) -> bool:
-    """Whether a copy in NF4 can stand for a checkpoint: all of its quantized weights are held in NF4."""
+    """Whether an NF4 copy can replace a checkpoint: all of its quantized weights are held in NF4."""
     return all(form.table is NF4.table for form in held.values()) and (opened.path / "config.json").is_file()
 
 
@@ -66,25 +66,25 @@ def stored_size(tensors: Mapping[str, StoredTensor], packing: Packing) -> int:
 
 
 def room(folder: Path) -> int:
-    """Bytes that are free on the disk of a folder, which need not exist yet."""
+    """Free bytes on the disk of a folder, which need not exist yet."""
     place = next((parent for parent in (folder, *folder.absolute().parents) if parent.exists()), Path("/"))
     return shutil.disk_usage(place).free
 
 
 class Folder:
-    """A checkpoint in NF4 that is being written; see `weights.Keep`.
+    """Writes a checkpoint in NF4; see `weights.Keep`.
 
-    It appears under its name with `finish`, whole and on the disk, or never: until then it is a hidden folder beside
-    it, without the config.json that would make it loadable, and is removed if anything goes wrong. What a killed
-    program left there goes away with the next try.
+    It appears under its name on `finish`, complete and synced to disk. Until then it is a hidden folder next to the
+    target, without config.json, so that it cannot be loaded. It is removed on any error; leftovers of a killed program
+    are removed by the next try.
 
     Args:
-        target: The folder to be; there may be none, or an empty one.
-        source: The checkpoint that it is made from, and whose tokenizer, templates and settings are copied.
+        target: The folder to create; it must not exist, or be empty.
+        source: The original checkpoint; its tokenizer, templates and settings are copied.
         packing: How the weights are packed.
 
     Raises:
-        RunFailed: If it cannot be written, or another process is writing it.
+        RunFailed: It cannot be written, or another process is writing it.
     """
 
     def __init__(self, target: Path, source: OpenCheckpoint, packing: Packing) -> None:
@@ -102,18 +102,18 @@ class Folder:
             self._partial.mkdir(exist_ok=True)
             self._lock = os.open(self._partial, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         except OSError as error:
-            raise RunFailed(f"{shown(self.target)} cannot be made: {reason(error)}") from error
+            raise RunFailed(f"{shown(self.target)} cannot be created: {reason(error)}") from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(self._lock)
-            raise RunFailed(f"another dgtui is writing {shown(self.target)}", hint="wait for it to end") from error
+            raise RunFailed(f"another dgtui is writing {shown(self.target)}", hint="wait for it to finish") from error
         try:
             for left in self._partial.iterdir():
                 left.unlink()
-        except OSError as error:  # whoever held it has just finished it, say
+        except OSError as error:  # e.g. the other process has just finished
             os.close(self._lock)
-            raise RunFailed(f"{shown(self.target)} cannot be made: {reason(error)}") from error
+            raise RunFailed(f"{shown(self.target)} cannot be created: {reason(error)}") from error
         return self
 
     def __exit__(self, kind: object, *why: object) -> None:
@@ -122,7 +122,7 @@ class Folder:
         os.close(self._lock)
 
     def add(self, name: str, tensor: torch.Tensor) -> None:
-        """Takes a tensor; writes a file when enough have come."""
+        """Adds a tensor; writes a file once there is enough data."""
         if part_of(name) == "vision" and not self._vision:
             return
         if self._tensors and self._bytes + tensor.nbytes > _SHARD:
@@ -131,7 +131,7 @@ class Folder:
         self._bytes += tensor.nbytes
 
     def add_weight(self, name: str, weight: QuantizedWeight) -> None:
-        """Takes a weight in NF4."""
+        """Adds a weight in NF4."""
         for own, tensor in weight.named_buffers():
             self.add(f"{name}.{NF4_NAMES[own]}", tensor)
 
@@ -140,12 +140,12 @@ class Folder:
         path = self._partial / f"{len(self._shards)}.safetensors"
         try:
             save_file(self._tensors, path, metadata={"format": "pt"})
-        except Exception as error:  # the library's own errors, and the system's
+        except Exception as error:  # safetensors' errors and OSError
             raise RunFailed(f"{shown(self.target)} cannot be written: {reason(error)}") from error
         self._tensors, self._bytes = {}, 0
 
     def finish(self) -> None:
-        """Makes the folder appear. Raises `RunFailed` if it cannot be written."""
+        """Makes the folder visible. Raises `RunFailed` if it cannot be written."""
         self._flush()
         try:
             count = len(self._shards)
@@ -162,7 +162,7 @@ class Folder:
                     if path.is_file() and not any(path.match(left) for left in _NOT_COPIED):
                         shutil.copyfile(path, self._partial / path.name)
             self._write("config.json", self._config)
-            for path in self._partial.glob("*.safetensors"):  # written for their owner alone
+            for path in self._partial.glob("*.safetensors"):  # created readable by their owner only
                 shutil.copymode(self._partial / "config.json", path)
             files = sorted(path for path in self._partial.iterdir() if path.name not in (SUMS, GENERATION))
             lines = [f"{digest(path)}  {path.name}\n" for path in files]
@@ -202,16 +202,16 @@ def _sync(path: Path) -> None:
 
 
 def digest(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal digits."""
+    """The SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def verify(opened: OpenCheckpoint, progress: Report | None = None) -> None:
-    """Refuse an NF4 folder in which a byte has changed since it was written. Reads all of it.
+    """Reject an NF4 folder if any byte has changed since it was written. Reads all of it.
 
     Raises:
-        CorruptCheckpoint: Names the first file that is missing or not what it was.
+        CorruptCheckpoint: Names the first file that is missing or has changed.
     """
     folder = opened.path
     try:
@@ -222,7 +222,7 @@ def verify(opened: OpenCheckpoint, progress: Report | None = None) -> None:
     needed = [*(shard.path.name for shard in opened.shards), "config.json"]
     unlisted = [name for name in needed if name not in sums]
     if unlisted:
-        raise CorruptCheckpoint(f"{SUMS} does not hold {shown(unlisted[0])}", hint=_AGAIN)
+        raise CorruptCheckpoint(f"{SUMS} does not list {shown(unlisted[0])}", hint=_AGAIN)
     paths = [folder / name for name in sums if Path(name).name == name]
     missing = [path for path in paths if not path.is_file()]
     if missing:
@@ -240,7 +240,7 @@ def verify(opened: OpenCheckpoint, progress: Report | None = None) -> None:
             tell(progress, "checking", done, total)
         return wrong
 
-    with ThreadPoolExecutor(4) as pool:  # hashing leaves the interpreter's lock alone
+    with ThreadPoolExecutor(4) as pool:  # hashing releases the GIL
         for path, wrong in zip(paths, pool.map(changed, paths), strict=True):
             if wrong:
                 raise CorruptCheckpoint(f"{shown(path.name)} has changed: its checksum differs", hint=_AGAIN)
@@ -255,32 +255,32 @@ def quantize(
     device: str = "auto",
     progress: Report | None = None,
 ) -> None:
-    """Write a checkpoint's NF4 version, tensor by tensor, to a folder.
+    """Write the NF4 version of a checkpoint to a folder, tensor by tensor.
 
     Args:
         opened: What to quantize.
         target: A folder that does not exist yet.
-        double: Keep the scales in 8 bit.
+        double: Store the scales in 8 bit.
         vision: Keep the vision tower.
-        device: Where the weights are packed: "auto", "cpu", "cuda", …
-        progress: Told how far it is. What it raises ends it, and nothing is left.
+        device: Where to pack the weights: "auto", "cpu", "cuda", …
+        progress: Called with the progress. Its exceptions end the run, and nothing is left on disk.
 
     Raises:
-        ModelUnloadable: If it is quantized to 4 bit already.
-        UsageError: If there is something at `target`.
-        RunFailed: If it cannot be written, or the disk has no room for it.
+        ModelUnloadable: It is already quantized to 4 bit.
+        UsageError: `target` already exists.
+        RunFailed: It cannot be written, or the disk is too full.
     """
     packing = Packing(nf4=True, double=double, vision=vision)
     held = held_formats(opened.tensors, packing)
     if opened.quant_method in (METHOD, "bitsandbytes") or not can_be_kept(opened, held):
-        raise ModelUnloadable(f"{shown(opened.name)} is quantized already", hint="take the checkpoint in bfloat16")
+        raise ModelUnloadable(f"{shown(opened.name)} is already quantized", hint="use the bfloat16 checkpoint")
     if target.exists() or target.is_symlink():
-        raise UsageError(f"there is something at {shown(target)}", hint="name a folder that does not exist yet")
+        raise UsageError(f"{shown(target)} already exists", hint="name a folder that does not exist yet")
     needed, free = stored_size(opened.tensors, packing), room(target)
     if needed > free:
         raise RunFailed(
-            f"{shown(target)} would take {devices.gigabytes(needed)}, and its disk has {devices.gigabytes(free)} free",
-            hint="make room, or name a folder on another disk",
+            f"{shown(target)} would take {devices.gigabytes(needed)}, but its disk has {devices.gigabytes(free)} free",
+            hint="free some space, or name a folder on another disk",
         )
     go_offline()
     from dgtui.model.geometry import read_geometry

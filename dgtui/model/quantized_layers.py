@@ -1,7 +1,7 @@
-"""Layers over quantized weights: what runs where no kernel does, and the meaning of those that do.
+"""Layers on quantized weights in plain PyTorch: used where no kernel runs, and the reference for the kernels.
 
-`QuantizedExperts` takes the place of transformers' experts. It runs what its config names in transformers' experts
-interface, if that is for quantized weights, and the reference here if not.
+`QuantizedExperts` replaces transformers' experts. It runs the implementation that its config names in transformers'
+experts interface if that one takes quantized weights, else the reference here.
 """
 
 from typing import Any, Final
@@ -14,11 +14,11 @@ from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 from dgtui.model.quantized_weight import QuantizedWeight
 
 IMPLEMENTATION: Final = "quantized"
-"""The reference's name in transformers' experts interface; kernels are named `quantized_…`."""
+"""Name of the reference in transformers' experts interface; kernels are named `quantized_…`."""
 
 
 class _FrozenLinear(torch.autograd.Function):
-    """x @ weightᵀ with a weight that is decoded where it is needed: backward keeps only its codes."""
+    """x @ weightᵀ with a weight that is decoded on use: for backward, only the codes are kept."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: QuantizedWeight, index: int | None) -> torch.Tensor:
@@ -32,7 +32,7 @@ class _FrozenLinear(torch.autograd.Function):
 
 
 def linear(x: torch.Tensor, weight: QuantizedWeight, index: int | None = None) -> torch.Tensor:
-    """(…, in) → (…, out): by a weight, or by number `index` of a stack of them."""
+    """(…, in) → (…, out), with a weight or with number `index` of a stack of weights."""
     if torch.is_grad_enabled() and x.requires_grad:
         result: torch.Tensor = _FrozenLinear.apply(x, weight, index)  # type: ignore[no-untyped-call]
         return result
@@ -40,7 +40,7 @@ def linear(x: torch.Tensor, weight: QuantizedWeight, index: int | None = None) -
 
 
 class QuantizedLinear(nn.Module):
-    """A linear layer without bias over a quantized weight."""
+    """A linear layer without bias on a quantized weight."""
 
     def __init__(self, weight: QuantizedWeight) -> None:
         super().__init__()
@@ -52,9 +52,9 @@ class QuantizedLinear(nn.Module):
 
 
 class QuantizedExperts(nn.Module):
-    """The experts of one layer over quantized stacks, in place of transformers' `DiffusionGemmaTextExperts`.
+    """The experts of one layer on quantized stacks; replaces transformers' `DiffusionGemmaTextExperts`.
 
-    `gate_up_proj`: a stack (experts, 2 × width, hidden), `down_proj`: (experts, hidden, width).
+    `gate_up_proj`: (experts, 2 × width, hidden), `down_proj`: (experts, hidden, width).
     """
 
     def __init__(self, config: Any, gate_up_proj: QuantizedWeight, down_proj: QuantizedWeight) -> None:
@@ -77,9 +77,9 @@ class QuantizedExperts(nn.Module):
 def experts_reference(
     experts: QuantizedExperts, hidden_states: torch.Tensor, top_k_index: torch.Tensor, top_k_weights: torch.Tensor
 ) -> torch.Tensor:
-    """What `QuantizedExperts` computes, expert by expert; an expert that no token was sent to is not decoded.
+    """Reference of `QuantizedExperts`, expert by expert; an expert without tokens is not decoded.
 
-    The k results of a token are added in the order of `top_k_index`: the same input gives the same sum.
+    The k results of a token are added in the order of `top_k_index`, so the sum is deterministic.
     """
     tokens, k = top_k_index.shape
     routes = top_k_index.flatten()

@@ -1,7 +1,7 @@
-"""A quantized weight in memory: the tensors that a `Format` describes, and the values that they stand for.
+"""A quantized weight in memory: the tensors that a `Format` describes, and how to decode them.
 
-`dequantize` is the reference: in fp32, in pieces, rounded once. NF4 goes through bitsandbytes where that is installed
-and has kernels for the device.
+`dequantize` is the reference: in fp32, in pieces, rounded once. NF4 is decoded by bitsandbytes if it is installed and
+has kernels for the device.
 """
 
 import copy
@@ -19,28 +19,28 @@ DTYPES: Final = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
     "I32": torch.int32, "I8": torch.int8, "U8": torch.uint8, "F8_E4M3": torch.float8_e4m3fn,
 }  # fmt: skip
-"""PyTorch's types, by the names that safetensors has for them."""
+"""safetensors' type names → PyTorch's types."""
 BUFFERS: Final = ("packed", "high", "scales", "group_scales", "scale_offset", "minima", "group_minima")
-"""The tensors that a weight may have, in the order in which they are stored."""
+"""The tensors that a weight may have, in storage order."""
 
 _PIECE: Final = 1 << 22
-# Values that are decoded at a time: about one expert of the published model.
+# Values to decode at a time: about one expert of the published model.
 _RUN: Final = 64
-# Values that two halves of 32 bytes hold together.
+# Values in a run of the order "halves": 32 bytes of two codes.
 
 
 class QuantizedWeight(nn.Module):
-    """A weight (…, rows, columns) in some format. Frozen; gradients pass through to what it is multiplied by.
+    """A weight (…, rows, columns) in some format. Frozen; gradients pass through to the activations.
 
     Args:
-        form: How its numbers are coded.
+        form: How its values are coded.
         shape: (…, rows, columns).
-        parts: Equal ranges of rows that have a scale of their scales each, where `form.group` is 0.
-        device: Where its tensors are; their content is undefined at first.
+        parts: If `form.group` is 0: the number of equal ranges of rows that each have a scale of their scales.
+        device: The device of its tensors; their content is undefined at first.
 
     Buffers, flat, blocks in row-major order: `packed` uint8, the codes, or the lower four bits of codes of 5 and 6;
-    `high` uint8, the other bits, the first code in the lowest; `scales` and `minima`, one per block; `group_scales` and
-    `group_minima`, one per group of blocks; `scale_offset` () fp32. What the format does not have is None.
+    `high` uint8, the other bits, the first code lowest; `scales` and `minima`, one per block; `group_scales` and
+    `group_minima`, one per group of blocks; `scale_offset` () fp32. Those that the format does not use are None.
     """
 
     packed: torch.Tensor
@@ -57,7 +57,7 @@ class QuantizedWeight(nn.Module):
         super().__init__()
         self.form, self.shape, self.parts = form, tuple(shape), parts
         self.block = form.block or self.shape[-1]
-        """Values that share a scale."""
+        """Number of values that share a scale."""
         own = form.tensors(self.shape, parts)
         for name in BUFFERS:
             if name not in own:
@@ -67,10 +67,10 @@ class QuantizedWeight(nn.Module):
             size = () if name == "scale_offset" else (count,)
             self.register_buffer(name, torch.empty(size, dtype=DTYPES[kind], device=device))
         self.group = form.group or len(self.scales) // parts
-        """Blocks that share a scale of their scales."""
+        """Number of blocks that share a scale of their scales."""
 
     def dequantize(self, dtype: torch.dtype, index: int | None = None) -> torch.Tensor:
-        """The weight in `dtype`, or of a stack (…, rows, columns) number `index` alone."""
+        """The weight in `dtype`; of a stack (…, rows, columns), only number `index` if given."""
         shape = self.shape if index is None else self.shape[1:]
         count = torch.Size(shape).numel() // self.block
         start = 0 if index is None else index * count
@@ -102,7 +102,7 @@ class QuantizedWeight(nn.Module):
         return scales if self.scale_offset is None else scales + self.scale_offset
 
     def block_minima(self, start: int = 0, count: int | None = None) -> torch.Tensor | None:
-        """(count) fp32: what is subtracted from the values of the blocks from `start` on; None for nothing."""
+        """(count) fp32: the minima of the blocks from `start` on, which are subtracted; None if there are none."""
         if self.minima is None:
             return None
         count = len(self.minima) - start if count is None else count
@@ -113,7 +113,7 @@ class QuantizedWeight(nn.Module):
         return each.float()[torch.arange(start, start + count, device=each.device) // self.group]
 
     def _codes(self, start: int, count: int) -> torch.Tensor:
-        """(count, block) fp32: what the codes of the blocks from `start` on stand for, before any scale."""
+        """(count, block) fp32: the unscaled values of the codes of the blocks from `start` on."""
         form, device = self.form, self.packed.device
         first, last = start * self.block, (start + count) * self.block
         if form.bits == 4:
@@ -132,7 +132,7 @@ class QuantizedWeight(nn.Module):
         return _table(form.table, device)[codes.int()].view(count, self.block)
 
     def put(self, row: int, piece: "QuantizedWeight") -> None:
-        """Takes the rows of `piece`, in the same format, from number `row` on, all rows of a stack counted through."""
+        """Copies the rows of `piece`, in the same format, to row `row` on; rows of a stack are numbered through."""
         rows, count = self.rows, piece.rows
         for name, own in self.named_buffers():
             given = getattr(piece, name)
@@ -143,11 +143,11 @@ class QuantizedWeight(nn.Module):
 
     @property
     def rows(self) -> int:
-        """All rows, those of a stack of weights counted through."""
+        """Number of rows, over all weights of a stack."""
         return torch.Size(self.shape).numel() // self.shape[-1]
 
     def on(self, device: torch.device) -> "QuantizedWeight":
-        """The weight on a device: itself, or a copy to be dropped after use if it stays elsewhere."""
+        """The weight on a device: itself, or a temporary copy if it stays on another device."""
         if self.packed.device == device:
             return self
         moved = copy.copy(self)
@@ -161,18 +161,18 @@ class QuantizedWeight(nn.Module):
 
 
 def from_tensors(form: Format, shape: tuple[int, ...], tensors: Mapping[str, torch.Tensor]) -> QuantizedWeight:
-    """A weight of tensors that are there already. They are not copied."""
+    """A weight from existing tensors, which are not copied."""
     weight = QuantizedWeight(form, shape, device="meta")
     for name, own in weight.named_buffers():
         given = tensors[name]
         if given.numel() != own.numel() or given.dtype != own.dtype:
-            raise ValueError(f"{name} of a weight in {form.name}: {list(given.shape)} {given.dtype}")
+            raise ValueError(f"{name} of a weight in {form.name} cannot be {list(given.shape)} {given.dtype}")
         weight._buffers[name] = given.reshape(own.shape)
     return weight
 
 
 def packed_codes(codes: torch.Tensor, order: str) -> torch.Tensor:
-    """(…) uint8 codes below 16 → (n / 2) uint8, two to a byte in an order of `formats.Order`."""
+    """(…) uint8 codes below 16 → (n / 2) uint8, two per byte in the given order; see `formats.Order`."""
     if order == "halves":
         first, second = codes.reshape(-1, 2, _RUN // 2).unbind(1)
         return (first | second << 4).reshape(-1)
@@ -181,7 +181,7 @@ def packed_codes(codes: torch.Tensor, order: str) -> torch.Tensor:
 
 
 def high_codes(codes: torch.Tensor, bits: int) -> torch.Tensor:
-    """(…) uint8 codes of 5 or 6 bits → the bits above the fourth, 8 or 4 codes to a byte, the first in the lowest."""
+    """(…) uint8 codes of 5 or 6 bits → the bits above the fourth, 8 or 4 codes per byte, the first code lowest."""
     extra = bits - 4
     high = (codes.reshape(-1, 8 // extra) >> 4) << _shifts(extra, codes.device)
     return high.sum(-1, dtype=torch.uint8)
@@ -207,7 +207,7 @@ def _table(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
 
 @functools.cache
 def _pairs(form: Format, device: torch.device) -> torch.Tensor:
-    """(256, 2): a byte → the two values it holds, in their order."""
+    """(256, 2): a byte → its two values, in order."""
     table = form.table or tuple(float(code - form.zero) for code in range(16))
     high_first = form.order == "high first"
     pairs = [(table[byte >> 4], table[byte & 15]) for byte in range(256)]

@@ -1,5 +1,5 @@
-"""Weights drawn at random, in the geometry of a config.json: loading, memory and speed can be measured on them where
-the real ones are not at hand. What such a model writes means nothing."""
+"""Random weights for the architecture in a config.json, to measure loading, memory and speed without the real ones.
+The output of such a model is meaningless."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -12,14 +12,14 @@ from dgtui.model.weights import Report, tell
 
 _STD: Final = 0.02
 _PIECE: Final = 8_000_000
-# Numbers that are drawn at a time, at most, or one row.
+# The most numbers to draw at a time; at least one row is drawn.
 
 
 class RandomWeights:
-    """All tensors of a checkpoint in bfloat16 that nobody saved; see `weights.TensorSource`.
+    """The tensors of a bfloat16 checkpoint, drawn at random; see `weights.TensorSource`.
 
-    Matrices are normal with a deviation of 0.02, vectors and scales are 1. The same seed gives the same numbers on the
-    same kind of device.
+    Matrices are normal with a standard deviation of 0.02; vectors and scales are 1. The same seed gives the same
+    numbers on the same kind of device.
     """
 
     def __init__(self, geometry: Any, device: torch.device, seed: int = 0, progress: Report | None = None) -> None:
@@ -34,7 +34,7 @@ class RandomWeights:
 
     @property
     def tensors(self) -> Mapping[str, StoredTensor]:
-        """What there is."""
+        """The tensors, by name."""
         return self._tensors
 
     def pieces(self, name: str) -> Iterator[torch.Tensor]:
@@ -52,6 +52,6 @@ class RandomWeights:
         self.skip(name)
 
     def skip(self, name: str) -> None:
-        """Counts a tensor that is not needed."""
+        """Counts an unused tensor as done."""
         self._done += self._tensors[name].size
         tell(self._progress, "drawing weights", self._done, self.total)

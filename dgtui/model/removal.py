@@ -1,7 +1,7 @@
-"""Deleting a checkpoint of the hub cache, or an NF4 copy: the one place that takes weights from a disk.
+"""Deletes a checkpoint from the hub cache, or an NF4 copy. No other module deletes weights.
 
-Only folders directly in these two caches are deleted, and none that is a link: what it leads to may be anything. Links
-inside are deleted, not followed.
+Only folders directly in these two caches are deleted. A folder that is a link is not, because its target may be
+anything. Links inside a folder are deleted, not followed.
 """
 
 import os
@@ -23,19 +23,21 @@ def remove_copy(copy: catalog.Nf4Copy) -> None:
 
 
 def remove_checkpoint(name: str) -> None:
-    """Delete all versions of a hub id from the hub cache, and what broken downloads left of it.
+    """Delete all versions of a hub id from the hub cache, including unfinished downloads.
 
-    Through huggingface_hub, which knows what of the blobs other checkpoints share; but a folder that it makes nothing
-    of, after a download that broke early, say, goes as it is.
+    huggingface_hub does it, because it knows which blobs other checkpoints share. A folder that it does not recognise,
+    for example after a download that broke early, is deleted directly.
 
     Raises:
-        ModelNotFound: If it is not there.
-        RunFailed: If its folder is a link, or cannot be deleted.
+        ModelNotFound: It is not in the cache.
+        RunFailed: Its folder is a link, or cannot be deleted.
     """
     folder = catalog.hub_folder(name)
     _refuse_links(folder)
     if not folder.is_dir():
-        raise ModelNotFound(f"{shown(name)} is not in the hub cache", hint="dgtui model list shows what there is")
+        raise ModelNotFound(
+            f"{shown(name)} is not in the hub cache", hint="run dgtui model list to see the available models"
+        )
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     from huggingface_hub import scan_cache_dir
     from huggingface_hub.utils import logging
@@ -45,7 +47,7 @@ def remove_checkpoint(name: str) -> None:
     found = scan_cache_dir(folder.parent)
     for repo in found.repos:
         if repo.repo_path == whole:
-            # Alone: copies of a repository have the same commits, and which of them would be meant is not said.
+            # One repository only: copies of it have the same commits, so a commit alone would be ambiguous.
             alone = replace(found, repos=frozenset({repo}))
             strategy = alone.delete_revisions(*(revision.commit_hash for revision in repo.revisions))
             if strategy.repos == {whole} and not strategy.blobs:
@@ -58,7 +60,7 @@ def _refuse_links(*folders: Path) -> None:
     for folder in folders:
         if folder.is_symlink():
             raise RunFailed(
-                f"{shown(folder)} is a link, and what it leads to is not deleted", hint="delete the two by hand"
+                f"{shown(folder)} is a link, so it is not deleted", hint="delete the link and its target by hand"
             )
 
 

@@ -1,4 +1,4 @@
-"""Which checkpoint a command takes: the one that was named, or the best one that this machine can run."""
+"""Chooses the checkpoint for a command: the one that was named, or the best one that this machine can run."""
 
 from dgtui.errors import DgtuiError, OutOfMemory
 from dgtui.model.catalog import EMBEDDED, REAL, Checkpoint, cached, resolve
@@ -6,12 +6,12 @@ from dgtui.model.open_checkpoint import OpenCheckpoint, open_checkpoint
 
 
 def select(name: str | None) -> Checkpoint | OpenCheckpoint:
-    """The checkpoint of a name. None: the published one if it is in the hub cache and fits the GPU, else the embedded.
+    """The named checkpoint. None: the published one if it is in the hub cache and fits the GPU, else the embedded one.
 
-    Only None in a machine with the published checkpoint asks torch about the GPU.
+    Imports torch only for None on a machine that has the published checkpoint.
 
     Raises:
-        ModelNotFound: If there is no such checkpoint on this machine. Nothing is fetched.
+        ModelNotFound: There is no such checkpoint on this machine. Nothing is downloaded.
     """
     if name is not None:
         return resolve(name)
@@ -21,13 +21,13 @@ def select(name: str | None) -> Checkpoint | OpenCheckpoint:
             opened = open_checkpoint(published)
             if fits_gpu(opened):
                 return opened
-        except DgtuiError:  # half fetched, say; naming it tells why
+        except DgtuiError:  # e.g. half downloaded; an explicit --model shows the cause
             pass
     return resolve(EMBEDDED)
 
 
 def fits_gpu(opened: OpenCheckpoint) -> bool:
-    """Whether there is a GPU, and a way to hold the checkpoint on it. Raises what `loader.plan_for` raises."""
+    """Whether there is a GPU that can hold the checkpoint. Raises the errors of `loader.plan_for`."""
     import torch
 
     if not torch.cuda.is_available():

@@ -1,8 +1,7 @@
-"""What the safetensors files of a checkpoint hold, from their headers alone.
+"""Reads the headers of a checkpoint's safetensors files.
 
-Reads a few kilobytes of files that may have 50 GB, without torch. A header that can be trusted is one whose tensors
-fill the file exactly: anything cut short, patched or mixed up is a `CorruptCheckpoint` that names the file, before a
-weight is read.
+Reads a few kilobytes even of 50 GB, without torch. A header is valid only if its tensors fill the file exactly: a file
+that is cut short, patched or mixed up raises a `CorruptCheckpoint` that names it, before any weight is read.
 """
 
 import hashlib
@@ -22,15 +21,15 @@ INDEX: Final = "model.safetensors.index.json"
 
 _HEADER_LIMIT: Final = 100_000_000  # the format's own
 _EDGE: Final = 65_536
-_AGAIN: Final = "the download or copy may be incomplete: fetch the file again"
+_AGAIN: Final = "the download or copy may be incomplete: download the file again"
 
 
 @dataclass(frozen=True, slots=True)
 class TensorEntry:
-    """A tensor as a header describes it."""
+    """A tensor's entry in a header."""
 
     dtype: str
-    """The format's name of the type: "BF16", "F32", …"""
+    """The safetensors name of the type: "BF16", "F32", …"""
     shape: tuple[int, ...]
     start: int
     """First byte, counted from the end of the header."""
@@ -38,7 +37,7 @@ class TensorEntry:
 
     @property
     def elements(self) -> int:
-        """How many numbers it has."""
+        """Number of elements."""
         return math.prod(self.shape)
 
 
@@ -48,9 +47,9 @@ class Shard:
 
     path: Path
     size: int
-    """Bytes of the whole file."""
+    """Size of the file in bytes."""
     header: bytes
-    """The header's JSON as it is in the file."""
+    """The header's JSON, byte for byte."""
     tensors: Mapping[str, TensorEntry]
 
 
@@ -58,7 +57,7 @@ def read_shards(folder: Path) -> list[Shard]:
     """The files of a checkpoint: `model.safetensors`, else what `model.safetensors.index.json` lists.
 
     Raises:
-        CorruptCheckpoint: If a file is missing or damaged, or disagrees with the index. Names the file.
+        CorruptCheckpoint: A file is missing, damaged, or differs from the index; the message names it.
     """
     if (folder / SINGLE).is_file():
         return [read_shard(folder / SINGLE)]
@@ -66,11 +65,11 @@ def read_shards(folder: Path) -> list[Shard]:
     shards: dict[str, Shard] = {}
     for name in shard_names(index):
         if not (folder / name).is_file():
-            raise CorruptCheckpoint(f"the shard {shown(name)} is missing, though {INDEX} lists it", hint=_AGAIN)
+            raise CorruptCheckpoint(f"the shard {shown(name)} is missing, but {INDEX} lists it", hint=_AGAIN)
         shards[name] = read_shard(folder / name)
     for tensor, name in index["weight_map"].items():
         if tensor not in shards[str(name)].tensors:
-            raise CorruptCheckpoint(f"the shard {shown(name)} lacks {shown(tensor)}, though {INDEX} places it there")
+            raise CorruptCheckpoint(f"the shard {shown(name)} lacks {shown(tensor)}, but {INDEX} lists it there")
     return list(shards.values())
 
 
@@ -78,21 +77,21 @@ def shard_names(index: Mapping[str, Any]) -> list[str]:
     """The files that an index lists, sorted; each is a plain name.
 
     Raises:
-        CorruptCheckpoint: If it lists none, or something that cannot be the name of a shard.
+        CorruptCheckpoint: It lists no files, or an invalid name.
     """
     weight_map = index.get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CorruptCheckpoint(f"{INDEX} lists no weights", hint=_AGAIN)
     names = sorted({str(name) for name in weight_map.values()})
     for name in names:
-        # An index is data from elsewhere: it may not lead to other places on this disk.
+        # The index is untrusted: it must not lead to files outside the folder.
         if Path(name).name != name or not name.endswith(".safetensors"):
             raise CorruptCheckpoint(f"{INDEX} names a file that cannot be a shard: {shown(name)}")
     return names
 
 
 def read_shard(path: Path) -> Shard:
-    """Read and check one header. Raises `CorruptCheckpoint` if the file is not a shard, to its last byte."""
+    """Read and check one header. Raises `CorruptCheckpoint` if the file is not exactly a shard."""
     name = shown(path.name)
     try:
         size = path.stat().st_size
@@ -104,7 +103,7 @@ def read_shard(path: Path) -> Shard:
 
 
 def header_size(start: bytes, size: int, name: str) -> int:
-    """Bytes of the header of a file, by its first 8 bytes and its size. Raises `CorruptCheckpoint` if it has none."""
+    """Length of a file's header, from its first 8 bytes and its size. Raises `CorruptCheckpoint` if it has none."""
     length = int.from_bytes(start, "little")
     if size < 8 or len(start) < 8 or length > min(size - 8, _HEADER_LIMIT):
         raise CorruptCheckpoint(f"{name} is damaged or cut short: its header cannot be read", hint=_AGAIN)
@@ -112,10 +111,10 @@ def header_size(start: bytes, size: int, name: str) -> int:
 
 
 def parse_shard(path: Path, size: int, header: bytes) -> Shard:
-    """A shard of its header: 8 bytes of length, little-endian, then this JSON, then the tensors without gaps.
+    """A shard from its header. A file is 8 bytes of length, little-endian, this JSON, then the tensors without gaps.
 
     Raises:
-        CorruptCheckpoint: If the header does not describe a file of this size.
+        CorruptCheckpoint: The header does not describe a file of this size.
     """
     name = shown(path.name)
     try:
@@ -123,11 +122,11 @@ def parse_shard(path: Path, size: int, header: bytes) -> Shard:
         table.pop("__metadata__", None)
         tensors = {tensor: _entry(entry) for tensor, entry in table.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise CorruptCheckpoint(f"{name} is damaged: its header makes no sense", hint=_AGAIN) from None
+        raise CorruptCheckpoint(f"{name} is damaged: its header is not valid", hint=_AGAIN) from None
     position = 0
     for entry in sorted(tensors.values(), key=lambda entry: (entry.start, entry.end)):
         if entry.start != position or entry.end - entry.start != entry.elements * ITEM_SIZE[entry.dtype]:
-            raise CorruptCheckpoint(f"{name} is damaged: the places of its tensors contradict each other", hint=_AGAIN)
+            raise CorruptCheckpoint(f"{name} is damaged: its tensors overlap or leave gaps", hint=_AGAIN)
         position = entry.end
     expected = 8 + len(header) + position
     if size != expected:
@@ -151,11 +150,11 @@ def _whole(number: Any) -> int:
 
 
 def fingerprint(config: bytes, shards: Collection[Shard]) -> str:
-    """32 hexadecimal digits that tell checkpoints apart, in milliseconds also for 50 GB.
+    """32 hexadecimal digits that identify a checkpoint, in milliseconds even for 50 GB.
 
-    A hash of `config`, the bytes of config.json, and, of every shard, the name, the size, the header, and the first and
-    last 64 KiB of its tensors. Another training run changes all of these tensors; a single number patched in the middle
-    of a shard goes unnoticed, so this is no proof against tampering.
+    A hash of `config` (the bytes of config.json) and of each shard's name, size, header, and first and last 64 KiB of
+    tensors. Another training run changes these; a patch in the middle of a shard is not detected, so this does not
+    protect against tampering.
     """
     digest = hashlib.blake2b(digest_size=16)
 
@@ -177,7 +176,7 @@ def fingerprint(config: bytes, shards: Collection[Shard]) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object of a checkpoint. Raises `CorruptCheckpoint`, naming the file, if it is not one."""
+    """Read a JSON object. Raises `CorruptCheckpoint`, naming the file, if it is not one."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -186,22 +185,22 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def parse_json(data: bytes, name: str) -> dict[str, Any]:
-    """A JSON object, of the bytes of a file with this name. Raises `CorruptCheckpoint` if it is not one."""
+    """Parse a JSON object; `name` is the file's name for errors. Raises `CorruptCheckpoint` if it is not one."""
     try:
         value = json.loads(data)
     except (ValueError, RecursionError):
         raise CorruptCheckpoint(f"{name} is not JSON", hint=_AGAIN) from None
     if not isinstance(value, dict):
-        raise CorruptCheckpoint(f"{name} holds no JSON object", hint=_AGAIN)
+        raise CorruptCheckpoint(f"{name} is not a JSON object", hint=_AGAIN)
     return value
 
 
 def shown(name: object) -> str:
-    """A name from a checkpoint or a command line, fit to stand in a message."""
+    """A name from a checkpoint or a command line, sanitised for a message."""
     return sanitize(str(name), newlines=False, tabs="replace")
 
 
 def some(names: list[str]) -> str:
-    """The first three of many names."""
+    """The first three names, and how many more there are."""
     more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
     return ", ".join(map(shown, names[:3])) + more

@@ -1,6 +1,6 @@
-"""The model without its weights: laid out on the meta device, encoder and decoder on the same modules from the start.
+"""Builds the model without weights, on the meta device. Encoder and decoder share their modules from the start.
 
-There can be no second copy of what they share, then, packed or not.
+So there is never a second copy of the shared weights, packed or not.
 """
 
 from collections.abc import Mapping
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 def lay_out(
     config: "DiffusionGemmaConfig", held: Mapping[str, Format], dtype: torch.dtype, *, vision: bool = True
 ) -> "DiffusionGemmaForBlockDiffusion":
-    """The model without its weights, which are on the meta device; what is computed from the config is there.
+    """The model with its weights on the meta device; buffers that are computed from the config have their values.
 
-    Encoder and decoder share all modules that have weights in common.
+    Encoder and decoder share all modules whose weights they share.
 
     Args:
-        config: What the model is.
+        config: The model's config.
         held: The weights that are held in a quantized format; see `parts.held_formats`.
-        dtype: Of all others.
+        dtype: The type of all other weights.
         vision: Keep the vision tower.
     """
     from transformers.models.diffusion_gemma.modeling_diffusion_gemma import DiffusionGemmaForBlockDiffusion
@@ -54,16 +54,16 @@ def lay_out(
 
 
 def _compute_buffers(model: Any) -> None:
-    """Buffers that no checkpoint holds (rotary frequencies, scales), as transformers computes them at a load."""
+    """Computes the buffers that no checkpoint holds (rotary frequencies, scales), as transformers does at a load."""
     for module in model.modules():
         for name in module._non_persistent_buffers_set:
             if module._buffers[name] is not None:
                 module._buffers[name] = torch.empty_like(module._buffers[name], device="cpu")
-    model.initialize_weights()  # what is on the meta device stays as it is
+    model.initialize_weights()  # leaves tensors on the meta device alone
 
 
 def quantize_layers(model: Any, held: Mapping[str, Format]) -> None:
-    """Puts quantized modules, still without weights, in place of those that `held` names."""
+    """Replaces the modules in `held` by quantized ones, still without weights."""
     from dgtui.model.quantized_layers import QuantizedExperts, QuantizedLinear
     from dgtui.model.quantized_weight import QuantizedWeight
 
@@ -89,7 +89,7 @@ def quantize_layers(model: Any, held: Mapping[str, Format]) -> None:
 
 
 def share_layers(model: Any) -> None:
-    """Makes the encoder's layers those of the decoder: all but what only one of them has."""
+    """Makes the encoder use the decoder's layers, except for what only one of them has."""
     encoder, decoder = model.model.encoder.language_model, model.model.decoder
     encoder.embed_tokens, encoder.norm = decoder.embed_tokens, decoder.norm
     for own, shared in zip(encoder.layers, decoder.layers, strict=True):
@@ -102,11 +102,11 @@ def share_layers(model: Any) -> None:
 
 
 Slot = tuple[nn.Module, str]
-"""A module, and the name of its parameter or buffer."""
+"""A module and the name of its parameter or buffer."""
 
 
 def slots(model: "DiffusionGemmaForBlockDiffusion") -> dict[str, Slot]:
-    """Where each tensor of a checkpoint goes, by its name there: each once, what is shared under the decoder's."""
+    """Checkpoint name → slot of each tensor, once each; shared tensors are listed under the decoder's name."""
     found: dict[str, Slot] = {}
     seen: set[int] = set()
     for prefix, root in (("model.decoder", model.model.decoder), ("model.encoder", model.model.encoder)):
@@ -122,7 +122,7 @@ def slots(model: "DiffusionGemmaForBlockDiffusion") -> dict[str, Slot]:
 
 
 def quantized_weights(model: nn.Module) -> "dict[str, QuantizedWeight]":
-    """The quantized weights, by the names that they have in a checkpoint in full."""
+    """The quantized weights, by their names in an unquantized checkpoint."""
     from dgtui.model.quantized_weight import QuantizedWeight
 
     root: Any = model
@@ -134,7 +134,7 @@ def quantized_weights(model: nn.Module) -> "dict[str, QuantizedWeight]":
 
 
 def use_bitsandbytes(model: Any, device: torch.device) -> None:
-    """Linear layers in NF4 become bitsandbytes' own, where it is installed and has kernels for the device."""
+    """Replaces NF4 linear layers by bitsandbytes' own, if it is installed and has kernels for the device."""
     from dgtui.model import bnb
     from dgtui.model.quantized_layers import QuantizedLinear
 
@@ -148,9 +148,9 @@ def use_bitsandbytes(model: Any, device: torch.device) -> None:
 
 
 def verify_shared(model: "DiffusionGemmaForBlockDiffusion") -> None:
-    """Refuse a model whose encoder, decoder and output layer are not one copy.
+    """Reject a model whose encoder, decoder and output layer do not share one copy of their weights.
 
-    A second copy doubles the memory, and may hold other values.
+    A second copy doubles the memory and may hold different values.
     """
     decoder = dict(model.model.decoder.named_parameters())
     pairs = [(name, tensor, decoder[name]) for name, tensor in model.model.encoder.language_model.named_parameters()]
@@ -161,8 +161,8 @@ def verify_shared(model: "DiffusionGemmaForBlockDiffusion") -> None:
 
 
 def not_shared(names: list[str]) -> ModelUnloadable:
-    """The error for weights that encoder and decoder have each for itself."""
+    """The error for weights of which encoder and decoder have separate copies."""
     return ModelUnloadable(
         f"encoder and decoder do not share {some(names)}",
-        hint="such a checkpoint was saved untied; DiffusionGemma has one stack of weights for both",
+        hint="the checkpoint was saved untied; in DiffusionGemma both share one stack of weights",
     )

@@ -1,9 +1,8 @@
-"""A checkpoint's tensors as the model names them, each with the tensors on disk that it is made of. No torch here.
+"""Maps the model's tensors to the tensors on disk that they are made of. Does not import torch.
 
-Other programs store a quantized linear layer as several tensors, and experts one by one where the model has one stack
-for all of them. What a layer is coded in follows from the names, types and shapes of its tensors; of the config, only
-its `quant_method` is asked for. Known are compressed-tensors (FP8, INT8, INT4, NVFP4), modelopt (FP8, NVFP4), and
-dgtui's own NF4.
+Other programs store a quantized linear layer as several tensors, and experts one by one, while the model has one stack
+for all of them. A layer's format is derived from the names, types and shapes of its tensors; the config only gives
+`quant_method`. Supported are compressed-tensors (FP8, INT8, INT4, NVFP4), modelopt (FP8, NVFP4) and dgtui's own NF4.
 """
 
 import math
@@ -22,13 +21,13 @@ NF4_VERSION: Final = 1
 NF4_NAMES: Final[Mapping[str, str]] = {
     "packed": "packed", "scales": "absmax", "group_scales": "absmax_scale", "scale_offset": "absmax_offset",
 }  # fmt: skip
-"""The tensors of a weight in dgtui's NF4 folders, by the names that a `QuantizedWeight` has for them."""
+"""Names of a weight's tensors in dgtui's NF4 folders, by their names in a `QuantizedWeight`."""
 
 Scheme = Literal["plain", "nf4", "fp8", "int8", "int4", "nvfp4 modelopt", "nvfp4 compressed", "gguf"]
-"""How the tensors on disk make a weight."""
+"""How a weight is stored on disk."""
 
 _IGNORED: Final = {"weight_shape", "input_scale", "input_global_scale", "k_scale", "v_scale", "output_scale"}
-# Tensors beside a layer that say nothing about its weight.
+# Tensors of a layer that do not describe its weight.
 _LAYER: Final = re.compile(r"(.+)\.(weight(?:_\w+)?|input_scale|input_global_scale|[kv]_scale|output_scale)")
 _EXPERT: Final = re.compile(r"(.+\.experts)\.(\d+)\.(gate|up|down)_proj")
 _FLOATS: Final = ("F64", "F32", "F16", "BF16")
@@ -36,45 +35,45 @@ _FLOATS: Final = ("F64", "F32", "F16", "BF16")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Rows of a weight, and the tensors on disk that they are made of."""
+    """A range of rows of a weight, and the tensors on disk that they are made of."""
 
     rows: int
     tensors: Mapping[str, str]
-    """What a tensor is to the weight ("weight", "weight_scale", …) → its name on disk."""
+    """The tensor's role in the weight ("weight", "weight_scale", …) → its name on disk."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """A tensor of the model as a checkpoint has it."""
+    """A tensor of the model, as stored in a checkpoint."""
 
     dtype: str
-    """The name that safetensors has for its type: "BF16"; of a quantized weight, the type that it is decoded to."""
+    """The safetensors name of its type, such as "BF16"; for a quantized weight, the type that it is decoded to."""
     shape: tuple[int, ...]
     size: int
     """Bytes on disk."""
     form: Format | None = None
-    """How it is quantized, if it is."""
+    """Its quantized format, if any."""
     scheme: Scheme = "plain"
     parts: tuple[Part, ...] = ()
 
     @property
     def elements(self) -> int:
-        """How many numbers it has."""
+        """Number of elements."""
         return math.prod(self.shape)
 
 
 def plain(name: str, entry: TensorEntry) -> StoredTensor:
-    """A tensor that is stored as what it is."""
+    """A tensor that is stored unquantized."""
     rows = math.prod(entry.shape[:-1])
     return StoredTensor(entry.dtype, entry.shape, entry.end - entry.start, parts=(Part(rows, {"weight": name}),))
 
 
 def stored_tensors(entries: Mapping[str, TensorEntry], config: Mapping[str, Any]) -> dict[str, StoredTensor]:
-    """The model's tensors, of those that the headers of a checkpoint list.
+    """The model's tensors, from the tensors that a checkpoint's headers list.
 
     Raises:
-        CorruptCheckpoint: If some of a weight's tensors are missing or contradict each other.
-        ModelUnloadable: If a weight is stored in a way that is not known.
+        CorruptCheckpoint: Some of a weight's tensors are missing or inconsistent.
+        ModelUnloadable: A weight is stored in an unsupported format.
     """
     about = config.get("quantization_config")
     method = about.get("quant_method") if isinstance(about, dict) else None
@@ -100,11 +99,11 @@ def stored_tensors(entries: Mapping[str, TensorEntry], config: Mapping[str, Any]
 
 
 def _weight(layer: str, entries: Mapping[str, TensorEntry], names: Mapping[str, str]) -> StoredTensor:
-    """A linear layer's weight, of its own tensors."""
+    """A linear layer's weight, from its own tensors."""
     kinds = set(entries)
     main = entries.get("weight_packed") or entries.get("weight")
     if main is None:
-        raise CorruptCheckpoint(f"the checkpoint lacks {shown(layer)}.weight", hint="fetch the checkpoint again")
+        raise CorruptCheckpoint(f"the checkpoint lacks {shown(layer)}.weight", hint="download the checkpoint again")
     if kinds == {"weight"}:
         return plain(names["weight"], main)
     scale = entries.get("weight_scale")
@@ -129,8 +128,8 @@ def _weight(layer: str, entries: Mapping[str, TensorEntry], names: Mapping[str, 
     if found is None or not found[1].fits(found[2]):
         stored = ", ".join(f"{kind} {entry.dtype} {list(entry.shape)}" for kind, entry in sorted(entries.items()))
         raise ModelUnloadable(
-            f"{shown(layer)} is stored in a way that is not known: {shown(stored)}",
-            hint="take the checkpoint in bfloat16: dgtui packs it into 4 bit itself",
+            f"{shown(layer)} is stored in an unsupported format: {shown(stored)}",
+            hint="use the bfloat16 checkpoint: dgtui packs it into 4 bit itself",
         )
     scheme, form, columns = found
     size = sum(entry.end - entry.start for entry in entries.values())
@@ -138,7 +137,7 @@ def _weight(layer: str, entries: Mapping[str, TensorEntry], names: Mapping[str, 
 
 
 def _rowwise(weight: TensorEntry, scale: TensorEntry) -> int:
-    """Columns that share a scale: all of them for a scale per row or per weight; 0 where they fit no rows."""
+    """Number of columns that share a scale: all for a scale per row or weight; 0 if the scales do not fit the rows."""
     rows, columns = weight.shape
     if scale.elements in (1, rows) and scale.dtype in _FLOATS:
         return columns
@@ -161,13 +160,13 @@ def _stacked(name: str, members: Mapping[tuple[int, str], StoredTensor]) -> Stor
         expert, kind = missing[0]
         raise CorruptCheckpoint(
             f"the checkpoint lacks {shown(name.rpartition('.')[0])}.{expert}.{kind}_proj",
-            hint="fetch the checkpoint again",
+            hint="download the checkpoint again",
         )
     first = members[keys[0]]
     parts = [members[key] for key in keys]
     if any((m.form, m.shape, m.dtype, m.scheme) != (first.form, first.shape, first.dtype, first.scheme) for m in parts):
         raise ModelUnloadable(
-            f"the experts of {shown(name)} are not all stored in one format", hint="take the checkpoint in bfloat16"
+            f"the experts of {shown(name)} are not all stored in the same format", hint="use the bfloat16 checkpoint"
         )
     rows, columns = first.shape
     return StoredTensor(
@@ -177,27 +176,27 @@ def _stacked(name: str, members: Mapping[tuple[int, str], StoredTensor]) -> Stor
 
 
 def nf4_folder(config: Mapping[str, Any]) -> tuple[Format, bool]:
-    """How the weights of a folder that dgtui quantized are packed, and whether it has a vision tower.
+    """How a folder quantized by dgtui is packed, and whether it has a vision tower.
 
     Raises:
-        CorruptCheckpoint: If it is of a version that is not known, or its description makes no sense.
+        CorruptCheckpoint: Its version is not supported, or its description is not valid.
     """
     about = config["quantization_config"]
     version, double, vision = (about.get(key) for key in ("version", "double_quant", "vision"))
     if version != NF4_VERSION:
         raise CorruptCheckpoint(
-            f"config.json describes NF4 of version {shown(version)}, and this program reads {NF4_VERSION}",
+            f"config.json describes NF4 version {shown(version)}, but this program reads version {NF4_VERSION}",
             hint="update dgtui, or quantize the checkpoint again",
         )
     if type(double) is not bool or type(vision) is not bool or about.get("block_size") != NF4.block:
         raise CorruptCheckpoint(
-            "the quantization_config of config.json makes no sense", hint="quantize the checkpoint again"
+            "the quantization_config in config.json is not valid", hint="quantize the checkpoint again"
         )
     return NF4_DOUBLE if double else NF4, vision
 
 
 def _nf4_weights(entries: Mapping[str, TensorEntry], config: Mapping[str, Any]) -> dict[str, StoredTensor]:
-    """The tensors of a folder that dgtui quantized; the shapes of its weights follow from the config."""
+    """The tensors of a folder quantized by dgtui; the shapes of its weights follow from the config."""
     form, _ = nf4_folder(config)
     tensors: dict[str, StoredTensor] = {}
     own = {disk: name for name, disk in NF4_NAMES.items()}
@@ -213,7 +212,7 @@ def _nf4_weights(entries: Mapping[str, TensorEntry], config: Mapping[str, Any]) 
         shape = _packed_shape(weight, elements, config["text_config"])
         expected = form.tensors(shape)
         if {k: (entries[n].elements, entries[n].dtype) for k, n in names.items()} != expected:
-            raise CorruptCheckpoint(f"{shown(weight)} is not whole", hint="quantize the checkpoint again")
+            raise CorruptCheckpoint(f"{shown(weight)} is incomplete", hint="quantize the checkpoint again")
         size = sum(entries[name].end - entries[name].start for name in names.values())
         rows = math.prod(shape[:-1])
         tensors[weight] = StoredTensor("BF16", shape, size, form, "nf4", (Part(rows, names),))

@@ -1,6 +1,6 @@
-"""A checkpoint's chat template, rendered as transformers renders it: Jinja in its immutable sandbox, same globals.
+"""Renders a checkpoint's chat template as transformers does: Jinja in its immutable sandbox, with the same globals.
 
-The template is code of whoever made the checkpoint: it sees strings only, and what it may not do ends in a typed error.
+The template is untrusted code: it sees only strings, and a forbidden action raises a typed error.
 """
 
 import json
@@ -40,12 +40,12 @@ def _tojson(
 
 
 class _Generation(Extension):
-    """`{% generation %}`, which marks what training learns from. Its body is rendered, in a scope of its own."""
+    """`{% generation %}`, which marks text for training. Its body is rendered in its own scope."""
 
     tags = {"generation"}  # noqa: RUF012 (as the base class has it)
 
     def parse(self, parser: Parser) -> nodes.Node:
-        """The body as a block that is called, as transformers has it: what is set inside stays inside."""
+        """The body as a call block, as in transformers: variables set inside stay inside."""
         line = next(parser.stream).lineno
         body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
         return nodes.CallBlock(self.call_method("_body"), [], [], body).set_lineno(line)
@@ -55,17 +55,17 @@ class _Generation(Extension):
 
 
 def find_template(folder: Path, config: Mapping[str, Any], otherwise: str | None = None) -> tuple[str, str]:
-    """The source of a checkpoint's chat template, and the file that it is in: beside the tokenizer's config, or in it.
+    """The source of a checkpoint's chat template, and the file that it is in.
 
-    As in transformers, `chat_template.jinja` comes first; a list of templates by name means the one named "default".
+    As in transformers, `chat_template.jinja` comes first, then the tokenizer's config; of several, "default" is used.
 
     Args:
-        folder: The checkpoint's.
+        folder: The checkpoint's folder.
         config: Its tokenizer_config.json.
-        otherwise: The template of a checkpoint that has none there.
+        otherwise: The template for a folder that has none.
 
     Raises:
-        CorruptCheckpoint: There is none, or it is not UTF-8.
+        CorruptCheckpoint: There is no template, or it is not UTF-8.
     """
     file = folder / "chat_template.jinja"
     if file.exists():
@@ -82,13 +82,13 @@ def find_template(folder: Path, config: Mapping[str, Any], otherwise: str | None
     source = _default(read_json(file).get("chat_template")) if file.exists() else otherwise
     if source is None:
         raise CorruptCheckpoint(
-            f"{folder} has no chat template: chat_template.jinja is missing", hint="fetch the checkpoint again"
+            f"{folder} has no chat template: chat_template.jinja is missing", hint="download the checkpoint again"
         )
     return source, str(file)
 
 
 def _default(template: object) -> str | None:
-    """The template, or of several the one that is taken without tools; None where there is none."""
+    """The template; of several, the one for use without tools; None if there is none."""
     if isinstance(template, list):
         named = [entry for entry in template if isinstance(entry, dict)]
         template = {entry.get("name"): entry.get("template") for entry in named}
@@ -98,7 +98,7 @@ def _default(template: object) -> str | None:
 
 
 def _content(message: Message) -> str | list[dict[str, str]]:
-    """A text; with images, the parts that transformers' processors take."""
+    """The text; with images, a list of parts as transformers' processors take it."""
     if not message.images:
         return message.content
     return [*({"type": "image"} for _ in message.images), {"type": "text", "text": message.content}]
@@ -109,7 +109,7 @@ class ChatTemplate:
 
     Args:
         source: The Jinja text.
-        tokens: What the template may name besides the messages: `bos_token` and its like.
+        tokens: Other variables for the template: `bos_token` and the like.
         file: Where the source comes from, for errors.
 
     Raises:
@@ -132,13 +132,13 @@ class ChatTemplate:
             raise CorruptCheckpoint(f"{file}, line {error.lineno}: {error.message}") from error
 
     def render(self, messages: Sequence[Message], think: bool) -> str:
-        """The conversation with its markup, up to where the model's turn begins.
+        """The conversation with its markup, up to the start of the model's turn.
 
         Raises:
-            InputRefused: The template does not take such a conversation.
-            UnsafeCheckpoint: The template tried what the sandbox forbids.
+            InputRefused: The template rejects the conversation.
+            UnsafeCheckpoint: The template tried something that the sandbox forbids.
         """
-        # "assistant" is what callers of every template say; Gemma's turn it into "model" themselves.
+        # Callers of any template say "assistant"; Gemma's templates turn it into "model".
         turns = [{"role": "assistant" if m.role == "model" else m.role, "content": _content(m)} for m in messages]
         try:
             return self._template.render(
@@ -150,6 +150,6 @@ class ChatTemplate:
                 **self._tokens,
             )
         except SecurityError as error:
-            raise UnsafeCheckpoint(f"{self._file}: the chat template was stopped: {error}") from error
+            raise UnsafeCheckpoint(f"{self._file}: the chat template tried something forbidden: {error}") from error
         except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, RecursionError) as error:
-            raise InputRefused(f"{self._file}: the chat template refuses this conversation: {error}") from error
+            raise InputRefused(f"{self._file}: the chat template rejects this conversation: {error}") from error

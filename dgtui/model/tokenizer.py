@@ -1,6 +1,6 @@
-"""A checkpoint's tokenizer: chat turns to a prompt, replies folded apart, and all of `Vocabulary`. Light to import.
+"""A checkpoint's tokenizer: builds prompts from chat turns, separates thoughts from answers. Imports nothing heavy.
 
-Control ids come from the chat template alone: markup that a person types, "<turn|>" included, stays text.
+Control ids come only from the chat template: markup that a user types, including "<turn|>", stays text.
 """
 
 import re
@@ -20,25 +20,25 @@ from dgtui.text import decode_utf8
 
 __all__ = ["Message", "ModelTokenizer", "Role", "Thought"]
 
-_CHANNEL: Final = re.compile(r"[\w -]{1,32}")  # a name, and not a thought without one
+_CHANNEL: Final = re.compile(r"[\w -]{1,32}")  # a name; longer text is a thought without one
 _THINK, _THINK_END = b"<think>", b"</think>"
 
 
 @dataclass(frozen=True, slots=True)
 class Thought:
-    """A reply, folded apart."""
+    """A reply, split into thought and answer."""
 
     thought: bytes | None
-    "what was thought, without its markup; None where no thought was begun"
+    "the thought, without its markup; None if there is none"
     answer_ids: tuple[int, ...]
-    "what is left to be read"
+    "the answer"
 
 
 class ModelTokenizer(Vocabulary):
     """The tokenizer of one checkpoint."""
 
     def __init__(self, tokenizer: Tokenizer, tokens: Mapping[str, str], template: ChatTemplate) -> None:
-        """For `load`. `tokens` names the beginning, the end and the padding, as `tokenizer_config.json` does."""
+        """For `load`. `tokens` names the bos, eos and padding tokens, as in `tokenizer_config.json`."""
         super().__init__(tokenizer, template.source)
         self._template = template
         self.bos_id = self._id_of(tokens.get("bos_token"))
@@ -52,15 +52,15 @@ class ModelTokenizer(Vocabulary):
 
     @classmethod
     def load(cls, folder: Path, template: str | None = None) -> "ModelTokenizer":
-        """Reads `tokenizer.json`, `tokenizer_config.json` and the chat template beside or in it.
+        """Reads `tokenizer.json`, `tokenizer_config.json` and the chat template.
 
         Args:
-            folder: The checkpoint's.
-            template: The chat template of a folder that has none.
+            folder: The checkpoint's folder.
+            template: The chat template for a folder that has none.
 
         Raises:
             CorruptCheckpoint: A file is missing or malformed; the message names it.
-            ModelUnloadable: A vocabulary of a kind that is not known here.
+            ModelUnloadable: The kind of vocabulary is not supported.
         """
         config = read_json(folder / "tokenizer_config.json")
         source, file = find_template(folder, config, template)
@@ -71,24 +71,24 @@ class ModelTokenizer(Vocabulary):
         """The prompt of a conversation, up to the start of the model's turn.
 
         Equal to `apply_chat_template` of transformers on contents without markup. Markup in a content is text, in the
-        model's own turns too: a thought has to be folded away (`split_thought`) before a reply is put here. Where a
-        message has `token_ids`, those stand in the prompt: what was generated is found again in the KV prefix.
+        model's own turns too, so remove thoughts (`split_thought`) before passing a reply. If a message has
+        `token_ids`, the prompt uses them, so a generated reply is found again in the KV cache.
 
-        An image stands where the template puts it: the beginning of an image, the image's id as often as it has tokens,
-        and its end, as transformers' `Gemma4Processor` has it. No other place of such a prompt holds the image's id.
+        An image is placed by the template: start of image, the image id once per token, end of image, as in
+        transformers' `Gemma4Processor`. No other position of such a prompt holds the image id.
 
         Raises:
             EmptyPrompt: No messages.
-            ImageRefused: Vocabulary or template have no place for an image.
-            InputRefused: The template does not take such a conversation.
+            ImageRefused: The vocabulary or the template does not support images.
+            InputRefused: The template rejects the conversation.
         """
         if not messages:
             raise EmptyPrompt("the conversation has no messages")
-        # Control strings in contents are swapped for a private character each that occurs nowhere else, so that the
-        # template (which may trim, split or search contents) renders them like any letter. What is left of control
-        # strings in the result is the template's; the text between them, contents swapped back, is encoded in one go,
-        # so that merges across the edge of a content are those of an ordinary tokenization. A content that comes as
-        # ids is one private character as a whole, and parts the text as control strings do.
+        # Each control string in a content is replaced by a private character that occurs nowhere else, so the
+        # template (which may trim, split or search contents) treats it as a letter. Control strings that remain in the
+        # result come from the template. The text between them, with contents restored, is encoded in one piece, so
+        # merges across the edge of a content are those of an ordinary tokenization. A content given as ids is a single
+        # private character, and divides the text like a control string.
         contents = "".join(m.content for m in messages)
         taken = {*contents, *self._template.source}
         free = (c for c in map(chr, range(0xF0000, 0xFFFFE)) if c not in taken)
@@ -111,7 +111,7 @@ class ModelTokenizer(Vocabulary):
         ids: list[int] = []
         parts = re.split(f"({'|'.join(map(re.escape, fixed))})" if fixed else "(?!)", rendered)
         if images and (None in self._image or parts.count(self._image_token) != len(images)):
-            raise ImageRefused("this model's chat template has no place for images", hint="take another model")
+            raise ImageRefused("this model's chat template does not support images", hint="use another model")
         shown = iter(images)
         for part in parts:
             if images and part == self._image_token:
@@ -127,19 +127,19 @@ class ModelTokenizer(Vocabulary):
         return [begin, *[image] * tokens, end]
 
     def split_thought(self, ids: Iterable[int], *, draft: bool = False) -> Thought:
-        r"""Folds thoughts apart, by ids.
+        r"""Separates thoughts from the answer, by ids.
 
-        In a channel, `<|channel>name\n…<channel|>`, a thought is folded, and what is final is the answer. Another name
-        is shown as text with what follows it; in a draft it may be noise in place of "thought", and is folded.
+        In a channel, `<|channel>name\n…<channel|>`, "thought" is a thought and "final" is the answer. Any other name is
+        shown as text, with its content; in a draft it may be noise in place of "thought", and counts as a thought.
         `<think>…</think>` at the start of an answer is a thought too.
 
-        A thought without an end takes all that follows. An end without a beginning (a draft whose first places are
-        not settled) ends a thought that began at the first place. Channels are looked for up to the turn's end: after
-        it a draft may hold anything.
+        A thought without an end extends to the end. An end without a start (a draft whose first positions are not
+        settled) ends a thought that started at the first position. Channels count only up to the end of the turn:
+        after it a draft may hold anything.
 
         Args:
             ids: A reply.
-            draft: It is not finished.
+            draft: Whether the reply is unfinished.
         """
         reply = [int(i) for i in ids]
         ends = {self.turn_end_id, self.eos_id} - {None}
@@ -161,7 +161,7 @@ class ModelTokenizer(Vocabulary):
         return Thought(joined, (*answer, *reply[end:]))
 
     def _channels(self, reply: list[int]) -> Iterator[tuple[bool, list[int]]]:
-        """The ids inside and outside of channels, in order, without the marks."""
+        """The ids inside and outside of channels, in order, without the channel marks."""
         opens, closes = self._channel
         part: list[int] = []
         inside, seen = False, False
@@ -177,7 +177,7 @@ class ModelTokenizer(Vocabulary):
         yield inside, part
 
     def _named(self, channel: list[int]) -> tuple[str, list[int]]:
-        """A channel's name and its text; of one that has not come to the end of its name, what that will be."""
+        """A channel's name and its text; for an incomplete name, the name that it will become."""
         name, pieces = b"", self.pieces(channel)
         for at, piece in enumerate(pieces):
             name += piece
@@ -186,7 +186,7 @@ class ModelTokenizer(Vocabulary):
         return ("thought", []) if b"thought".startswith(name) else ("", channel)
 
     def _without_think(self, answer: list[int]) -> tuple[list[int], bytes | None]:
-        """An answer less the `<think>` at its start; and what was thought, None if it has none."""
+        """An answer without a `<think>` part at its start, and that thought; None if there is none."""
         pieces = self.pieces(answer, specials=True)
         text = b"".join(pieces)
         if not text.lstrip().startswith(_THINK):
@@ -203,15 +203,15 @@ class ModelTokenizer(Vocabulary):
 
 
 def read_tokenizer(file: Path) -> Tokenizer:
-    """The library's tokenizer. Raises `CorruptCheckpoint` if the file is missing or malformed."""
+    """The tokenizer of `tokenizer.json`. Raises `CorruptCheckpoint` if the file is missing or malformed."""
     try:
         return Tokenizer.from_buffer(file.read_bytes())
     except OSError as error:
         raise CorruptCheckpoint(
-            f"{file} cannot be read: {error.strerror}", hint="fetch the checkpoint again"
+            f"{file} cannot be read: {error.strerror}", hint="download the checkpoint again"
         ) from error
-    except Exception as error:  # the library raises nothing narrower
-        raise CorruptCheckpoint(f"{file} cannot be read: {error}", hint="fetch the checkpoint again") from error
+    except Exception as error:  # the library raises no narrower class
+        raise CorruptCheckpoint(f"{file} cannot be read: {error}", hint="download the checkpoint again") from error
 
 
 def _swap(text: str, table: dict[str, str]) -> str:

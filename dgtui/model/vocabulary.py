@@ -1,7 +1,7 @@
-"""Text and bytes to token ids and back, byte for byte, in the two kinds of vocabulary that are read: byte-level BPE
-(the embedded model) and BPE with byte fallback (Gemma).
+"""Converts text and bytes to token ids and back, byte for byte. Supports two kinds of vocabulary: byte-level BPE (the
+embedded model) and BPE with byte fallback (Gemma).
 
-Control ids never come out of text here, whatever a person or a file writes; the chat template alone places them.
+Text never produces control ids, whatever a user or a file contains; only the chat template places them.
 """
 
 import json
@@ -14,49 +14,49 @@ from tokenizers import Tokenizer
 from dgtui.errors import ModelUnloadable
 from dgtui.text import decode_utf8
 
-_SPACE: Final = "\u2581"  # ▁ stands for a space in vocabularies of SentencePiece's kind
+_SPACE: Final = "\u2581"  # ▁ stands for a space in SentencePiece vocabularies
 _PROBE: Final = ' a  b\n\n\t\r\né e\u0301 \ufb01 ½ "Xy" 1234 \0 👩\u200d💻 '
 
 
 class Vocabulary:
-    """The entries of a tokenizer; safe to use from several threads."""
+    """The entries of a tokenizer. Thread-safe."""
 
     def __init__(self, tokenizer: Tokenizer, markup: str) -> None:
-        """Takes over `tokenizer` and changes it: it stops to truncate, to pad and to see markup in text.
+        """Takes ownership of `tokenizer`, and turns off truncation, padding and the parsing of markup in text.
 
         Args:
-            tokenizer: As read from the checkpoint.
-            markup: Text that names markup (the source of the chat template): some vocabularies do not flag theirs.
+            tokenizer: The checkpoint's tokenizer.
+            markup: The source of the chat template, to find markup that the vocabulary does not flag as special.
 
         Raises:
-            ModelUnloadable: The vocabulary is of another kind, or does not keep text byte for byte.
+            ModelUnloadable: The kind of vocabulary is not supported, or it does not preserve text byte for byte.
         """
         tokenizer.no_truncation()
         tokenizer.no_padding()
-        tokenizer.encode_special_tokens = True  # which means: encode them like any other text
+        tokenizer.encode_special_tokens = True  # encodes special tokens in text like any other text
         self._tokenizer = tokenizer
         added = tokenizer.get_added_tokens_decoder()
         self._raw = {i: token.content.encode() for i, token in added.items()}
         controls = {
             token.content: i
             for i, token in added.items()
-            # Whitespace, of which Gemma's vocabulary has added runs, is text also where a template writes it.
+            # Runs of whitespace, which are added tokens in Gemma's vocabulary, are text even in a template.
             if token.special or (token.content in markup and token.content.strip(" \t\r\n" + _SPACE))
         }
         self._controls = dict(sorted(controls.items(), key=lambda item: -len(item[0])))
         self.special_ids = frozenset(controls.values())
-        """Control ids: markup, padding, placeholders. They have no text."""
+        """Control ids (markup, padding, placeholders), which have no text."""
         self.vocab_size: int = tokenizer.get_vocab_size(with_added_tokens=True)
-        """Entries, the added ones included."""
+        """Number of entries, including added ones."""
         self._spaced, self._to_bytes, byte_entry = _kind(tokenizer)
         self._known: dict[int, bytes] = {}
         byte_ids = [self._id_of(byte_entry(byte)) for byte in range(256)]
         self._byte_ids = [i for byte, i in enumerate(byte_ids) if i is not None and self._piece(i) == bytes([byte])]
         if len(self._byte_ids) < 256:
             raise ModelUnloadable("tokenizer.json: the vocabulary lacks some of the 256 bytes, so text would be lost")
-        # Every encoding is checked; but where this one fails most would, and come out as single bytes.
+        # Every encoding is checked. If this one fails, most would, and text would be encoded as single bytes.
         if self.decode_bytes(self._ordinary(_PROBE)) != _PROBE.encode():
-            raise ModelUnloadable("tokenizer.json: this tokenizer changes text, and a file must come back as it was")
+            raise ModelUnloadable("tokenizer.json: this tokenizer changes text, so a file would not be preserved")
 
     def _id_of(self, entry: str | None) -> int | None:
         found: int | None = self._tokenizer.token_to_id(entry) if entry else None
@@ -67,9 +67,9 @@ class Vocabulary:
         return ids
 
     def _encode(self, text: str) -> list[int]:
-        """The tokenizer's own encoding wherever it gives `text` back byte for byte, else the nearest that does.
+        """The tokenizer's own encoding if it decodes to `text` byte for byte, else the nearest one that does.
 
-        It does not for text that the vocabulary uses as a sign ("▁", "<0x41>") or that merges into a control id.
+        It does not for text that has a special meaning in the vocabulary ("▁", "<0x41>") or merges into a control id.
         """
         ids = self._ordinary(text)
         if self.decode_bytes(ids) == text.encode():
@@ -87,13 +87,13 @@ class Vocabulary:
             yield from ids if self.decode_bytes(ids) == data else self.byte_ids(data)
 
     def byte_ids(self, data: bytes) -> list[int]:
-        """One id a byte: any bytes at all, at their dearest."""
+        """One id per byte: works for any bytes, but takes the most tokens."""
         return [self._byte_ids[byte] for byte in data]
 
     def encode(self, text: str) -> list[int]:
-        """The ids of `text`, without any control id. `decode_bytes` of them is `text` in UTF-8.
+        """The ids of `text`, without control ids. `decode_bytes` of them is `text` in UTF-8.
 
-        Unpaired surrogates, which no file can hold, become U+FFFD.
+        Unpaired surrogates, which UTF-8 cannot hold, become U+FFFD.
         """
         return self._encode(text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace"))
 
@@ -103,23 +103,23 @@ class Vocabulary:
             if token in self._raw and not self._spaced:
                 piece = self._raw[token]
             else:
-                # An id without an entry (vocabularies are padded) has no text.
+                # An id without an entry has no text: vocabularies are padded.
                 piece = self._to_bytes(self._tokenizer.id_to_token(token) or "") if token >= 0 else b""
             self._known[token] = piece
         return piece
 
     def pieces(self, ids: Iterable[int], *, specials: bool = False) -> list[bytes]:
-        """The bytes of each id, perhaps a part of a character; control ids are empty, unless `specials` names them."""
+        """The bytes of each id, possibly a part of a character; control ids are empty, unless `specials` names them."""
         return [
             self._piece(i) if i not in self.special_ids else self._raw[i] if specials else b"" for i in map(int, ids)
         ]
 
     def decode_bytes(self, ids: Iterable[int], *, specials: bool = False) -> bytes:
-        """The pieces of `ids`, put together."""
+        """The bytes of `ids`, joined."""
         return b"".join(self.pieces(ids, specials=specials))
 
     def decode(self, ids: Iterable[int], *, specials: bool = False) -> str:
-        """As text; bytes that are no UTF-8 become U+FFFD. To be sanitised before it is shown."""
+        """The text of `ids`; bytes that are not UTF-8 become U+FFFD. Sanitise it before showing it."""
         return decode_utf8(self.decode_bytes(ids, specials=specials))
 
 
@@ -131,7 +131,7 @@ def _byte_alphabet() -> list[str]:
 
 
 def _kind(tokenizer: Tokenizer) -> tuple[bool, Callable[[str], bytes], Callable[[int], str]]:
-    """Whether "▁" is a space; an entry's bytes; and a byte's entry. Told from the decoder that the file names."""
+    """Whether "▁" is a space; an entry's bytes; and a byte's entry. Derived from the decoder that the file names."""
     decoder: dict[str, Any] = json.loads(tokenizer.decoder.__getstate__()) if tokenizer.decoder else {"type": "none"}
     steps = decoder["decoders"] if decoder["type"] == "Sequence" else [decoder]
     kinds = [step["type"] for step in steps if step["type"] != "Fuse"]
@@ -149,6 +149,6 @@ def _kind(tokenizer: Tokenizer) -> tuple[bool, Callable[[str], bytes], Callable[
 
         return True, to_bytes, "<0x{:02X}>".format
     raise ModelUnloadable(
-        f"tokenizer.json has a decoder of an unknown kind ({', '.join(kinds)})",
-        hint="known are byte-level BPE and BPE with byte fallback",
+        f"tokenizer.json has an unsupported decoder ({', '.join(kinds)})",
+        hint="byte-level BPE and BPE with byte fallback are supported",
     )

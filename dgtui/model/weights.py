@@ -1,8 +1,8 @@
-"""Tensors into the model, one at a time and in pieces: as they are, or packed into 4 bit on the way.
+"""Loads tensors into the model, one at a time and in pieces: as they are, or packed into 4 bit while loading.
 
-Each goes from its file to where it stays in a model that `skeleton` has laid out; beside the model, no more than a
-piece of one is in memory. The files are opened here and by name: transformers never sees the folder.
-Nothing else in it (code, pickles, other weight files) can be looked up or run, and nothing can be downloaded.
+Each tensor goes from its file directly to its slot in a model built by `skeleton`; besides the model, only one piece is
+in memory at a time. The files are opened here, by name: transformers never sees the folder.
+So nothing else in it (code, pickles, other weight files) can be found or run, and nothing can be downloaded.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -29,53 +29,53 @@ if TYPE_CHECKING:
     from dgtui.model.open_checkpoint import OpenCheckpoint
 
 _PIECE: Final = 16_000_000
-# Bytes that are read at a time, at most, or one row.
+# The most bytes to read at a time; at least one row is read.
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a load is."""
+    """Progress of a load."""
 
     stage: str
-    """What is being done, for a person: "reading", "quantizing", "checking"."""
+    """The activity, for display: "reading", "quantizing", "checking"."""
     done_bytes: int
     total_bytes: int
 
 
 Report = Callable[[Progress], None]
-"""Is told how far a load is, one call at a time. What it raises ends the load."""
+"""Called with the progress of a load, one call at a time. Its exceptions end the load."""
 
 
 class TensorSource(Protocol):
-    """Where a model's tensors come from, by name."""
+    """A source of a model's tensors, by name."""
 
     @property
     def tensors(self) -> Mapping[str, StoredTensor]:
-        """What there is."""
+        """The available tensors."""
 
     def pieces(self, name: str) -> Iterator[torch.Tensor | QuantizedWeight]:
-        """A tensor in pieces of consecutive rows, in order, those of a stack counted through; whole if it has none.
+        """A tensor in pieces of consecutive rows, in order; rows of a stack are numbered through. Scalars are one piece.
 
-        Plain rows have the shape (rows, …), a quantized piece (rows, columns) and the stored format. A piece may be a
-        view of a file: copy it before the next one is taken.
+        Plain pieces have the shape (rows, …); quantized ones have (rows, columns) and the stored format. A piece may be
+        a view of a file: copy it before taking the next one.
         """
 
     def skip(self, name: str) -> None:
-        """Says that a tensor is not needed."""
+        """Counts a tensor that is not needed as done."""
 
 
 class Keep(Protocol):
-    """Takes what is being loaded, to keep it (see `quantized.Folder`)."""
+    """Receives tensors while they are loaded, to write a copy; see `quantized.Folder`."""
 
     def add(self, name: str, tensor: torch.Tensor) -> None:
-        """A plain tensor; on any device."""
+        """Receives a plain tensor, on any device."""
 
     def add_weight(self, name: str, weight: QuantizedWeight) -> None:
-        """A weight in NF4; on any device."""
+        """Receives a weight in NF4, on any device."""
 
 
 class Files:
-    """The tensors of a checkpoint's files, opened once. Raises `CorruptCheckpoint` if a file cannot be read."""
+    """The tensors of a checkpoint's files, which are opened once. Raises `CorruptCheckpoint` if one cannot be read."""
 
     def __init__(self, checkpoint: "OpenCheckpoint", progress: Report | None = None, stage: str = "reading") -> None:
         self._shards, self.tensors = checkpoint.shards, checkpoint.tensors
@@ -108,7 +108,7 @@ class Files:
             yield decoded(tensor.scheme, tensor.form, (part.rows, tensor.shape[-1]), raw)
 
     def _plain(self, tensor: StoredTensor, part: Part) -> Iterator[torch.Tensor]:
-        """The first dimension cut into pieces; of a stack that is stored matrix by matrix, its rows."""
+        """Pieces along the first dimension; for a stack that is stored matrix by matrix, along its rows."""
         name = part.tensors["weight"]
         size = tensor.size // len(tensor.parts)
         shape = self._of[name].tensors[name].shape
@@ -156,19 +156,18 @@ def stream(
     device: torch.device,
     keep: Keep | None = None,
 ) -> Iterator[tuple[Slot, torch.Tensor]]:
-    """The tensors of a model from `lay_out`, one after the other as the model holds them, with their slots in it.
+    """Yield the tensors of a model from `lay_out` one by one, in the model's format, with their slots.
 
     Args:
-        model: Laid out for the same packing.
-        source: The tensors: in the format that the model wants, or to be packed or decoded on the way.
+        model: From `lay_out`, for the same packing.
+        source: The tensors: already in the model's format, or to be packed or decoded while loading.
         packing: How the model holds them.
-        device: Where it runs. Experts that are streamed stay in the machine's memory.
-        keep: Is given every tensor, plain ones in the source's own type, and a vision tower also where the model
-            leaves it out.
+        device: Where it runs. Streamed experts stay in main memory.
+        keep: Receives every tensor, plain ones in the source's type, and the vision tower even if the model has none.
 
     Raises:
-        CorruptCheckpoint: If the source does not hold what the model needs, in its shapes.
-        ModelUnloadable: If it holds weights for encoder and decoder apart.
+        CorruptCheckpoint: The source lacks tensors that the model needs, or their shapes differ.
+        ModelUnloadable: It holds separate weights for encoder and decoder.
     """
     wanted, weights = slots(model), quantized_weights(model)
     _check(source.tensors, wanted, weights, packing)
@@ -202,7 +201,7 @@ def fill(
     device: torch.device,
     keep: Keep | None = None,
 ) -> None:
-    """Give a model from `lay_out` its weights, each on the device where it stays; see `stream`."""
+    """Fill a model from `lay_out` with its weights, each on its final device; see `stream`."""
     for (module, own), tensor in stream(model, source, packing, device, keep):
         if tensor.device != device and device.type == "cuda":
             tensor = _pinned(tensor)
@@ -212,21 +211,21 @@ def fill(
             if module._buffers[own] is not None:
                 _put(module, own, _get(module, own).to(device))
     if device.type == "cpu":  # for experts that are not packed
-        model.set_experts_implementation("eager")  # grouped matmul is slower there
+        model.set_experts_implementation("eager")  # grouped matmul is slower on the CPU
     use_bitsandbytes(model, device)
     share_layers(model)
 
 
 def _pinned(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor that goes to the GPU without a copy in between, if the system lets so much memory be held in place."""
+    """The tensor in pinned memory, so copies to the GPU are direct, if the system allows to pin that much."""
     try:
         return tensor.pin_memory()
-    except RuntimeError:  # a limit of the container's, or of Windows': slower, and no reason to give up
+    except RuntimeError:  # a limit of the container or of Windows; unpinned memory is only slower
         return tensor
 
 
 def whole(source: TensorSource, name: str, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    """A tensor of a source in memory of its own, decoded if it is quantized."""
+    """A tensor of a source in its own memory, decoded if it is quantized."""
     shape = source.tensors[name].shape
     tensor = torch.empty(shape, dtype=dtype, device=device)
     flat = tensor.view(-1)
@@ -241,20 +240,20 @@ def whole(source: TensorSource, name: str, device: torch.device, dtype: torch.dt
 def read_quantized(
     source: TensorSource, name: str, like: QuantizedWeight, device: torch.device, home: torch.device
 ) -> QuantizedWeight:
-    """A weight of a source in the format of `like`; beside it, no more than a piece of it is in memory.
+    """A weight of a source in the format of `like`; besides it, only one piece is in memory at a time.
 
     Args:
-        source: Where it comes from.
-        name: Its name there.
+        source: The source of the weight.
+        name: Its name in the source.
         like: The weight without its tensors.
-        device: Where it is packed, if it has to be.
-        home: Where it stays.
+        device: Where to pack it, if needed.
+        home: Its final device.
     """
     if source.tensors[name].form == like.form:
         weight = QuantizedWeight(like.form, like.shape, like.parts, device=home)
         row = 0
         for piece in source.pieces(name):
-            assert isinstance(piece, QuantizedWeight), "a source keeps to the format that it names"
+            assert isinstance(piece, QuantizedWeight), "a source yields the format that it declares"
             weight.put(row, piece)
             row += piece.rows
         return weight
@@ -282,44 +281,46 @@ def _check(
     weights: Mapping[str, QuantizedWeight],
     packing: Packing,
 ) -> None:
-    """Refuse tensors that are not those of the model, before one of them is read."""
+    """Reject tensors that do not match the model, before any is read."""
     shapes = {name: tuple(_get(*place).shape) for name, place in wanted.items()}
     shapes |= {name: weight.shape for name, weight in weights.items() if name in tensors}
     strange = sorted(f"{name} in {t.dtype}" for name, t in tensors.items() if name in shapes and t.dtype not in DTYPES)
     if strange:
-        raise CorruptCheckpoint(f"weights are of a type that the model cannot have: {some(strange)}")
+        raise CorruptCheckpoint(f"the weights have an unsupported type: {some(strange)}")
     mismatched = [
         f"{name} {list(entry.shape)} instead of {list(shapes[name])}"
         for name, entry in sorted(tensors.items())
         if name in shapes and entry.shape != shapes[name]
     ]
     if mismatched:
-        raise CorruptCheckpoint(f"the weights have other shapes than config.json says: {some(mismatched)}")
+        raise CorruptCheckpoint(f"the weights do not have the shapes that config.json gives: {some(mismatched)}")
     held = {name for name in wanted if name in tensors or name.rpartition(".")[0] in weights.keys() & tensors.keys()}
     missing = sorted(wanted.keys() - held)
     if missing:
-        raise CorruptCheckpoint(f"the checkpoint lacks {some(missing)}", hint="fetch the checkpoint again")
+        raise CorruptCheckpoint(f"the checkpoint lacks {some(missing)}", hint="download the checkpoint again")
     others = sorted(tensors.keys() - shapes.keys())
     apart = [name for name in others if _decoders(name) in shapes]
     if apart:
         raise not_shared(apart)
-    # Vectors that no module asks for are buffers that other versions saved. A matrix that is not used means that
-    # config.json describes another, say a shallower, model.
+    # Unused vectors are buffers that other versions saved. An unused matrix means that config.json describes another
+    # model, for example one with fewer layers.
     unused = [
         name for name in others if len(tensors[name].shape) >= 2 and (packing.vision or part_of(name) != "vision")
     ]
     if unused:
-        raise CorruptCheckpoint(f"the checkpoint has weights that config.json has no place for: {some(unused)}")
+        raise CorruptCheckpoint(
+            f"the checkpoint has weights that do not occur in the model of config.json: {some(unused)}"
+        )
 
 
 def _decoders(name: str) -> str:
-    """What a tensor of the encoder or the output layer is called in the decoder, which has it too."""
+    """The decoder's name of a tensor that the encoder or the output layer shares with it."""
     if name == "lm_head.weight":
         return "model.decoder.embed_tokens.weight"
     return name.replace("model.encoder.language_model.", "model.decoder.")
 
 
 def tell(progress: Report | None, stage: str, done: int, total: int) -> None:
-    """Report, if anybody wants to know."""
+    """Report progress, if there is a listener."""
     if progress is not None:
         progress(Progress(stage, done, total))

@@ -500,16 +500,16 @@ def test_images_go_to_the_model_and_into_the_recording(
 
 def test_bad_images_are_refused_before_a_model_is_loaded(dgtui: Any, tmp_path: Path) -> None:
     (tmp_path / "notes.png").write_text("no image at all")
-    for name, words in {"notes.png": "notes.png is no image", "gone.png": "gone.png cannot be read"}.items():
+    for name, words in {"notes.png": "notes.png is not an image", "gone.png": "gone.png cannot be read"}.items():
         done = dgtui("generate", "hello", "--image", tmp_path / name, "--model", "nowhere/at-all")
         assert done.code == 4 and words in done.err and done.out == b""
 
 
 def test_a_model_that_does_not_see_refuses_images(dgtui: Any, tiny: Path, pictures: list[Path]) -> None:
     done = dgtui("generate", "hello", "--image", pictures[0], "--model", tiny)
-    assert done.code == 4 and "does not see: it has no processor_config.json" in done.err
+    assert done.code == 4 and "cannot read images: it has no processor_config.json" in done.err
     done = dgtui("generate", "hello", "--image", pictures[0], "--model", "embedded")
-    assert done.code == 4 and "the embedded model does not see" in done.err
+    assert done.code == 4 and "the embedded model cannot read images" in done.err
 
 
 def test_a_model_loaded_without_its_vision_tower_says_how_to_see(

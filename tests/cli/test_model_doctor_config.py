@@ -168,7 +168,7 @@ def test_info_of_a_missing_or_broken_model_ends_with_3_and_a_hint(dgtui: Any, ti
     cut(broken)
     done = dgtui("model", "info", broken)
     assert (done.code, done.out) == (3, b"")
-    assert "cut short" in done.err and "fetch the file again" in done.err
+    assert "cut short" in done.err and "download the file again" in done.err
 
 
 def test_a_hostile_folder_name_reaches_no_stream_raw(

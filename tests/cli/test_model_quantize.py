@@ -44,8 +44,8 @@ def test_a_checkpoint_is_quantized_and_runs(dgtui: Any, source: Path, tmp_path: 
     ("source_name", "target", "code", "says"),
     [
         ("nothing/here", "packed", 3, "no model nothing/here"),
-        ("embedded", "taken", 2, "something at"),
-        ("embedded", "file/below", 1, "cannot be made"),
+        ("embedded", "taken", 2, "already exists"),
+        ("embedded", "file/below", 1, "cannot be created"),
     ],
 )
 def test_what_cannot_be_quantized_says_why(
@@ -64,7 +64,7 @@ def test_info_prints_the_plan(dgtui: Any, source: Path, little: int) -> None:
     assert "of weights (NF4, float32)" in shown
     assert "for 300 tokens of context" in shown
     refused = dgtui("model", "info", source, "--gpu-memory", "10kB")
-    assert refused.code == 0 and b"has 0 MB free" in refused.out
+    assert refused.code == 0 and b"has only 0 MB free" in refused.out
 
 
 def test_what_was_packed_is_kept_listed_and_used_again(dgtui: Any, source: Path, little: int) -> None:

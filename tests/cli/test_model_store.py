@@ -239,8 +239,8 @@ def test_an_index_cannot_lead_out_of_the_repository(dgtui: Any, server: FakeHub,
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({SINGLE: None}, "holds no weights"),
-        ({SINGLE: None, "model.gguf": b"GGUF"}, "no GGUF file"),
+        ({SINGLE: None}, "has no weights"),
+        ({SINGLE: None, "model.gguf": b"GGUF"}, "not a GGUF file"),
         ({SINGLE: None, "pytorch_model.bin": b"pickle"}, "pickled"),
         ({"config.json": b'{"model_type": "llama"}'}, "a llama model"),
         ({"config.json": b"{"}, "not JSON"),
@@ -266,7 +266,7 @@ def test_a_disk_that_is_too_small_is_said_before_anything_is_fetched(
     monkeypatch.setattr(hub.shutil, "disk_usage", lambda path: usage._replace(free=5000))
     done = dgtui("model", "pull", NAME)
     assert (done.code, server.sent) == (1, 0)
-    assert "GB are free" in done.err and "HF_HUB_CACHE" in done.err
+    assert "GB free" in done.err and "HF_HUB_CACHE" in done.err
 
 
 def test_a_disk_that_fills_up_is_said_and_keeps_what_there_is(
@@ -292,7 +292,7 @@ def test_a_disk_that_fills_up_is_said_and_keeps_what_there_is(
         (403, {}, ("403", "licence")),
         (404, {"X-Error-Code": "RepoNotFound"}, ("has no model", "private")),
         (429, {}, ("429", "wait")),
-        (503, {}, ("503", "try later")),
+        (503, {}, ("503", "the server has a problem")),
         (500, {}, ("500",)),
     ],
 )
@@ -326,7 +326,7 @@ def test_without_a_network_it_ends_at_once_and_says_so(dgtui: Any, server: FakeH
     server.lost = True
     done = dgtui("model", "pull", NAME)
     assert (done.code, done.out, len(server.requests)) == (3, b"", 1)
-    assert "no connection" in done.err and "proxy" in done.err
+    assert "the connection to the hub failed" in done.err and "proxy" in done.err
     assert not cache.exists()
 
 
@@ -459,9 +459,9 @@ def test_ctrl_c_ends_it_at_once_with_130_and_says_that_it_goes_on(where: str, ti
 
 
 def test_progress_tells_bytes_rate_and_time_left() -> None:
-    line = model_store._progress("fetching model.safetensors", (0.0, 10**9), (10.0, 2 * 10**9), 52 * 10**9)
-    assert line == "fetching model.safetensors: 2.00 of 52.00 GB, 100 MB/s, 8 min left"
-    assert "/s" not in model_store._progress("fetching x", (0.0, 5), (0.0, 5), 100)
+    line = model_store._progress("downloading model.safetensors", (0.0, 10**9), (10.0, 2 * 10**9), 52 * 10**9)
+    assert line == "downloading model.safetensors: 2.00 of 52.00 GB, 100 MB/s, 8 min left"
+    assert "/s" not in model_store._progress("downloading x", (0.0, 5), (0.0, 5), 100)
 
 
 # dgtui model list

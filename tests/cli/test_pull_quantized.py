@@ -93,8 +93,8 @@ BIG = b"\0" * 3_000_000
             "quantized with quark",
         ),
         ({"config.json": {"model_type": "gemma4"}, "model.safetensors": BIG}, "a gemma4 model"),
-        ({"config.json": CONFIG, "model.safetensors": BIG}, "header makes no sense|cut short|damaged"),
-        ({"m.gguf": b"GGUF" + BIG}, "no GGUF file"),
+        ({"config.json": CONFIG, "model.safetensors": BIG}, "header is not valid|cut short|damaged"),
+        ({"m.gguf": b"GGUF" + BIG}, "not a GGUF file"),
     ],
 )
 def test_what_cannot_be_loaded_costs_less_than_a_megabyte(

@@ -185,7 +185,7 @@ def test_without_the_package_its_extra_is_named(
         raise ImportError(name)
 
     monkeypatch.setattr(gguf_file, "import_module", missing)
-    with pytest.raises(ModelUnloadable, match="needs the package gguf") as caught:
+    with pytest.raises(ModelUnloadable, match="the package gguf is missing") as caught:
         opened(file[0])
     assert "dgtui[gguf]" in caught.value.hint
 

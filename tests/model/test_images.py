@@ -289,14 +289,14 @@ FRAMES = [painting(2), painting(3)]
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"", "no image"),
-        (b"hello, I am a text", "no image"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 1 1\n", "no image"),
+        (b"", "is not an image"),
+        (b"hello, I am a text", "is not an image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 1 1\n", "is not an image"),
         (encoded("PNG")[:3000], "damaged"),
         (encoded("JPEG")[:1500], "damaged"),
-        (encoded("GIF", save_all=True, append_images=FRAMES), "several pictures"),
-        (encoded("PNG", save_all=True, append_images=FRAMES), "several pictures"),
-        (encoded("TIFF", save_all=True, append_images=FRAMES), "several pictures"),
+        (encoded("GIF", save_all=True, append_images=FRAMES), "several images"),
+        (encoded("PNG", save_all=True, append_images=FRAMES), "several images"),
+        (encoded("TIFF", save_all=True, append_images=FRAMES), "several images"),
         (png(9000, 9000), "too large: 81,000,000|too large: 9,000"),
         (png(12_000, 12_000), "too large"),
         (png(60_000, 60_000), "too large"),
@@ -377,7 +377,7 @@ def test_an_image_too_narrow_for_the_model_is_seen_or_refused(loaded: LoadedMode
 def test_a_model_without_a_processor_does_not_see(tmp_path: Path) -> None:
     embedded = resolve("embedded")
     assert ImageReader.load(embedded.path, None) is None
-    with pytest.raises(ModelBlind, match="the embedded model does not see") as blind:
+    with pytest.raises(ModelBlind, match="the embedded model cannot read images") as blind:
         seeing(None, embedded)
     assert blind.value.hint
     bare = resolve(str(tiny_checkpoint(tmp_path / "bare")))
@@ -392,7 +392,7 @@ def test_a_model_without_a_processor_does_not_see(tmp_path: Path) -> None:
 
 def test_a_template_without_places_for_images_is_refused(tmp_path: Path, see: Callable[..., Image]) -> None:
     model = load(resolve(str(tiny_checkpoint(tmp_path / "bare"))), LoadOptions(device="cpu"))
-    with pytest.raises(ImageRefused, match="no place for images"):
+    with pytest.raises(ImageRefused, match="does not support images"):
         model.tokenizer.chat([Message("user", "What is this?", images=(see(1),))])
 
 

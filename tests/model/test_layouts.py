@@ -127,7 +127,7 @@ def test_an_expert_that_is_missing_is_named(source: Path, tmp_path: Path) -> Non
 def test_a_layer_without_its_scale_is_refused_by_name(source: Path, tmp_path: Path) -> None:
     publish(source, tmp_path / "m", "NVIDIA NVFP4")
     drop(tmp_path / "m", "model.decoder.layers.0.experts.0.gate_proj.weight_scale_2")
-    with pytest.raises(ModelUnloadable, match=r"experts\.0\.gate_proj is stored in a way that is not known"):
+    with pytest.raises(ModelUnloadable, match=r"experts\.0\.gate_proj is stored in an unsupported format"):
         opened(tmp_path / "m")
 
 

@@ -136,7 +136,7 @@ def test_experts_of_the_last_layers_stay_beside_a_small_gpu(
 def test_what_does_not_fit_is_refused_with_what_it_takes(
     geometry: Any, tensors: Mapping[str, StoredTensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(OutOfMemory, match=r"experts of 30 layers .*, and the GPU has 2\.5 GB free") as caught:
+    with pytest.raises(OutOfMemory, match=r"experts of 30 layers .*, but the GPU has only 2\.5 GB free") as caught:
         chosen(3, geometry, tensors, monkeypatch)
     assert "--device cpu" in caught.value.hint and "--context" in caught.value.hint
 
@@ -179,7 +179,7 @@ def test_on_the_processor_nothing_is_streamed(
     plan = choose(geometry, tensors, torch.device("cpu"), torch.float32)
     assert plan.packing.nf4 and plan.packing.streamed == 0
     monkeypatch.setattr(devices, "available", lambda device: 12 * GB)
-    with pytest.raises(OutOfMemory, match=r"this machine has 12\.0 GB free"):
+    with pytest.raises(OutOfMemory, match=r"this machine has only 12\.0 GB free"):
         choose(geometry, tensors, torch.device("cpu"), torch.float32)
 
 

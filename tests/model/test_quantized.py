@@ -227,7 +227,7 @@ def test_the_folder_says_what_it_is(source: Path, folder: Path) -> None:
 
 
 def test_a_packed_folder_is_not_packed_again(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelUnloadable, match="quantized already"):
+    with pytest.raises(ModelUnloadable, match="already quantized"):
         quantized.quantize(opened(str(folder)), tmp_path / "again")
 
 
@@ -257,7 +257,7 @@ def edit_about(folder: Path, **changes: object) -> None:
         (lambda f: (f / "tokenizer_config.json").unlink(), r"tokenizer_config\.json is missing"),
         (lambda f: edit(f / "config.json", canvas_length=64), r"config\.json has changed"),
         (lambda f: (f / quantized.SUMS).unlink(), f"{quantized.SUMS} cannot be read"),
-        (lambda f: (f / quantized.SUMS).write_text("x"), f"{quantized.SUMS} does not hold"),
+        (lambda f: (f / quantized.SUMS).write_text("x"), f"{quantized.SUMS} does not list"),
     ],
 )
 def test_a_changed_byte_is_found_where_somebody_asks_for_it(
@@ -272,11 +272,11 @@ def test_a_changed_byte_is_found_where_somebody_asks_for_it(
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (lambda f: (f / "model.safetensors").unlink(), "holds no weights"),
+        (lambda f: (f / "model.safetensors").unlink(), "has no weights"),
         (lambda f: (f / "tokenizer_config.json").unlink(), r"tokenizer_config\.json"),
         (lambda f: edit_about(f, version=2), "version 2"),
-        (lambda f: edit_about(f, double_quant="yes"), "makes no sense"),
-        (lambda f: edit_about(f, double_quant=True), "is not whole"),
+        (lambda f: edit_about(f, double_quant="yes"), "is not valid"),
+        (lambda f: edit_about(f, double_quant=True), "is incomplete"),
     ],
 )
 def test_a_damaged_folder_is_refused_and_the_file_named(
@@ -303,7 +303,7 @@ def test_the_config_of_another_model_is_refused(folder: Path, tmp_path: Path) ->
     about = json.loads((folder / "config.json").read_text())["quantization_config"]
     config = json.loads((other / "config.json").read_text()) | {"quantization_config": about}
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(CorruptCheckpoint, match=r"does not fit config\.json|other shapes"):
+    with pytest.raises(CorruptCheckpoint, match=r"does not fit config\.json|do not have the shapes"):
         read(folder)
 
 
@@ -317,7 +317,7 @@ def test_sampler_settings_may_be_edited(folder: Path) -> None:
     [
         ({"quant_method": "gptq"}, "quantized with gptq"),
         ({"quant_method": "auto-round"}, "quantized with auto-round"),
-        ("4 bit", "something unnamed"),
+        ("4 bit", "an unnamed method"),
     ],
 )
 def test_what_another_program_quantized_is_refused_by_name(about: object, says: str, tmp_path: Path) -> None:
@@ -393,7 +393,7 @@ def test_too_little_room_is_said_before_anything_is_read(
 def test_what_is_there_already_is_left_alone(source: Path, tmp_path: Path) -> None:
     (tmp_path / "packed").mkdir()
     (tmp_path / "packed" / "mine").write_text("precious")
-    with pytest.raises(UsageError, match="something at"):
+    with pytest.raises(UsageError, match="already exists"):
         quantized.quantize(opened(str(source)), tmp_path / "packed")
     assert (tmp_path / "packed" / "mine").read_text() == "precious"
 
@@ -483,7 +483,7 @@ def test_a_damaged_copy_is_made_again(source: Path, tmp_path: Path, monkeypatch:
     (kept,) = (tmp_path / "cache" / "nf4").iterdir()
     os.truncate(kept / "model.safetensors", 1000)
     second = load(first.checkpoint, LoadOptions(device="cpu", context=512, cache=tmp_path / "cache"))
-    assert any("damaged" in note and "made again" in note for note in second.notes)
+    assert any("damaged" in note and "rebuilt" in note for note in second.notes)
     quantized.verify(opened(kept))
     assert torch.equal(logits(first.model), logits(second.model))
 
