@@ -54,7 +54,7 @@ class TensorSource(Protocol):
         """The available tensors."""
 
     def pieces(self, name: str) -> Iterator[torch.Tensor | QuantizedWeight]:
-        """A tensor in pieces of consecutive rows, in order; rows of a stack are numbered through. Scalars are one piece.
+        """A tensor in pieces of consecutive rows, in order; rows of a stack are numbered through. A scalar is whole.
 
         Plain pieces have the shape (rows, …); quantized ones have (rows, columns) and the stored format. A piece may be
         a view of a file: copy it before taking the next one.
