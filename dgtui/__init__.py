@@ -1,6 +1,6 @@
 """dgtui: text diffusion in the terminal.
 
-Importing the package loads nothing else: every command decides for itself what it needs.
+Importing the package loads nothing else: each command imports what it needs.
 """
 
 __version__ = "0.1.0"

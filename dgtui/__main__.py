@@ -10,7 +10,7 @@ from dgtui.cli import main
 
 def run() -> None:
     """Runs the program and ends the process."""
-    # `kill`, `timeout` and a closed terminal act like Ctrl+C: what was made is kept. `nohup` still ignores hang-ups.
+    # `kill`, `timeout` and a closed terminal act like Ctrl+C: results so far are kept. `nohup` still ignores hang-ups.
     for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler)

@@ -1,4 +1,4 @@
-"""The one way in which the program writes files: a new file takes the place of the old one, or nothing changes."""
+"""Writes files atomically: the new file replaces the old one, or nothing changes. All other modules use this."""
 
 import errno
 import os
@@ -19,7 +19,7 @@ def replace_file(
     prepare: Callable[[int], object] = lambda new: None,
     check: Callable[[int], object] = lambda folder: None,
 ) -> os.stat_result:
-    """Writes a new file beside `target`, syncs it to the disk and renames it to `target`.
+    """Writes a new file in the folder of `target`, syncs it to disk and renames it to `target`.
 
     The folder is opened once, so the file ends up in it even if the folder is moved meanwhile. If anything raises, the
     new file is removed and `target` stays as it is.
@@ -29,13 +29,13 @@ def replace_file(
         data: The whole content.
         mode: Permissions of the new file, reduced by the umask.
         prepare: Called with a descriptor of the new file once it holds `data`.
-        check: Called with a descriptor of the folder just before the rename. What it raises prevents the rename.
+        check: Called with a descriptor of the folder just before the rename. If it raises, nothing is renamed.
 
     Returns:
         The status of the file now at `target`.
 
     Raises:
-        OSError: The file cannot be written, or what `prepare` or `check` raises.
+        OSError: The file cannot be written. Errors of `prepare` and `check` are passed on.
     """
     with opened(target.parent, os.O_RDONLY | os.O_DIRECTORY) as folder:
         name = f".dgtui-{secrets.token_hex(8)}"
@@ -55,17 +55,17 @@ def replace_file(
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Replaces a file by one that only its owner may read. A link is followed.
+    """Replaces a file with one that only its owner may read. Follows links.
 
     Raises:
-        RunFailed: The file cannot be written. What was at `path` is still there.
+        RunFailed: The file cannot be written. `path` is unchanged.
     """
     try:
         path = path.resolve()
         if path.exists() and not path.is_file():  # root could replace a device this way
             raise RunFailed(f"{path} is not a file", hint="choose another name")
         replace_file(path, data)
-    except (OSError, RuntimeError, ValueError) as error:  # also a loop of links, or a NUL in the name
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a loop of links; ValueError: a NUL in the name
         raise RunFailed(
             f"{path} could not be written: {reason(error)}", hint="choose another folder or name"
         ) from error
@@ -90,7 +90,7 @@ def opened(path: Path, flags: int, mode: int = 0o600, folder: int | None = None)
 
 
 def sync_names(folder: int) -> None:
-    """Syncs the names in an open folder to the disk, where the file system can do that."""
+    """Syncs the entries of an open folder to disk, if the file system supports that."""
     try:
         os.fsync(folder)
     except OSError as error:

@@ -1,6 +1,6 @@
-"""The model as screens and steering see it: plain data and a few calls, answered by the worker in another thread.
+"""The interface between screens or steering and the model: plain data and a few calls, served by the worker's thread.
 
-They import nothing of the model but this protocol. The first paint does not wait for torch, and tests can use a
+Screens and steering import nothing else of the model. So the first paint does not wait for torch, and tests can use a
 scripted model.
 """
 
@@ -19,12 +19,12 @@ from dgtui.message import Message
 from dgtui.model_info import ModelInfo
 
 Rows: TypeAlias = Sequence[tuple[str, str]]
-"""What was measured, and the value with its unit."""
+"""The name of a measurement, and its value with the unit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """How far a load is, in bytes. `total` is 0 for a stage that is not counted in bytes."""
+    """Progress of a load, in bytes. `total` is 0 for a stage that is not counted in bytes."""
 
     what: str
     done: int
@@ -33,19 +33,19 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """A loaded model."""
+    """Facts about a loaded model."""
 
     name: str
     device: str
     dtype: str
     model: ModelInfo
     settings: SamplerSettings
-    "the sampler settings of its checkpoint, with those of the configuration"
+    "the checkpoint's sampler settings, with the user's settings applied"
     fingerprint: str
     stepper: str
     versions: Mapping[str, str]
     notes: tuple[str, ...] = ()
-    "what the person should know about how it is loaded, a sentence each"
+    "sentences for the user about how it is loaded"
 
 
 class RunHandle(Protocol):
@@ -62,15 +62,15 @@ class RunHandle(Protocol):
 
 
 class Backend(Protocol):
-    """What can be asked of the model. All calls but `see` return at once; futures and sinks answer on other threads."""
+    """Requests to the model. All calls but `see` return at once; futures and sinks are called on other threads."""
 
     @property
     def facts(self) -> Facts | None:
-        """The loaded model; None: none is loaded."""
+        """The loaded model; None if there is none."""
 
     def load(self, name: str | None, progress: Callable[[Stage], None]) -> "Future[Facts]":
-        """Unloads the present model and loads another by name (None: the default). If there is no model of that name,
-        the present one stays."""
+        """Unloads the current model and loads another by name (None: the default). If there is no model of that name,
+        the current one stays."""
 
     def submit(self, job: Job, sink: Callable[[Any, int], None]) -> RunHandle:
         """Queues a job. The sink is called on the model's thread with the run and the length of its log."""
@@ -79,9 +79,9 @@ class Backend(Protocol):
         """The prompt of a conversation."""
 
     def see(self, path: Path, digest: str = "") -> tuple[str, Image]:
-        """An image file's digest, as conversations keep it, and what the model is given of the image.
+        """An image file's digest, as stored in conversations, and the image as the model's input.
 
-        Takes a second for a large file. May be called on any thread.
+        Takes up to a second for a large file. May be called on any thread.
 
         Raises:
             ImageRefused: The file is not a usable image, or has another digest than the one given.
@@ -98,13 +98,13 @@ class Backend(Protocol):
         """A reply's thought, and the ids of the answer."""
 
     def bench(self, progress: Callable[[str], None]) -> "Future[Rows]":
-        """Measures the loaded model once earlier jobs have ended. What `progress` raises ends the measurement."""
+        """Measures the loaded model once earlier jobs have ended. An exception from `progress` ends the measurement."""
 
     def names(self) -> list[str]:
         """The names of the models on this machine."""
 
     def memory(self) -> tuple[int, str]:
-        """Bytes in use, and of what: "GPU" or "memory"."""
+        """Bytes in use, and their kind: "GPU" or "memory"."""
 
     def close(self) -> None:
         """Cancels all runs. Returns within half a second."""

@@ -123,7 +123,7 @@ RULES: Final[Mapping[str, Rule]] = {
 
 _SECTIONS: Final = tuple(section.name for section in dataclasses.fields(Settings))
 KEY_VARIABLE: Final = "DGTUI_SERVER_KEY"
-"""The key of a server. It is no setting: it belongs in no file, and no command shows it."""
+"""The environment variable with the server's key. It is not a setting: it is never stored in a file or shown."""
 _VARIABLES: Final = ("DGTUI_MODEL", *(f"DGTUI_{name.replace('.', '_').upper()}" for name in RULES))
 _MOST_BYTES: Final = 1 << 20
 """Larger files are rejected."""
@@ -203,7 +203,7 @@ def _read_environment(
         name = _name_of_variable(variable, binding_ids)
         if not text:
             continue
-        if name is None:  # other programs may use the same prefix
+        if name is None:  # ignored: other programs may use the same prefix
             ours = variable.startswith("DGTUI_") and variable != KEY_VARIABLE
             if ours and (near := closest(variable, _VARIABLES, cutoff=0.85)):
                 problems.append(Problem("unknown setting; not used", variable, suggestion=near))
@@ -249,7 +249,7 @@ def _with_flags(values: dict[str, _Given], flags: Mapping[str, object]) -> dict[
         except ValueError:
             raise InvalidSettings(f"{name} must be {RULES[name].expects}, not {value!r}") from None
     if (wrong := _contradiction(values)) is not None:
-        raise InvalidSettings(wrong, hint="--t-max must be --t-min or more")
+        raise InvalidSettings(wrong, hint="--t-max must be at least --t-min")
     return values
 
 
@@ -266,7 +266,7 @@ def _contradiction(values: Mapping[str, _Given]) -> str | None:
     low, high = values.get("sampler.t_min"), values.get("sampler.t_max")
     if low is None or high is None or high.value >= low.value:  # type: ignore[operator]  # floats by their rule
         return None
-    return f"sampler.t_max ({high.value}) must be sampler.t_min ({low.value}) or more"
+    return f"sampler.t_max ({high.value}) must be at least sampler.t_min ({low.value})"
 
 
 def _build(values: Mapping[str, _Given]) -> Settings:

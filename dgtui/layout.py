@@ -36,8 +36,8 @@ def shown_tokens(pieces: Sequence[bytes], settled: Sequence[bool]) -> list[str]:
 
     A character whose bytes are spread over several tokens is shown at the first of them; a byte outside any character
     is U+FFFD. Blanks and line breaks of `settled` tokens are kept; in other tokens several of them become one sign, as
-    noise must not move the text around. What cannot be read in them, such as a control character or a part of a
-    character, is a sign too.
+    noise must not move the text around. Unreadable parts of them, such as a control character or a part of a
+    character, are shown as a sign too.
     """
     shown: list[str] = []
     split: list[int] = []  # adjacent tokens that hold parts of characters

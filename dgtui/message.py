@@ -17,6 +17,6 @@ class Message:
     content: str
     """The text alone. Markup typed in it stays text, and folded thoughts are not part of it."""
     token_ids: tuple[int, ...] = ()
-    """The ids in which the model wrote `content`. A prompt reuses them, as encoding the text may give other ids."""
+    """The ids that the model wrote for `content`. A prompt reuses them: encoding the text may give other ids."""
     images: tuple["Image", ...] = ()
     """Images shown to the model before `content`."""

@@ -1,4 +1,4 @@
-"""Mistakes in what a person writes: which name was probably meant, and what is wrong with a TOML file, and where."""
+"""User mistakes: finds the name that was probably meant, and what is wrong with a TOML file, and where."""
 
 import difflib
 import re
@@ -17,7 +17,7 @@ class Problem:
     """A mistake in a file or an environment variable. `str()` gives the whole message, safe to show."""
 
     message: str
-    """What is wrong, and what is used instead."""
+    """What is wrong, and which value is used instead."""
     source: str
     """The file, or the environment variable."""
     line: int | None = None
@@ -47,17 +47,17 @@ def closest_dotted(name: str, names: Collection[str]) -> str | None:
 
 
 def did_you_mean(name: str | None, otherwise: str = "") -> str:
-    """A hint that names the closest match; `otherwise` where there is none."""
+    """A hint that names the closest match; `otherwise` if there is none."""
     return f"did you mean {name}?" if name else otherwise
 
 
 def in_brackets(hint: str) -> str:
-    """A hint as the end of a message; nothing if there is no hint."""
+    """A hint in brackets, to append to a message; empty if there is no hint."""
     return f" ({hint})" if hint else ""
 
 
 class TomlError(Exception):
-    """A file cannot be used as TOML. `line` is 1-based, where it is known; `is_missing`: there is no such file."""
+    """A file cannot be used as TOML. `line` is 1-based, if it is known; `is_missing`: there is no such file."""
 
     def __init__(self, message: str, line: int | None = None, *, is_missing: bool = False) -> None:
         super().__init__(message)
@@ -65,10 +65,10 @@ class TomlError(Exception):
 
 
 def read_toml(path: Path, max_bytes: int) -> tuple[str, dict[str, Any]]:
-    """The text of a TOML file, and its table.
+    """Read a TOML file; returns its text and its table.
 
     Raises:
-        TomlError: It is missing, no regular file, larger than `max_bytes`, not UTF-8 or not TOML.
+        TomlError: It is missing, not a regular file, larger than `max_bytes`, not UTF-8 or not TOML.
     """
     source = _text_of(path, max_bytes)
     try:
@@ -77,7 +77,7 @@ def read_toml(path: Path, max_bytes: int) -> tuple[str, dict[str, Any]]:
         reason, _, place = str(error).partition(" (at ")
         line = re.search(r"line (\d+)", place)
         raise TomlError(f"not TOML: {reason}", int(line[1]) if line else source.count("\n") + 1) from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, or thousands of nested brackets
+    except (ValueError, RecursionError) as error:  # a number with thousands of digits, or thousands of nested brackets
         raise TomlError("cannot be read as TOML: a value is too long or too deeply nested") from error
 
 
@@ -104,7 +104,7 @@ _KEY: Final = re.compile(r"""\s*((?:[\w.-]|\s*\.\s*|"[^"]*"|'[^']*')+?)\s*=""")
 
 
 def line_of(name: str, source: str, value: str = "") -> int | None:
-    """The 1-based line that sets a dotted name: tomllib does not tell.
+    """The 1-based line that sets a dotted name, which tomllib does not give.
 
     A scan for headers and keys is enough: the text is valid TOML, and a wrong guess (inside a multi-line string) only
     misplaces a message. A value in an inline table is placed at the table.

@@ -1,24 +1,24 @@
-"""What the rest of the program has to know of a model: plain data, light to import."""
+"""What the rest of the program needs to know about a model. Plain data; imports nothing heavy."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """Sizes in tokens, and the token ids with a meaning on the canvas."""
+    """Sizes in tokens, and the special token ids of the canvas."""
 
     canvas_length: int
     max_context: int
     "most tokens of prompt and canvas together"
     bos_id: int | None
-    "begins a text, for models that expect one to begin with it"
+    "id at the start of a text, for models that expect one"
     turn_end_id: int
     "ends a reply"
     fill_id: int
-    "fills the canvas after the end of a reply"
+    "id that fills the canvas after the end of a reply"
     stop_ids: frozenset[int]
     "end a reply"
     special_ids: frozenset[int]
     "control ids, which are not text"
     reads_marks: bool = True
-    "a chat model, which can be shown the passage to rewrite; the embedded model has not learnt that"
+    "whether it is a chat model that can be shown the passage to rewrite; the embedded model was not trained for that"

@@ -21,7 +21,7 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def _user_path(kind: str) -> Path:
-    """The user's folder of a kind. Imported here: a bench of a bare machine reads paths without this package."""
+    """The user's folder of a kind. Imported here, because `dgtui bench` must also run without this package."""
     import platformdirs
 
     path: Path = getattr(platformdirs, f"user_{kind}_path")(APP, appauthor=False)
@@ -69,7 +69,7 @@ def config_file() -> Path:
 def private_dir(path: Path) -> Path:
     """Creates `path` and its missing parents with mode 0700, and returns it.
 
-    An existing folder keeps its mode, as it may be shared on purpose.
+    An existing folder keeps its mode, because it may be shared on purpose.
 
     Raises:
         RunFailed: A folder cannot be created, or `path` is a file.
@@ -86,7 +86,7 @@ def private_dir(path: Path) -> Path:
             hint="set XDG_CONFIG_HOME, XDG_DATA_HOME, XDG_CACHE_HOME and XDG_STATE_HOME to writable folders",
         ) from error
     if not path.is_dir():
-        raise RunFailed(f"{path} should be a folder, but is a file", hint="move the file elsewhere")
+        raise RunFailed(f"{path} should be a folder but is a file", hint="move the file elsewhere")
     return path
 
 
@@ -112,10 +112,10 @@ def shipped_dir(name: str) -> Path:
 
 
 def typed_path(text: str) -> Path:
-    """Returns the path that was typed, pasted or dropped on the terminal.
+    """Returns the path that the user typed, pasted or dropped on the terminal.
 
-    Blanks around it are left out. Quotes, backslash escapes and `file:` URLs, which terminals and file managers write,
-    are read, and `~` is expanded; the `~` of an unknown user is kept. A file whose name really is the text comes first.
+    Blanks around it are removed. Quotes, backslash escapes and `file:` URLs, which terminals and file managers write,
+    are decoded, and `~` is expanded; the `~` of an unknown user is kept. If a file has exactly this name, it is used.
     """
     if text and os.path.lexists(text):
         return Path(text)
@@ -133,7 +133,7 @@ def typed_path(text: str) -> Path:
 
 
 def _of_url(url: str) -> str:
-    """Returns the path of a `file:` URL. That of another machine is returned as it is."""
+    """Returns the path of a `file:` URL. A URL of another machine is returned unchanged."""
     from urllib.parse import unquote_to_bytes
 
     path = url[5:]

@@ -1,7 +1,7 @@
-"""How the value of one setting is read: from a TOML value, an option, or the text of an environment variable.
+"""How a setting's value is read: from a TOML value, an option, or the text of an environment variable.
 
-A rule returns the value in the type that `dgtui.config` documents, or raises `ValueError`. The caller, who knows where
-the value was written, makes the user's message from `expects`.
+A rule returns the value in the type that `dgtui.config` documents, or raises `ValueError`. The caller, which knows the
+source of the value, builds the message for the user from `expects`.
 """
 
 import re
@@ -22,7 +22,7 @@ class Rule:
     read: Callable[[Any], object]
     """From a TOML value or an option."""
     from_text: Callable[[str], object] = str
-    """From the text of an environment variable to a value for `read`."""
+    """Turns the text of an environment variable into a value for `read`."""
 
 
 def whole(low: int, high: int | None = None) -> Rule:
@@ -99,7 +99,7 @@ def _read_path(value: Any) -> Path:
     if not isinstance(value, str | Path) or not str(value).strip():
         raise ValueError
     path = typed_path(str(value))
-    if str(path).startswith("~"):  # of an unknown user
+    if str(path).startswith("~"):  # the user is unknown
         raise ValueError
     return path
 

@@ -1,4 +1,4 @@
-"""Sudoku puzzles as people paste them: found in a text, checked, and laid out for the canvas.
+"""Finds Sudoku puzzles in a text, checks them, and lays them out for the canvas.
 
 Sizes 4×4 and 9×9. A cell is a digit, or blank: `0 . _ ? * - x` or a space inside a drawn box. Cells may be separated by
 blanks, commas, tabs or lines drawn with `|`; rows by line breaks, `/` or brackets; 16 or 81 cells may be one line.
@@ -35,17 +35,17 @@ class Puzzle:
         return ["".join(map(str, self.cells[i : i + self.size])) for i in range(0, len(self.cells), self.size)]
 
     def prompt(self) -> str:
-        """The request in the form that models are trained on."""
+        """The request in the form used in training."""
         n = self.size
         return f"Solve this {n}x{n} Sudoku puzzle. 0 marks an empty cell.\n" + "\n".join(self.rows())
 
     def conflict(self) -> str:
-        """What makes the puzzle impossible: two equal givens in a row, column or box, or no solution; empty if fine."""
+        """Why the puzzle is impossible: equal givens in a row, column or box, or no solution. Empty if solvable."""
         for name, unit in units(self.size):
             values = [self.cells[i] for i in unit if self.cells[i]]
             for value in sorted(set(values)):
                 if values.count(value) > 1:
-                    return f"{value} stands twice in {name}"
+                    return f"{value} occurs twice in {name}"
         return "" if next(solutions(self.cells), None) else "it has no solution"
 
     def solved_by(self, text: str) -> bool:
@@ -127,7 +127,7 @@ def solutions(cells: Grid) -> Iterator[Grid]:
 
 
 def _cells(line: str, size: int) -> list[int] | None:
-    """The cells of one row of `size`, or None if the line is none."""
+    """The cells of one row of `size`, or None if the line is not a row."""
     drawn = line.translate(_LINES)
     tight = re.sub(r"[\s,;|'\"]", "", drawn)
     inside = drawn.strip(" \t\r\n").strip("|").replace("|", "")

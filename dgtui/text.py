@@ -1,9 +1,9 @@
-"""Text on its way to a screen or a pipe.
+"""Makes text safe to show, and measures it.
 
-Everything from a model, a file, a file name or an error passes `sanitize` before it is shown. It replaces characters
-that could control a terminal or deceive a reader, one for one, and removes none: positions in the shown text are
-positions in the original. It looks at each character alone, so a split escape sequence is as harmless as a whole one.
-`cell_width` and `truncate` measure in terminal cells, as the screen does.
+Everything from a model, a file, a file name or an error passes through `sanitize` before it is shown. It replaces
+characters that could control a terminal or deceive a reader, one for one, and removes none: positions in the shown text
+are positions in the original. Each character is handled alone, so a split escape sequence is as harmless as a whole
+one. `cell_width` and `truncate` measure in terminal cells, as the screen does.
 """
 
 import re
@@ -12,14 +12,14 @@ from typing import Final, Literal
 from rich.cells import cell_len
 
 Tabs = Literal["keep", "expand", "replace"]
-"""What `sanitize` does with a tab: keep it, replace it by spaces up to the next tab stop, or show ␉."""
+"""What `sanitize` does with a tab: keep it, replace it with spaces up to the next tab stop, or show ␉."""
 
 REPLACEMENT: Final = "\ufffd"
-"""Shown for a character without a visible symbol of its own. One cell wide."""
+"""Shown for a character without its own visible symbol. One cell wide."""
 
-# What reorders a line (bidi marks, overrides, isolates) or has no use in text: annotations, language tags, ranges that
-# Unicode reserves for characters without a glyph. Scripts and emoji need the rest, which is invisible as well: joiners
-# and zero-width spaces (Persian, Khmer), variation selectors, fillers, the tags of flags.
+# Characters that reorder a line (bidi marks, overrides, isolates) or have no use in text: annotations, language tags,
+# ranges that Unicode reserves for characters without a glyph. Scripts and emoji need the rest, which is invisible as
+# well: joiners and zero-width spaces (Persian, Khmer), variation selectors, fillers, the tags of flags.
 _REORDERING = (
     "\u061c\u200e\u200f\u202a-\u202e\u2065-\u206f\ufeff\ufff0-\ufffb\U000e0000-\U000e001f\U000e0080-\U000e00ff"
     "\U000e01f0-\U000e0fff"
@@ -74,12 +74,12 @@ _LOOSE_JOINER = re.compile(r"\u200d(?![^\W\d_])")
 
 
 def without_joins(text: str) -> str:
-    """Removes the joiners between emoji, where each character needs cells of its own: terminals join some of them."""
+    """Removes the joiners between emoji, for places where each character needs its own cells: terminals join some."""
     return _LOOSE_JOINER.sub("", text)
 
 
 def expand_tabs(line: str, tab_size: int = 8) -> str:
-    """Replaces every tab of `line` by spaces up to the next tab stop. Unlike `str.expandtabs` it counts cells.
+    """Replaces every tab of `line` with spaces up to the next tab stop. Unlike `str.expandtabs` it counts cells.
 
     Args:
         line: A single sanitised line that starts at a tab stop.

@@ -1,8 +1,8 @@
-"""The model thread: only this thread loads, generates and unloads. Jobs go in, events come out through a sink.
+"""The model thread: only this thread loads, generates and unloads. It takes jobs and sends events to a sink.
 
-There is one thread for everything because CUDA-graph state belongs to the thread that captured it, and because two
-generations must never overlap: a job starts only after the previous one has ended. A running job is steered by its
-`Control` alone, which is read between denoising steps. Headless commands and the app use the same worker.
+A single thread does everything because CUDA-graph state belongs to the thread that captured it, and because two runs
+must never overlap: a job starts only after the previous one has ended. A running job is steered only through its
+`Control`, which is read between denoising steps. Headless commands and the app use the same worker.
 """
 
 import gc
@@ -49,9 +49,9 @@ def reference_stepper(loaded: "LoadedModel") -> "Stepper":
 
 
 def best_stepper(loaded: "LoadedModel", wanted: str = "auto") -> "Stepper":
-    """The fastest stepper that works here, or a wanted one. Why it is not a faster one is added to the model's notes.
+    """The fastest stepper that works here, or the wanted one. If a faster one fails, the reason is added to the notes.
 
-    `wanted` is "auto" or one of `inference.choice.NAMES`; if that one does not work, the next one is taken.
+    `wanted` is "auto" or one of `inference.choice.NAMES`; if it does not work, the next one is used.
     """
     from dgtui.inference.choice import open_stepper
 
@@ -71,7 +71,7 @@ class Run:
     ended: "Future[Finished]" = field(default_factory=Future)
 
     def wait(self) -> Finished:
-        """Blocks until the run has ended. Raises its error, as a `DgtuiError` where the user can act on it."""
+        """Blocks until the run has ended. Raises its error, as a `DgtuiError` if the user can act on it."""
         return self.ended.result()
 
 
@@ -88,9 +88,9 @@ def versions() -> dict[str, str]:
 
 
 class Worker:
-    """Owner of the model thread. Methods may be called from any thread and return at once.
+    """Owns the model thread. Methods may be called from any thread and return at once.
 
-    `make_stepper` chooses how loaded models run. `connect` takes a stepper that needs no weights here.
+    `make_stepper` chooses how loaded models run. `connect` uses a stepper without local weights.
     """
 
     def __init__(self, make_stepper: MakeStepper = best_stepper) -> None:
@@ -111,7 +111,7 @@ class Worker:
 
     @property
     def stepper(self) -> "Stepper | None":
-        """What runs jobs now. Only its name, sizes and stop ids may be read outside the model thread."""
+        """The current stepper. Only its name, sizes and stop ids may be read outside the model thread."""
         return self._stepper
 
     def load(
@@ -120,10 +120,10 @@ class Worker:
         options: "LoadOptions | None" = None,
         progress: "Callable[[Progress], None] | None" = None,
     ) -> "Future[LoadedModel]":
-        """Unloads the present model and loads a checkpoint, or the one that a function finds on the model thread.
+        """Unloads the current model and loads a checkpoint, or the one that a function finds on the model thread.
 
-        If the function raises, the present model stays. `close` ends a load at the next piece it reads, and removes
-        a half-written copy.
+        If the function raises, the current model stays. `close` ends a load at the next piece that is read, and
+        removes a half-written copy.
         """
         future: Future[LoadedModel] = Future()
 
@@ -134,7 +134,7 @@ class Worker:
                 progress(at)
 
         def task() -> None:
-            gc.disable()  # importing torch makes a million objects, and none of them is garbage
+            gc.disable()  # importing torch creates a million objects, none of which is garbage
             try:
                 chosen = checkpoint() if callable(checkpoint) else checkpoint
                 self._unload()
@@ -155,9 +155,9 @@ class Worker:
         return future
 
     def connect(self, open_stepper: "Callable[[], Stepper]") -> "Future[Stepper]":
-        """Unloads the present model and uses a stepper that needs no weights here, such as a server's.
+        """Unloads the current model and uses a stepper without local weights, such as a server's.
 
-        `open_stepper` is called on the model thread. If it raises, the present model stays. `loaded` becomes None.
+        `open_stepper` is called on the model thread. If it raises, the current model stays. `loaded` becomes None.
         """
         future: Future[Stepper] = Future()
 
@@ -171,7 +171,7 @@ class Worker:
         return future
 
     def submit(self, job: Job, sink: Sink | None = None) -> Run:
-        """Queues a job for the model that is loaded when its turn comes.
+        """Queues a job, which runs on the model that is loaded at that time.
 
         An exception from the sink ends the run, and `Run.wait` raises it.
         """
@@ -190,7 +190,7 @@ class Worker:
         return run
 
     def use(self, function: "Callable[[LoadedModel], Answer]") -> "Future[Answer]":
-        """Calls a function on the model thread with the model that is loaded when its turn comes."""
+        """Queues a function, which is called on the model thread with the model that is loaded at that time."""
         future: Future[Answer] = Future()
 
         def task() -> None:
@@ -225,11 +225,11 @@ class Worker:
         def guarded() -> None:
             try:
                 task()
-            except BaseException as error:  # whoever waits for the future must see it
+            except BaseException as error:  # passed on through the future
                 _drop_frames(error)
                 future.set_exception(_explained(error))
 
-        with self._lock:  # nothing may be queued after the end: nobody would run it
+        with self._lock:  # anything queued after the end would never run
             if not self._closed:
                 self._tasks.put(guarded)
                 return
@@ -255,17 +255,17 @@ class Worker:
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
-            exhausted = True  # released below: the exception still refers to everything that was computed
+            exhausted = True  # released below: the exception still refers to all intermediate tensors
         if exhausted:
             stepper.release()
             tokens = len(run.job.prompt_ids) + (1 + len(run.log.blocks())) * stepper.canvas_length
             raise OutOfMemory(
-                f"the memory ran out at {tokens:,} tokens of prompt and reply",
+                f"out of memory at {tokens:,} tokens of prompt and reply",
                 hint=f"shorten the conversation, or load the model with --context {tokens // 2}; --gpu-memory and "
-                "--no-vision keep less of it on the device",
+                "--no-vision also reduce its use of the device's memory",
             )
         finished = run.log.finished
-        assert finished is not None, "the engine ends every run with Finished"
+        assert finished is not None, "every run ends with Finished"
         return finished
 
     def _unload(self) -> None:
@@ -280,12 +280,12 @@ def _closed() -> RunFailed:
 
 
 def _free_memory() -> None:
-    """Collects garbage and empties PyTorch's allocator: the next load is planned by the memory that is free."""
+    """Collects garbage and empties PyTorch's allocator, because the next load is planned from the free memory."""
     gc.collect()
     if "torch" in sys.modules:
         from dgtui.model import devices
 
-        with suppress(RuntimeError):  # a GPU that has failed altogether; that error is already being reported
+        with suppress(RuntimeError):  # the GPU has failed altogether; that error is already being reported
             devices.give_back()
 
 
@@ -299,11 +299,11 @@ def _drop_frames(error: BaseException) -> None:
 
 
 def _explained(error: BaseException) -> BaseException:
-    """The typed error that fits, if there is one."""
+    """The matching typed error, or the error itself."""
     if isinstance(error, DgtuiError):
         return error
     if isinstance(error, BadJob):
         return InvalidSettings(str(error))
     if out_of_memory(error):
-        return OutOfMemory("the memory ran out", hint="close other programs that use memory, or use a smaller model")
+        return OutOfMemory("out of memory", hint="close other programs that use memory, or use a smaller model")
     return error

@@ -242,7 +242,7 @@ def test_temperatures_must_not_rise(file: Path) -> None:
     taken, problems = load(file, env={})
     assert taken.sampler.chosen == {}
     assert [problem.line for problem in problems] == [3]
-    with pytest.raises(InvalidSettings, match=r"must be sampler.t_min \(0.5\) or more"):
+    with pytest.raises(InvalidSettings, match=r"must be at least sampler.t_min \(0.5\)"):
         load(file, env={}, flags={"sampler.t_min": 0.5, "sampler.t_max": 0.4})
 
 

@@ -56,7 +56,7 @@ def test_drawn_boxes_are_read() -> None:
 def test_a_contradiction_is_named() -> None:
     cells = [int(c) for c in NINE]
     cells[1] = 5
-    assert Puzzle(tuple(cells)).conflict() == "5 stands twice in row 1"
+    assert Puzzle(tuple(cells)).conflict() == "5 occurs twice in row 1"
     cells[1] = 3
     cells[20] = 5  # row 3, column 3: the box has a 5 already
     assert "box 1" in Puzzle(tuple(cells)).conflict()

@@ -1,7 +1,7 @@
-"""The command line: one file per command. Only here are worker and screen put together.
+"""The command line: one file per command. Only this package connects the worker to the screens.
 
 Nothing heavy is imported at the top of these files, because `--help` and completion must answer at once. Typed errors
-end here: message and hint on stderr, and the exit code of their class.
+are reported here: message and hint on stderr, and the exit code of their class.
 """
 
 import io
@@ -28,11 +28,11 @@ _OWN_OPTIONS: Final = ("-h", "--help", "--version", "--install-completion", "--s
 
 
 _NO_OPTION: Final = re.compile(r"-(\d|\S*\s)")
-"""Looks like an option to the parser, but is a text."""
+"""An argument such as "-5 plus 3", which the parser takes for an option."""
 
 
 def program(only: str = "") -> typer.Typer:
-    """Returns the program with all commands, or with `only` one, as each command costs time to import."""
+    """Returns the program with all commands, or with only the one named `only`, because each takes time to import."""
     app = typer.Typer(
         name="dgtui",
         help="Text diffusion you can watch and steer. Runs DiffusionGemma; a small model of the same kind is built in."
@@ -83,7 +83,7 @@ def main(args: list[str] | None = None) -> int:
         if sys.stderr is not None:
             print(sanitize(said.getvalue()), end="", file=sys.stderr)
         if hasattr(error, "option_name") and any(map(_NO_OPTION.match, given)):
-            note('a text that begins with a dash comes last, after --: dgtui generate --json -- "-5 plus 3"')
+            note('put a text that starts with a dash last, after --: dgtui generate --json -- "-5 plus 3"')
         return 2
     except (typer.Abort, KeyboardInterrupt):
         return 130
@@ -98,7 +98,7 @@ def main(args: list[str] | None = None) -> int:
         note("dgtui: out of memory")
         note("       close other programs, or use less memory: a smaller --context, or --device cpu")
         return OutOfMemory.exit_code
-    except BrokenPipeError:  # the reader of our output is gone: end quietly, as `head` expects
+    except BrokenPipeError:  # the reader of the output has closed the pipe: end quietly, as `head` expects
         drop_output()
         return 1
     except SystemExit as end:  # raised by typer in the same case

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class WorkerBackend:
-    """A `dgtui.backend.Backend` with a worker of its own."""
+    """A `dgtui.backend.Backend` with its own worker."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -59,7 +59,7 @@ class WorkerBackend:
             if error := future.exception():
                 self.facts = (
                     before if self._worker.loaded else None
-                )  # there is no such model, and the one before is still loaded
+                )  # there is no such model, and the previous one is still loaded
                 facts.set_exception(error)
                 return
             try:
@@ -73,7 +73,7 @@ class WorkerBackend:
         return facts
 
     def _connect(self, name: str | None, before: Facts | None, progress: Callable[[Stage], None]) -> "Future[Facts]":
-        """The same with the model of a server."""
+        """The same for the model of a server."""
         facts: Future[Facts] = Future()
         found: list[ServedModel] = []
 
@@ -127,7 +127,7 @@ class WorkerBackend:
         return self._loaded.tokenizer.chat(messages, think=think)
 
     def see(self, path: Path, digest: str = "") -> "tuple[str, Image]":
-        """An image file's digest, and what the model is given of the image."""
+        """An image file's digest, and the image as the model's input."""
         from dgtui.model.images import open_picture, seeing
 
         loaded = self._loaded
@@ -153,7 +153,7 @@ class WorkerBackend:
         if self._served is not None:
             refused: Future[Rows] = Future()
             refused.set_exception(
-                RunFailed("this model runs on a server", hint="`dgtui bench --server URL` measures it")
+                RunFailed("this model runs on a server", hint="use dgtui bench --server URL to measure it")
             )
             return refused
         from dgtui.cli.bench import measure, rows

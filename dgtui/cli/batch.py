@@ -1,7 +1,7 @@
 """`dgtui generate --batch`: many prompts from a file, one reply per line in the same order.
 
-A row is written as soon as all rows before it are written. The same command continues a file that is not complete. A
-prompt that fails becomes a row with its error; a server that can no longer be used ends the batch.
+A row is written as soon as all rows before it are written. Running the same command again continues an incomplete file.
+A prompt that fails becomes a row with its error; a server that can no longer be used ends the batch.
 """
 
 import json
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from dgtui.server.served import ServedModel
 
 EVERY: Final = 10.0
-"""Seconds between two lines of progress where the line cannot be redrawn."""
+"""Seconds between two lines of progress if the line cannot be redrawn."""
 _KEYS: Final = {"prompt", "seed", "max_tokens"}
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A line of the file of prompts."""
+    """A line of the prompt file."""
 
     line: int
     "from 1"
@@ -42,7 +42,7 @@ class Prompt:
     seed: int | None = None
     max_tokens: int | None = None
     error: str = ""
-    "what is wrong with the line; empty if nothing is"
+    "what is wrong with the line; empty if it is valid"
 
 
 def command(
@@ -52,7 +52,7 @@ def command(
     prompts = read_prompts(file)
     done, failed = resume(out, prompts)
     if done:
-        note(f"{done} of {len(prompts)} are in {out}: continuing after them")
+        note(f"{out} already holds {done} of {len(prompts)} replies: continuing")
     left = prompts[done:]
     if not left:
         return 1 if failed else 0
@@ -68,7 +68,7 @@ def command(
                 progress.wrote(row)
         return 1 if progress.failed else 0
     except KeyboardInterrupt:
-        note(f"interrupted: the same command continues {out}")
+        note(f"interrupted: run the same command again to continue {out}")
         return 130
     except OSError as error:
         raise RunFailed(f"{out} cannot be written: {reason(error)}") from error
@@ -77,20 +77,20 @@ def command(
 
 
 def read_prompts(file: Path) -> list[Prompt]:
-    """The prompts of a file of JSON lines. A line that cannot be used is a prompt with an `error`.
+    """The prompts in a file of JSON lines. A line that cannot be used becomes a prompt with an `error`.
 
     Raises:
-        InputRefused: The file cannot be read, is not UTF-8, or holds no line.
+        InputRefused: The file cannot be read, is not UTF-8, or is empty.
     """
     try:
         lines = file.read_text("utf-8-sig").splitlines()
     except OSError as error:
         raise InputRefused(f"{file} cannot be read: {reason(error)}") from None
     except UnicodeDecodeError as error:
-        raise InputRefused(f"{file} is not UTF-8 (byte {error.start})", hint="convert it first") from None
+        raise InputRefused(f"{file} is not UTF-8 (byte {error.start})", hint="convert it to UTF-8 first") from None
     prompts = [_prompt(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
     if not prompts:
-        raise InputRefused(f"{file} holds no prompt", hint='write one JSON object per line: {"prompt": "…"}')
+        raise InputRefused(f"{file} contains no prompts", hint='write one JSON object per line: {"prompt": "…"}')
     return prompts
 
 
@@ -105,7 +105,7 @@ def _prompt(line: int, text: str) -> Prompt:
     if isinstance(value, str):
         value = {"prompt": value}
     if not isinstance(value, dict) or not isinstance(value.get("prompt"), str) or not value["prompt"].strip():
-        return wrong('has no "prompt" with text')
+        return wrong('has no text in "prompt"')
     if unknown := sorted(value.keys() - _KEYS):
         return wrong(f"has an unknown key: {unknown[0]}")
     for key in ("seed", "max_tokens"):
@@ -116,10 +116,10 @@ def _prompt(line: int, text: str) -> Prompt:
 
 
 def resume(out: Path, prompts: Sequence[Prompt]) -> tuple[int, int]:
-    """How many replies a file holds already, and how many of them are failures. Cuts a last line that is incomplete.
+    """How many replies a file already holds, and how many of them failed. Removes an incomplete last line.
 
     Raises:
-        UsageError: It holds something else than replies to these prompts.
+        UsageError: Its contents are not replies to these prompts.
     """
     try:
         data = out.read_bytes()
@@ -139,7 +139,9 @@ def resume(out: Path, prompts: Sequence[Prompt]) -> tuple[int, int]:
         )
     )  # fmt: skip
     if not matching:
-        raise UsageError(f"{out} does not hold replies to these prompts", hint="name another file with --out")
+        raise UsageError(
+            f"{out} exists but does not hold replies to these prompts", hint="name another file with --out"
+        )
     if len(whole) < len(data):
         with out.open("r+b") as cut:
             cut.truncate(len(whole))
@@ -147,14 +149,14 @@ def resume(out: Path, prompts: Sequence[Prompt]) -> tuple[int, int]:
 
 
 class _Progress:
-    """A line about how far the batch is: on a terminal redrawn, elsewhere every few seconds."""
+    """A progress line: redrawn on a terminal, printed every few seconds elsewhere."""
 
     def __init__(self, done: int, total: int, failed: int, say: Callable[[str], None]) -> None:
         self._first, self._done, self._total, self.failed, self._say = done, done, total, failed, say
         self._began = self._told = time.monotonic()
 
     def wrote(self, row: dict[str, Any]) -> None:
-        """A row was written."""
+        """Counts a written row."""
         self._done += 1
         if "error" in row:
             self.failed += 1
@@ -171,7 +173,7 @@ class _Progress:
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """What is the same for all prompts."""
+    """What all prompts share."""
 
     loaded: "LoadedModel | ServedModel"
     settings: "Settings"
@@ -199,7 +201,7 @@ class _Task:
             raise InputRefused(str(error)) from None
 
     def row(self, prompt: Prompt, job: "Job", finished: "Finished", candidate: int = 0) -> dict[str, Any]:
-        """A reply as it is written."""
+        """A reply as a row of the output."""
         tokenizer = self.loaded.tokenizer
         answer = tokenizer.split_thought(finished.token_ids[candidate].tolist()).answer_ids
         row = {
@@ -228,7 +230,7 @@ def _rows(worker: Any, task: _Task, prompts: Sequence[Prompt], concurrency: int)
 
 
 def _batched(worker: Any, task: _Task, prompts: Sequence[Prompt], most: int) -> Iterator[dict[str, Any]]:
-    """On this machine: one run after the other. Equal prompts in a row are candidates of one run, `most` at a time."""
+    """On this machine: one run at a time. Equal consecutive prompts become candidates of one run, up to `most`."""
     left = list(prompts)
     while left:
         first = left[0]
@@ -249,7 +251,7 @@ def _batched(worker: Any, task: _Task, prompts: Sequence[Prompt], most: int) -> 
 def _concurrently(
     served: "ServedModel", task: _Task, prompts: Sequence[Prompt], most: int
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
-    """On a server: several runs at once. The rows come in order."""
+    """On a server: several runs at once. Yields the rows in order."""
     from dgtui.diffusion.control import Control
 
     control, waiting = Control(), list(enumerate(prompts))
@@ -259,7 +261,7 @@ def _concurrently(
     try:
         for at in range(len(prompts)):
             while at not in running or not running[at].done():
-                # Few rows are written out of turn: a kill loses no more than those
+                # Only a few rows are finished out of order: a kill loses no more than those
                 while waiting and sum(not f.done() for f in running.values()) < most and len(running) < 4 * most:
                     number, prompt = waiting.pop(0)
                     running[number] = pool.submit(_answer, served, task, prompt, control)
@@ -271,7 +273,7 @@ def _concurrently(
 
 
 def _answer(served: "ServedModel", task: _Task, prompt: Prompt, control: "Control") -> dict[str, Any]:
-    """The row of one prompt. Raises what makes the server useless for all that follow."""
+    """The row of one prompt. Raises errors that make the server unusable for all further prompts."""
     from dgtui.diffusion import engine
     from dgtui.diffusion.events import Finished
     from dgtui.server.client import Refused, ServerError

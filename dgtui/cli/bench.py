@@ -1,7 +1,7 @@
-"""`dgtui bench`: our engine beside transformers' own `generate`, on the same weights, prompt and seed, in one run.
+"""`dgtui bench`: compares the engine with transformers' own `generate`, on the same weights, prompt and seed.
 
-The two take turns, each running the same blocks for the same number of denoising steps, and the ratio is taken pair by
-pair: a machine whose speed drifts does not decide the comparison. Then the parts of a step are timed one by one.
+The two take turns, each with the same blocks and the same number of denoising steps, and the ratio is taken pair by
+pair, so drifting machine speed does not distort it. Then the parts of a step are timed one by one.
 """
 
 import json
@@ -106,7 +106,7 @@ def measure(
 ) -> dict[str, Any]:  # fmt: skip
     """The figures: medians over `pairs`; ratios are taken within a pair. Times in milliseconds.
 
-    `progress` is told before each run how far it is; what it raises ends the measurement.
+    `progress` is called before each run; its exceptions end the measurement.
     """
     import dataclasses
 
@@ -123,7 +123,7 @@ def measure(
     from dgtui.model.open_checkpoint import open_checkpoint
 
     ids = tuple(loaded.tokenizer.chat([Message("user", PROMPT)]))
-    # Neither side may stop early, for what is timed is a step: no draft can have been stable for so long before the end
+    # Neither side may stop early, because steps are timed: no draft can be stable for this long before the end
     fixed = dataclasses.replace(loaded.settings, steps=steps, stability=steps)
     model: Any = loaded.model
     canvas: int = model.config.canvas_length
@@ -131,7 +131,7 @@ def measure(
     reference = ReferenceStepper(TransformersDenoiser(loaded.model, loaded.stop_ids))
 
     def engine_run(stepper: "Stepper") -> tuple[float, list[int]]:
-        stepper.release()  # the prompt is read in every run, as transformers reads it
+        stepper.release()  # the prompt is encoded in every run, as in transformers
         began = time.perf_counter()
         *_, last = engine.run(stepper, Job("bench", ids, seed, canvas, fixed))
         assert isinstance(last, Finished) and last.steps == (steps,)
@@ -175,7 +175,7 @@ def measure(
             seconds, tokens[name] = sides[name]()
             if pair:  # the first round warms up
                 times[name].append(seconds)
-        order.reverse()  # whoever comes first in a round comes last in the next
+        order.reverse()  # the first of a round is the last of the next
 
     def ratio(a: str, b: str) -> float:
         return statistics.median(x / y for x, y in zip(times[a], times[b], strict=True))
@@ -221,7 +221,7 @@ def measure(
 
 
 def _prefill(stepper: "Stepper") -> float:
-    """Tokens of a prompt that are read in a second, an end of the warm-up included: the second of two is timed."""
+    """Prompt tokens encoded per second. Two runs are made, and the second is timed."""
     ids = [10 + i % 100 for i in range(min(1024, stepper.max_context - stepper.canvas_length))]
     for _ in range(2):
         stepper.release()
@@ -232,22 +232,22 @@ def _prefill(stepper: "Stepper") -> float:
 
 
 def rows(found: dict[str, Any]) -> list[tuple[str, str]]:
-    """What `measure` found, for people."""
+    """The result of `measure` as text."""
     step, answer, floor = found["step_ms"], found["answer"], found["floor"]
     how = [found["device"], found["dtype"], f"{found['threads']} threads", f"{found['pairs']} pairs"]
     return [
         (found["model"], " · ".join(how)),
-        (f"a denoising step, dgtui ({found['stepper']})", f"{step['dgtui']:.2f} ms"),
-        ("a denoising step, transformers generate", f"{step['transformers']:.2f} ms"),
+        (f"denoising step, dgtui ({found['stepper']})", f"{step['dgtui']:.2f} ms"),
+        ("denoising step, transformers generate", f"{step['transformers']:.2f} ms"),
         *([("the same, compiled", f"{step['compiled']:.2f} ms")] if "compiled" in step else []),
         ("dgtui / transformers, median of pairs", f"{found['step_ratio']:.3f}"),
-        ("the machine's floor of a step", f"{floor['ms']:.2f} ms, by {floor['bound_by']}"),
-        *((f"  of it {name}", f"{value:.2f} ms") for name, value in found["parts_ms"].items()),
-        ("the reference / transformers", f"{found['reference_ratio']:.3f}"),
-        ("the reference has transformers' tokens", "yes" if found["same_tokens"] else "NO"),
-        *((f"tokens a second at {n} a step", f"{value:.0f}") for n, value in found["tokens_per_second_at"].items()),
-        ("tokens of a prompt read a second", f"{found['prefill_tokens_per_second']:.0f}"),
-        ("an answer at the model's own settings", f"{answer['tokens']} tokens, {answer['steps']} steps"),
-        ("tokens a second, wall clock", f"{answer['tokens_per_second']:.0f}"),
+        ("lower bound of a step on this machine", f"{floor['ms']:.2f} ms, by {floor['bound_by']}"),
+        *((f"  of which {name}", f"{value:.2f} ms") for name, value in found["parts_ms"].items()),
+        ("reference / transformers", f"{found['reference_ratio']:.3f}"),
+        ("reference gives the same tokens as transformers", "yes" if found["same_tokens"] else "NO"),
+        *((f"tokens per second at {n} per step", f"{value:.0f}") for n, value in found["tokens_per_second_at"].items()),
+        ("prompt tokens encoded per second", f"{found['prefill_tokens_per_second']:.0f}"),
+        ("answer with the model's own settings", f"{answer['tokens']} tokens, {answer['steps']} steps"),
+        ("tokens per second, wall clock", f"{answer['tokens_per_second']:.0f}"),
         ("memory", f"{found['memory_gb']:.2f} GB"),
     ]

@@ -1,10 +1,10 @@
-"""The machine's floor: how long a denoising step takes if nothing holds it up but the memory, or but the arithmetic.
+"""The lower bound of a denoising step's time, if only memory bandwidth or arithmetic limits it.
 
-The parts of a step follow one another, so the floor is a sum: for each part the longer of the two. Each weight that a
-step uses is read once, the embedding twice (by the output layer and by the self-conditioning). Every position of the
-canvas is multiplied by those that it uses: of the experts, its own. Attention itself, activations and sampling are left
-out, so a step cannot be faster, unless the weights fit into a cache. Both rates are measured here: copying a large
-tensor, and multiplying two large matrices in the model's type.
+The parts of a step run one after another, so the bound is a sum: for each part, the longer of the two. Each weight that
+a step uses is read once, the embedding twice (by the output layer and by the self-conditioning). Each position of the
+canvas is multiplied by the weights that it uses: of the experts, only its own. Attention itself, activations and
+sampling are left out, so a step cannot be faster unless the weights fit into a cache. Both rates are measured here, by
+copying a large tensor and by multiplying two large matrices in the model's type.
 """
 
 import time
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
     from dgtui.model.plan import Estimate
 
 _COPIED: Final = 256_000_000
-# Bytes: more than caches hold.
+# In bytes: more than caches hold.
 _TRIES: Final = 5
-# Of which the fastest counts.
+# The fastest try counts.
 
 
 def measure(
     taken: "Estimate", tensors: Iterable[tuple[str, int]], config: Any, device: "torch.device", dtype: "torch.dtype"
 ) -> dict[str, Any]:
-    """The floor of a step of one canvas, and what it follows from.
+    """The lower bound of a step of one canvas, and the figures it follows from.
 
     Args:
-        taken: The bytes of the weights, as they are held.
-        tensors: Name and numbers of each.
+        taken: Bytes of the weights in memory, by part.
+        tensors: Name and number of elements of each tensor.
         config: A `DiffusionGemmaConfig`.
         device: Where the model runs.
-        dtype: In which it computes.
+        dtype: The type that it computes in.
     """
     from dgtui.model.parts import count_parts
 
@@ -68,15 +68,15 @@ def measure(
 
 
 def said(floor: dict[str, Any]) -> str:
-    """What the floor is, a line."""
+    """A line that explains the lower bound."""
     return (
-        f"floor: part by part, the longer of reading weights at {floor['gb_per_second']:.0f} GB/s and multiplying at "
+        f"bound: for each part, the longer of reading weights at {floor['gb_per_second']:.0f} GB/s and multiplying at "
         f"{floor['tflop_per_second']:.3g} TFLOP/s"
     )
 
 
 def _rates(device: "torch.device", dtype: "torch.dtype") -> tuple[float, float]:
-    """Bytes that are read or written, and floating-point operations, in a second."""
+    """Bytes read and written, and floating-point operations, per second."""
     import torch
 
     source, target = (torch.zeros(_COPIED, dtype=torch.uint8, device=device) for _ in range(2))
@@ -97,7 +97,7 @@ def _fastest(work: Callable[[], object], device: "torch.device") -> float:
             torch.mps.synchronize()
 
     times = []
-    for _ in range(1 + _TRIES):  # the first one warms up
+    for _ in range(1 + _TRIES):  # the first is a warm-up
         wait()
         began = time.perf_counter()
         work()

@@ -1,8 +1,7 @@
-"""`dgtui bench --random-weights CONFIG`: loading, memory and speed in the geometry of a config.json, weights at random.
+"""`dgtui bench --random-weights CONFIG`: measures loading, memory and speed with random weights for a config.json.
 
-For machines where the real checkpoint is not at hand. Needs torch, transformers, safetensors, typer and rich, and
-nothing else. Reads a prompt of random ids that fills the context, writes one block, and says what was planned, and
-what was taken at the most.
+For machines without the real checkpoint. Needs only torch, transformers, safetensors, typer and rich. Encodes a prompt
+of random ids that fills the context, writes one block, and reports planned and peak memory.
 """
 
 import ctypes
@@ -25,9 +24,9 @@ PACKINGS: Final = ("full", "nf4", "nf4-double")
 
 
 class Peak:
-    """What is taken, and the most that was: on a GPU as allocated, else anonymous pages (a mapped file's do not count).
+    """Current and peak memory: on a GPU what is allocated, else anonymous pages (mapped files do not count).
 
-    Counted from when it is made.
+    Counted from its creation.
     """
 
     def __init__(self, device: "torch.device") -> None:
@@ -53,7 +52,7 @@ class Peak:
 
             return int(torch.cuda.max_memory_allocated(self._device)) - self._before
         resident = _status()
-        of_files = resident.get("RssFile", 0) + resident.get("RssShmem", 0)  # hardly change while it runs
+        of_files = resident.get("RssFile", 0) + resident.get("RssShmem", 0)  # these hardly change during the run
         return resident.get("VmHWM", 0) - of_files - self._before
 
     def _taken(self) -> int:
@@ -65,7 +64,7 @@ class Peak:
 
 
 def _status() -> dict[str, int]:
-    """Bytes that Linux knows of this process; nothing elsewhere."""
+    """The memory figures of this process in bytes; empty on systems other than Linux."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
@@ -74,16 +73,16 @@ def _status() -> dict[str, int]:
 
 
 def measure(path: Path, packing: str, context: int, steps: int, vision: bool, device: str, seed: int) -> dict[str, Any]:
-    """The figures. Bytes beside what the interpreter and its libraries take, seconds, milliseconds.
+    """Measure. Bytes exclude the interpreter and its libraries; times are in seconds and milliseconds.
 
     Args:
-        path: A config.json, or a folder that holds one.
+        path: A config.json, or a folder that contains one.
         packing: One of `PACKINGS`.
-        context: Tokens of prompt and canvas.
+        context: Tokens of prompt and canvas together.
         steps: Denoising steps of the block.
         vision: Keep the vision tower.
-        device: As `--device`.
-        seed: Of weights, prompt and noise.
+        device: As for `--device`.
+        seed: For weights, prompt and noise.
     """
     from dgtui.model.offline import go_offline
 
@@ -111,13 +110,13 @@ def measure(path: Path, packing: str, context: int, steps: int, vision: bool, de
         raise UsageError(f"--context {context} leaves no room for a prompt next to the canvas of {canvas} tokens")
     longest = geometry.text_config.max_position_embeddings
     if context > longest:
-        raise UsageError(f"--context {context} is more than the {longest} tokens that this geometry can have")
+        raise UsageError(f"--context {context} is more than the {longest} tokens that this config allows")
     source = RandomWeights(geometry, place, seed, _report)
     planned = estimate(geometry, source.tensors, wanted, dtype, context, snapshots=1)
     if planned.total > (free := devices.available(place)):
         raise OutOfMemory(
-            f"{packing} weights and a step take {size(planned.total)}, and {size(free)} are free",
-            hint="take --packing nf4-double, --no-vision or a smaller --context",
+            f"{packing} weights and a step take {size(planned.total)}, but only {size(free)} are free",
+            hint="use --packing nf4-double, --no-vision or a smaller --context",
         )
     _free_at_once()
     _warm_up(place)
@@ -162,7 +161,7 @@ def measure(path: Path, packing: str, context: int, steps: int, vision: bool, de
 
 
 def _config(path: Path) -> dict[str, Any]:
-    """A config.json, or that of a folder."""
+    """The path of config.json, which may be given by its folder."""
     file = path / "config.json" if path.is_dir() else path
     try:
         found = json.loads(file.read_text("utf-8"))
@@ -176,15 +175,15 @@ def _config(path: Path) -> dict[str, Any]:
 
 
 def _free_at_once() -> None:
-    """Has the C library give back what is freed. It keeps some of it otherwise, more or less of it by chance."""
-    with suppress(OSError, AttributeError):  # a C library without that setting
+    """Makes the C library return freed memory to the system. Otherwise it keeps a varying part of it."""
+    with suppress(OSError, AttributeError):  # the C library lacks this setting
         mallopt = ctypes.CDLL(None).mallopt
         for parameter in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
             mallopt(parameter, 128 * 1024)
 
 
 def _warm_up(place: "torch.device") -> None:
-    """What the libraries take at their first use is not the model's."""
+    """Uses the libraries once, so that memory for their first use is not counted."""
     import torch
 
     from dgtui.model import bnb, nf4
@@ -201,7 +200,7 @@ _said = 0.0
 
 
 def _report(progress: Any) -> None:
-    """A line now and then, on a terminal."""
+    """Shows an occasional line of progress, on a terminal."""
     global _said
     if redrawable() and time.monotonic() - _said > 2:
         _said = time.monotonic()
@@ -209,19 +208,19 @@ def _report(progress: Any) -> None:
 
 
 def table(found: dict[str, Any]) -> str:
-    """The figures, a line each."""
+    """The result of `measure` as text."""
     floor, reserved = found["floor"], found["peak_reserved_bytes"]
     rows = [
         ("weights", f"{size(found['weights_bytes'])}, {size(found['planned_weights_bytes'])} planned"),
-        ("at most", f"{size(found['peak_bytes'])}, {size(found['planned_peak_bytes'])} planned"),
-        ("at most while loading", size(found["load_peak_bytes"])),
+        ("peak", f"{size(found['peak_bytes'])}, {size(found['planned_peak_bytes'])} planned"),
+        ("peak while loading", size(found["load_peak_bytes"])),
         ("loading (weights drawn and packed)", f"{found['load_s']:.1f} s"),
-        (f"prompt of {found['context']:,} tokens less the canvas, and a step", f"{found['first_step_s']:.2f} s"),
-        ("a denoising step", f"{found['step_ms']:.2f} ms" if found["step_ms"] else "-"),
-        ("the machine's floor of a step", f"{floor['ms']:.2f} ms, by {floor['bound_by']}"),
+        (f"prompt of {found['context']:,} tokens minus the canvas, and a step", f"{found['first_step_s']:.2f} s"),
+        ("denoising step", f"{found['step_ms']:.2f} ms" if found["step_ms"] else "-"),
+        ("lower bound of a step on this machine", f"{floor['ms']:.2f} ms, by {floor['bound_by']}"),
     ]
     if reserved:
-        rows.insert(2, ("at most, with what PyTorch held unused between", size(reserved)))
+        rows.insert(2, ("peak, including memory that PyTorch holds unused", size(reserved)))
     head = " · ".join([found["config"], found["device"], found["dtype"], found["packing"]])
     lines = [head, *(f"  {name:<56}{value:>32}" for name, value in rows), f"  {bench_floor.said(floor)}"]
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""`dgtui bench --server`: how long a step, and a whole reply, take over a server."""
+"""`dgtui bench --server`: measures a step and a whole reply on a server."""
 
 import statistics
 import time
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def measure(
     served: "ServedModel", prompt: str, progress: Callable[[str], None], *, pairs: int, seed: int
 ) -> dict[str, Any]:  # fmt: skip
-    """Medians over `pairs` replies in each mode, taking turns. Times in milliseconds, from request to answer."""
+    """Medians over `pairs` replies per mode, alternating. Times in milliseconds, from request to response."""
     from dgtui.diffusion import engine
     from dgtui.diffusion.events import Finished
     from dgtui.diffusion.job import Job
@@ -50,11 +50,11 @@ def measure(
 def rows(found: dict[str, Any]) -> list[tuple[str, str]]:
     """The result of `measure` as text."""
     return [
-        (found["model"], f"{found['server']} · {found['pairs']} replies in each mode"),
-        ("a denoising step, request to answer", f"{found['step_ms']:.0f} ms"),
+        (found["model"], f"{found['server']} · {found['pairs']} replies per mode"),
+        ("denoising step, request to response", f"{found['step_ms']:.0f} ms"),
         *(
             (
-                f"a reply in {mode}",
+                f"reply in mode {mode}",
                 f"{found[mode]['reply_ms']:.0f} ms, {found[mode]['tokens_per_second']:.0f} tokens per second",
             )
             for mode in ("steps", "blocks")

@@ -1,4 +1,4 @@
-"""`dgtui chat`: puts the chat screen, the history and the worker together."""
+"""`dgtui chat`: connects the chat screen, the history and the worker."""
 
 import gc
 from concurrent.futures import ThreadPoolExecutor
@@ -33,13 +33,13 @@ def command(
     if go_on and session:
         raise UsageError("--continue and --session cannot be combined", hint="use one of them")
     runs.check_record(record)
-    need_terminal("use `dgtui generate` in scripts and pipes")
+    need_terminal("use dgtui generate in scripts and pipes")
     runs.pictures(image)
     settings, problems = load_settings(
         options.with_vision(flags, image) | {"screen.theme": theme, "history.enabled": False if no_history else None}
     )
-    gc.disable()  # imports create no garbage. `Worker.load` turns it on again after the last import
-    with ThreadPoolExecutor(1) as beside:  # opening the history waits for the disk
+    gc.disable()  # imports create no garbage; `Worker.load` turns it on again after the last import
+    with ThreadPoolExecutor(1) as beside:  # in parallel, because opening the history waits for the disk
         opened = beside.submit(_open_store, settings)
         from dgtui.cli.backend import WorkerBackend
         from dgtui.tui.conversation_controller import MOST_TOKENS, Opening

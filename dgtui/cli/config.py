@@ -26,5 +26,5 @@ def path() -> int:
     else:  # other programs get the exact bytes of the path
         put(os.fsencode(file) + b"\n")
     if not file.exists():
-        note("the file does not exist yet: all settings have their defaults")
+        note("the file does not exist yet: all settings have their default values")
     return 0

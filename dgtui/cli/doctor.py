@@ -1,6 +1,6 @@
-"""`dgtui doctor`: what works here, what does not, and what to do. Changes nothing, and fetches nothing.
+"""`dgtui doctor`: reports what works here, what does not, and what to do. Changes nothing and downloads nothing.
 
-A check is "ok", "warn" (something is limited) or "fail" (the default model cannot run); the last makes the exit code 1.
+A check is "ok", "warn" (something is limited) or "fail" (the default model cannot run). Any "fail" sets exit code 1.
 """
 
 import json
@@ -35,13 +35,13 @@ _COLOURS: Final = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     name: str
     mark: Mark
     found: str
     advice: str = ""
-    """What to do, where the mark is not "ok"."""
+    """What to do if the mark is not "ok"."""
 
 
 def command(
@@ -62,7 +62,7 @@ def command(
 
 
 def checks(flags: Mapping[str, object]) -> Iterator[Check]:
-    """Everything, in the order it is shown."""
+    """All checks, in the order in which they are shown."""
     yield _python()
     yield from _packages()
     yield from _terminal()
@@ -87,7 +87,7 @@ def checks(flags: Mapping[str, object]) -> Iterator[Check]:
 
 
 def _guarded(name: str, look: Callable[[], Check]) -> Iterator[Check]:
-    """A package that is missing or broken is a finding, not a traceback: this command is for such machines."""
+    """Runs a check. A missing or broken package becomes a finding, not a traceback."""
     try:
         yield look()
     except (ImportError, OSError) as error:
@@ -122,7 +122,7 @@ def _packages() -> Iterator[Check]:
 
 
 def _wanted() -> dict[str, Any]:
-    """Package → the versions that dgtui declares; nothing where it runs without having been installed."""
+    """Package → the versions that dgtui requires; empty if dgtui is not installed as a package."""
     from importlib import metadata
 
     from packaging.requirements import Requirement
@@ -178,23 +178,23 @@ def _gpu() -> Check:
             found = f"{torch.cuda.get_device_name()}, but PyTorch {torch.__version__} cannot use it: {wrong}"
             return Check(
                 "GPU", "warn", found,
-                "close what else uses it, or install a PyTorch build that has kernels for it; until then --device auto "
-                "takes the CPU",
+                "close other programs that use it, or install a PyTorch build with kernels for it; until then, "
+                "--device auto uses the CPU",
             )  # fmt: skip
         free, total = torch.cuda.mem_get_info()
         return Check("GPU", "ok", f"{torch.cuda.get_device_name()}, {size(free)} of {size(total)} free")
     if torch.backends.mps.is_available():
-        return Check("GPU", "ok", "Apple GPU (mps), which shares the machine's memory")
+        return Check("GPU", "ok", "Apple GPU (mps), which shares main memory")
     if Path("/proc/driver/nvidia/version").exists():
         return Check(
             "GPU", "warn", f"there is an NVIDIA driver, but PyTorch {torch.__version__} finds no GPU",
             "install a PyTorch build for CUDA that the driver supports",
         )  # fmt: skip
-    return Check("GPU", "ok", "none, only the CPU; the embedded model is made for that")
+    return Check("GPU", "ok", "none, only the CPU, which is enough for the embedded model")
 
 
 def _kernels() -> Iterator[Check]:
-    """What packs and unpacks 4-bit weights, where there is a GPU to do it."""
+    """What packs and unpacks 4-bit weights, if there is a GPU."""
     try:
         import torch
 
@@ -203,19 +203,19 @@ def _kernels() -> Iterator[Check]:
         from dgtui.model import bnb
 
         native = bnb.native("cuda")
-    except (ImportError, OSError):  # said already
+    except (ImportError, OSError):  # already reported
         return
     if native:
         yield Check("4-bit kernels", "ok", "bitsandbytes")
     else:
         yield Check(
             "4-bit kernels", "warn", "PyTorch's own operations: bitsandbytes is not installed, or does not run here",
-            "pip install --upgrade 'dgtui[cuda]'; python -m bitsandbytes shows what is wrong",
+            "pip install --upgrade 'dgtui[cuda]'; run python -m bitsandbytes to see what is wrong",
         )  # fmt: skip
 
 
 def _stepper() -> Check:
-    """What would run a model here, and why it is not something faster. Kernels are tested when a model is loaded."""
+    """The stepper that would run a model here, and why not a faster one. Kernels are tested when a model is loaded."""
     import torch
 
     from dgtui.inference import choice
@@ -226,14 +226,14 @@ def _stepper() -> Check:
         device = torch.device("cuda", 0)
     name, why = choice.expected(device)
     found = {
-        "triton": "triton: own forward and kernels, tested when a model is loaded",
-        "grouped": "grouped: own forward, experts are unpacked layer by layer",
-        "cpu": "cpu: own forward on the processor",
+        "triton": "triton: dgtui's own forward and kernels, tested when a model is loaded",
+        "grouped": "grouped: dgtui's own forward, experts are unpacked layer by layer",
+        "cpu": "cpu: dgtui's own forward on the CPU",
         "reference": "reference: transformers' own class",
     }[name]
     if why:
         return Check(
-            "stepper", "warn", f"{found}; {why}", "mend what the reason names: a step takes several times longer"
+            "stepper", "warn", f"{found}; {why}", "fix the cause, because a step takes several times longer this way"
         )
     return Check("stepper", "ok", found)
 
@@ -248,7 +248,9 @@ def _memory() -> Check:
     free, said = memory.available, f"{size(memory.available)} of {size(memory.total)} available"
     if limit is not None and limit.free < free:
         free = limit.free
-        said = f"{size(free)} available of {size(limit.bytes)} that this process may have ({size(memory.total)} in all)"
+        said = (
+            f"{size(free)} available of {size(limit.bytes)} that this process may use ({size(memory.total)} in total)"
+        )
     found = f"{said}, {cores} cores"
     if free < 1e9:
         return Check("memory", "warn", found, "close other programs that use memory, or raise the container's limit")
@@ -261,7 +263,9 @@ def _config(problems: "list[Problem]") -> Iterator[Check]:
         yield Check("config", "warn", str(problem), f"correct it in {problem.source}")
     if not problems:
         yield Check(
-            "config", "ok", str(file) if file.exists() else f"{file} does not exist: all settings have their defaults"
+            "config",
+            "ok",
+            str(file) if file.exists() else f"{file} does not exist: all settings have their default values",
         )
 
 
@@ -269,7 +273,7 @@ def _keys(settings: "Settings") -> Iterator[Check]:
     from dgtui.tui import keymap
 
     for problem in keymap.check(settings.keys.bindings)[1]:
-        yield Check("keys", "warn", problem, "correct it in the keys section; `dgtui keys` lists the keys")
+        yield Check("keys", "warn", problem, "correct it in the keys section; run dgtui keys to see the keys")
 
 
 def _themes(settings: "Settings") -> Iterator[Check]:
@@ -284,18 +288,18 @@ def _themes(settings: "Settings") -> Iterator[Check]:
         yield Check("themes", "warn", str(problem), "correct it, or remove the file")
     if settings.screen.theme not in themes:
         found = f"screen.theme is {settings.screen.theme}, but there is no such theme"
-        yield Check("themes", "warn", found, "`dgtui themes` lists the themes")
+        yield Check("themes", "warn", found, "run dgtui themes to see the themes")
 
 
 def _model(settings: "Settings") -> Check:
-    """Whether `generate` could load what it would take: everything short of reading the weights."""
+    """Whether `generate` could load its model: checks everything but the weights themselves."""
     from dgtui.cli.model import describe, number
     from dgtui.model.selection import select
 
     try:
         found = describe(select(settings.model.name), settings)
     except DgtuiError as error:
-        hint = error.hint or "`dgtui model list` lists the models"
+        hint = error.hint or "run dgtui model list to see the available models"
         return Check("model", "fail", error.message, hint)
     shown, memory = f"{found['name']}, {number(found['parameters'])} parameters", found["memory"]
     if found["tokenizer"]["problem"]:
@@ -307,7 +311,7 @@ def _model(settings: "Settings") -> Check:
 
 
 def _checksums(settings: "Settings") -> Iterator[Check]:
-    """Whether the bytes of the 4-bit folders that a load would read are still those that were written."""
+    """Whether the 4-bit folders that a load would read are unchanged since they were written."""
     try:
         from dgtui.model import catalog, quantized
         from dgtui.model.open_checkpoint import OpenCheckpoint, open_checkpoint
@@ -321,26 +325,26 @@ def _checksums(settings: "Settings") -> Iterator[Check]:
             for copy in catalog.copies()
             if copy.of == selected.name
         ]
-    except (DgtuiError, ImportError, OSError):  # said by the check of the model
+    except (DgtuiError, ImportError, OSError):  # reported by the model check
         return
     for name, checkpoint in folders:
         try:
             opened = open_checkpoint(checkpoint)
-        except DgtuiError:  # said by the check of the model
+        except DgtuiError:  # reported by the model check
             continue
         if opened.quant_method != quantized.METHOD:
             continue
         try:
             with loading(name, "checking") as progress:
                 quantized.verify(opened, progress)
-            yield Check("checksums", "ok", f"{name} is as it was written")
+            yield Check("checksums", "ok", f"{name} is unchanged")
         except DgtuiError as error:
             mark: Mark = "fail" if checkpoint is selected else "warn"
             yield Check("checksums", mark, f"{name}: {error.message}", error.hint)
 
 
 def _server(settings: "Settings") -> Check:
-    """Whether `generate` could use the server of the settings: a few small requests, nothing is sampled."""
+    """Whether `generate` could use the configured server: a few small requests, without sampling."""
     try:
         found = options.served(settings)
     except DgtuiError as error:
@@ -383,12 +387,12 @@ def _hub_cache() -> Check:
     here = [checkpoint.name for checkpoint in catalog.listing() if checkpoint.source == "hub"]
     if catalog.REAL in here:
         return Check("hub cache", "ok", f"{cache}: {', '.join(here)}")
-    how = "it does not hold the published checkpoint (`dgtui model pull` downloads it)"
+    how = "it does not hold the published checkpoint (run dgtui model pull to download it)"
     return Check("hub cache", "ok", f"{cache}: {how}")
 
 
 def _show(check: Check) -> None:
-    """Returns a line with a sign and a word, readable and searchable without colour, and the advice below it."""
+    """Prints a sign and a word, which can be read and searched without colour, and the advice below them."""
     encoding = getattr(sys.stdout, "encoding", None) or "ascii"
     unicode = encoding.lower().replace("-", "") == "utf8"
     sign = f"{_SIGNS[check.mark]} " if unicode else ""

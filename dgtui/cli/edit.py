@@ -27,13 +27,13 @@ def command(
 ) -> int:
     """Edit a file. Select a span and the model rewrites it; all other bytes stay as they are."""
     runs.check_record(record, file)
-    need_terminal("use `dgtui infill` in scripts and pipes")
+    need_terminal("use dgtui infill in scripts and pipes")
     settings, problems = load_settings(flags | {"screen.theme": theme})
 
     from dgtui.document.open_file import OpenFile
 
     opened = OpenFile(file, encoding)  # reject the file before anything is drawn
-    gc.disable()  # imports create no garbage. `Worker.load` turns it on again after the last import
+    gc.disable()  # imports create no garbage; `Worker.load` turns it on again after the last import
     from dgtui.cli.backend import WorkerBackend
     from dgtui.tui.screens.edit import EditApp, EditOpening
     from dgtui.tui.theme_file import theme_folders

@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from dgtui.worker import Run
 
 MOST_TOKENS: Final = 256
-"""Of a reply, if neither --max-tokens nor the setting says otherwise."""
+"""Most tokens of a reply, unless --max-tokens or the setting gives another number."""
 
 
 @options.with_settings
 def command(
     prompt: Annotated[
-        str | None, typer.Argument(metavar="PROMPT|-", help="What to say to the model. - reads standard input.")
+        str | None, typer.Argument(metavar="PROMPT|-", help="The prompt; - reads standard input.")
     ] = None,
     max_tokens: Annotated[
         int | None, typer.Option(min=1, metavar="N", help=f"Most tokens to write ({MOST_TOKENS}).")
@@ -49,7 +49,7 @@ def command(
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where --batch writes its replies.")] = None,
     concurrency: Annotated[
-        int, typer.Option(min=1, max=64, metavar="N", help="Prompts of --batch that are answered at a time.")
+        int, typer.Option(min=1, max=64, metavar="N", help="Number of --batch prompts to answer at a time.")
     ] = 8,
     seed: options.Seed = None,
     *,
@@ -97,9 +97,13 @@ def _batch(
     max_tokens: int,
 ) -> int:  # fmt: skip
     if batch is None or out is None:
-        raise UsageError("--batch and --out belong together", hint="give a file of prompts and a file for the replies")
+        raise UsageError(
+            "--batch and --out belong together", hint="give both: a file of prompts and a file for the replies"
+        )
     if single:
-        raise UsageError("--batch replaces the prompt and the options of a single run", hint="leave those out")
+        raise UsageError(
+            "--batch replaces the prompt and the options of a single run", hint="leave out the prompt and those options"
+        )
     from dgtui.cli import batch as many
 
     return many.command(batch, out, concurrency, settings, seed, max_tokens)
@@ -149,8 +153,8 @@ def _run(
     room = info.max_context - info.canvas_length
     if len(ids) > room:
         raise PromptTooLong(
-            f"the prompt has {len(ids):,} tokens and {max(room, 0):,} fit beside a canvas of {info.canvas_length}",
-            hint="shorten it, or raise --context where memory allows",
+            f"the prompt has {len(ids):,} tokens, but {max(room, 0):,} fit beside a canvas of {info.canvas_length}",
+            hint="shorten it, or raise --context if there is enough memory",
         )
     try:
         job = Job(
@@ -174,11 +178,11 @@ def _run(
 
                 watch(run, loaded.tokenizer.pieces, loaded.stop_ids)
             finished = run.wait()
-        except (KeyboardInterrupt, OSError):  # the latter: the terminal on which the canvas is drawn is gone
+        except (KeyboardInterrupt, OSError):  # OSError: the terminal that shows the canvas is gone
             run.control.cancel()
-            finished = run.wait()  # within one denoising step; a second Ctrl+C ends it at once
+            finished = run.wait()  # takes at most one denoising step; a second Ctrl+C ends it at once
         out.result(run, finished, time.perf_counter() - began)
-    finally:  # a reader that has gone, or a recording that cannot be written, takes nothing from the other
+    finally:  # a closed pipe does not prevent the recording, nor a failed recording the output
         if record is not None and len(run.log):
             runs.record(record, run, loaded)
     return 130 if finished.reason == "cancelled" else 0
@@ -215,12 +219,12 @@ class _Output:
             put(answer + b"\n")
         if finished.reason == "length" and not self.as_json:
             full = len(ids) < run.job.max_tokens
-            limit = "the context is full: --context" if full else "--max-tokens"
-            note(f"the reply was cut after {len(ids):,} tokens ({limit} allows more)")
+            limit = "raise --context, which is full" if full else "raise --max-tokens"
+            note(f"the reply was cut after {len(ids):,} tokens ({limit} for a longer one)")
         if redrawable() and not self.as_json:
             note(_summary(run, finished, wall))
             if thought.thought is not None and not answer:
-                note("the model only thought: try --no-think, or a larger --max-tokens")
+                note("the reply contains only thoughts: try --no-think, or a larger --max-tokens")
 
 
 def _frame(frame: "Frame", loaded: "LoadedModel | ServedModel") -> dict[str, Any]:

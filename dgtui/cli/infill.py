@@ -1,4 +1,4 @@
-"""`dgtui infill`: spans of a file are rewritten to fit the text around them. Every other byte is kept."""
+"""`dgtui infill`: rewrites spans of a file to fit the text around them. All other bytes stay unchanged."""
 
 import itertools
 import json
@@ -38,7 +38,7 @@ def command(
     ] = None,
     at: Annotated[list[str] | None, typer.Option(metavar="L:C", help="Where to insert text.")] = None,
     instruction: Annotated[
-        str | None, typer.Option("--instruction", "-i", metavar="TEXT", help="What to write; or: continue, shorten …")
+        str | None, typer.Option("--instruction", "-i", metavar="TEXT", help="What to write, or continue, shorten …")
     ] = None,
     length: Annotated[str, typer.Option(metavar="N|auto", help="Tokens per span; auto tries several.")] = "auto",
     candidates: Annotated[int, typer.Option(min=1, max=64, metavar="K", help="Number of proposals.")] = 3,
@@ -62,7 +62,7 @@ def command(
     tokens = _length(length)
     places = [*map(_span, span or []), *map(_at, at or [])]
     if not places:
-        raise UsageError("no span was given", hint="say where to write: --span 3:1-3:20, or --at 3:1")
+        raise UsageError("no span was given", hint="use --span 3:1-3:20 to rewrite a span, or --at 3:1 to insert text")
     path = typed_path(file)
     runs.check_record(record, path)
 
@@ -103,13 +103,13 @@ def command(
     elif not in_place:
         put(buffer.data)
     if unchanged:
-        note("no change: the model wrote what was there")
+        note("no change: the model wrote the same text")
     return 0
 
 
 @dataclass
 class _Task:
-    """The model, and what it is asked to write."""
+    """The model and the requested edit."""
 
     worker: "Worker"
     loaded: "LoadedModel | ServedModel"
@@ -124,12 +124,12 @@ class _Task:
     "denoising steps so far"
 
     def write(self, spans: "Sequence[Span]", say: Callable[[str], None]) -> list[dict[str, Any]]:
-        """Writes all spans, as many at a time as fit one canvas. Returns the report of each."""
+        """Rewrites all spans, as many at a time as fit into one canvas. Returns a report for each."""
         left = [(span, self.buffer.anchor(*span)) for span in spans]
         report = []
         while left:
             passage, infill = self._group([(anchor.start, anchor.end) for _, anchor in left])
-            say(f"infilling, {len(left)} span{'s' if len(left) > 1 else ''} left")
+            say(f"writing, {len(left)} span{'s' if len(left) > 1 else ''} left")
             best = self._run(passage, infill)
             count = len(best.texts)
             with self.buffer.group():
@@ -150,7 +150,7 @@ class _Task:
         return report
 
     def _group(self, spans: "Sequence[Span]") -> "tuple[Passage, Infill]":
-        """The first spans, as many as fit one canvas."""
+        """The first spans, as many as fit into one canvas."""
         from dgtui.steering.infill import Infill
         from dgtui.steering.proposals import Passage
 
@@ -192,14 +192,14 @@ def _length(given: str) -> int | None:
     if given == "auto":
         return None
     if not given.isdecimal() or not 1 <= int(given) <= 100_000:
-        raise UsageError(f"--length is a number of tokens, or auto, not {given[:40]!r}")
+        raise UsageError(f"--length must be a number of tokens or auto, not {given[:40]!r}")
     return int(given)
 
 
 def _span(given: str) -> tuple[int, int, int, int]:
     match = re.fullmatch(f"{_POSITION}-{_POSITION}", given)
     if match is None:
-        raise UsageError(f"--span is a start and an end, such as 3:1-3:20, not {given[:40]!r}")
+        raise UsageError(f"--span must be a start and an end, such as 3:1-3:20, not {given[:40]!r}")
     line, column, end_line, end_column = map(int, match.groups())
     return line, column, end_line, end_column
 
@@ -207,7 +207,7 @@ def _span(given: str) -> tuple[int, int, int, int]:
 def _at(given: str) -> tuple[int, int, int, int]:
     match = re.fullmatch(_POSITION, given)
     if match is None:
-        raise UsageError(f"--at is a line and a column, such as 3:1, not {given[:40]!r}")
+        raise UsageError(f"--at must be a line and a column, such as 3:1, not {given[:40]!r}")
     line, column = map(int, match.groups())
     return line, column, line, column
 
@@ -220,10 +220,10 @@ def _bytes(buffer: "Buffer", places: Sequence[tuple[int, int, int, int]]) -> lis
     )
     for start, end in spans:
         if start > end:
-            raise DocumentRefused("a span ends before it starts", hint="the start comes first; the end is exclusive")
+            raise DocumentRefused("a span ends before it starts", hint="write the start first; the end is exclusive")
     for (before, end), (start, _) in itertools.pairwise(spans):
         if start < end or start == before == end:
-            raise DocumentRefused("two spans overlap", hint="give each part of the file once")
+            raise DocumentRefused("two spans overlap", hint="merge them, or leave one out")
     return spans
 
 
@@ -242,4 +242,6 @@ def _save(read: "Source", buffer: "Buffer") -> None:
     try:
         save(buffer.data, read.path, read)
     except Conflict as conflict:
-        raise RunFailed(conflict.message, hint="it was not changed: run this again on the new content") from None
+        raise RunFailed(
+            conflict.message, hint="dgtui has not changed it: run the command again on the new content"
+        ) from None

@@ -1,4 +1,4 @@
-"""`dgtui keys`: lists the key bindings, including the person's own, and problems with those."""
+"""`dgtui keys`: lists the key bindings, including the user's own, and problems with those."""
 
 import json
 from typing import Annotated, Final

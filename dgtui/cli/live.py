@@ -1,6 +1,6 @@
 """The canvas on a terminal during a headless command: the newest frame, redrawn a few times per second.
 
-What a position shows is decided as in the chat: by `frames.view_at` and the look of the theme "terminal".
+It looks as in the chat: `frames.view_at` decides what a position shows, with the theme "terminal".
 """
 
 from collections.abc import Iterator

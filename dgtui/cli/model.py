@@ -1,4 +1,4 @@
-"""`dgtui model`: the group, and `info`: what a checkpoint is. Reads headers and JSON, no weights."""
+"""`dgtui model`: the command group, and `info`, which describes a checkpoint from headers and JSON, without weights."""
 
 import json
 from collections.abc import Mapping
@@ -64,7 +64,7 @@ def number(count: int) -> str:
 
 
 def describe(checkpoint: "Checkpoint | OpenCheckpoint", settings: "Settings") -> dict[str, Any]:
-    """All that `info` tells, as plain data. Raises what `open_checkpoint` raises."""
+    """The output of `info` as plain data. Raises the errors of `open_checkpoint`."""
     from dgtui.model.generation import read_generation
     from dgtui.model.open_checkpoint import OpenCheckpoint, open_checkpoint
 
@@ -113,11 +113,11 @@ def _tokenizer(opened: "OpenCheckpoint") -> dict[str, Any]:
         tokenizer = read_tokenizer(opened)
     except DgtuiError as error:
         return {"entries": None, "chat_template": False, "problem": error.message}
-    return {"entries": tokenizer.vocab_size, "chat_template": True, "problem": None}  # it is not read without one
+    return {"entries": tokenizer.vocab_size, "chat_template": True, "problem": None}  # without one, reading it fails
 
 
 def _memory(opened: "OpenCheckpoint", settings: "Settings") -> dict[str, Any]:
-    """How a load would hold it here, and what that takes; or why it cannot."""
+    """How a load would hold it on this machine, and the memory that takes; or why it cannot be loaded."""
     from dgtui.model.loader import plan_for
 
     try:
@@ -161,7 +161,7 @@ def _plan_lines(memory: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
     if memory["beside_bytes"]:
         layers = f"the experts of the last {memory['streamed_layers']} layers"
-        lines.append(("", f"{size(memory['beside_bytes'])} in the machine's memory: {layers}"))
+        lines.append(("", f"{size(memory['beside_bytes'])} in main memory: {layers}"))
     if memory["reason"]:
         lines.append(("", memory["reason"]))
     return lines
@@ -187,7 +187,7 @@ def _text(facts: Mapping[str, Any]) -> list[str]:
     lines += [
         ("geometry", f"{facts['layers']} layers of {facts['hidden_size']:,}{experts}{heads}{window}"),
         ("canvas", f"{facts['canvas_length']} tokens"),
-        ("context", f"{facts['context']:,} tokens" if facts["context"] else "not said"),
+        ("context", f"{facts['context']:,} tokens" if facts["context"] else "not given"),
         ("vocabulary", f"{facts['vocab_size']:,} ids"),
         (
             "tokenizer",

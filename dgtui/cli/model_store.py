@@ -1,6 +1,6 @@
-"""`dgtui model list`, `pull`, `quantize` and `remove`: what is on this machine, fetching, packing and deleting it.
+"""`dgtui model list`, `pull`, `quantize` and `remove`: lists, downloads, packs and deletes checkpoints.
 
-`pull` is the only command that opens a connection.
+`pull` is the only one that uses the network.
 """
 
 import json
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _REDRAW: Final = 0.25
-"""Seconds between two looks at how far a download is."""
+"""Seconds between two updates of a download's progress."""
 _MEMORY: Final = 40
-"""How many of these looks a rate is taken over: ten seconds."""
+"""Number of updates that the rate is averaged over: ten seconds."""
 
 
 def list_models(
@@ -44,7 +44,7 @@ def list_models(
 
     default = _default(options.merged({}))
     checkpoints = catalog.listing()
-    if default is not None and default not in checkpoints:  # a folder that the settings name, say
+    if default is not None and default not in checkpoints:  # e.g. a folder from the settings
         checkpoints.append(default)
     rows = [_entry(checkpoint, checkpoint == default) for checkpoint in checkpoints]
     rows += [_copy_entry(copy) for copy in catalog.copies()]
@@ -71,10 +71,10 @@ def pull(
     ] = None,
     revision: Annotated[str, typer.Option(metavar="REV", help="Branch, tag or commit.")] = "main",
     tokenizer_only: Annotated[
-        bool, typer.Option("--tokenizer-only", help="Only the small files that a model on a server needs.")
+        bool, typer.Option("--tokenizer-only", help="Download only the small files that a model on a server needs.")
     ] = False,
     file: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Which GGUF file of a repository that holds several.")
+        str | None, typer.Option(metavar="FILE", help="Which GGUF file, if the repository holds several.")
     ] = None,
     choices: Annotated[
         bool,
@@ -104,27 +104,27 @@ def pull(
         note(f"{name}: {size(download.total)} on disk; {_fit(download)}")
     begun = download.here()
     if 0 < begun < download.total:
-        note(f"{size(begun)} of {size(download.total)} are already here")
+        note(f"{size(begun)} of {size(download.total)} are already downloaded")
     try:
         path = _fetch(download)
     except KeyboardInterrupt:
         raise Interrupted(
-            f"stopped; {size(download.here())} of {size(download.total)} are here and kept",
-            hint=f"{_command(download)} continues from there, dgtui model remove {name} deletes it",
+            f"stopped; {size(download.here())} of {size(download.total)} are downloaded and kept",
+            hint=f"run {_command(download)} to continue, or dgtui model remove {name} to delete them",
         ) from None
-    note(f"{name}: all of {size(download.total)} {'were' if begun == download.total else 'are'} here, and complete")
+    note(f"{name}: {'already here' if begun == download.total else 'downloaded'} and complete, {size(download.total)}")
     if tokenizer_only:
         note(f"to use it: dgtui chat --server URL --model {name}")
         put(f"{path}\n")
         return 0
     known = path.is_dir() and catalog.resolve(name).path == path
-    note(f"to use it: dgtui chat --model {name if known else path}, or any other command with this --model")
+    note(f"to use it: dgtui chat --model {name if known else path} (other commands take the same --model)")
     put(f"{path}\n")
     return 0
 
 
 def _fit(download: "Download") -> str:
-    """How it would be held on this machine, by its config and headers."""
+    """How it would be held on this machine, according to its config and headers."""
     if download.opened is None:
         return f"a GGUF file takes about {size(int(download.total * 1.16))} of memory"
     from dgtui.model.loader import plan_for
@@ -132,13 +132,13 @@ def _fit(download: "Download") -> str:
     try:
         plan = plan_for(download.opened, options.load_options(options.merged({})))
     except DgtuiError as error:
-        return f"it does not run on this machine as it is: {error.message}"
+        return f"it does not fit this machine: {error.message}"
     form = " and ".join(plan.formats) or str(plan.dtype).removeprefix("torch.")
     return f"it fits: {size(plan.estimate.total)} in {form} of {size(plan.available)} free on {plan.device}"
 
 
 def _show_choices() -> None:
-    """The published checkpoints, and the one that suits this machine."""
+    """Prints the published checkpoints and marks the best one for this machine."""
     from dgtui.model import devices
     from dgtui.model.published import PUBLISHED, recommended
 
@@ -151,7 +151,9 @@ def _show_choices() -> None:
         sizes = (f"{own.disk_gb:.1f} GB", f"{own.whole_gb:.1f} GB", f"{own.needs_gb:.1f} GB")
         rows.append(("*" if own == best else "", name, own.stored, *sizes, own.held))
     put("\n".join(columns(rows, right=(3, 4, 5))) + "\n")
-    note(f"{size(free)} are free on {device}: " + (f"* {best.name} suits it" if best else "none of them fits"))
+    note(
+        f"{size(free)} are free on {device}: " + (f"* marks the best fit, {best.name}" if best else "none of them fits")
+    )
 
 
 def quantize(
@@ -215,7 +217,7 @@ def remove(
 
 
 def _deleted(name: str, folder: Path, sure: bool | None, delete: Callable[[], None]) -> bool:
-    """Whether it was deleted: as it was told to, or, where `sure` is None, as the person says."""
+    """Deletes it if `sure`, or asks if `sure` is None. Returns whether it was deleted."""
     from dgtui.model import catalog
     from dgtui.text import sanitize
 
@@ -229,7 +231,7 @@ def _deleted(name: str, folder: Path, sure: bool | None, delete: Callable[[], No
 
 
 def _default(settings: "Settings") -> "Checkpoint | None":
-    """What `generate` would take; None, and why, where it would take nothing."""
+    """The checkpoint that `generate` would use; None, after a note with the reason, if there is none."""
     from dgtui.model.open_checkpoint import OpenCheckpoint
     from dgtui.model.selection import select
 
@@ -282,30 +284,30 @@ def _copy_entry(copy: "Nf4Copy") -> dict[str, Any]:
         "disk_bytes": catalog.disk_size(copy.path),
         "left_over_bytes": 0,
         "unfinished": copy.of is None,
-        "problem": "the copy is not complete" if copy.of is None else None,
+        "problem": "the copy is incomplete" if copy.of is None else None,
     }
 
 
 def _explain(row: dict[str, Any]) -> None:
-    """What the table has no place for, and what to do about it."""
+    """Prints notes that do not fit into the table, with advice."""
     name = row["name"]
     if row["default"]:
-        note(f"* is what dgtui generate uses: {name}")
+        note(f"* marks the default of dgtui generate: {name}")
     if row["source"] == "nf4":
         whose = f"the NF4 copy of {row['of']}" if row["of"] else row["problem"]
-        note(f"{'' if row['of'] else '! '}{name}: {whose}; dgtui model remove {name} deletes it")
+        note(f"{'' if row['of'] else '! '}{name}: {whose}; to delete it: dgtui model remove {name}")
     elif row["problem"] and row["source"] == "hub":
         what = "the download is not finished" if row["unfinished"] else row["problem"]
-        note(f"! {name}: {what}; dgtui model pull {name} continues it, dgtui model remove {name} deletes it")
+        note(f"! {name}: {what}; run dgtui model pull {name} to continue, or dgtui model remove {name} to delete it")
     elif row["problem"]:
         note(f"! {name}: {row['problem']}")
     elif row["left_over_bytes"]:
         part = size(row["left_over_bytes"])
-        note(f"{name}: {part} are of an unfinished download of another version; dgtui model pull {name} continues it")
+        note(f"{name}: {part} are from an unfinished download of another version; continue: dgtui model pull {name}")
 
 
 def _fetch(download: "Download") -> Path:
-    """Fetches, and on a terminal tells how far it is: the main thread looks at the files while another one writes."""
+    """Downloads on another thread, and shows progress on a terminal by measuring the files."""
     from dgtui.model import hub
 
     stage = ["starting"]
@@ -334,16 +336,16 @@ def _progress(stage: str, old: tuple[float, int], new: tuple[float, int], total:
 
 
 def _aside(work: Callable[[], T], meanwhile: Callable[[], None] | None = None) -> T:
-    """The result of `work`, done on a thread that ends with the program.
+    """Runs `work` on a daemon thread and returns its result.
 
-    So Ctrl+C ends it at once, even where the system is waiting for a name server and hears nothing.
+    So Ctrl+C ends it at once, even while the system is waiting for a name server.
     """
     future: Future[T] = Future()
 
     def run() -> None:
         try:
             future.set_result(work())
-        except BaseException as error:  # raised again where the result is asked for
+        except BaseException as error:  # raised again for the caller
             future.set_exception(error)
 
     Thread(target=run, daemon=True).start()
@@ -359,12 +361,12 @@ def _command(download: "Download") -> str:
 
 
 def _hub_folder(name: str, *, or_copies: bool) -> Path | None:
-    """The folder of a checkpoint in the hub cache; None where only copies of it are here. Refuses everything else."""
+    """The folder of a checkpoint in the hub cache; None if only copies of it are here. Raises for everything else."""
     from dgtui.model import catalog
     from dgtui.model.shards import shown
 
     if name == catalog.EMBEDDED:
-        raise UsageError("the embedded model ships with the program and stays")
+        raise UsageError("the embedded model is part of the program and cannot be removed")
     if catalog.HUB_ID.fullmatch(name):
         folder = catalog.hub_folder(name)
         if folder.exists() or folder.is_symlink():
@@ -374,14 +376,14 @@ def _hub_folder(name: str, *, or_copies: bool) -> Path | None:
         return None
     if os.path.lexists(name):
         raise UsageError(
-            f"{shown(name)} is your own folder: only the caches are deleted from",
-            hint="`dgtui model list` shows its name",
+            f"{shown(name)} is your own folder: dgtui deletes only from its caches",
+            hint="run dgtui model list to see the names",
         )
-    raise ModelNotFound(f"there is no model {shown(name)}", hint="`dgtui model list` lists the models")
+    raise ModelNotFound(f"there is no model {shown(name)}", hint="run dgtui model list to see the available models")
 
 
 def _refuse_others(name: str) -> None:
-    """Other programs' models are theirs; what does not say what it is, after a broken download, may go."""
+    """Raises for models of other programs. An unidentifiable folder, after a broken download, may be deleted."""
     from dgtui.model import catalog
     from dgtui.model.shards import read_json
 
@@ -391,4 +393,6 @@ def _refuse_others(name: str) -> None:
             return
     except CorruptCheckpoint:
         return
-    raise UsageError(f"{name} is not a DiffusionGemma, and dgtui does not delete it", hint=f"hf cache rm model/{name}")
+    raise UsageError(
+        f"{name} is not a DiffusionGemma, so dgtui does not delete it", hint=f"use hf cache rm model/{name}"
+    )

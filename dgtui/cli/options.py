@@ -1,4 +1,4 @@
-"""The options that commands share, and the settings they give together with environment and config file."""
+"""The options that commands share, and the settings that result from them, the environment and the config file."""
 
 import inspect
 from collections.abc import Callable
@@ -78,11 +78,11 @@ _SHARED: Final[dict[str, tuple[str, Any]]] = {
     **{spec.name: (f"sampler.{spec.key}", _sampler_option(spec)) for spec in SAMPLER},
     "think": ("sampler.think", Think),
 }
-"""Option → the setting that it sets, and its type."""
+"""Option → its setting and type."""
 
 
 def with_settings(command: Callable[..., int]) -> Callable[..., int]:
-    """Adds the options of model and sampler to a command, which receives them as `flags`: setting → value or None."""
+    """Adds the model and sampler options to a command, which receives them as `flags`: setting → value or None."""
     own = inspect.signature(command, eval_str=True)
     added = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
@@ -102,12 +102,12 @@ def with_settings(command: Callable[..., int]) -> Callable[..., int]:
 
 
 def with_vision(flags: dict[str, object], images: list[Path] | None) -> dict[str, object]:
-    """The options of a command with images: they turn the vision tower on, unless an option says otherwise."""
+    """The flags of a command with images: images turn the vision tower on, unless an option is given."""
     return flags | {"model.vision": True} if images and flags["model.vision"] is None else flags
 
 
 def merged(flags: dict[str, object]) -> "Settings":
-    """Config file, environment and options. Mistakes in the first two are reported on stderr."""
+    """The settings from config file, environment and options. Mistakes in the first two are reported on stderr."""
     from dgtui import config
 
     settings, problems = config.load(flags=flags)
@@ -144,14 +144,14 @@ def load_options(settings: "Settings") -> "LoadOptions":
 
 
 def new_worker(settings: "Settings", exact: bool = False) -> "Worker":
-    """A worker whose models run as `model.stepper` says, or, for exact equality with transformers, on the reference."""
+    """A worker that runs models as `model.stepper` says, or on the reference, for exact equality with transformers."""
     from dgtui.worker import Worker, best_stepper
 
     return Worker(partial(best_stepper, wanted="reference" if exact else settings.model.stepper))
 
 
 def load(worker: "Worker", settings: "Settings", mode: "Mode" = "steps") -> "LoadedModel | ServedModel":
-    """Loads the model that the user asked for, or the default. On a terminal, a line shows the progress."""
+    """Loads the requested model or the default. On a terminal, a line shows the progress."""
     loaded: LoadedModel | ServedModel
     if settings.model.server:
         loaded = served(settings, mode=mode)
@@ -168,11 +168,11 @@ def load(worker: "Worker", settings: "Settings", mode: "Mode" = "steps") -> "Loa
 
 
 def served(settings: "Settings", name: str | None = None, *, mode: "Mode" = "steps") -> "ServedModel":
-    """The model on the server of the settings; `mode` is how it is used unless they say. Raises `DgtuiError`."""
+    """The model on the configured server. `mode` is used if the settings say "auto". Raises `DgtuiError`."""
     from dgtui.model.offline import go_offline
     from dgtui.server.served import connect
 
     go_offline()
-    assert settings.model.server, "the caller has looked"
+    assert settings.model.server, "the caller checks this"
     chosen: Any = settings.model.server_mode
     return connect(settings.model.server, mode if chosen == "auto" else chosen, name or settings.model.name)

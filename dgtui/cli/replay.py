@@ -112,7 +112,7 @@ def _check(
 
 
 def _show(recorded: "RecordedRun", recording: Path, theme: str | None, first: int) -> int:
-    need_terminal("--export FILE.html writes a web page instead")
+    need_terminal("use --export FILE.html to write a web page instead")
     settings, problems = load_settings({"screen.theme": theme})
     from dgtui.tui.screens.replay import ReplayApp
     from dgtui.tui.theme_file import theme_folders
@@ -141,7 +141,7 @@ def _theme(name: str | None) -> "Theme":
         wanted = usual
     if wanted in themes:
         return themes[wanted]
-    hint = did_you_mean(closest(wanted, themes), "`dgtui themes` lists them")
+    hint = did_you_mean(closest(wanted, themes), "run dgtui themes to see them")
     raise UsageError(f"there is no theme {wanted}", hint=hint)
 
 
@@ -172,5 +172,5 @@ def _export(
     try:
         write(path, text, overwrite=force)
     except FileExists as there:
-        raise FileExists(there.message, hint="--force overwrites it") from None
+        raise FileExists(there.message, hint="use --force to overwrite it") from None
     note(f"{path}: {len(text.encode()):,} bytes")

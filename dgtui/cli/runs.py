@@ -1,4 +1,4 @@
-"""What commands need around a run: its images and a place for the recording, and the recording itself."""
+"""Shared by commands that make a run: its images, and checking and writing its recording."""
 
 import os
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ def pictures(paths: Sequence[Path] | None) -> "list[Picture]":
 
 
 def seen(pictures: "Sequence[Picture]", loaded: "LoadedModel | ServedModel") -> "tuple[Image, ...]":
-    """The images as the model takes them. Raises `ImageRefused`, or `ModelBlind` for a model without a vision tower."""
+    """The images as the model's input. Raises `ImageRefused`, or `ModelBlind` for a model without a vision tower."""
     if not pictures:
         return ()
     from dgtui.model.images import seeing
@@ -52,7 +52,7 @@ def record(path: Path, run: "RunHandle", loaded: "LoadedModel | ServedModel") ->
     from dgtui.session.run_pack import occurring_ids
     from dgtui.worker import versions
 
-    log = run.log.copy()  # a second Ctrl+C leaves it growing
+    log = run.log.copy()  # after a second Ctrl+C the original still grows
     ids = occurring_ids(log).tolist()
     recording.save(
         path,

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from dgtui.tui.app import BaseApp
 
 SECONDS_TO_END = 1.8
-"""After a signal; then the process ends, whatever still keeps it."""
+"""Seconds after a signal until the process is ended by force."""
 
 
 def need_terminal(hint: str) -> None:
-    """Raises `NotATerminal` unless a screen can be drawn and typed at. Call it before Textual is imported."""
+    """Raises `NotATerminal` unless the terminal can show a screen and read keys. Call it before importing Textual."""
     if not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):
         raise NotATerminal("this command needs a terminal for its screen and keyboard", hint=hint)
     if os.environ.get("TERM", "dumb") in ("dumb", ""):
@@ -83,7 +83,7 @@ def _end_on_signals(app: "BaseApp", loop: "AbstractEventLoop") -> None:
 def _own_terminal() -> Iterator[None]:
     """Lets the screen draw on its own descriptor and redirects descriptor 2 to a log file.
 
-    Messages of C code on standard error (drivers, tokenizers) must not corrupt the screen. Where no log can be written,
+    Messages of C code on standard error (drivers, tokenizers) must not corrupt the screen. If no log can be written,
     they are dropped.
     """
     screen, before = os.fdopen(os.dup(1), "w", encoding="utf-8"), os.dup(2)

@@ -1,4 +1,4 @@
-"""`dgtui train`: fine-tune a model on examples of one's own."""
+"""`dgtui train`: fine-tunes a model on the user's own examples."""
 
 import signal
 import sys
@@ -21,17 +21,17 @@ def command(
         str, typer.Option("--model", "-m", metavar="NAME", help="The model to start from: a name, or a folder.")
     ] = "embedded",
     steps: Annotated[int, typer.Option(min=1, metavar="N", help="Optimizer steps.")] = 400,
-    rate: Annotated[float, typer.Option(min=0.0, metavar="X", help="Factor on the learning rates.")] = 0.2,
-    rows: Annotated[int, typer.Option(min=2, metavar="N", help="Rows of a step.")] = 8,
-    length: Annotated[int, typer.Option(min=64, metavar="TOKENS", help="Tokens of a row.")] = 512,
+    rate: Annotated[float, typer.Option(min=0.0, metavar="X", help="Factor for the learning rates.")] = 0.2,
+    rows: Annotated[int, typer.Option(min=2, metavar="N", help="Rows per step.")] = 8,
+    length: Annotated[int, typer.Option(min=64, metavar="TOKENS", help="Tokens per row.")] = 512,
     validation: Annotated[float, typer.Option(min=0.0, max=0.5, metavar="SHARE", help="Share of the examples that is "
-                                              "held back and only measured.")] = 0.05,
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of the order of the data and the noise.")] = 1,
+                                              "held back for validation.")] = 0.05,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed for the order of the data and the noise.")] = 1,
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1 …")] = "auto",
 ) -> int:  # fmt: skip
     """Fine-tune a model on your own examples.
 
-    The run goes on from its last checkpoint in DIR if it was stopped. Load the result with `--model DIR`.
+    A stopped run continues from its last checkpoint in DIR. Load the result with `--model DIR`.
     """
     from dgtui.train import data
 
@@ -71,7 +71,7 @@ def command(
     run = finetune.FineTuning(trained, tokenizer, info, tuning, training, kept, checkpoint, process)
     run.trainer.resume()
     if first:
-        note(f"{len(training):,} canvases to learn, {len(kept):,} held back; from step {run.trainer.step} of {steps}")
+        note(f"{len(training):,} training canvases, {len(kept):,} held back; at step {run.trainer.step} of {steps}")
     stopped: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda got, _: stopped.append(got))
@@ -79,12 +79,12 @@ def command(
     run.run(report, lambda: bool(stopped), every=max(1, min(20, steps // 20)))
     if stopped:
         if first:
-            note(f"stopped at step {run.trainer.step}; the same command goes on from there")
+            note(f"stopped at step {run.trainer.step}; run the same command again to continue")
         return 130
     if first:
         dtype = getattr(torch, opened.dtype, torch.bfloat16)
         run.save(opened.checkpoint.path, out, dtype)
-        note(f"the trained model is in {out}: dgtui --model {out}")
+        note(f"the trained model is in {out}; to use it: dgtui chat --model {out}")
     return 0
 
 
@@ -112,7 +112,7 @@ class _Report:
 
 
 def _bars(values: list[float]) -> str:
-    """The curve of the losses, newest at the right."""
+    """The loss curve, with the newest value on the right."""
     low, high = min(values), max(values)
     return "".join("▁▂▃▄▅▆▇█"[int((v - low) / (high - low or 1) * 7)] for v in values)
 

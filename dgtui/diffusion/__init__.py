@@ -1,1 +1,1 @@
-"""The algorithm: token ids in, events out. Knows no text, no files, no screen, no transformers."""
+"""The algorithm: takes token ids, yields events. Independent of text, files, screens and transformers."""

@@ -9,7 +9,7 @@ from dgtui.diffusion.job import Amendment
 
 
 class Control:
-    """Kept by whoever steers the run; the engine reads it before every step."""
+    """Held by the caller that steers the run; the engine reads it before every step."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -44,7 +44,7 @@ class Control:
         interrupt()
 
     def on_cancel(self, interrupt: Callable[[], None]) -> None:
-        """What `cancel` calls from now on; at once if it was called before."""
+        """Sets the function that `cancel` calls; calls it at once if `cancel` was already called."""
         with self._changed:
             self._interrupt = interrupt
             cancelled = self._cancelled
@@ -75,7 +75,7 @@ class Control:
             self._changed.notify_all()
 
     def wait(self) -> tuple[list[Amendment], bool]:
-        """Blocks while the run is paused and nothing arrives. Returns new amendments, and whether to take a step.
+        """Blocks while the run is paused and no amendment arrives. Returns new amendments, and whether to take a step.
 
         Call it again until it returns True, which it also does when the run is cancelled.
         """

@@ -41,7 +41,7 @@ class PinViolated(AssertionError):
 
 
 def cut(ids: Ids, stop_ids: frozenset[int], max_tokens: int) -> tuple[Ids, bool]:
-    """`ids` up to and without the first stop id, at most `max_tokens`; and whether a stop id came before that limit."""
+    """`ids` up to the first stop id, without it, at most `max_tokens`; and whether a stop id came before that limit."""
     stops = np.flatnonzero(np.isin(ids, list(stop_ids)))
     end = int(stops[0]) if len(stops) else len(ids)
     kept = ids[: min(end, max_tokens)]
@@ -104,7 +104,7 @@ class _Run:
         self.written = [list(job.blocks) for _ in range(job.candidates)]
 
     def seconds(self) -> float:
-        """Since the run began, without pauses."""
+        """Seconds since the run began, without pauses."""
         return time.perf_counter() - self.began - self.control.paused_seconds
 
     def events(self) -> Iterator[Event]:
@@ -211,7 +211,7 @@ class _Block:
             self._reseed()
 
     def listen(self) -> Iterator[Event]:
-        """Makes the amendments that have arrived. Blocks while the run is paused."""
+        """Applies the amendments that have arrived. Blocks while the run is paused."""
         for step, amendment in self.fork.amendments if self.fork else ():
             if step == self.taken:
                 yield from self._amend(amendment)
@@ -222,7 +222,7 @@ class _Block:
                 yield from self._amend(amendment)
 
     def finish(self) -> Iterator[Event]:
-        """Takes the drafts as results: those of all candidates that took a step or had nothing to do."""
+        """Makes the drafts the results, for all candidates that took a step or had no free position."""
         results = dict(sorted(self.drafts.items()))
         likelihood: dict[int, Floats] = {}
         if self.job.likelihood and not self.cancelled:
@@ -241,7 +241,7 @@ class _Block:
         return entry_step(self.starts[0].strength, self.job.settings.steps)
 
     def _reseed(self) -> None:
-        """Gives a fork its new seed; after the last step too, because the next block draws from it."""
+        """Gives a fork its new seed; also after the last step, because the next block draws from it."""
         if self.taken in self.reseeds:
             self.stepper.seed(0, self.reseeds[self.taken])
 

@@ -23,7 +23,7 @@ class Flag(IntFlag):
     """State of a position in a frame."""
 
     PINNED = 1
-    "held by the user"
+    "pinned by the user"
     ACCEPTED = 2
     "certain enough in this step to keep its sample"
     RENOISED = 4
@@ -76,7 +76,7 @@ class Frame:
     candidate: int
     block: int
     step: int
-    "1 for the first step taken, also in a run that enters the schedule later"
+    "1 for the first step taken, even in a run that enters the schedule later"
     max_steps: int
     ids: Ids
     "(C,) argmax draft"
@@ -91,10 +91,10 @@ class Frame:
     top_probs: Floats
     "(C, K) their probabilities"
     mean_entropy: float
-    "nats, over the free positions"
+    "mean entropy in nats, over the free positions"
     temperature: float
     seconds: float
-    "since the run started, without pauses"
+    "seconds since the run started, without pauses"
 
 
 @dataclass(frozen=True, slots=True)

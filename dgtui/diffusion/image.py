@@ -1,4 +1,4 @@
-"""An image as the encoder takes it: plain data that goes with a prompt, whose ids mark the image's places."""
+"""An image as the encoder's input: plain data passed with a prompt, whose ids mark the image's positions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Image:
     positions: npt.NDArray[np.int32] = field(compare=False, repr=False)
     "(P, 2) column and row of each patch, -1 for padding; becomes read-only"
     tokens: int
-    "places it takes in a prompt"
+    "number of positions in a prompt"
     digest: str = field(init=False)
     "BLAKE2b of the contents, in hexadecimal"
 

@@ -1,4 +1,4 @@
-"""What a run is asked to do: plain data, checked once when it is made. A `BadJob` names a wrong value."""
+"""The description of a run: plain data, checked once on creation. A `BadJob` names the wrong value."""
 
 from dataclasses import dataclass, field
 
@@ -14,7 +14,7 @@ class Start:
     """How a candidate's first block is laid out. The default is pure noise. Raises `BadJob`."""
 
     ids: tuple[int, ...] | None = None
-    "(C,) what the canvas held before; required by the other fields"
+    "(C,) the previous canvas; required by the other fields"
     pinned: frozenset[int] = frozenset()
     "positions that keep their id"
     strength: float = 1.0
@@ -44,12 +44,12 @@ class Amendment:
 
 @dataclass(frozen=True, slots=True)
 class Fork:
-    """The part of another run that this one repeats before it goes its own way."""
+    """The part of another run that this one repeats before it diverges."""
 
     rng: bytes
     "the generator's state at the start of the block"
     amendments: tuple[tuple[int, Amendment], ...]
-    "(step, amendment) in order: made after that many steps"
+    "(step, amendment) in order: applied after that many steps"
     reseeds: tuple[tuple[int, int], ...]
     "(step, seed): after that many steps the generator restarts from the seed"
 
@@ -64,25 +64,25 @@ class Job:
     max_tokens: int = 256
     settings: SamplerSettings = field(default_factory=SamplerSettings)
     starts: tuple[Start, ...] = (Start(),)
-    """One per candidate, a canvas that is refined with the others over one prefix. All have one strength, because they
-    share the schedule. A run with more than one candidate ends after its first block."""
+    """One per candidate; the candidates' canvases are refined together on one prefix. All have the same strength,
+    because they share the schedule. A run with more than one candidate ends after its first block."""
     blocks: tuple[tuple[int, ...], ...] = ()
     "finished canvases (C,) that open the reply"
     fork: Fork | None = None
     suppressed: frozenset[int] = frozenset()
-    "ids that no free position gets, like `suppress_tokens` in transformers"
+    "ids that no free position may get, like `suppress_tokens` in transformers"
     likelihood: bool = False
     "compute the left-to-right log-probabilities of finished canvases: see `BlockFinished.log_probs`"
     images: tuple[Image, ...] = ()
-    "in the order of their places in the prompt"
+    "in the order of their positions in the prompt"
 
     def __post_init__(self) -> None:
         for wrong, message in (
             (not self.prompt_ids, "the prompt has no tokens"),
             (self.max_tokens < 1, f"max_tokens is {self.max_tokens}: it must be 1 or more"),
-            (not self.starts, "a job needs a start for each candidate, and there is none"),
+            (not self.starts, "a job needs at least one start"),
             (not 0 <= self.seed < 2**63, f"seed is {self.seed}: it must be from 0 to 2^63 - 1"),
-            (self.fork is not None and self.candidates > 1, "a fork has one candidate"),
+            (self.fork is not None and self.candidates > 1, "a fork must have exactly one candidate"),
             (
                 len({start.strength for start in self.starts}) > 1,
                 "the strengths of the starts differ: they must be equal, because candidates share the schedule",

@@ -22,7 +22,7 @@ class RunLog:
         return len(self._events)
 
     def copy(self) -> "RunLog":
-        """The log as it is now, which does not grow."""
+        """A copy of the current log, which does not grow."""
         return RunLog(self.job, list(self._events), self.stepper)
 
     def __len__(self) -> int:
@@ -47,7 +47,7 @@ class RunLog:
         return [e for e in self._events if isinstance(e, BlockFinished) and e.candidate == candidate]
 
     def amended(self, candidate: int = 0) -> set[tuple[int, int]]:
-        """The blocks and steps after which a person changed something in a candidate."""
+        """The blocks and steps after which the user changed something in a candidate."""
         return {(e.block, e.step) for e in self._events if isinstance(e, Amended) and e.candidate == candidate}
 
     @property

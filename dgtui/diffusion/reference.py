@@ -32,12 +32,12 @@ class Denoiser(Protocol):
     max_context: int
     "most ids of prefix and canvas together"
     conditioning_dtype: torch.dtype
-    "the type in which it takes the logits of the last step"
+    "the type of the logits of the last step that it takes"
 
     def encode(self, ids: Sequence[int], images: Sequence[Image] = ()) -> None:
-        """Makes `ids` the prefix, reusing what it shares with the present one.
+        """Makes `ids` the prefix; reuses what it shares with the current one.
 
-        Raises `BadJob` if the ids do not have places for exactly these images, in this order.
+        Raises `BadJob` unless the ids have positions for exactly these images, in this order.
         """
 
     def logits(self, canvas_ids: torch.Tensor, self_conditioning: torch.Tensor | None) -> torch.Tensor:
@@ -47,7 +47,7 @@ class Denoiser(Protocol):
         """Appends a finished canvas to the prefix."""
 
     def release(self) -> None:
-        """Frees what memory it can. The prefix is empty afterwards."""
+        """Frees as much memory as it can. The prefix is empty afterwards."""
 
     def log_probs(self, canvas_ids: torch.Tensor) -> torch.Tensor:
         """(B, C) ids → (B, C) log-probabilities in nats, in fp32, of each id given the prefix and the ids to its left.
@@ -57,7 +57,7 @@ class Denoiser(Protocol):
 
 
 class ReferenceStepper:
-    """Logits from a `Denoiser`, everything else in plain PyTorch: token for token what transformers' `generate` does.
+    """Logits from a `Denoiser`, everything else in plain PyTorch. Gives the same tokens as transformers' `generate`.
 
     Each candidate draws from its own `torch.Generator` in the order of `generate`: the canvas, then in each step
     samples and noise.
@@ -86,10 +86,10 @@ class ReferenceStepper:
         self.denoiser.commit(ids.tolist())
 
     def interrupt(self) -> None:
-        """A step ends by itself."""
+        """Does nothing: a step ends by itself."""
 
     def release(self) -> None:
-        """Frees what memory it can: the prefix, and what is left of a block that failed."""
+        """Frees the prefix and the remains of a failed block."""
         self._conditioning = {}
         self.denoiser.release()
 
@@ -107,7 +107,7 @@ class ReferenceStepper:
         return self._rng[candidate].get_state().numpy().tobytes()
 
     def restore_rng(self, candidate: int, state: bytes) -> None:
-        """Puts a random stream back to a state."""
+        """Resets a random stream to a state."""
         self._rng[candidate].set_state(torch.frombuffer(bytearray(state), dtype=torch.uint8))
 
     def begin(self, starts: Sequence[Start], settings: SamplerSettings, suppressed: Collection[int] = ()) -> list[Ids]:
@@ -126,7 +126,7 @@ class ReferenceStepper:
         return [_frozen(row, np.int32) for row in ids.cpu().numpy()]
 
     def _lay_out(self, candidate: int, start: Start) -> tuple[torch.Tensor, torch.Tensor]:
-        """The ids (C,) of a canvas and which of them are pinned (C,)."""
+        """The ids (C,) of a canvas, and the mask (C,) of pinned ones."""
         rng, device, length = self._rng[candidate], self.denoiser.device, self.canvas_length
         ids = sampler.noise(length, self.vocab_size, rng)
         pinned = torch.zeros(length, dtype=torch.bool, device=device)
@@ -172,7 +172,7 @@ class ReferenceStepper:
             changed, self._first = torch.zeros_like(changed), False
         self._draft[rows] = draft
         pinned = self._canvas.pinned[rows]
-        # transformers takes the mean over all positions, which is the same where nothing is pinned
+        # transformers takes the mean over all positions, which is the same if nothing is pinned
         mean_entropy = entropy.sum(-1) / (~pinned).sum(-1).clamp_min(1)
         if settings.stability < 0:
             done = torch.zeros_like(rows, dtype=torch.bool)
@@ -200,7 +200,7 @@ class ReferenceStepper:
             kept = kept.cpu()
         self._conditioning |= dict(zip(numbers, kept, strict=True))
         samples, fresh = [], []
-        for i, row in enumerate(numbers):  # its own generator: draws do not depend on the other candidates
+        for i, row in enumerate(numbers):  # each has its own generator, so draws do not depend on the other candidates
             samples.append(sampler.draw(probs[i], self._rng[row]))
             fresh.append(sampler.noise(self.canvas_length, self.vocab_size, self._rng[row]))
         accepted = sampler.accept(entropy, self._settings.entropy_bound)

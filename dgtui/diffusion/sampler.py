@@ -2,7 +2,7 @@
 
 There is no mask token: undecided positions hold random tokens. Each step samples every position, accepts the most
 certain samples while the sum of their entropies stays under a bound (Ben-Hamu et al., arXiv 2505.24857), and redraws
-all others uniformly. A pinned position is certain: its entropy is 0, so it uses nothing of the bound, and its logits,
+all others uniformly. A pinned position is certain: its entropy is 0, so it does not use up the bound, and its logits,
 also in the self-conditioning, are 0 at its id and -inf elsewhere.
 
 Shapes: B candidates, C canvas positions, V vocabulary.

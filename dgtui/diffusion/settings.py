@@ -7,12 +7,12 @@ from typing import Any, Final
 
 
 class BadJob(ValueError):
-    """A job, or a setting of one, that cannot be run as asked. The message says what would be right."""
+    """A job or one of its settings is invalid. The message says what would be valid."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """Everything a user meets of one setting, apart from its default value."""
+    """How one setting appears to the user: names, help, unit and range."""
 
     name: str
     "the field of `SamplerSettings`"
@@ -42,7 +42,7 @@ class Spec:
         return f"{value} {self.unit}".strip()
 
     def read(self, value: Any) -> float:
-        """The value in its type. Raises `ValueError` if this setting cannot have it."""
+        """The value in the setting's type. Raises `ValueError` if it is invalid."""
         # `type`, because True is an int to isinstance. The upper bound rejects infinity and whole numbers that no
         # float can hold; NaN fails every comparison.
         if self.least is None:
@@ -85,7 +85,7 @@ class SamplerSettings:
             except ValueError as error:
                 raise BadJob(str(error)) from None
         if self.t_max < self.t_min:
-            raise BadJob(f"t_max is {self.t_max}: it must be t_min ({self.t_min}) or more")
+            raise BadJob(f"t_max is {self.t_max}: it must be at least t_min ({self.t_min})")
         if self.top_k < 1:
             raise BadJob(f"top_k is {self.top_k}: it must be 1 or more")
 

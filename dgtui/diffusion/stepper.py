@@ -1,7 +1,7 @@
-"""One denoising step as the engine sees it: the `Stepper` protocol, and what a step reports.
+"""The engine's interface to denoising steps: the `Stepper` protocol, and the report of a step.
 
 Only plain Python values and small host arrays cross this boundary, so this module imports no torch. `reference` has the
-stepper that runs PyTorch; a GPU stepper or one that asks a server are other implementations of the same protocol.
+stepper that runs PyTorch; a GPU stepper and one that uses a server are other implementations of the same protocol.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class CandidateStep:
     "stable and confident"
 
 
-class Interrupted(Exception):  # it is no error: somebody stopped the run
-    """A step was given up because the run was stopped; what it would have done is lost."""
+class Interrupted(Exception):  # not an error: the user stopped the run
+    """A step was abandoned because the run was stopped; its result is lost."""
 
 
 class Stepper(Protocol):
@@ -60,12 +60,12 @@ class Stepper(Protocol):
            if another block follows.
 
     A run may be abandoned after any call, also by an exception. The next run starts with `seed` and `encode` again and
-    must not depend on what was left. Other contracts:
+    must not depend on what is left over. Other contracts:
 
-    - A pinned position holds its id in `ids` and in `canvas` of every step, with `Flag.PINNED` and entropy 0, and costs
-      nothing of the entropy bound. The engine checks the ids and the flag, and raises `PinViolated`.
+    - A pinned position holds its id in `ids` and in `canvas` of every step, with `Flag.PINNED` and entropy 0, and does
+      not use up the entropy bound. The engine checks the ids and the flag, and raises `PinViolated`.
     - Equal seeds, prefixes, starts, settings and amendments give equal steps on the same stepper, device and package
-      versions. A candidate's steps do not depend on how many run beside it. A stepper that cannot promise this (a
+      versions. A candidate's steps do not depend on how many others run with it. A stepper that cannot promise this (a
       server that draws its own samples) must say so in its `name`, because recorded runs with the same name, weights,
       device and versions are repeated instead of approximated.
     - Failures: `MemoryError`, or PyTorch's own out-of-memory errors, when memory runs out (the worker then calls
@@ -94,9 +94,9 @@ class Stepper(Protocol):
         """Most ids of prefix and canvas together."""
 
     def encode(self, ids: Sequence[int], images: Sequence[Image] = ()) -> None:
-        """Makes `ids` the prefix, reusing what it shares with the present one.
+        """Makes `ids` the prefix; reuses what it shares with the current one.
 
-        Raises `BadJob` if the ids do not have places for exactly these images, in this order.
+        Raises `BadJob` unless the ids have positions for exactly these images, in this order.
         """
 
     def seed(self, candidate: int, seed: int) -> None:
@@ -109,7 +109,7 @@ class Stepper(Protocol):
         """Restores a state that `rng_state` returned."""
 
     def begin(self, starts: Sequence[Start], settings: SamplerSettings, suppressed: Collection[int] = ()) -> list[Ids]:
-        """Lays out a block: one start per candidate, all of one strength; returns their canvases (C,).
+        """Starts a block: one start per candidate, all of the same strength; returns their canvases (C,).
 
         Without ids a canvas is uniform noise. With ids, pinned positions are held; of the others a fraction `strength`
         becomes noise, and the temperature schedule is entered at `schedule.entry_step`. A candidate without a free

@@ -19,7 +19,7 @@ from dgtui.errors import DocumentRefused
 
 
 class Anchor:
-    """A span that moves with the edits around it. `Buffer.anchor` makes it.
+    """A span that moves with the edits around it. `Buffer.anchor` creates it.
 
     Text inserted at its borders stays outside. Undo and redo restore its position.
     """

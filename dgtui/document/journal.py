@@ -40,7 +40,7 @@ The first frame holds JSON (`path`, `pid`). The second inserts the file as it wa
 """
 
 State = Literal["whole", "torn", "unreadable", "in use"]
-"""All checks passed; they passed up to some edit; nothing can be recovered; its program is still running."""
+"""All checks passed; the checks passed up to some edit; nothing can be recovered; its program is still running."""
 
 _ORDER: Final[tuple[State, ...]] = ("whole", "torn", "in use", "unreadable")
 
@@ -65,15 +65,15 @@ class Recovery:
     def data(self, source: Source) -> bytes | None:
         """Returns the text with its edits if they apply to the file as it is now.
 
-        Returns None if the file has changed since or the journal is not whole. `text` can then still be offered as a
+        Returns None if the file has changed since or the journal is incomplete. `text` can then still be offered as a
         copy. If `text` equals the file, it was saved and there is nothing to recover.
         """
         return self.text if self.state == "whole" and self.before == source.data else None
 
     def discard(self) -> None:
-        """Removes the journal, after the person has declined it or its text is stored elsewhere.
+        """Removes the journal, after the user has declined it or its text is stored elsewhere.
 
-        A whole journal is deleted. A damaged one is only renamed, and one in use is left alone.
+        A complete journal is deleted. A damaged one is only renamed, and one in use is left alone.
 
         Raises:
             RunFailed: The journal cannot be deleted or renamed.
@@ -136,10 +136,10 @@ class Journal:
                 self._sync()
 
     def saved(self, data: bytes) -> None:
-        """Removes the recorded edits, as the file now holds `data`. Later edits apply to `data`.
+        """Removes the recorded edits, because the file now holds `data`. Later edits apply to `data`.
 
         Raises:
-            RunFailed: The journal cannot be removed. Later edits are recorded all the same.
+            RunFailed: The journal cannot be removed. Later edits are recorded nevertheless.
         """
         try:
             self.close()
@@ -183,7 +183,7 @@ class Journal:
         self._pending.insert(0, Edit(0, b"", json.dumps(header).encode()))
 
     def _sync(self) -> None:
-        self._sync_is_due = False  # first: an edit from now on may miss this sync
+        self._sync_is_due = False  # set before the sync: a later edit may miss it
         with self._lock:
             if self._descriptor is None:
                 return
@@ -304,7 +304,7 @@ def _explained(failure: str, path: Path) -> Iterator[None]:
     """Raises `RunFailed` for an error of the block. `failure` is the message, with {} for the path."""
     try:
         yield
-    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL in the name
+    except (OSError, RuntimeError, ValueError) as error:  # e.g. a loop of links, or a NUL in the name
         raise RunFailed(
             f"{failure.format(path)}: {reason(error)}", hint="save now, and check the journal folder"
         ) from error

@@ -1,6 +1,6 @@
-"""A file that is being edited: what was read, the text as it is now, and the journal of the edits between them.
+"""A file that is being edited: the bytes that were read, the current text, and the journal of the edits.
 
-Everything that reads or writes the file raises a `DgtuiError`; the person decides about a `Conflict`. Edits are in the
+Everything that reads or writes the file raises a `DgtuiError`; the user decides about a `Conflict`. Edits are in the
 journal from `record` until they are saved.
 """
 
@@ -25,7 +25,7 @@ class OpenFile:
         encoding: A name that Python knows; None: UTF-8.
 
     Raises:
-        DocumentRefused: It is not a text file. What a journal holds of it is then saved as a copy.
+        DocumentRefused: It is not a text file. The text in its journal, if any, is then saved as a copy.
         RunFailed: It cannot be read.
     """
 
@@ -65,7 +65,7 @@ class OpenFile:
         self._write(self.path, self.source, force)
 
     def save_as(self, path: Path, *, force: bool = False) -> None:
-        """Saves the text under another name, which the file has from then on. Raises the errors of `save`."""
+        """Saves the text under another name, which the file keeps. Raises the errors of `save`."""
         same = os.path.realpath(path) == os.path.realpath(self.path)
         self._write(path, self.source if same else None, force)
         if path != self.path:
@@ -74,7 +74,7 @@ class OpenFile:
             self._journal = Journal(path, self.buffer.data)
 
     def _write(self, path: Path, expected: Source | None, force: bool) -> None:
-        with suppress(RunFailed):  # saving protects better than a journal that cannot be written
+        with suppress(RunFailed):  # the save matters more than a journal that cannot be written
             self.record()
             self._journal.flush()
         identity = save(self.buffer.data, path, expected, force=force)
@@ -87,11 +87,11 @@ class OpenFile:
         return plain(_read(self.path, self.source.encoding).data, self.source.encoding)
 
     def text(self) -> str:
-        """The text as it is now."""
+        """The current text."""
         return plain(self.buffer.data, self.source.encoding)
 
     def reload(self) -> None:
-        """Replaces the text by the file on disk, as one undo step. Raises `DocumentRefused` or `RunFailed`."""
+        """Replaces the text with the file on disk, as one undo step. Raises `DocumentRefused` or `RunFailed`."""
         fresh = _read(self.path, self.source.encoding)
         self._replace(fresh.data)
         self.source = fresh
@@ -100,7 +100,7 @@ class OpenFile:
         self._journal.saved(self.buffer.data)
 
     def left_behind(self) -> Recovery | None:
-        """Edits of this file that a crash left, if they are not in it already. Raises `RunFailed`."""
+        """Edits of this file that a crash left behind, unless the file already has them. Raises `RunFailed`."""
         mine = self._journal.file
         while (left := journal.find(self.path, mine)) and left.state == "whole" and left.text == self.source.data:
             left.discard()  # its edits were saved
@@ -114,21 +114,21 @@ class OpenFile:
         try:
             self._replace(data)
         except DocumentRefused as refused:
-            raise RunFailed(refused.message, hint="open it with the --encoding that it was edited in") from refused
+            raise RunFailed(refused.message, hint="open it with the --encoding that was used for editing") from refused
         self.record()
         self._journal.flush()
         recovery.discard()
 
     def copy(self, recovery: Recovery) -> Path:
-        """Saves the recovered text beside the file under a new name, and returns its path. Raises `RunFailed`."""
+        """Saves the recovered text under a new name in the same folder, and returns its path. Raises `RunFailed`."""
         return _copy(self.path, recovery)
 
     def close(self) -> None:
-        """Ends the journal: the text is saved or not wanted. Raises `RunFailed`."""
+        """Ends the journal, because the text is saved or not wanted. Raises `RunFailed`."""
         self._journal.close()
 
     def _replace(self, data: bytes) -> None:
-        """Replaces the text. Equal lines at both ends stay as they are."""
+        """Replaces the text. Equal lines at both ends are not touched."""
         old = self.buffer.data
         first = self.buffer.first
         if data[:first] != old[:first]:
@@ -143,7 +143,7 @@ class OpenFile:
 
 
 def _same(one: bytes, other: bytes, start: int) -> int:
-    """The length of the common beginning of two texts that are equal up to `start`, in bytes."""
+    """The length in bytes of the common start of two texts that are equal up to `start`."""
     low, high = start, min(len(one), len(other))
     while low < high:
         middle = (low + high + 1) // 2
@@ -155,13 +155,15 @@ def _same(one: bytes, other: bytes, start: int) -> int:
 
 
 def _copy(path: Path, recovery: Recovery) -> Path:
-    """Saves the recovered text beside a file, readable for the owner only, as the file may have been."""
+    """Saves the recovered text next to a file, readable by the owner only, because the file may have been private."""
     names = (f"{path.name}.recovered{'' if n == 1 else n}" for n in range(1, 1000))
     copy = next(copy for name in names if not os.path.lexists(copy := path.with_name(name)))
     try:
         os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     except OSError as error:
-        raise RunFailed(f"{copy} could not be saved: {error.strerror}", hint="make room, and open it again") from error
+        raise RunFailed(
+            f"{copy} could not be saved: {error.strerror}", hint="free some space, and open it again"
+        ) from error
     save(recovery.text, copy, None, force=True)
     recovery.discard()
     return copy

@@ -24,14 +24,14 @@ from dgtui.document.undo import Edit
 from dgtui.errors import RunFailed, reason
 
 _IN_PLACE: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.ENOTSUP})
-"""Errors of replacing a file by a new one (no permission for the folder, owner or attributes; a mount point). Writing
-in place may still work then."""
+"""Errors when replacing a file with a new one (no permission for the folder, owner or attributes; a mount point).
+Writing in place may still work."""
 
 _ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Errors of a full disk."""
 
 PATIENCE: Final = 3.0
-"""Longest wait in seconds for the lock of a folder. A save holds it for a moment, another program perhaps longer."""
+"""Longest wait in seconds for the lock of a folder. A save holds it briefly, but another program may hold it longer."""
 
 
 class Conflict(RunFailed):
@@ -41,8 +41,8 @@ class Conflict(RunFailed):
 def save(data: bytes, path: Path, expected: Source | None, *, force: bool = False) -> Identity:
     """Saves `data` as the contents of `path`.
 
-    A file with these contents already is not touched. Otherwise a new file is written next to it and replaces it. If
-    that is not permitted, or would lose a hard link, the owner or attributes, the file is written in place.
+    A file that already has these contents is not touched. Otherwise a new file is written next to it and replaces it.
+    If that is not permitted, or would lose a hard link, the owner or attributes, the file is written in place.
 
     Args:
         data: All bytes of the file.
@@ -101,7 +101,7 @@ def _resolved(path: Path) -> Path:
     """Returns the target of a path, with links resolved.
 
     Raises:
-        OSError: The system refuses to follow a link, such as one planted by another person in a shared folder.
+        OSError: The system refuses to follow a link, for example one planted by another user in a shared folder.
             `Path.resolve` alone reads links one by one and would bypass that protection.
     """
     with suppress(FileNotFoundError):
@@ -121,10 +121,10 @@ def _look(target: Path) -> _Found | None:
 
 
 def _replace(data: bytes, path: Path, target: Path, found: _Found | None) -> Identity:
-    """Renames a new file over the old one, with its owner, mode and attributes, if the old one is still as it was."""
+    """Renames a new file over the old one, with its owner, mode and attributes, if the old one is unchanged."""
 
     def check(folder: int) -> None:
-        _lock(folder)  # otherwise two saves could both pass the check, and one be lost
+        _lock(folder)  # otherwise two saves could both pass the check, and one would be lost
         now = _look(target)
         if (now and now.data) != (found and found.data):
             raise _conflict(path, target, now)
@@ -135,7 +135,7 @@ def _replace(data: bytes, path: Path, target: Path, found: _Found | None) -> Ide
 
 
 def _lock(folder: int) -> None:
-    """Locks a folder until it is closed. Goes on without a lock if there are none or another program keeps it."""
+    """Locks a folder until it is closed. Continues without a lock if there are none or another program keeps it."""
     until = time.monotonic() + PATIENCE
     with suppress(OSError):
         while True:
@@ -177,7 +177,7 @@ def _overwrite(data: bytes, path: Path, target: Path, found: _Found) -> Identity
                 journal.leave()
                 raise RunFailed(
                     f"{path} could not be saved and is damaged: {error}",
-                    hint=f"`dgtui edit {path}` offers to recover it",
+                    hint=f"run dgtui edit {path} to recover it",
                 ) from error
             journal.close()
             raise
@@ -186,7 +186,7 @@ def _overwrite(data: bytes, path: Path, target: Path, found: _Found) -> Identity
 
 
 def _put(data: bytes, file: int) -> None:
-    """Writes the added end first: if the disk is full, nothing has been overwritten."""
+    """Writes the added part at the end first: if the disk is full, nothing has been overwritten yet."""
     size = os.fstat(file).st_size
     write_at(file, data[size:], size)
     write_at(file, data[:size], 0)
@@ -195,7 +195,7 @@ def _put(data: bytes, file: int) -> None:
 
 
 def _attributes(file: int) -> dict[str, bytes]:
-    """Returns extended attributes, including access lists and labels. Empty where the system has none."""
+    """Returns extended attributes, including access lists and labels. Empty if the system does not support them."""
     if sys.platform != "linux":
         return {}
     try:

@@ -38,7 +38,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file that was read and checked. `read` and `of_bytes` make it."""
+    """A file that was read and checked. `read` and `of_bytes` create it."""
 
     path: Path | None
     """Where it is saved. None for standard input."""
@@ -47,7 +47,7 @@ class Source:
     encoding: str
     """Python's name of the encoding."""
     identity: Identity | None
-    """The file as it was when reading began. None if there is no file yet."""
+    """The identity of the file when reading began. None if there is no file yet."""
 
 
 def read(path: Path, encoding: str | None = None) -> Source:
@@ -68,19 +68,19 @@ def read(path: Path, encoding: str | None = None) -> Source:
         ) as file:  # pipes must not block
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise DocumentRefused(f"{path} is not a regular file", hint="pipe it into `dgtui infill -`")
+                raise DocumentRefused(f"{path} is not a regular file", hint="pipe it into dgtui infill -")
             data = file.read(LIMIT + 1)
     except IsADirectoryError as error:
         raise DocumentRefused(f"{path} is a folder", hint="give a file inside it") from error
     except FileNotFoundError as error:
         raise DocumentRefused(f"there is no file {path}") from error
-    except (OSError, ValueError) as error:  # the latter: a NUL in the name
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise RunFailed(f"{path} cannot be read: {reason(error)}") from error
     return _checked(path, data, encoding, Identity.of(status))
 
 
 def of_bytes(data: bytes, encoding: str | None = None, path: Path | None = None) -> Source:
-    """Returns text that is not in a file yet: from standard input, or for a new file at `path`.
+    """Checks text that is not in a file yet: from standard input, or for a new file at `path`.
 
     Raises:
         DocumentRefused: The data is not text in that encoding, or is larger than `LIMIT`.

@@ -1,12 +1,12 @@
-"""How a denoising step runs: the decoder's forward over the loaded tensors, and the stepper that stays on the device.
+"""Runs denoising steps fast: the decoder's forward on the loaded tensors, and a stepper that stays on the device.
 
-- `forward`: embedding, layers and output states, over a KV buffer [prefix | canvas] that is written in place.
+- `forward`: embedding, layers and output states, on a KV buffer [prefix | canvas] that is written in place.
 - `experts`: the experts of a layer, one function for each way of holding and multiplying them.
-- `cpu`: the operations between the products as the CPU does them fastest; the kernels are `dgtui.kernels`.
-- `sampling`: from states to entropies, drafts, draws and soft embeddings, with or without holding all logits.
-- `stepper`: the device stepper. `denoiser`: the same forward behind the reference stepper.
+- `cpu`: the operations between matrix products in their fastest form for the CPU; the GPU kernels are `dgtui.kernels`.
+- `sampling`: computes entropies, drafts, draws and soft embeddings from states, with or without holding all logits.
+- `stepper`: the device stepper. `denoiser`: the same forward for the reference stepper.
 - `graphs`: the step as a captured CUDA graph.
-- `choice`: which of them run here, and why not the faster ones.
+- `choice`: selects the fastest of them that works here, and keeps the reasons against faster ones.
 
-transformers' own class stays the reference, and what runs where none of this can.
+transformers' own class is the reference, and the fallback if none of these works.
 """

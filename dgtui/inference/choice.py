@@ -1,11 +1,11 @@
-"""Which way of running a loaded model is taken: the first of these that works here.
+"""Chooses how to run a loaded model: the first of these that works here.
 
     triton      own forward, Triton's kernels, a captured graph per step                NVIDIA GPUs from sm_80 on
     grouped     own forward, experts unpacked a layer at a time and multiplied at once  NVIDIA GPUs
     cpu         own forward, PyTorch's operations in their cheap forms                  the CPU
     reference   transformers' class under the reference stepper                         everywhere
 
-A way that fails, or that computes something else than it should, is passed over, and the reason is kept for people.
+A way that fails its test or gives wrong results is skipped, and the reason is kept for the user.
 """
 
 from collections.abc import Callable
@@ -35,21 +35,21 @@ if TYPE_CHECKING:
 
 AUTO: Final = "auto"
 NAMES: Final = ("triton", "grouped", "cpu", "reference")
-"""From the fastest to the one that always works."""
+"""The fastest first; the last one always works."""
 
 _GRAPH_SAFE: Final = ((9, 0), (10, 0))
-# Where PyTorch's grouped product does not ask the host for the sizes of its groups.
+# From this compute capability on, PyTorch's grouped product does not read the group sizes on the host.
 _WORST: Final = 1e-2
-# Largest relative error, of a product with weights in 4 bit in bf16, that is rounding.
+# Largest relative error of a bf16 product with 4-bit weights that counts as rounding.
 
 
 class Unavailable(RuntimeError):
-    """A way cannot be taken here; the message says why, as the end of a sentence."""
+    """A way does not work here; the message gives the reason as the end of a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A stepper that is ready to run, and why it is not a faster one; empty where there is none."""
+    """A stepper that is ready to run, and why it is not a faster one; empty if there is no faster one."""
 
     stepper: "Stepper"
     reason: str
@@ -70,7 +70,7 @@ def open_stepper(loaded: "LoadedModel", wanted: str = AUTO) -> Opened:
 
 
 def expected(device: torch.device) -> tuple[str, str]:
-    """Which way a model on a device would take, and why not a faster one: what is known without a model."""
+    """The way for models on a device, and why not a faster one, as far as it is known without a model."""
     if device.type == "cpu":
         return "cpu", ""
     if device.type != "cuda":
@@ -86,7 +86,7 @@ def expected(device: torch.device) -> tuple[str, str]:
 
 
 def suits(name: str, device: torch.device) -> bool:
-    """Whether a way is made for a kind of device."""
+    """Whether a way supports a kind of device."""
     kinds = {"triton": ("cuda",), "grouped": ("cuda",), "cpu": ("cpu",)}
     return device.type in kinds.get(name, (device.type,))
 
@@ -102,7 +102,7 @@ def _cpu(loaded: "LoadedModel") -> "Stepper":
         raise Unavailable(f"the model is on {loaded.device}")
     if loaded.dtype != torch.float32:
         raise Unavailable(
-            f"it computes in float32, and the model is held in {str(loaded.dtype).removeprefix('torch.')}"
+            f"it computes in float32, but the model is held in {str(loaded.dtype).removeprefix('torch.')}"
         )
     return _own(loaded, "cpu", CPU, lambda experts: sorted_experts(experts, CPU.gated))
 
@@ -111,7 +111,7 @@ def _triton(loaded: "LoadedModel") -> "Stepper":
     if why := availability.unavailable(loaded.device):
         raise Unavailable(why)
     if loaded.dtype != torch.bfloat16:
-        raise Unavailable(f"kernels compute in bfloat16, not in {str(loaded.dtype).removeprefix('torch.')}")
+        raise Unavailable(f"the kernels compute in bfloat16, not in {str(loaded.dtype).removeprefix('torch.')}")
     if failure := self_check(loaded.model, loaded.device, TRITON):
         raise Unavailable(f"its self-test failed: {failure}")
     kernels = Kernels(TRITON)
@@ -120,7 +120,7 @@ def _triton(loaded: "LoadedModel") -> "Stepper":
 
 
 def self_check(model: Any, device: torch.device, ops: Ops) -> str | None:
-    """Why the kernels are not right at the widths of a model, on its own weights; None if they are."""
+    """Test the kernels at the widths of a model, on its own weights. Returns the failure, or None."""
     text, layers = model.config.text_config, model.model.decoder.layers
     attention = {(a.q_proj.out_features // a.head_dim, a.k_proj.out_features // a.head_dim, a.head_dim)
                  for a in (layer.self_attn for layer in layers)}  # fmt: skip
@@ -144,7 +144,7 @@ def _grouped(loaded: "LoadedModel") -> "Stepper":
 
 
 def check_grouped(device: torch.device, dtype: torch.dtype) -> None:
-    """Raises `Unavailable` if PyTorch's grouped product fails here, or is wrong."""
+    """Raises `Unavailable` if PyTorch's grouped product fails here or gives wrong results."""
     groups, width = torch.tensor([3, 3, 8], dtype=torch.int32, device=device), 64
     x = torch.linspace(-1, 1, 8 * width, device=device).view(8, width).to(dtype)
     stack = torch.linspace(-1, 1, 3 * width * width, device=device).view(3, width, width).to(dtype)
@@ -166,7 +166,7 @@ def _own(
     static: bool = False,
     make_product: Callable[[nn.Module], Any] = lambda layer: layer,
 ) -> "Stepper":
-    """The own forward under the device stepper; `static`: its steps can be captured."""
+    """The device stepper with dgtui's own forward; `static`: its steps can be captured."""
     plan = loaded.plan
     with torch.inference_mode():
         decoder = Decoder(loaded.model, ops, make_experts, make_product)

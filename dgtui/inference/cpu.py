@@ -1,7 +1,7 @@
-"""The operations between a layer's products as the CPU does them fastest, in fp32; see `kernels.ops` for shapes.
+"""The operations between a layer's matrix products in their fastest form for the CPU, in fp32; see `kernels.ops`.
 
-PyTorch's tanh takes five times as long as its sigmoid, a norm by `vector_norm` half as long as one by a mean of
-squares, and a pass over a tensor that no longer fits a cache takes longer than the arithmetic in it.
+PyTorch's tanh takes five times as long as its sigmoid. A norm by `vector_norm` takes half as long as one by a mean of
+squares. A pass over a tensor that does not fit into a cache takes longer than its arithmetic.
 """
 
 import math
@@ -15,7 +15,7 @@ from dgtui.kernels.ops import TORCH, Ops
 
 
 def gated(gate_up: torch.Tensor) -> torch.Tensor:
-    """See `kernels.ops.Gated`. gelu(x) with tanh is x · sigmoid(2u)."""
+    """See `kernels.ops.Gated`. The tanh form of gelu(x) equals x · sigmoid(2u)."""
     gate, up = gate_up.chunk(2, -1)
     u = gate.square().mul_(_CUBIC).add_(_LINEAR).mul_(gate)
     return u.sigmoid_().mul_(gate).mul_(up)
@@ -67,7 +67,7 @@ def rotate(
     turned = torch.empty((batch, canvas, heads + kv, d), dtype=qkv.dtype)
     torch.mul(normed[:, :, :heads], q_norm, out=turned[:, :, :heads])
     torch.mul(normed[:, :, heads : heads + kv], k_norm, out=turned[:, :, heads:])
-    swapped = turned.roll(d // 2, -1)  # its first half has the sign of the sine
+    swapped = turned.roll(d // 2, -1)  # its first half carries the sign of the sine
     signed = torch.cat([-sin[:, : d // 2], sin[:, d // 2 :]], -1).unsqueeze(1)
     turned.mul_(cos.unsqueeze(1)).addcmul_(swapped, signed)
     places = start + torch.arange(canvas)

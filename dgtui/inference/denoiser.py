@@ -1,6 +1,6 @@
-"""transformers' encoder with the own decoder: what a step needs of a loaded model, beside what it samples.
+"""transformers' encoder with dgtui's own decoder: everything that a step needs of a loaded model except sampling.
 
-Also a `Denoiser`, for the reference stepper: the two ways to decode can be compared under the same sampler.
+It is also a `Denoiser` for the reference stepper, so both decoders can be compared with the same sampler.
 """
 
 import torch
@@ -10,18 +10,18 @@ from dgtui.model.denoiser import TransformersDenoiser
 
 
 class OwnDenoiser(TransformersDenoiser):
-    """Reads prompts, images and blocks as its base class does, and decodes canvases with `decoder`."""
+    """Encodes prompts, images and blocks like its base class, and decodes canvases with `decoder`."""
 
     decoder: Decoder
     _buffers: Buffers | None = None
 
     def use(self, decoder: Decoder, bucket: int = 1) -> "OwnDenoiser":
-        """Sets the decoder, of the same model, and what the places of its buffers are rounded up to."""
+        """Sets the decoder, which must be of the same model, and the size that its buffers are rounded up to."""
         self.decoder, self._bucket = decoder, bucket
         return self
 
     def buffers(self, rows: int) -> Buffers:
-        """Keys and values of the prefix as it is now, with room for canvases. Those given before are used again."""
+        """Keys and values of the current prefix, with room for canvases. Reuses the buffers of the previous call."""
         prefix = self.prefix
         self._buffers = self.decoder.buffers(prefix.cache, len(prefix.ids), rows, self._bucket, self._buffers)
         return self._buffers
@@ -33,7 +33,7 @@ class OwnDenoiser(TransformersDenoiser):
 
     @torch.inference_mode()
     def logits(self, canvas_ids: torch.Tensor, self_conditioning: torch.Tensor | None) -> torch.Tensor:
-        """(B, C) ids and the last step's scaled logits (B, C, V), or None at first → logits (B, C, V) in fp32."""
+        """(B, C) ids and the last step's scaled logits (B, C, V) or None → logits (B, C, V) in fp32."""
         embedding = self.decoder.embedding
         soft = torch.zeros((*canvas_ids.shape, embedding.shape[1]), dtype=embedding.dtype, device=embedding.device)
         if self_conditioning is not None:

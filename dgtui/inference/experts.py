@@ -1,8 +1,8 @@
 """The experts of a layer, one function for each way of holding and multiplying them.
 
 T tokens, H hidden, E experts of width W, k experts per token. Every function takes x (T, H), index (T, k) and weights
-(T, k) fp32 and returns (T, H): the sum over a token's experts, in the order of `index`, and the same input gives
-the same sum.
+(T, k) fp32 and returns (T, H): the sum over a token's experts in the order of `index`, so the result is
+deterministic.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ ExpertsFunction = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Ten
 
 
 def sorted_experts(experts: Any, gated: Gated) -> ExpertsFunction:
-    """Expert after expert over the tokens that were sent to it. For the CPU: it needs their numbers on the host."""
+    """One expert after the other, each on its own tokens. For the CPU: it needs the token counts on the host."""
     stacks = (experts.gate_up_proj, experts.down_proj)
 
     def matrix(stack: Any, expert: int, dtype: torch.dtype) -> torch.Tensor:
@@ -45,7 +45,7 @@ def sorted_experts(experts: Any, gated: Gated) -> ExpertsFunction:
 
 
 def grouped_experts(experts: Any, gated: Gated) -> ExpertsFunction:
-    """One grouped product for all experts; quantized ones are decoded first. Static shapes, no wait for the device."""
+    """One grouped product for all experts; quantized ones are decoded first. Static shapes, no synchronisation."""
 
     def stack(weight: Any, x: torch.Tensor) -> torch.Tensor:
         if isinstance(weight, QuantizedWeight):
@@ -66,7 +66,7 @@ def grouped_experts(experts: Any, gated: Gated) -> ExpertsFunction:
 
 
 def module_experts(experts: nn.Module) -> ExpertsFunction:
-    """What transformers runs for the module itself: the reference."""
+    """transformers' own implementation for the module: the reference."""
 
     def run(x: torch.Tensor, index: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         found: torch.Tensor = experts(x, index.long(), weights.to(x.dtype))
@@ -76,6 +76,6 @@ def module_experts(experts: nn.Module) -> ExpertsFunction:
 
 
 def _combine(each: torch.Tensor, order: torch.Tensor, weights: torch.Tensor, tokens: int, k: int) -> torch.Tensor:
-    """Results (T·k, H) in sorted order, times their weights, summed by token."""
+    """Results (T·k, H) in sorted order → weighted sums per token."""
     back = torch.empty_like(each).index_copy_(0, order, each).view(tokens, k, -1)
     return (weights.to(each.dtype).unsqueeze(1) @ back).squeeze(1)

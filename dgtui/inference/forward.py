@@ -1,7 +1,7 @@
-"""The decoder's forward over the tensors that transformers' modules hold: no modules, no hooks, no copies.
+"""The decoder's forward on the tensors of transformers' modules: no module calls, no hooks, no copies.
 
-B canvases, C positions, T = B·C, H hidden, V vocabulary, L places of a KV buffer. Written once against
-`kernels.ops.Ops`: Triton's kernels on a GPU, PyTorch elsewhere. Static shapes, and nothing waits for the device.
+B canvases, C positions, T = B·C, H hidden, V vocabulary, L positions of a KV buffer. Written once for
+`kernels.ops.Ops`: Triton kernels on a GPU, PyTorch elsewhere. Static shapes, and no synchronisation with the device.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,29 +18,29 @@ from dgtui.kernels.ops import Ops
 Product = Callable[[torch.Tensor], torch.Tensor]
 """(…, in) → (…, out)."""
 MakeProduct = Callable[[nn.Module], Product]
-"""How a layer that is no plain matrix multiplies."""
+"""Finds the product for a layer that is not a plain matrix."""
 
 _WIDEST_FUSED: Final = 256
-# Widest head of PyTorch's fused attention on a GPU.
+# Widest head that PyTorch's fused attention supports on a GPU.
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Context:
-    """What the layers of one kind see of a block: rotary tables of the canvas, and where it stands in the buffers."""
+    """Data of a block for the layers of one kind: rotary tables of the canvas, and its position in the buffers."""
 
     cos: torch.Tensor
     "(C, d) fp32"
     sin: torch.Tensor
     "(C, d) fp32"
     start: torch.Tensor
-    "() int32: first place of the canvas in the buffer, after the prefix"
+    "() int32: first position of the canvas in the buffer, after the prefix"
     bias: torch.Tensor | None
-    "(L): 0, and -inf at the places after the canvas; None where there are none"
+    "(L): 0, and -inf at the positions after the canvas; None if there are none"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Buffers:
-    """Keys and values of a block, [prefix | canvas], in every layer. The forward writes those of the canvas."""
+    """Keys and values of a block, [prefix | canvas], for every layer. The forward writes the canvas part."""
 
     keys: list[torch.Tensor]
     "(B, kv heads, L, d) each"
@@ -49,15 +49,15 @@ class Buffers:
     "by kind of layer"
 
     def rows(self, count: int) -> "Buffers":
-        """Those of the first `count` canvases."""
+        """The buffers of the first `count` canvases."""
         return Buffers([k[:count] for k in self.keys], [v[:count] for v in self.values], self.contexts)
 
 
 class Decoder:
     """The decoder of a loaded `DiffusionGemmaForBlockDiffusion`, sharing its weights.
 
-    Matrices that read the same input become one: their modules keep views of it, they still work, and nothing is held
-    twice.
+    Matrices with the same input are joined. Their modules keep views of the result, so they still work and nothing is
+    held twice.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Decoder:
         decoder, text = model.model.decoder, model.config.text_config
         self.ops = ops
         self.embedding: torch.Tensor = decoder.embed_tokens.weight
-        "(V, H), of input, output and self-conditioning"
+        "(V, H), used for input, output and self-conditioning"
         self.softcap: float | None = model.final_logit_softcapping or None
         self.canvas_length: int = model.config.canvas_length
         self.kinds: Sequence[str] = text.layer_types
@@ -85,14 +85,14 @@ class Decoder:
         self.layers = [_Layer(layer, text, ops, make_experts, make_product) for layer in decoder.layers]
 
     def buffers(self, cache: Any, length: int, rows: int, bucket: int = 1, old: Buffers | None = None) -> Buffers:
-        """The buffers of a block.
+        """Build the buffers of a block.
 
         Args:
-            cache: transformers' cache of the prefix, a batch of one.
-            length: Ids of the prefix; sliding layers hold the last of them.
-            rows: Canvases over it.
-            bucket: Buffers are rounded up to a multiple of so many places, and captured graphs fit again.
-            old: Is filled again and returned, if it has the right shapes.
+            cache: transformers' cache of the prefix, with a batch of one.
+            length: Number of prefix ids; sliding layers hold the last of them.
+            rows: Number of canvases.
+            bucket: Buffers are rounded up to a multiple of this, so that captured graphs can be reused.
+            old: Buffers to refill and return, if they have the right shapes.
         """
         prefixes = [layer.keys.shape[2] if length else 0 for layer in cache.layers]
         shapes = [
@@ -105,7 +105,7 @@ class Decoder:
             for buffer, held in zip(own, (layer.keys, layer.values), strict=True):
                 if prefix:
                     buffer[:, :, :prefix] = held
-                buffer[:, :, prefix:] = 0  # masked places must be finite
+                buffer[:, :, prefix:] = 0  # masked positions must be finite
         for kind, context in old.contexts.items():
             self._fill(context, kind, length, prefixes[self.kinds.index(kind)])
         return old
@@ -134,12 +134,12 @@ class Decoder:
         """The decoder's output states.
 
         Args:
-            ids: (B, C) of the canvases.
-            soft: (B, C, H) the last step's probabilities times the embedding; zeros in a first step.
-            buffers: Those of the block, with B rows.
+            ids: (B, C), the canvases.
+            soft: (B, C, H), the last step's probabilities times the embedding; zeros in the first step.
+            buffers: The block's buffers, with B rows.
 
         Returns:
-            (B, C, H), ready for the output layer.
+            (B, C, H), the input of the output layer.
         """
         batch, canvas = ids.shape
         x = functional.embedding(ids, self.embedding).view(batch * canvas, -1) * self._scale
@@ -158,7 +158,7 @@ class Decoder:
 
 
 class _Layer:
-    """One layer. Called with the residual stream (T, H) and its norm, it returns both for the next one."""
+    """One layer. Takes the residual stream (T, H) and its norm, and returns both for the next layer."""
 
     def __init__(
         self,
@@ -220,7 +220,7 @@ class _Layer:
 def attend(q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     """q (B, heads, C, d), keys and values (B, kv, L, d), bias (L) → (B, C, heads, d). No causal mask, scale 1.
 
-    Heads that share keys are read as more queries of one head, since every query sees every place.
+    Heads that share keys are treated as further queries of one head, because every query sees every position.
     """
     batch, heads, canvas, width = q.shape
     folded = q.view(batch, keys.shape[1], -1, width)
@@ -234,7 +234,7 @@ def attend(q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, bias: torc
 
 
 def joined(layers: Sequence[nn.Module], make_product: MakeProduct) -> Product:
-    """The outputs of linear layers that read the same input, one after the other: (…, in) → (…, sum of out)."""
+    """Linear layers with the same input, outputs concatenated: (…, in) → (…, sum of out)."""
     plain = (layer for layer in layers if type(layer) is nn.Linear and layer.bias is None)
     weights: list[Any] = [layer.weight for layer in plain]
     if len(weights) < len(layers) or len({weight.dtype for weight in weights}) > 1:
@@ -251,7 +251,7 @@ def joined(layers: Sequence[nn.Module], make_product: MakeProduct) -> Product:
 
 
 def _norm(x: torch.Tensor, eps: float, weight: torch.Tensor | None = None) -> torch.Tensor:
-    """RMS norm of the last dimension, in fp32."""
+    """RMS norm over the last dimension, in fp32."""
     wide = x.float()
     normed = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
     return (normed if weight is None else normed * weight.float()).to(x.dtype)

@@ -1,8 +1,8 @@
 """A step as a captured CUDA graph: one launch instead of several hundred.
 
-Only the model thread may capture and replay: the state of a capture belongs to its thread. Capturing reads nothing and
-runs nothing; whatever changes from step to step is in tensors that keep their place. None of this has run on a GPU yet:
-the tests prove on the CPU that a step waits for nothing and has static shapes, as a capture requires.
+Only the model thread may capture and replay, because the state of a capture belongs to its thread. Capturing executes
+nothing; whatever changes from step to step is in tensors at fixed addresses. None of this has run on a GPU yet: the
+tests show on the CPU that a step never synchronises and has static shapes, as a capture requires.
 """
 
 from collections.abc import Callable, Hashable
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from dgtui.inference.stepper import State
 
 BUCKET = 256
-"""Places that KV buffers are rounded up to: blocks of nearly the same length share a graph."""
+"""KV buffers are rounded up to a multiple of this many positions, so blocks of similar length share a graph."""
 _KEPT = 4
-# Graphs at a time: a conversation grows from one bucket into the next and does not come back.
+# Number of graphs to keep: a conversation grows from one bucket into the next and does not return.
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,11 +25,11 @@ class _Captured:
     graph: torch.cuda.CUDAGraph
     result: torch.Tensor
     owners: tuple[object, ...]
-    "kept alive: the graph reads their tensors, and no other object can take their identity"
+    "kept alive, because the graph reads their tensors, and so that no other object can get their id"
 
 
 class Graphs:
-    """Captures a step's work the first time and replays it as long as its tensors keep their places."""
+    """Captures a step's work the first time, and replays it as long as its tensors keep their addresses."""
 
     def __init__(self) -> None:
         self._captured: dict[Hashable, _Captured] = {}
@@ -37,7 +37,7 @@ class Graphs:
     def __call__(
         self, work: Callable[[], torch.Tensor], state: "State", reads: tuple[object, ...], settings: Hashable
     ) -> torch.Tensor:
-        """The result of `work`, which changes `state` in place, reads the tensors of `reads`, and is made for
+        """The result of `work`, which changes `state` in place, reads the tensors of `reads`, and depends on
         `settings`."""
         key = (*map(id, (state, *reads)), settings)
         if key not in self._captured:
@@ -58,7 +58,7 @@ class Graphs:
         aside: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
-            for _ in range(2):  # kernels are compiled, and libraries take their memory, outside of the capture
+            for _ in range(2):  # compiles kernels and lets libraries allocate memory before the capture
                 work()
         torch.cuda.current_stream().wait_stream(aside)
         graph = torch.cuda.CUDAGraph()

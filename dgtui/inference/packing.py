@@ -1,4 +1,4 @@
-"""How quantized layers run on kernels: the layers that kernels read, and what runs the others."""
+"""Runs quantized layers on kernels: finds the layers that kernels can read, and the fallback for the others."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from dgtui.model.quantized_weight import QuantizedWeight
 
 @dataclass(frozen=True, slots=True)
 class Kernels:
-    """How the layers of a model run on kernels, for `forward.Decoder`."""
+    """The products of a model's layers on kernels, for `forward.Decoder`."""
 
     ops: Ops
 
     def experts(self, experts: Any) -> ExpertsFunction:
-        """The kernels if they read both stacks and these are on the device, or else a grouped product."""
+        """The kernels if they can read both stacks and these are on the device, else a grouped product."""
         stacks = [packed_here(experts.gate_up_proj), packed_here(experts.down_proj)]
         gate_up, down = stacks
         if gate_up is None or down is None:
@@ -33,11 +33,11 @@ class Kernels:
         return run
 
     def product(self, layer: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
-        """The kernels for a quantized linear layer that they read, or else the layer itself."""
+        """The kernels for a quantized linear layer if they can read it, else the layer itself."""
         weight = packed_here(getattr(layer, "weight", None))
         return layer if weight is None else lambda x: self.ops.linear(x, weight)
 
 
 def packed_here(weight: Any) -> PackedWeight | None:
-    """`for_kernels` of what is a quantized weight in the GPU's memory; None for anything else."""
+    """`for_kernels` of a quantized weight in GPU memory; None for anything else."""
     return for_kernels(weight) if isinstance(weight, QuantizedWeight) and weight.packed.is_cuda else None

@@ -1,4 +1,4 @@
-"""How long the parts of a step take: each is timed by itself, so their sum is a little more than a whole step."""
+"""Times the parts of a step. Each is timed separately, so their sum is slightly more than a whole step."""
 
 import time
 from collections import defaultdict
@@ -19,14 +19,14 @@ _LAYER: Final = {
     "router": ("_router",),
 }
 PARTS: Final = (*_LAYER, "head and sampler", "between", "host")
-"""`between`: embedding, self-conditioning, norms, rotary embedding, routes, acceptance. `host`: the copy and its
-reading."""
+"""`between`: embedding, self-conditioning, norms, rotary embedding, routes, acceptance. `host`: the copy to the host
+and its processing."""
 
 
 def parts(stepper: DeviceStepper, prompt: Sequence[int], steps: int) -> dict[str, float]:
-    """Milliseconds of each of `PARTS` in a step, on the average over `steps` after two that warm up.
+    """Milliseconds of each of `PARTS` per step, averaged over `steps` after two warm-up steps.
 
-    Captured graphs are not replayed here: their parts cannot be told apart.
+    Captured graphs are not used, because their parts cannot be timed separately.
     """
     stepper.seed(0, 1)
     stepper.encode(prompt)

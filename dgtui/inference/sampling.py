@@ -1,9 +1,9 @@
-"""From output states to what a step samples: two heads with one interface.
+"""Computes a step's samples from output states: two heads with one interface.
 
-`Whole` multiplies by the embedding at once and leaves the rest to the kernels' sampler. `Chunked` takes the vocabulary
-in pieces that fit a cache and passes over them twice, in plain PyTorch: it is for the CPU, and for a GPU without the
-kernels. Neither holds the logits of more than one canvas, and both give the soft embedding that the next step is
-conditioned on: no logits are kept between steps.
+`Whole` multiplies by the whole embedding and leaves the rest to the kernels' sampler. `Chunked` processes the
+vocabulary in pieces that fit into a cache, in two passes, in plain PyTorch: for the CPU, and for a GPU without the
+kernels. Neither holds the logits of more than one canvas. Both return the soft embedding that conditions the next step,
+so no logits are kept between steps.
 
 C positions, V vocabulary, H hidden, K alternatives. Draws are by inverse CDF: one random number per position.
 """
@@ -17,27 +17,27 @@ from dgtui.kernels.ops import Ops
 from dgtui.kernels.sampler import TOP, Draws, Pins, Sampled, philox_reference, uniform_reference
 
 _BLOCK: Final = 512
-# Ids whose sum of probabilities is kept, to find a draw and the likeliest ids by.
+# Number of ids per block; sums of probabilities per block are used to find draws and the most likely ids.
 _PIECE: Final = 1 << 20
-# Logits that are worked on at a time: 4 MB in fp32.
+# Number of logits to process at a time: 4 MB in fp32.
 _PIECE_GPU: Final = 1 << 24
 _LOW: Final = -1e30
-# The logit of a suppressed id: finite: 0 · log 0 is 0.
+# The logit of a suppressed id: finite, so that 0 · log 0 is 0.
 
 
 class Head(Protocol):
     """The last part of a step."""
 
     def suppress(self, ids: torch.Tensor) -> None:
-        """Ids (n) that no free position takes, from now on."""
+        """Sets the ids (n) that no free position may take."""
 
     def __call__(
         self, states: torch.Tensor, inverse_temperature: torch.Tensor, pins: Pins, draws: Draws, top_k: int
     ) -> tuple[Sampled, torch.Tensor]:
-        """Output states (B, C, H) → what was sampled, and the soft embedding (B, C, H): probabilities · embedding.
+        """Output states (B, C, H) → the samples, and the soft embedding (B, C, H): probabilities · embedding.
 
-        `inverse_temperature` () fp32; `pins.suppressed` is not read. The soft embedding of pinned positions is
-        meaningless. At least `top_k` alternatives are given, or all V.
+        `inverse_temperature` () fp32; `pins.suppressed` is ignored. The soft embedding of pinned positions is
+        undefined. Returns at least `top_k` alternatives, or all V.
         """
 
 
@@ -73,16 +73,16 @@ class Whole:
 
 
 class Chunked:
-    """The vocabulary in pieces: logits and block maxima first, then sums of probabilities, entropy and soft embedding.
+    """The vocabulary in pieces: first logits and block maxima, then sums of probabilities, entropy and soft embedding.
 
-    Of one canvas it holds the logits in fp32 once, and keeps their memory for the next.
+    Holds the fp32 logits of one canvas at a time, and reuses their memory for the next.
     """
 
     def __init__(self, embedding: torch.Tensor, softcap: float | None) -> None:
         self._embedding, self._softcap = embedding, softcap
         self._suppressed = torch.empty(0, dtype=torch.long, device=embedding.device)
         self._mask: torch.Tensor | None = None
-        if embedding.is_cuda:  # a captured graph reads suppressed ids from one place, however many they are
+        if embedding.is_cuda:  # a captured graph reads suppressed ids from a fixed address, whatever their number
             self._mask = torch.zeros(len(embedding), dtype=torch.bool, device=embedding.device)
         self._logits: torch.Tensor | None = None
 
@@ -111,7 +111,7 @@ class Chunked:
     def _row(
         self, states: torch.Tensor, inverse_temperature: torch.Tensor, wanted: torch.Tensor, top_k: int
     ) -> "tuple[_Row, torch.Tensor]":
-        """One canvas: states (C, H), wanted (C) in [0, 1)."""
+        """Process one canvas: states (C, H), wanted (C) in [0, 1)."""
         canvas, vocab = len(states), len(self._embedding)
         block = min(_BLOCK, vocab)
         blocks = -(-vocab // block)
@@ -144,13 +144,13 @@ class Chunked:
         return found, soft.div_(total)
 
     def _room(self, canvas: int, width: int) -> torch.Tensor:
-        """(canvas, width) for logits; the columns after the vocabulary stay as they are."""
+        """(canvas, width) for logits; the columns after the vocabulary are not changed."""
         if self._logits is None or self._logits.shape != (canvas, width):
             self._logits = torch.full((canvas, width), _LOW, device=self._embedding.device)
         return self._logits
 
     def _pieces(self, canvas: int, block: int, vocab: int) -> list[tuple[int, int]]:
-        """First and last + 1 ids of each piece: whole blocks, but for the end of the vocabulary."""
+        """First and last + 1 id of each piece: whole blocks, except at the end of the vocabulary."""
         most = _PIECE_GPU if self._embedding.is_cuda else _PIECE
         step = max(1, most // (canvas * block)) * block
         return [(start, min(start + step, vocab)) for start in range(0, vocab, step)]
@@ -162,7 +162,7 @@ class Chunked:
         logits: torch.Tensor,
         pieces: list[tuple[int, int]],
     ) -> None:
-        """Fills in the scaled logits, less a constant: c · tanh(x / c) = 2c · (sigmoid(2x / c) − ½)."""
+        """Fills in the scaled logits minus a constant: c · tanh(x / c) = 2c · (sigmoid(2x / c) − ½)."""
         cap = self._softcap
         factor = inverse_temperature * (2 * cap) if cap else inverse_temperature
         states = states * (2 / cap) if cap else states
@@ -183,7 +183,7 @@ class Chunked:
     def _top(
         logits: torch.Tensor, by_block: torch.Tensor, highest: torch.Tensor, top_k: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """(C, K) logits and ids of the likeliest: they are in the K blocks with the highest maxima."""
+        """(C, K) logits and ids of the most likely ids, which are in the K blocks with the highest maxima."""
         canvas, blocks, block = by_block.shape
         if blocks <= 2 * top_k:
             top, ids = logits.topk(top_k, -1)
@@ -195,7 +195,7 @@ class Chunked:
 
     @staticmethod
     def _draw(by_block: torch.Tensor, sums: torch.Tensor, best: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-        """(C) ids: the block by the sums of its probabilities, then the id in it; never one of probability 0."""
+        """(C) drawn ids: first the block by its sum of probabilities, then the id in it; never one of probability 0."""
         block = by_block.shape[-1]
         cumulative = sums.double().cumsum(-1)
         target = wanted.double().unsqueeze(-1) * cumulative[:, -1:]
@@ -208,7 +208,7 @@ class Chunked:
 
 
 class _Row:
-    """What `Chunked` finds at the positions of a canvas; see `Sampled`."""
+    """`Chunked`'s results for the positions of a canvas; see `Sampled`."""
 
     def __init__(
         self,
@@ -223,14 +223,14 @@ class _Row:
 
 
 def _first_above(cumulative: torch.Tensor, target: torch.Tensor, each: torch.Tensor) -> torch.Tensor:
-    """(C, n) sums, (C, 1) → (C, 1): the first place whose sum is above the target, or the last that adds anything."""
+    """(C, n) sums, (C, 1) target → (C, 1): the first index with a sum above the target, or the last that adds to it."""
     places = torch.arange(each.shape[-1], device=each.device)
     possible = torch.where(each > 0, places, 0).amax(-1, keepdim=True)
     return torch.searchsorted(cumulative, target, right=True).minimum(possible)
 
 
 def _held(row: _Row, held: torch.Tensor, pinned: torch.Tensor, noise: torch.Tensor) -> Sampled:
-    """A canvas's samples, as a batch of one, with what is pinned certain."""
+    """A canvas's samples as a batch of one, with pinned positions certain."""
     certain = torch.zeros_like(row.top_probs)
     certain[:, 0] = 1
     only = torch.zeros_like(row.top_ids)
@@ -261,7 +261,7 @@ def _add_product(total: torch.Tensor, weights: torch.Tensor, rows: torch.Tensor)
 
 
 def head_for(embedding: torch.Tensor, softcap: float | None, ops: Ops, top_k: int = TOP) -> Head:
-    """The head that goes with the operations: the kernels', or `Chunked` where there are none or K is too large."""
+    """The head for the operations: `Whole` for kernels; `Chunked` without kernels, or if K is too large for them."""
     if ops.name == "triton" and top_k <= TOP:
         return Whole(embedding, softcap, ops)
     return Chunked(embedding, softcap)

@@ -1,9 +1,9 @@
 """The device stepper: a whole denoising step on the device, and one small copy to the host.
 
-Forward, sampling, acceptance, pins and stopping are operations of static shapes on tensors that stay where they are,
-and a step can be captured in a CUDA graph. What changes from step to step (temperature, step number, pins, seeds) is
-written into those tensors between steps. Random numbers are a function of (seed, candidate, block, step, position): a
-candidate's draws depend on nothing that runs beside it.
+Forward, sampling, acceptance, pins and stopping are operations of static shapes on tensors at fixed addresses, so a
+step can be captured in a CUDA graph. What changes from step to step (temperature, step number, pins, seeds) is written
+into those tensors between steps. Random numbers are a function of (seed, candidate, block, step, position), so a
+candidate's draws do not depend on the others.
 
 B candidates, R of them still running, C canvas positions, V vocabulary, K alternatives, H hidden.
 """
@@ -35,7 +35,7 @@ _STREAM: Final = struct.Struct("<qqq")
 
 @dataclass(slots=True)
 class State:
-    """The running candidates, on the device; every tensor keeps its place in memory for as long as they are R."""
+    """The running candidates, on the device. The tensors keep their addresses as long as R does not change."""
 
     ids: torch.Tensor
     "(R, C) int64: what the model sees next"
@@ -44,23 +44,23 @@ class State:
     pinned: torch.Tensor
     "(R, C) bool"
     draft: torch.Tensor
-    "(R, C) int64: the newest draft, with what was pinned since"
+    "(R, C) int64: the newest draft, with later pins"
     before: torch.Tensor
-    "(R, C) int64: the newest draft as the model gave it"
+    "(R, C) int64: the newest draft, as the model gave it"
     soft: torch.Tensor
     "(R, C, H): soft embedding of the last step"
     same: torch.Tensor
-    "(R) int64: steps for which the draft has not changed"
+    "(R) int64: number of steps without a change of the draft"
     seeds: torch.Tensor
     "(R) int64"
     candidates: torch.Tensor
-    "(R) int32: the candidate as its random numbers know it"
+    "(R) int32: the candidate's number for random numbers"
     counter: torch.Tensor
     "(2) int32: block, step"
     inverse_temperature: torch.Tensor
     "() fp32"
     started: torch.Tensor
-    "() bool: a step has been taken"
+    "() bool: whether a step has been taken"
 
     def rows(self, which: torch.Tensor) -> "State":
         """The state of some rows (n) int64."""
@@ -73,22 +73,22 @@ class State:
         return State(*(getattr(self, field.name).clone() for field in fields(self)))
 
     def load(self, other: "State") -> None:
-        """Takes over the values of a state of the same shapes."""
+        """Copies the values of a state of the same shapes."""
         for field in fields(self):
             getattr(self, field.name).copy_(getattr(other, field.name))
 
 
 @dataclass(slots=True)
 class _Stream:
-    """A candidate's random numbers: the key without block and step."""
+    """The key of a candidate's random numbers, without block and step."""
 
     seed: int
     candidate: int
 
 
 class DeviceStepper:
-    """See `dgtui.diffusion.stepper.Stepper`. Its drafts are those of the reference up to rounding; its draws are its
-    own."""
+    """See `dgtui.diffusion.stepper.Stepper`. Its drafts equal the reference's up to rounding; its random draws
+    differ."""
 
     def __init__(
         self,
@@ -101,9 +101,9 @@ class DeviceStepper:
         """
         Args:
             denoiser: The model.
-            head: Makes the last part of a step, for a number of alternatives.
-            name: Tells apart what gives other numbers: recordings store it.
-            rows_at_once: Candidates per forward at most.
+            head: Creates the last part of a step, for a number of alternatives.
+            name: Differs between steppers that give different results; recordings store it.
+            rows_at_once: Most candidates per forward.
             graphs: Captures and replays steps of one candidate.
         """
         self.name, self.denoiser, self.rows_at_once = name, denoiser, rows_at_once
@@ -144,7 +144,7 @@ class DeviceStepper:
 
     @torch.inference_mode()
     def seed(self, candidate: int, seed: int) -> None:
-        """See `Stepper.seed`. Block and step are counted on."""
+        """See `Stepper.seed`. The counts of blocks and steps continue."""
         self._streams[candidate] = _Stream(seed, candidate)
         if candidate in self._rows:
             state, row = self._running(), self._rows.index(candidate)
@@ -158,7 +158,7 @@ class DeviceStepper:
     def restore_rng(self, candidate: int, state: bytes) -> None:
         """See `Stepper.restore_rng`. Raises `ValueError` for a state of another stepper."""
         if len(state) != _STREAM.size:
-            raise ValueError("the random state is of another stepper")
+            raise ValueError("the random state comes from another stepper")
         seed, number, self._block = _STREAM.unpack(state)
         self._streams[candidate] = _Stream(seed, number)
 
@@ -179,7 +179,7 @@ class DeviceStepper:
         return [_frozen(row, np.int32) for row in canvases]
 
     def _keep(self, state: State, rows: list[int]) -> None:
-        """Goes on with a state, in the memory of the one before where its shapes allow."""
+        """Continues with a state, in the memory of the previous one if the shapes are equal."""
         if self._state is not None and self._state.ids.shape == state.ids.shape:
             self._state.load(state)
         else:
@@ -206,7 +206,7 @@ class DeviceStepper:
                 pinned[row, list(start.pinned)] = True
                 kept[row] = 1.0 if start.noised else 1.0 - start.strength
         held = torch.from_numpy(pinned).to(device)
-        # the first word draws no sample before the first step
+        # the first word is not used for a sample before the first step
         stays = held | (uniform_reference(words[0]) < torch.from_numpy(kept).to(device))
         ids = torch.where(stays, torch.from_numpy(given).to(device), noise)
         embedding = self.denoiser.decoder.embedding
@@ -227,7 +227,7 @@ class DeviceStepper:
 
     @torch.inference_mode()
     def amend(self, amendment: Amendment) -> int:
-        """See `Stepper.amend`. A pin carries itself in the self-conditioning from the next step on."""
+        """See `Stepper.amend`. From the next step on, a pin is certain in the self-conditioning."""
         state, row, at = self._running(), self._rows.index(amendment.candidate), amendment.position
         if amendment.action is Action.UNPIN:
             state.pinned[row, at] = False
@@ -239,7 +239,7 @@ class DeviceStepper:
         return token
 
     def _running(self) -> State:
-        assert self._state is not None, "no block has begun"
+        assert self._state is not None, "no block has started"
         return self._state
 
     @torch.inference_mode()
@@ -270,9 +270,9 @@ class DeviceStepper:
         return steps
 
     def advance(self) -> torch.Tensor:
-        """A step's work on the device: (R, C · (4 + 2K) + 2), what `_unpack` reads.
+        """A step's work on the device: (R, C · (4 + 2K) + 2), for `_unpack`.
 
-        Static shapes, and nothing waits for the device.
+        Static shapes, and no synchronisation with the device.
         """
         settings, state, live = self._settings, self._running(), self._running().started
         sampled = self._sample(state, live)
@@ -302,9 +302,9 @@ class DeviceStepper:
         return torch.cat([torch.cat(columns, -1).flatten(1), *ends], -1)
 
     def _sample(self, state: State, live: torch.Tensor) -> Sampled:
-        """Forward and head, a group of candidates at a time; leaves the soft embeddings in the state."""
+        """Forward and head, for a group of candidates at a time; writes the soft embeddings to the state."""
         decoder = self.denoiser.decoder
-        certain = functional.embedding(state.held, decoder.embedding)  # of a pin set since the last step, too
+        certain = functional.embedding(state.held, decoder.embedding)  # includes pins set since the last step
         state.soft.copy_(torch.where((state.pinned & live).unsqueeze(-1), certain, state.soft))
         found = []
         for start in range(0, len(state.ids), self.rows_at_once):
@@ -321,7 +321,7 @@ class DeviceStepper:
         return Sampled(*(torch.cat([getattr(each, f.name) for each in found]) for f in fields(Sampled)))
 
     def _unpack(self, row: npt.NDArray[np.float32], candidate: int, temperature: float) -> CandidateStep:
-        """A row of `advance`, on the host."""
+        """Reads a row of `advance`, on the host."""
         table = row[:-2].reshape(self.canvas_length, -1)
         top = table.shape[1] // 2 + 2
         return CandidateStep(

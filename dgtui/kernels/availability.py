@@ -1,4 +1,4 @@
-"""Whether the kernels can run on a device at all. `self_test` says whether they are right there."""
+"""Whether the kernels can run on a device at all. `self_test` checks their results."""
 
 import functools
 import os
@@ -10,26 +10,28 @@ from dgtui.kernels.tiles import OLDEST, architecture
 
 
 def unavailable(device: torch.device) -> str | None:
-    """Why the kernels cannot run on a device, in a few words; None if they can."""
+    """A short reason why the kernels cannot run on a device; None if they can."""
     if device.type != "cuda" or torch.version.hip is not None:
         return "no NVIDIA GPU"
     found = architecture(device)
     if found < OLDEST:
-        return f"compute capability {found / 10:.1f}, and the kernels need {OLDEST / 10:.1f}"
+        return f"the GPU has compute capability {found / 10:.1f}, but the kernels need {OLDEST / 10:.1f}"
     return broken_triton() or missing_compiler()
 
 
 def missing_compiler() -> str | None:
-    """Triton compiles its launcher with a C compiler, when a kernel is first launched."""
+    """The reason if there is no C compiler: Triton compiles its launcher when a kernel is first launched."""
     named = os.environ.get("CC")
     if any(shutil.which(name) for name in ([named] if named else ["gcc", "clang"])):
         return None
-    return f"the C compiler {named} (CC) is not found" if named else "no C compiler: Triton needs gcc or clang"
+    return (
+        f"the C compiler {named} (CC) cannot be found" if named else "there is no C compiler: Triton needs gcc or clang"
+    )
 
 
 @functools.cache
 def broken_triton() -> str | None:
-    """What importing Triton ends with, if not with success."""
+    """The reason why Triton cannot be imported; None if it can."""
     try:
         import triton  # noqa: F401
     except ImportError as error:

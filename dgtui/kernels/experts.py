@@ -1,6 +1,6 @@
-"""Products with weights in 4 bit: the experts of a layer, grouped by expert, and single matrices.
+"""Products with 4-bit weights: the experts of a layer, grouped by expert, and single matrices.
 
-T tokens, H hidden, E experts of width W, k experts a token, R = T · k routes. Shapes and meanings: `ops`.
+T tokens, H hidden, E experts of width W, k experts per token, R = T · k routes. Shapes and meanings: `ops`.
 """
 
 import dataclasses
@@ -68,7 +68,7 @@ def gated(gate_up: torch.Tensor) -> torch.Tensor:
 
 
 def _ordered(x: torch.Tensor, weight: PackedWeight) -> torch.Tensor:
-    """Rows (T, K) with their columns in the order of a weight."""
+    """Rows (T, K) with the columns in the order of a weight."""
     if not weight.order.pairs:
         return x
     from dgtui.kernels.jit import experts as jit
@@ -86,10 +86,10 @@ def _gate_up(
     pairs: bool,
     grouped: tuple[torch.Tensor, torch.Tensor, int, int, int] | None = None,
 ) -> torch.Tensor:
-    """(rows, W): rows in order of the routes, columns in the order that `pairs` asks for.
+    """(rows, W): rows in the order of the routes, columns in the order given by `pairs`.
 
-    `grouped`: order of the routes, table of tiles (3, tiles), number of routes, of tiles, of routes a token. Without it
-    all rows belong to the one matrix there is.
+    `grouped`: order of the routes, table of tiles (3, tiles), number of routes, of tiles, of routes per token. Without
+    it, all rows belong to a single matrix.
     """
     from dgtui.kernels.jit import experts as jit
 
@@ -125,7 +125,7 @@ def _product(
 
 
 def _tensors(weight: PackedWeight) -> tuple[torch.Tensor, ...]:
-    """Codes, scales, offsets, nested scales (3), factors of parts; another tensor where there is none of a kind."""
+    """Codes, scales, offsets, nested scales (3), factors of parts; a dummy tensor for each that is missing."""
     none = weight.scales
     nested = weight.nested or (none, none, none)
     offsets, parts = (none if each is None else each for each in (weight.offsets, weight.parts))
@@ -133,7 +133,7 @@ def _tensors(weight: PackedWeight) -> tuple[torch.Tensor, ...]:
 
 
 def _constants(weight: PackedWeight) -> tuple[Any, ...]:
-    """Decoder, whether the high half is first, group, whether scales are nested, whether there are offsets, parts."""
+    """Decoder, high half first, group, whether scales are nested, whether there are offsets, number of parts."""
     parts = 0 if weight.parts is None else weight.parts.shape[1]
     return (
         int(weight.decoder), weight.order.high_first, weight.group, weight.nested is not None,
@@ -149,7 +149,7 @@ def _power(n: int) -> int:
 def experts_reference(
     x: torch.Tensor, index: torch.Tensor, weights: torch.Tensor, gate_up: PackedWeight, down: PackedWeight
 ) -> torch.Tensor:
-    """`experts` in PyTorch's own operations and the type of `x`: every expert for every token."""
+    """`experts` using PyTorch's operations, in the type of `x`: every expert for every token."""
     mid = gated_reference(torch.einsum("th,ewh->tew", x, gate_up.dequantize(x.dtype)))
     each = torch.einsum("tew,ehw->teh", mid, down.dequantize(x.dtype))
     chosen = each.gather(1, index.long().unsqueeze(-1).expand(-1, -1, each.shape[-1]))
@@ -157,16 +157,16 @@ def experts_reference(
 
 
 def linear_reference(x: torch.Tensor, weight: PackedWeight) -> torch.Tensor:
-    """`linear` in PyTorch's own operations."""
+    """`linear` using PyTorch's operations."""
     return torch.nn.functional.linear(x, weight.dequantize(x.dtype, 0))
 
 
 def mlp_reference(x: torch.Tensor, gate_up: PackedWeight, down: PackedWeight) -> torch.Tensor:
-    """`mlp` in PyTorch's own operations."""
+    """`mlp` using PyTorch's operations."""
     return linear_reference(gated_reference(linear_reference(x, gate_up)), down)
 
 
 def gated_reference(gate_up: torch.Tensor) -> torch.Tensor:
-    """`gated` in PyTorch's own operations."""
+    """`gated` using PyTorch's operations."""
     gate, up = gate_up.chunk(2, -1)
     return torch.nn.functional.gelu(gate, approximate="tanh") * up

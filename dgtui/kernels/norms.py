@@ -1,6 +1,6 @@
-"""What lies between a layer's products: RMS norms with the residual, q/k norm with rotary embedding, the router.
+"""The operations between a layer's products: RMS norms with the residual, q/k norm with rotary embedding, the router.
 
-T tokens = B candidates × C canvas positions, H hidden. Sums are taken in fp32.
+T tokens = B candidates × C canvas positions, H hidden. Sums are computed in fp32.
 """
 
 from collections.abc import Sequence
@@ -82,7 +82,7 @@ def residual_norm_reference(
     norms: Sequence[torch.Tensor],
     eps: float,
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """`residual_norm` in PyTorch's own operations."""
+    """`residual_norm` using PyTorch's operations."""
     total = torch.stack([_rms(y.float(), eps) * weight.float() for y, weight in branches]).sum(0)
     if post is not None:
         total = _rms(total, eps) * post.float()
@@ -106,12 +106,12 @@ def rotate_reference(
     heads: int,
     eps: float,
 ) -> torch.Tensor:
-    """`rotate` in PyTorch's own operations."""
+    """`rotate` using PyTorch's operations."""
     b, c, width = qkv.shape
     kv, d = keys.shape[1], keys.shape[3]
     parts = _rms(qkv.view(b, c, width // d, d).float(), eps).transpose(1, 2)
     q, k = parts[:, :heads] * q_norm.float(), parts[:, heads : heads + kv] * k_norm.float()
-    v = parts[:, -kv:]  # k itself, not weighted and not turned, where there is no v
+    v = parts[:, -kv:]  # without v: k itself, not weighted and not rotated
     places = start + torch.arange(c, device=qkv.device)
     keys.index_copy_(2, places, _turn(k, cos, sin).to(keys.dtype))
     values.index_copy_(2, places, v.to(values.dtype))
@@ -119,7 +119,7 @@ def rotate_reference(
 
 
 def route_reference(scores: torch.Tensor, expert_scale: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """`route` in PyTorch's own operations."""
+    """`route` using PyTorch's operations."""
     probs, index = scores.float().softmax(-1).topk(k, -1)
     weights = probs / probs.sum(-1, keepdim=True) * expert_scale.float()[index]
     return weights, index.int()

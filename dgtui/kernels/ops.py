@@ -1,6 +1,6 @@
-"""The operations of a denoising step as one object: a forward is written once for kernels and references.
+"""The operations of a denoising step as one object, so a forward is written once for kernels and references.
 
-T tokens, H hidden, E experts of width W, k experts a token; B candidates, C canvas positions, V vocabulary.
+T tokens, H hidden, E experts of width W, k experts per token; B candidates, C canvas positions, V vocabulary.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ class Experts(Protocol):
     ) -> torch.Tensor:
         """x (T, H), index (T, k) int32, weights (T, k) fp32, gate_up (E, 2W, H) gate first, down (E, H, W) → (T, H).
 
-        The k results of a token are added in the order of `index`: the same input gives the same sum.
+        The k results of a token are added in the order of `index`, so the sum is deterministic.
         """
 
 
@@ -49,7 +49,7 @@ class ResidualNorm(Protocol):
         norms: Sequence[torch.Tensor],
         eps: float,
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Adds branches to the residual stream and norms the sum, in one launch.
+        """Adds branches to the residual stream and normalises the sum, in one launch.
 
         x (T, H); one or two branches: y (T, H) and the weight (H) of its norm. total = Σ rms(y) · weight, with `post`
         (H) rms(total) · post; stream = (x + total) · scale, `scale` () or (1). Returns the stream (T, H), and
@@ -71,10 +71,10 @@ class Rotate(Protocol):
         heads: int,
         eps: float,
     ) -> torch.Tensor:
-        """Norms and turns q and k, norms v, writes k and v to the KV buffer, in one launch.
+        """Normalises and rotates q and k, normalises v, and writes k and v to the KV buffer, in one launch.
 
-        qkv (B, C, (heads + 2 · kv) · d), or (B, C, (heads + kv) · d) where k is v too; q_norm, k_norm (d); cos, sin
-        (C, d) fp32 of the canvas's positions; keys, values (B, kv, L, d), written at places start … start + C − 1;
+        qkv (B, C, (heads + 2 · kv) · d), or (B, C, (heads + kv) · d) if v is k; q_norm, k_norm (d); cos, sin
+        (C, d) fp32 for the canvas's positions; keys, values (B, kv, L, d), written at start … start + C − 1;
         start () int32, on the device. Returns q (B, heads, C, d).
         """
 
@@ -83,7 +83,7 @@ class Route(Protocol):
     def __call__(self, scores: torch.Tensor, expert_scale: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
         """scores (T, E), expert_scale (E) → weights (T, k) fp32, index (T, k) int32.
 
-        Softmax in fp32, the k likeliest made to sum to 1, each times its expert's scale.
+        Softmax in fp32; the k most likely are normalised to sum to 1 and multiplied by their experts' scales.
         """
 
 
@@ -109,10 +109,10 @@ class Probabilities(Protocol):
         pins: Pins,
         live: torch.Tensor,
     ) -> torch.Tensor:
-        """The distribution that self-conditioning takes, (B, C, V) in the type of the logits, which it may overwrite.
+        """The distribution for the self-conditioning, (B, C, V) in the type of the logits, which may be overwritten.
 
-        Logits, normalizer (`Sampled.normalizer`) and inverse temperature are those of the step before. The pins are
-        those of now. `live` (B) bool: False gives zeros, as for a first step.
+        Logits, normalizer (`Sampled.normalizer`) and inverse temperature are from the previous step, the pins are the
+        current ones. `live` (B) bool: False gives zeros, as for a first step.
         """
 
 
@@ -166,4 +166,4 @@ TORCH: Final = Ops(
     sampler.probabilities_reference,
     sampler.accept_reference,
 )
-"""The references. Static shapes, no wait for the device, like the kernels."""
+"""The references. Static shapes and no synchronisation, like the kernels."""

@@ -1,8 +1,8 @@
-"""Weights in 4 bit as the kernels read them: codes in bytes, a scale for each group of values, maybe an offset.
+"""4-bit weights in the layout of the kernels: codes in bytes, a scale for each group of values, maybe an offset.
 
-weight[e, n, k] = scale · value(code) − offset. The decoder says what a code stands for: the quantiles of NF4, the
-floats of E2M1, or an integer. One description serves every 4-bit checkpoint format. Its tensors are views of what was
-loaded wherever the layout allows.
+weight[e, n, k] = scale · value(code) − offset. The decoder gives the value of a code: the quantiles of NF4, the
+floats of E2M1, or an integer. One description covers every 4-bit checkpoint format. Its tensors are views of the loaded
+ones if the layout allows.
 """
 
 import dataclasses
@@ -14,9 +14,9 @@ from typing import Final
 import torch
 
 BLOCK: Final = 64
-"""Columns that the kernels take at a time. The columns of a weight are a multiple of it."""
+"""Columns that the kernels process at a time. The number of columns of a weight is a multiple of it."""
 NESTED_BLOCK: Final = 256
-"""Scales that share a scale, where they are quantized too."""
+"""Number of scales that share a scale, if they are quantized too."""
 
 NF4_LEVELS: Final = (
     -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
@@ -27,12 +27,12 @@ E2M1_LEVELS: Final = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, 
 
 
 class Decoder(enum.IntEnum):
-    """What the 16 codes stand for."""
+    """How the 16 codes are decoded."""
 
     NF4 = 0
     "the 16 quantiles of the normal distribution, −1 to 1"
     E2M1 = 1
-    "floats of 4 bits, with a scale in E4M3 for every 16 values: NVFP4"
+    "4-bit floats with an E4M3 scale for every 16 values: NVFP4"
     INT4 = 2
     "code − 8"
     UINT4 = 3
@@ -40,7 +40,7 @@ class Decoder(enum.IntEnum):
 
     @property
     def levels(self) -> tuple[float, ...]:
-        """The 16 values."""
+        """The values of the 16 codes."""
         return {
             Decoder.NF4: NF4_LEVELS,
             Decoder.E2M1: E2M1_LEVELS,
@@ -51,12 +51,12 @@ class Decoder(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Which two columns of a block of 64 a byte holds."""
+    """Which two columns of a block of 64 share a byte."""
 
     pairs: bool
     "byte j holds columns 2j and 2j + 1; otherwise columns j and j + 32"
     high_first: bool
-    "the lower column is in the high half of the byte"
+    "whether the lower column is in the high half of the byte"
 
 
 BITSANDBYTES: Final = Order(pairs=True, high_first=True)
@@ -68,7 +68,7 @@ HALVES: Final = Order(pairs=False, high_first=False)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PackedWeight:
-    """A stack of E matrices (N, K), in 4 bit. Make one with `nf4`, `nvfp4` or `int4`."""
+    """A stack of E matrices (N, K) in 4 bit. Create one with `nf4`, `nvfp4` or `int4`."""
 
     decoder: Decoder
     order: Order
@@ -81,8 +81,8 @@ class PackedWeight:
     offsets: torch.Tensor | None = None
     "like `scales`, never nested: subtracted from each value"
     nested: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
-    """for scales in 8 bit, in the order of (E, N, K / 64): what a code stands for (256), the scale for each 256 scales,
-    and the offset () of all of them; all fp32"""
+    """for 8-bit scales, in the order of (E, N, K / 64): the values of their codes (256), the scale for each 256 scales,
+    and the common offset (); all fp32"""
     parts: torch.Tensor | None = None
     "(E, P) fp32: a factor for each of P equal ranges of rows"
 
@@ -93,7 +93,7 @@ class PackedWeight:
         return e, n, 2 * half
 
     def dequantize(self, dtype: torch.dtype, index: int | None = None) -> torch.Tensor:
-        """The reference: all matrices (E, N, K), or matrix number `index` alone (N, K). Computed in fp32."""
+        """The reference: all matrices (E, N, K), or only matrix number `index` (N, K). Computed in fp32."""
         which = slice(None) if index is None else slice(index, index + 1)
         table = torch.tensor(self.decoder.levels, dtype=torch.float32, device=self.codes.device)
         values = table[unpacked(self.codes[which], self.order).int()] * self._spread(self._scales(which))
@@ -130,7 +130,7 @@ def nf4(
 ) -> PackedWeight:
     """NF4 as bitsandbytes lays it out: `codes` (values / 2) uint8, `absmax` (values / 64) fp32, or uint8 if nested.
 
-    `shape`: (N, K) or (E, N, K). `nested` is described at `PackedWeight.nested`. Scales are copied, for
+    `shape`: (N, K) or (E, N, K). `nested` is described at `PackedWeight.nested`. Scales are copied, because
     they are transposed.
     """
     e, n, k = shape if len(shape) == 3 else (1, *shape)
@@ -156,16 +156,16 @@ def int4(
     offsets: torch.Tensor | None = None,
     order: Order = COMPRESSED,
 ) -> PackedWeight:
-    """Integers of 4 bits: `codes` (E, N, K / 2) uint8, `scales` and `offsets` (E, N, K / group).
+    """4-bit integers: `codes` (E, N, K / 2) uint8, `scales` and `offsets` (E, N, K / group).
 
-    Without offsets a code stands for code − 8, with them for itself: code · scale − offset. A zero point z is the
-    offset z · scale. The minimum of Q4_K is its offset. Groups of 32 need the order `HALVES`: see `in_halves`.
+    Without offsets the value is (code − 8) · scale, with them code · scale − offset. A zero point z is the offset
+    z · scale. The minimum of Q4_K is its offset. Groups of 32 need the order `HALVES`: see `in_halves`.
     """
     k = 2 * codes.shape[-1]
     _check_columns(k)
     group = k // scales.shape[-1]
     if group % BLOCK and not (group == 32 and not order.pairs):
-        raise ValueError(f"groups of {group} columns in this order")
+        raise ValueError(f"groups of {group} columns are not supported in this order")
     decoder = Decoder.INT4 if offsets is None else Decoder.UINT4
     turned = [None if each is None else each.transpose(1, 2).contiguous() for each in (scales, offsets)]
     assert turned[0] is not None
@@ -188,11 +188,11 @@ def in_halves(codes: torch.Tensor, order: Order) -> torch.Tensor:
 
 
 def random_like(weight: PackedWeight, generator: torch.Generator) -> PackedWeight:
-    """A weight of the same kind and shape with random codes: any code is drawn, whatever a quantizer would make."""
+    """A weight of the same kind and shape with uniformly random codes."""
     codes = torch.randint(256, weight.codes.shape, dtype=torch.uint8, generator=generator, device=generator.device)
     return dataclasses.replace(weight, codes=codes)
 
 
 def _check_columns(k: int) -> None:
     if k % BLOCK:
-        raise ValueError(f"{k} columns are no multiple of {BLOCK}")
+        raise ValueError(f"{k} columns are not a multiple of {BLOCK}")

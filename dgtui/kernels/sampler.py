@@ -1,10 +1,10 @@
-"""From logits to the next canvas: entropy, likeliest ids, draws, acceptance and renoising.
+"""Computes the next canvas from logits: entropy, most likely ids, draws, acceptance and renoising.
 
 Shapes: B candidates, C canvas positions, V vocabulary. Ids are int64, masks are bool. Whatever changes from step to
-step (temperature, step number, pins) is read from device memory: a captured graph sees the change.
+step (temperature, step number, pins) is read from device memory, so a captured graph sees the change.
 
 Randomness is Philox 4x32-10 (Salmon et al., SC 2011): a function of the candidate's seed and of (position, step, block,
-candidate). The same key gives the same numbers, however many candidates run beside it, on every device.
+candidate). The same key gives the same numbers on every device, however many other candidates run.
 """
 
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ _WORD: Final = 0xFFFFFFFF
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pins:
-    """Positions that are held, and ids that no position takes."""
+    """Pinned positions, and ids that no position may take."""
 
     held: torch.Tensor
     "(B, C) int64: read where pinned"
     pinned: torch.Tensor
     "(B, C) bool"
     suppressed: torch.Tensor | None
-    "(V) bool: never drawn, never counted. Not all of V."
+    "(V) bool: never drawn, not counted in the distribution. Must not be all of V."
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,16 +35,16 @@ class Draws:
     """The key of a step's random numbers."""
 
     seeds: torch.Tensor
-    "(B) int64, not negative"
+    "(B) int64, non-negative"
     candidates: torch.Tensor
     "(B) int32"
     counter: torch.Tensor
-    "(2) int32: number of the block, number of the step in it (from 1; 0 is the canvas that a block starts with)"
+    "(2) int32: the number of the block, and of the step in it (from 1; 0 is the initial canvas)"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sampled:
-    """What a step's logits say at each position. A pinned position is its id with certainty."""
+    """The results of a step's logits for each position. A pinned position has its id with certainty."""
 
     entropy: torch.Tensor
     "(B, C) fp32, nats"
@@ -55,7 +55,7 @@ class Sampled:
     noise: torch.Tensor
     "(B, C) int64: a uniform id, from the same key"
     top_ids: torch.Tensor
-    "(B, C, 8) int64, likeliest first; of a pinned position the others are 0"
+    "(B, C, 8) int64, most likely first; at a pinned position the others are 0"
     top_probs: torch.Tensor
     "(B, C, 8) fp32"
     normalizer: torch.Tensor
@@ -64,22 +64,22 @@ class Sampled:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Accepted:
-    """What a step makes of a canvas."""
+    """The result of a step for a canvas."""
 
     accepted: torch.Tensor
-    "(B, C) bool: of pinned positions too"
+    "(B, C) bool, including pinned positions"
     canvas: torch.Tensor
-    "(B, C) int64: accepted positions take their sample, others a uniform id, pinned ones stay"
+    "(B, C) int64: accepted positions get their sample, others a uniform id, pinned ones keep theirs"
     mean_entropy: torch.Tensor
     "(B) fp32, over free positions"
 
 
 TOP: Final = 8
-"""How many of the likeliest ids a step tells of."""
+"""Number of most likely ids that a step reports."""
 
 
 _PART: Final = 2048
-"""Logits of a part of a row."""
+"""Number of logits in a part of a row."""
 _PARTS_AT_ONCE: Final = 4
 _OTHERS_AT_ONCE: Final = 8
 
@@ -147,7 +147,7 @@ def accept(sampled: Sampled, pins: Pins, bound: torch.Tensor) -> Accepted:
 
 
 def _options(logits: torch.Tensor, softcap: float | None, pins: Pins) -> tuple[torch.Tensor, dict[str, bool]]:
-    """The suppressed ids, or any tensor if there are none; and what kernels are compiled for."""
+    """The suppressed ids, or a dummy tensor if there are none; and the kernels' compile-time arguments."""
     given = pins.suppressed is not None
     suppressed = logits if pins.suppressed is None else pins.suppressed
     return suppressed, {"SUPPRESS": given, "SOFTCAP": softcap is not None}
@@ -174,7 +174,7 @@ def sample_reference(
     pins: Pins,
     draws: Draws,
 ) -> Sampled:
-    """`sample` in PyTorch's own operations. Sums are taken in fp64."""
+    """`sample` using PyTorch's operations. Sums are computed in fp64."""
     c, v = logits.shape[1:]
     z = scaled_reference(logits, inverse_temperature, softcap, pins)
     normalizer = z.double().logsumexp(-1)
@@ -210,14 +210,14 @@ def probabilities_reference(
     pins: Pins,
     live: torch.Tensor,
 ) -> torch.Tensor:
-    """`probabilities` in PyTorch's own operations: (B, C, V) in the type of the logits."""
+    """`probabilities` using PyTorch's operations: (B, C, V) in the type of the logits."""
     z = scaled_reference(logits, inverse_temperature, softcap, pins)
     sums = torch.where(pins.pinned, 0.0, normalizer).unsqueeze(-1)
     return torch.where(live.view(-1, 1, 1), (z - sums).exp(), 0.0).to(logits.dtype)
 
 
 def accept_reference(sampled: Sampled, pins: Pins, bound: torch.Tensor) -> Accepted:
-    """`accept` in PyTorch's own operations."""
+    """`accept` using PyTorch's operations."""
     entropy = sampled.entropy
     ordered, order = entropy.sort(dim=-1, stable=True)
     within = ordered.cumsum(-1) - ordered <= bound

@@ -1,6 +1,6 @@
-"""Every kernel once, at the widths of a model, against its reference in fp64. What is wrong here is not used.
+"""Runs every kernel once, at the widths of a model, and compares it with its reference in fp64.
 
-It is run when a model is loaded: it also compiles what the first step would wait for.
+It runs when a model is loaded, which also compiles the kernels before the first step. Kernels that fail are not used.
 """
 
 import functools
@@ -18,27 +18,27 @@ from dgtui.kernels.sampler import Draws, Pins
 from dgtui.kernels.tiles import ROWS
 
 MOST: Final = 1e-2
-"""The error from which on a kernel is wrong. Those of the kernels are 1e-7 to 5e-3: bf16 rounds at 4e-3."""
+"""Kernels with a larger error count as wrong. Correct ones have 1e-7 to 5e-3: bf16 rounds at 4e-3."""
 
 
 @dataclass(frozen=True, slots=True)
 class Widths:
-    """What of a model decides how kernels are compiled."""
+    """The sizes of a model that kernels are compiled for."""
 
     hidden: int
     experts: int
     top: int
-    "experts a token"
+    "experts per token"
     vocabulary: int
     softcap: float | None
     attention: tuple[tuple[int, int, int], ...]
-    "query heads, key heads and width of a head, of each kind of layer"
+    "query heads, key heads and head width, for each kind of layer"
     eps: float = 1e-6
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What was found: the error of each kernel, and why the kernels are not used, or None."""
+    """The result: the error of each kernel, and why the kernels are not used, or None."""
 
     errors: dict[str, float] = field(default_factory=dict)
     failure: str | None = None
@@ -55,10 +55,10 @@ def check(
 
     Args:
         ops: `TRITON`.
-        widths: Of the model.
-        device: Where the model is.
-        experts: Gate and up, and down, of one layer of each kind of quantization; `packed.random_like` makes some.
-        linears: Single matrices, one of each kind.
+        widths: The model's sizes.
+        device: The model's device.
+        experts: Gate-and-up and down weights of one layer per kind of quantization; see `packed.random_like`.
+        linears: Single matrices, one per kind.
     """
     outcome = Outcome()
     generator = torch.Generator(device).manual_seed(0)
@@ -79,7 +79,7 @@ def check(
     for name, test in tests:
         try:
             error = test()
-        except Exception as failure:  # the compiler and the driver raise anything
+        except Exception as failure:  # the compiler and the driver can raise anything
             first = next(iter(str(failure).strip().splitlines()), "")
             outcome.failure = f"{name}: {type(failure).__name__}: {first}"
             return outcome
@@ -93,7 +93,7 @@ def check(
 def _experts(
     ops: Ops, widths: Widths, gate_up: PackedWeight, down: PackedWeight, rows: int, generator: torch.Generator
 ) -> float:
-    """`rows` for each expert on the average, unevenly: some have none, one has many."""
+    """Routes with `rows` per expert on average, unevenly: some have none, one has many."""
     e, hidden, _ = down.shape
     device = gate_up.codes.device
     top = widths.top if e > 1 else 1
@@ -192,11 +192,11 @@ def _normal(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
 
 
 def _error(found: torch.Tensor, exact: torch.Tensor) -> float:
-    """The norm of the difference, relative to what is exact. NaN if anything is."""
+    """The norm of the difference, relative to the exact result. NaN if any value is NaN."""
     exact = exact.double()
     return float((found.double() - exact).norm() / exact.norm().clamp_min(1e-30))
 
 
 def _differing(found: torch.Tensor, exact: torch.Tensor) -> float:
-    """The share of places that differ. A sum that is rounded another way may move a draw to its neighbour."""
+    """The share of positions that differ. A sum that is rounded differently may move a draw to its neighbour."""
     return float((found != exact).double().mean())

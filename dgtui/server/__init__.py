@@ -1,1 +1,1 @@
-"""A vLLM server as the engine: the client, the check of what it serves, and steppers over it. No torch, no weights."""
+"""Runs models on a vLLM server: the client, the check of the served model, and steppers. No torch, no weights."""

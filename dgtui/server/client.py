@@ -1,7 +1,7 @@
 """HTTP to an OpenAI-compatible server: every failure is one sentence that says what to do.
 
-Only requests that cannot have been sampled are repeated: those that never reached the server, and those it turned away
-with 429 or 503. The key is sent in one header and appears nowhere else, not even in `repr` or a traceback.
+Only requests that cannot have been sampled are repeated: those that never reached the server, and those that it
+rejected with 429 or 503. The key is sent in one header and appears nowhere else, not even in `repr` or a traceback.
 """
 
 import asyncio
@@ -25,12 +25,12 @@ CONNECT_SECONDS: Final = 5.0
 READ_SECONDS: Final = 600.0
 TRIES: Final = 3
 LONGEST_WAIT: Final = 10.0
-"""Seconds that are waited at most because a server asks for it."""
+"""Most seconds to wait when a server asks to retry later."""
 _TURNED_AWAY: Final = (429, 503)
 
 
 class ServerError(DgtuiError):
-    """A server could not be used: it is unreachable, refused the request, or broke off."""
+    """A server could not be used: it is unreachable, rejected the request, or broke off the response."""
 
     exit_code = 1
 
@@ -73,7 +73,7 @@ def address(url: str) -> str:
 
 
 def sent_in_the_clear(url: str) -> bool:
-    """Whether prompts go unencrypted to another machine."""
+    """Whether prompts are sent to another machine unencrypted."""
     parts = urlsplit(url)
     if parts.scheme != "http":
         return False
@@ -87,8 +87,8 @@ class Client:
     """One server. Calls block; `interrupt` ends them from another thread, and the server stops computing for them.
 
     Args:
-        url: As `address` returns it.
-        key: Sent as a bearer token; empty for a server that wants none.
+        url: In the form that `address` returns.
+        key: Sent as a bearer token; empty if the server needs none.
         transport: For tests.
     """
 
@@ -108,13 +108,13 @@ class Client:
         self._waiting: set[Future[Any]] = set()
         self._interrupted = False
         self.first_wait = 0.3
-        """Seconds before a request is tried again; it doubles."""
+        """Seconds before the first retry of a request; doubles each time."""
 
     def __repr__(self) -> str:
         return f"Client({self.url!r})"
 
     def close(self) -> None:
-        """Ends what waits and closes all connections. May be called again."""
+        """Ends waiting calls and closes all connections. May be called again."""
         if self._loop.is_closed():
             return
         self.interrupt()
@@ -124,7 +124,7 @@ class Client:
         self._loop.close()
 
     def interrupt(self) -> None:
-        """Ends the calls that are waiting, and those to come until `resume`, with `Interrupted`."""
+        """Ends the waiting calls, and further ones until `resume`, with `Interrupted`."""
         with self._lock:
             self._interrupted = True
             waiting = list(self._waiting)
@@ -132,7 +132,7 @@ class Client:
             future.cancel()
 
     def resume(self) -> None:
-        """Lets calls through again after `interrupt`."""
+        """Allows calls again after `interrupt`."""
         with self._lock:
             self._interrupted = False
 
@@ -205,35 +205,42 @@ class Client:
         match status:
             case 400 | 422:
                 return Refused(
-                    f"{where} refused the request: {said}", hint="update dgtui and vLLM; if it stays, report it"
+                    f"{where} rejected the request: {said}",
+                    hint="update dgtui and vLLM; if that does not help, report it",
                 )
             case 401 | 403:
-                return ServerError(f"{where} wants another key ({status})", hint="set DGTUI_SERVER_KEY, then try again")
+                return ServerError(f"{where} rejected the key ({status})", hint="set DGTUI_SERVER_KEY, then try again")
             case 404:
                 return ServerError(
-                    f"{where} has no {path}: {said}", hint="check the address and the model's name; is it vLLM?"
+                    f"{where} has no {path}: {said}", hint="check that it is a vLLM server, and the model's name"
                 )
             case 413:
-                return ServerError(f"{where} rejects the request as too large", hint="shorten the conversation")
+                return ServerError(f"{where} rejected the request as too large", hint="shorten the conversation")
             case 429:
                 return ServerError(f"{where} is busy (429)", hint="try again in a while, or lower --concurrency")
             case 200:
-                return ServerError(f"{where} broke off: {said}", hint="look at the server's log, and start it again")
+                return ServerError(
+                    f"{where} broke off the response: {said}", hint="look at the server's log, and restart it"
+                )
             case _ if status >= 500:
                 return ServerError(
-                    f"{where} failed ({status}): {said}", hint="look at the server's log, and start it again if it died"
+                    f"{where} failed ({status}): {said}", hint="look at the server's log, and restart it if it has died"
                 )
             case _:
-                return ServerError(f"{where} answered {status}: {said}", hint="is this the address of a vLLM server?")
+                return ServerError(
+                    f"{where} answered {status}: {said}", hint="check that this is the address of a vLLM server"
+                )
 
     def _unreachable(self, error: httpx.HTTPError) -> ServerError:
         text = str(error)
         if "CERTIFICATE" in text.upper() or "SSL" in text.upper():
             return ServerError(
-                f"the certificate of {self.url} cannot be checked: {text}",
-                hint="set SSL_CERT_FILE to your own authority's certificate",
+                f"the certificate of {self.url} cannot be verified: {text}",
+                hint="set SSL_CERT_FILE to the certificate of your authority",
             )
-        return ServerError(f"no server answers at {self.url}: {text}", hint="is it running, and is the address right?")
+        return ServerError(
+            f"no server answers at {self.url}: {text}", hint="check that it is running and that the address is right"
+        )
 
     def _broken(self, error: httpx.HTTPError) -> ServerError:
         if isinstance(error, httpx.TimeoutException):
@@ -241,15 +248,17 @@ class Client:
                 f"the server at {self.url} did not answer within {READ_SECONDS:.0f} s", hint="look at the server's log"
             )
         if isinstance(error, httpx.ProxyError):
-            return ServerError(f"the proxy refused: {error}", hint="check HTTP_PROXY, HTTPS_PROXY and NO_PROXY")
+            return ServerError(
+                f"the proxy rejected the connection: {error}", hint="check HTTP_PROXY, HTTPS_PROXY and NO_PROXY"
+            )
         return ServerError(
-            f"the connection to {self.url} broke: {error or type(error).__name__}",
-            hint="what was written stays; try again when the server is back",
+            f"the connection to {self.url} was lost: {error or type(error).__name__}",
+            hint="the text so far is kept; try again when the server is back",
         )
 
 
 def _said(answer: Any) -> str:
-    """The error message in an answer, shortened; empty if there is none."""
+    """The error message in a response, shortened; empty if there is none."""
     if isinstance(answer, dict):
         error = answer.get("error", answer.get("detail", answer.get("message")))
         if isinstance(error, dict):

@@ -1,7 +1,7 @@
-"""What a server serves: recognised by its answers, not by what it says of itself.
+"""Finds out what a server serves, from its responses rather than its description.
 
-`/v1/models` and `/version` do not say that a model writes by diffusion. A canvas of the wrong length does: vLLM answers
-with the right one. An id outside the vocabulary names its size.
+`/v1/models` and `/version` do not tell whether a model is a diffusion model. A canvas of the wrong length does: vLLM's
+error names the right one. The error for an id outside the vocabulary names the vocabulary size.
 """
 
 import re
@@ -12,17 +12,17 @@ from dgtui.errors import DgtuiError
 from dgtui.server.client import Client, Refused, ServerError
 
 SAMPLES: Final = ("Once there was a fox.", "def f(x):\n    return x + 2\n", "naïve 12×12 — «ß»\t", "<turn|>")
-"""Texts whose ids the local tokenizer and the server have to agree on."""
+"""Texts for which the local tokenizer and the server must give the same ids."""
 
 
 class Tokenizer(Protocol):
-    """The part of a local tokenizer that is checked against the server's."""
+    """What is compared between a local tokenizer and the server's."""
 
     def encode(self, text: str) -> list[int]: ...
 
 
 class NotSteerable(DgtuiError):
-    """The server serves no diffusion model, or a version without steering."""
+    """The server does not serve a diffusion model, or its version does not support steering."""
 
     exit_code = 3
 
@@ -39,16 +39,16 @@ class Served:
 
 
 def models(client: Client) -> list[dict[str, Any]]:
-    """The served models: `id` and, from vLLM, `max_model_len`."""
+    """The served models: `id`, and from vLLM also `max_model_len`."""
     answer = client.get("/v1/models")
     data = answer.get("data") if isinstance(answer, dict) else None
     if not isinstance(data, list) or not all(isinstance(m, dict) and isinstance(m.get("id"), str) for m in data):
-        raise ServerError(f"{client.url} lists no models", hint="is this the address of a vLLM server?")
+        raise ServerError(f"{client.url} lists no models", hint="check that this is the address of a vLLM server")
     return data
 
 
 def recognise(client: Client, model: str | None = None) -> Served:
-    """Finds out what the server serves.
+    """Find out what the server serves.
 
     Raises:
         ServerError: It cannot be reached, has no such model, or fails.
@@ -58,12 +58,14 @@ def recognise(client: Client, model: str | None = None) -> Served:
     chosen = next((m for m in served if model in (None, m["id"])), None)
     if chosen is None:
         names = ", ".join(m["id"] for m in served)
-        raise ServerError(f"the server has no model {model!r}", hint=f"it has: {names}" if names else "it has none")
+        raise ServerError(
+            f"the server has no model {model!r}", hint=f"its models: {names}" if names else "it has no models"
+        )
     name = chosen["id"]
     length = _number(r"must hold exactly (\d+) ids", _refusal(client, name, [0]))
     if length is None:
         raise NotSteerable(
-            f"{name} on {client.url} does not take a canvas",
+            f"{name} on {client.url} does not accept a canvas",
             hint="serve a DiffusionGemma checkpoint with vLLM 0.32 or newer",
         )
     vocab = _number(r"must be in \[0, (\d+)\)", _refusal(client, name, [2**31 - 1] * length))
@@ -76,10 +78,10 @@ def recognise(client: Client, model: str | None = None) -> Served:
 
 
 def check_tokenizer(client: Client, served: Served, tokenizer: Tokenizer, vocab_size: int) -> None:
-    """Raises `NotSteerable` unless the local tokenizer writes the ids that the server's does."""
+    """Raises `NotSteerable` unless the local tokenizer gives the same ids as the server's."""
     if vocab_size > served.vocab_size:
         raise NotSteerable(
-            f"the local tokenizer has {vocab_size:,} entries, the server's model {served.vocab_size:,}",
+            f"the local tokenizer has {vocab_size:,} entries, but the server's model has {served.vocab_size:,}",
             hint="choose the tokenizer of the served model with --model",
         )
     for text in SAMPLES:
@@ -93,7 +95,7 @@ def check_tokenizer(client: Client, served: Served, tokenizer: Tokenizer, vocab_
 
 
 def _refusal(client: Client, model: str, canvas: list[int]) -> str:
-    """What the server says against a canvas; empty if it takes it."""
+    """The server's error for a canvas; empty if it accepts it."""
     body = {"model": model, "prompt": [1], "max_tokens": 1, "vllm_xargs": {"diffusion_seed_canvas": canvas}}
     try:
         client.post("/v1/completions", body)

@@ -1,4 +1,4 @@
-"""A model on a server, as the rest of the program sees a loaded one: its tokenizer is local, its weights are not."""
+"""A model on a server, with the interface of a loaded model: its tokenizer is local, its weights are not."""
 
 import os
 import time
@@ -40,7 +40,7 @@ class ServedModel:
 
     @property
     def name(self) -> str:
-        """The served name and where."""
+        """The served name and the server."""
         return f"{self.served.model} on {self.client.url.partition('://')[2]}"
 
     @property
@@ -55,16 +55,16 @@ class ServedModel:
 
     @property
     def held(self) -> str:
-        """How it is held, in a few words."""
+        """What serves it, such as "vLLM 0.32"."""
         return f"vLLM {self.served.version}".strip()
 
     @property
     def fingerprint(self) -> str:
-        """Tells models apart as far as a server says."""
+        """Identifies the model, as far as the server's data allows."""
         return f"vllm:{self.served.model}:{self.served.version}"
 
     def stepper(self) -> StepsStepper:
-        """A stepper over it."""
+        """A stepper for it."""
         return {"steps": StepsStepper, "blocks": BlocksStepper}[self.mode](self.client, self.served, self.info.stop_ids)
 
 
@@ -72,7 +72,7 @@ def api_key(environment: Mapping[str, str] = os.environ, url: str = "") -> str:
     """The key from `DGTUI_SERVER_KEY`, else from the keyring if that library is installed, else empty."""
     if key := environment.get(KEY_VARIABLE, ""):
         return key
-    with suppress(Exception):  # no such library, no keyring, a locked one: the server says whether it wants a key
+    with suppress(Exception):  # no library, no keyring, or a locked one: the server reports whether it needs a key
         import keyring
 
         return keyring.get_password(KEYRING_SERVICE, url) or ""
@@ -80,16 +80,16 @@ def api_key(environment: Mapping[str, str] = os.environ, url: str = "") -> str:
 
 
 def connect(url: str, mode: Mode, name: str | None = None, *, client: Client | None = None) -> ServedModel:
-    """Recognises a server and finds the tokenizer of its model on this machine.
+    """Identify the model on a server and find its tokenizer on this machine.
 
     Args:
-        url: Of the server, as a user writes it.
+        url: The server's address, as the user wrote it.
         mode: "steps": one request per denoising step; "blocks": the server samples whole canvases.
-        name: The served model, or the name of the local checkpoint or folder whose tokenizer is its own.
+        name: The served model, or a local checkpoint or folder with the same tokenizer.
         client: For tests.
 
     Raises:
-        DgtuiError: The server cannot be used, or there is no tokenizer for its model; the hint says what to do.
+        DgtuiError: The server cannot be used, or the tokenizer is not on this machine; the hint says what to do.
     """
     from dgtui.model.generation import read_generation
     from dgtui.model.shards import read_json
@@ -119,14 +119,14 @@ def connect(url: str, mode: Mode, name: str | None = None, *, client: Client | N
     )
     notes = ["it runs without self-conditioning, one request per step"] if mode == "steps" else []
     if sent_in_the_clear(url):
-        notes.append("prompts and replies go unencrypted to another machine: prefer https or a tunnel")
+        notes.append("prompts and replies are sent to another machine unencrypted: use https or a tunnel")
     return ServedModel(
         client, served, tokenizer, sampling.settings, info, mode, tuple(notes), time.monotonic() - started
     )
 
 
 def _served(client: Client, name: str | None) -> Served:
-    """What is served under a name; a name that is only known here stands for the first model."""
+    """The served model of that name; the first model if the name is only known locally."""
     from dgtui.server.probe import models
 
     known = {model["id"] for model in models(client)}
@@ -134,7 +134,7 @@ def _served(client: Client, name: str | None) -> Served:
 
 
 def _tokenizer_folder(served: str, name: str | None) -> Path:
-    """The folder of the tokenizer: of the local checkpoint that was named, or that has the served model's name."""
+    """The folder with the tokenizer: of the named local checkpoint, or of the one with the served model's name."""
     from dgtui.model.catalog import REAL, resolve
 
     for candidate in dict.fromkeys([name, served, REAL] if name is None else [name, served]):
@@ -143,5 +143,5 @@ def _tokenizer_folder(served: str, name: str | None) -> Path:
                 return resolve(candidate).path
     raise ModelNotFound(
         f"the tokenizer of {served} is not on this machine",
-        hint=f"run `dgtui model pull --tokenizer-only {REAL}`, or name a folder that holds it with --model",
+        hint=f"run dgtui model pull --tokenizer-only {REAL}, or name a folder that has it with --model",
     )

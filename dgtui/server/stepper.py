@@ -1,7 +1,7 @@
-"""Steppers over a vLLM server: a canvas on another machine can be watched, paused, pinned and forked like a local one.
+"""Steppers for a vLLM server: its canvas can be watched, paused, pinned and forked like a local one.
 
 `StepsStepper` asks for one denoising step per request and does everything else here: temperature, entropy, acceptance,
-pins, suppression, noise and stopping. It sees the 20 likeliest ids at every place. The model runs without
+pins, suppression, noise and stopping. It gets the 20 most likely ids per position. The model runs without
 self-conditioning. `BlocksStepper` lets the server sample whole canvases: one request per block.
 
 Shapes: B candidates, C canvas positions, K = 20 ids that the server reports per position.
@@ -27,13 +27,13 @@ from dgtui.server.client import Client, ServerError
 from dgtui.server.probe import Served
 
 LOGPROBS: Final = 20
-"""Ids per position that vLLM reports at most."""
+"""Most ids per position that vLLM reports."""
 FOLLOWING: Final = 6
-"""Held ids after a gap by which lengths are ranked."""
+"""Number of pinned ids after a gap that are used to rank lengths."""
 READING_PLACES: Final = 16
-"""Length of the canvas on which they are read."""
+"""Length of the canvas that is used for ranking."""
 UNSEEN: Final = -12.0
-"""Log-probability of an id that is not among those reported."""
+"""Log-probability assumed for an id that is not reported."""
 
 Bools = npt.NDArray[np.bool_]
 
@@ -47,7 +47,7 @@ class _Row:
     held: Ids
     draft: Ids
     earlier: list[Ids]
-    """The newest drafts, as many as the stability asks for."""
+    """The newest drafts, as many as the stability setting needs."""
     done: bool = False
     steps: int = 0
 
@@ -66,9 +66,11 @@ class StepsStepper:
         self._rows: list[_Row] = []
 
     def encode(self, ids: Sequence[int], images: Sequence[Image] = ()) -> None:
-        """Makes `ids` the prefix; the server finds what it shares with earlier ones."""
+        """Makes `ids` the prefix; the server itself reuses what it shares with earlier ones."""
         if images:
-            raise ImageRefused("a model on a server takes no images here", hint="load the checkpoint on this machine")
+            raise ImageRefused(
+                "images cannot be sent to a model on a server", hint="load the checkpoint on this machine"
+            )
         self.client.resume()
         self._prefix = list(ids)
 
@@ -91,7 +93,7 @@ class StepsStepper:
         self._rng[candidate] = np.random.Generator(generator)
 
     def begin(self, starts: Sequence[Start], settings: SamplerSettings, suppressed: Collection[int] = ()) -> list[Ids]:
-        """Lays out canvases of fresh noise, with the ids that their starts keep."""
+        """Creates canvases of fresh noise, with the ids that their starts keep."""
         self._settings = settings
         self._suppressed = np.array(sorted(suppressed), dtype=np.int64)
         self._remaining = schedule.entry_step(starts[0].strength, settings.steps)
@@ -136,7 +138,7 @@ class StepsStepper:
         return [self._advance(i, answer, temperature) for i, answer in zip(running, answers, strict=True)]
 
     def _ask(self, bodies: Sequence[dict[str, Any]]) -> list[Any]:
-        """The first choice of each request's answer."""
+        """The first choice of each response."""
         return [_checked(answer) for answer in self.client.post_all("/v1/completions", bodies)]
 
     def _request(self, row: _Row, steps: int) -> dict[str, Any]:
@@ -157,14 +159,14 @@ class StepsStepper:
         }
 
     def _advance(self, candidate: int, answer: Any, temperature: float) -> CandidateStep:
-        """Sampling, acceptance and stopping of one candidate, from the likeliest ids at every position."""
+        """Sampling, acceptance and stopping of one candidate, from the most likely ids at each position."""
         row, settings, rng = self._rows[candidate], self._settings, self._rng[candidate]
         ids, log_probs = likeliest(answer, self.canvas_length, self.vocab_size)
         if len(self._suppressed):
             log_probs = np.where(np.isin(ids, self._suppressed), -np.inf, log_probs)
         scaled = log_probs / temperature
         best = scaled.max(-1, keepdims=True)
-        lost = ~np.isfinite(best[:, 0])  # every reported id is suppressed: the place stays noise
+        lost = ~np.isfinite(best[:, 0])  # every reported id is suppressed: the position stays noise
         weights = np.exp(scaled - np.where(lost[:, None], 0.0, best))
         probs = weights / np.maximum(weights.sum(-1, keepdims=True), 1e-30)
         entropy = -(probs * np.log(np.maximum(probs, 1e-30))).sum(-1)
@@ -189,7 +191,7 @@ class StepsStepper:
         self, candidate: int, draft: Ids, canvas: Ids, accepted: Bools, entropy: Floats, ids: Ids,
         probs: npt.NDArray[np.float64], temperature: float, done: bool | None = None,
     ) -> CandidateStep:  # fmt: skip
-        """Takes a step's results over, and reports them."""
+        """Applies and reports a step's results."""
         row, settings = self._rows[candidate], self._settings
         row.canvas = np.where(row.pinned, row.held, canvas).astype(np.int32)
         changed = draft != row.draft if row.steps else np.zeros(self.canvas_length, dtype=bool)
@@ -225,10 +227,10 @@ class StepsStepper:
         self._prefix += ids.tolist()
 
     def log_probs(self, canvases: Sequence[Ids]) -> list[Floats]:
-        """A likelihood by which lengths can be ranked: 0 except at the held ids that follow each gap.
+        """Log-probabilities for ranking lengths: 0 except at the pinned ids after each gap.
 
-        A server gives no likelihood from left to right. The first held ids after a gap, read from noise after
-        everything that stands before them, rank lengths as well.
+        A server does not give left-to-right likelihoods. Those of the first pinned ids after a gap, predicted from
+        noise after all the text before them, rank lengths equally well.
         """
         return [self._follow(row, np.asarray(ids)) for row, ids in zip(self._rows, canvases, strict=True)]
 
@@ -256,7 +258,7 @@ class StepsStepper:
         return found
 
     def release(self) -> None:
-        """Frees what is kept of the run."""
+        """Frees the data of the run."""
         self._prefix, self._rows = [], []
 
 
@@ -266,7 +268,7 @@ class BlocksStepper(StepsStepper):
     name = "vllm-blocks (not repeatable)"
 
     def step(self) -> list[CandidateStep]:
-        """One request per candidate; each canvas comes back finished."""
+        """One request per candidate; each returns a finished canvas."""
         running = [i for i, row in enumerate(self._rows) if not row.done]
         bodies = []
         for i in running:
@@ -288,7 +290,7 @@ class BlocksStepper(StepsStepper):
 
 
 class TextStepper(BlocksStepper):
-    """Blocks without log-probabilities, which cost a server more than a small model's steps. Entropies are NaN."""
+    """Blocks without log-probabilities, which cost more than the steps of a small model. Entropies are NaN."""
 
     name = "vllm-text (not repeatable)"
 
@@ -307,7 +309,7 @@ class TextStepper(BlocksStepper):
 
 
 def _checked(answer: Any) -> Any:
-    """The first choice of an answer. Raises `ServerError` for anything that is none."""
+    """The first choice of a response. Raises `ServerError` if it is not valid."""
     choices = answer.get("choices") if isinstance(answer, dict) else None
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         raise _nonsense("no choices")
@@ -325,34 +327,34 @@ def token_ids(choice: Any, length: int, vocab_size: int) -> Ids:
 
 
 def likeliest(choice: Any, length: int, vocab_size: int) -> tuple[Ids, npt.NDArray[np.float64]]:
-    """The reported ids (length, K) and their log-probabilities in nats, -inf where fewer were reported.
+    """The reported ids (length, K) and their log-probabilities in nats, -inf if fewer than K were reported.
 
-    Raises `ServerError` for an answer of another shape.
+    Raises `ServerError` for a response of another shape.
     """
     rows = (choice.get("logprobs") or {}).get("top_logprobs")
     if not isinstance(rows, list) or len(rows) != length:
-        raise _nonsense(f"no log-probabilities of {length} places")
+        raise _nonsense(f"no log-probabilities for {length} positions")
     ids = np.zeros((length, LOGPROBS + 1), dtype=np.int32)
     log_probs = np.full((length, LOGPROBS + 1), -np.inf)
     for place, row in enumerate(rows):
         if not isinstance(row, dict) or not 0 < len(row) <= LOGPROBS + 1:
-            raise _nonsense(f"nothing at place {place}")
+            raise _nonsense(f"nothing at position {place}")
         for k, (text, value) in enumerate(row.items()):
             digits = text.removeprefix("token_id:")
             if not digits.isdecimal() or int(digits) >= vocab_size or not isinstance(value, int | float):
-                raise _nonsense(f"{text[:40]!r} at place {place}")
+                raise _nonsense(f"{text[:40]!r} at position {place}")
             ids[place, k], log_probs[place, k] = int(digits), value
     if np.isnan(log_probs).any():
-        raise _nonsense("log-probabilities that are no numbers")
+        raise _nonsense("log-probabilities that are not numbers")
     return ids, np.minimum(log_probs, 0.0)
 
 
 def _nonsense(what: str) -> ServerError:
-    return ServerError(f"the server's answer makes no sense: {what}", hint="use vLLM 0.32 or newer")
+    return ServerError(f"the server's response is not valid: {what}", hint="use vLLM 0.32 or newer")
 
 
 def _allowed(suppressed: npt.NDArray[np.int64], vocab_size: int) -> int:
-    """Some id that may be written."""
+    """An id that is allowed."""
     taken = set(suppressed.tolist())
     return next(i for i in range(vocab_size) if i not in taken)
 

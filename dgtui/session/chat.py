@@ -21,7 +21,7 @@ _NAMES: Final = {spec.name for spec in SAMPLER}
 
 
 class Keeper(Protocol):
-    """The part of `store.Store` that is used here."""
+    """The methods of `store.Store` that are used here."""
 
     def create(self, model: str, system: str = "", settings: Mapping[str, object] = ...) -> str: ...
     def append(self, conversation: str, turn: Turn) -> int: ...
@@ -68,9 +68,9 @@ class Chat:
         self.store.update(self._stored[-1], turn)
 
     def rewind(self, position: int) -> list[Turn]:
-        """Supersedes this window's turns from `position` on, and returns them. Turns of other windows stay.
+        """Supersedes this window's turns from `position` on, and returns them. Turns of other windows are kept.
 
-        A conversation without turns and without a title of its own is not stored any more.
+        A conversation without turns and without its own title is no longer stored.
         """
         dropped, ids = self.turns[position:], self._stored[position:]
         if ids and self.id is not None and not self.store.supersede(self.id, ids):
@@ -86,13 +86,13 @@ class Chat:
         return len(new)
 
     def instruct(self, system: str) -> None:
-        """Sets the system prompt of the following replies."""
+        """Sets the system prompt for the following replies."""
         self.system = system
         if self.id is not None:
             self.store.set_system(self.id, system)
 
     def set_settings(self, settings: Mapping[str, Any]) -> None:
-        """Sets the sampler settings of the following replies."""
+        """Sets the sampler settings for the following replies."""
         self.settings = dict(settings)
         if self.id is not None:
             self.store.set_settings(self.id, self.settings)
@@ -104,7 +104,7 @@ class Chat:
     def messages(self, see: "Callable[[Attachment], Image | None]" = lambda _: None) -> list[Message]:
         """Returns the messages for the model: the system prompt and the turns, without empty replies.
 
-        `see` makes of an image what the model is given, or None for one that it cannot be given.
+        `see` turns an image into the model's input, or returns None if that is not possible.
         """
         system = [Message("system", self.system)] if self.system.strip() else []
         return system + [
@@ -137,7 +137,7 @@ def prompt(
         if len(ids) <= room:
             return ids, start
     raise PromptTooLong(
-        f"the message has {len(ids):,} tokens and {max(room, 0):,} fit",
+        f"the message has {len(ids):,} tokens, but only {max(room, 0):,} fit",
         hint="shorten it, or start a new conversation with /new",
     )
 

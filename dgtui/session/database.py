@@ -32,11 +32,11 @@ class Database:
     """One connection, for one thread at a time.
 
     Args:
-        path: The file, made with its folder if missing; None: in memory, nothing is written anywhere.
-        steps: The shape that the file gets (see `migrations`).
+        path: The file, created with its folder if missing; None: in memory, nothing is written to disk.
+        steps: The schema of the file (see `migrations`).
 
     Raises:
-        HistoryRefused: The file at `path` must not be written to.
+        HistoryRefused: The file at `path` is not a history that this program may write.
         RunFailed: The file cannot be created, opened or written, or is in use for longer than `BUSY_SECONDS`.
     """
 
@@ -48,7 +48,7 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """Reads one consistent state of the file, whatever others write meanwhile."""
+        """Reads one consistent state of the file, even if others write meanwhile."""
         with _typed(self._path), _transaction(self._connection, "BEGIN") as connection:
             yield connection
 
@@ -62,7 +62,7 @@ class Database:
                 yield connection
 
     def empty_log(self) -> None:
-        """Moves the write-ahead log into the file and empties it, as it may hold deleted text."""
+        """Moves the write-ahead log into the file and empties it, because it may hold deleted text."""
         with _typed(self._path):
             self._connection.execute("PRAGMA wal_checkpoint (TRUNCATE)").fetchall()
 
@@ -140,12 +140,13 @@ def _typed(path: Path | None) -> Iterator[None]:
         if explained := _explained(error, path):
             raise explained from error
         raise
-    except (Malformed, UnicodeDecodeError) as error:  # the latter: a damaged name in SQLite's own message
+    except (Malformed, UnicodeDecodeError) as error:  # UnicodeDecodeError: a damaged name in SQLite's own message
         raise _damaged(path, error) from error
 
 
 def _made(path: Path) -> Path:
-    """Returns the resolved path of the file, created if missing. Only the owner can read it and SQLite's side files.
+    """Returns the resolved path of the file, created if missing. Only the owner can read it and SQLite's additional
+    files.
 
     Raises:
         RunFailed: The file cannot be created or opened.
@@ -166,7 +167,7 @@ def _made(path: Path) -> Path:
         else:
             os.fchmod(descriptor, 0o600)  # whatever the umask
             os.close(descriptor)
-    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL in the name
+    except (OSError, RuntimeError, ValueError) as error:  # e.g. a loop of links, or a NUL in the name
         raise RunFailed(f"{path} cannot be created: {reason(error)}", hint=_WITHOUT) from error
     return path
 
@@ -180,9 +181,10 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:
-    """Turns on write-ahead logging: readers and a writer do not wait for each other.
+    """Turns on write-ahead logging, so readers and a writer do not wait for each other.
 
-    A file system without it keeps the journal it can. SQLite does not wait for its turn at the switch, so this does.
+    A file system that does not support it keeps another journal mode. SQLite does not wait for locks at this switch, so
+    this does.
     """
     deadline = time.monotonic() + BUSY_SECONDS
     while True:
@@ -202,13 +204,13 @@ def _code(error: sqlite3.Error) -> int | None:
 
 
 def _explained(error: sqlite3.Error, path: Path | None) -> DgtuiError | None:
-    """Returns the typed error for a failure of SQLite, or None if it is a bug of ours."""
+    """Returns the typed error for a failure of SQLite, or None if it is a bug in dgtui."""
     if isinstance(error, sqlite3.InterfaceError | sqlite3.ProgrammingError | sqlite3.InternalError | sqlite3.DataError):
         return None
     file = path or "the history in memory"
     match _code(error):
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED | sqlite3.SQLITE_PROTOCOL:
-            return RunFailed(f"{file} is in use by another program", hint="try again when that program has finished")
+            return RunFailed(f"{file} is in use by another program", hint="try again after that program has finished")
         case sqlite3.SQLITE_FULL:
             return RunFailed(f"{file} could not be written: the disk is full", hint="free some space and try again")
         case (
@@ -229,5 +231,5 @@ def _damaged(path: Path | None, error: Exception) -> HistoryRefused:
     return HistoryRefused(
         f"{path or 'the history in memory'} is damaged, or not a history of conversations: {error}",
         hint="it was left unchanged. To start a new history, move it and its -wal and -shm files elsewhere; "
-        "sqlite3 FILE .recover rescues what can be read",
+        "use sqlite3 FILE .recover to rescue readable data",
     )

@@ -1,8 +1,8 @@
-"""A conversation as a file of its own: Markdown to be read, JSON to be worked on.
+"""Exports a conversation to a file: Markdown for reading, JSON for programs.
 
 In Markdown every turn is one section, whatever it contains: Markdown and code stay unchanged, and a code fence or HTML
-comment that a turn leaves open is closed. Control characters become visible symbols, which cannot drive a terminal.
-JSON has everything as it was stored.
+comment that a turn leaves open is closed. Control characters become visible symbols, which cannot affect a terminal.
+JSON contains everything as stored.
 """
 
 import os
@@ -75,9 +75,9 @@ def write(path: Path, text: str, *, overwrite: bool = False) -> None:
     """Writes a private file atomically.
 
     Args:
-        path: In a folder that exists. A link is followed.
+        path: In an existing folder. Links are followed.
         text: Written as UTF-8.
-        overwrite: Put it in the place of a file that is there.
+        overwrite: Replace an existing file.
 
     Raises:
         FileExists: The file exists and must not be overwritten.
@@ -91,7 +91,7 @@ def write(path: Path, text: str, *, overwrite: bool = False) -> None:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))  # claims the name
     except FileExistsError as error:
         raise FileExists(f"{path} already exists", hint="choose another name") from error
-    except (OSError, RuntimeError, ValueError) as error:  # also a loop of links, or a NUL in the name
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a loop of links; ValueError: a NUL in the name
         raise RunFailed(
             f"{path} could not be written: {reason(error)}", hint="choose another folder or name"
         ) from error
@@ -148,11 +148,11 @@ _CLOSING: Final = {
     "<style": "</style>",
     "<textarea": "</textarea>",
 }
-"""Openings of raw HTML that does not end at a blank line (CommonMark 4.6, kinds 1 to 5), and their ends."""
+"""Start and end of the kinds of raw HTML that do not end at a blank line (CommonMark 4.6, kinds 1 to 5)."""
 
 
 def _block(text: str) -> str:
-    """Returns Markdown with all open blocks closed. Later text must not become part of them."""
+    """Returns Markdown with all open blocks closed, so later text does not become part of them."""
     text = _printable(text).strip("\n")
     if (open_block := _left_open(text)) is None:
         return text
@@ -164,7 +164,7 @@ def _block(text: str) -> str:
     closed = f"{text}\n{closing}"
     if _left_open(closed) is None:
         return closed
-    return "\n".join(f"> {line}" for line in text.split("\n"))  # the end of a quote closes all blocks in it
+    return "\n".join(f"> {line}" for line in text.split("\n"))  # a quote closes all blocks in it when it ends
 
 
 def _left_open(text: str) -> "Token | None":

@@ -1,7 +1,7 @@
 """The schema of the history file, as migration steps from an empty file.
 
-A file's `user_version` is the number of steps it has taken. A step that was released is never edited: what changes the
-shape is a new step at the end. All missing steps are one transaction, so a file has an old shape or the new one.
+A file's `user_version` is the number of steps it has taken. A released step is never edited: a schema change is a new
+step at the end. All missing steps are one transaction, so a file has either the old schema or the new one.
 """
 
 import sqlite3
@@ -14,7 +14,7 @@ APPLICATION_ID: Final = 0x64677475
 Step = Sequence[str]
 """SQL statements, one per string. Foreign keys are not enforced while they run."""
 
-# Turn ids grow with time and are never used twice: turns can be restored and sorted. A superseded turn keeps its old
+# Turn ids grow with time and are never used twice, so turns can be restored and sorted. A superseded turn keeps its old
 # position. The listed turns of a conversation have positions 0, 1, 2 …
 _FIRST: Final = (
     """
@@ -109,11 +109,11 @@ def version_of(connection: sqlite3.Connection) -> int:
 
 
 def migrate(connection: sqlite3.Connection, steps: Sequence[Step] = STEPS) -> None:
-    """Takes all missing steps in one transaction. Another process may try the same at the same time.
+    """Takes all missing steps in one transaction. Another process may do the same at the same time.
 
     Args:
-        connection: In autocommit mode, to a file that is ours or empty and takes no more than these steps.
-        steps: From an empty file on.
+        connection: In autocommit mode, to an empty file or a history file with at most these steps.
+        steps: All steps from an empty file.
     """
     if version_of(connection) == len(steps):
         return

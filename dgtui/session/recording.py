@@ -1,7 +1,7 @@
 """A run on disk: one safetensors file that replays without a model, and forks exactly on the machine that made it.
 
 It holds every event of the run, the bytes of every token that occurs, and the model and versions that made it. It is
-written completely or not at all, and only its owner may read it. Reading runs no code from the file and refuses
+written completely or not at all, and only its owner may read it. Reading never runs code from the file and rejects
 anything unknown.
 """
 
@@ -27,7 +27,7 @@ FORMAT: Final = "dgtui.recording"
 VERSION: Final = 2
 """The newest version that can be read. Version 2 adds the images of a prompt; a run without them is version 1."""
 MOST_BYTES: Final = 2**30
-"""Larger files are neither written nor read. 50,000 frames of 256 places reach this size."""
+"""Larger files are neither written nor read. 50,000 frames of 256 positions reach this size."""
 MOST_HEADER_BYTES: Final = 2**22
 
 _MADE_BY: Final = ("fingerprint", "model", "stepper", "device", "versions")
@@ -35,7 +35,7 @@ _MADE_BY: Final = ("fingerprint", "model", "stepper", "device", "versions")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Recording:
-    """A run, and everything needed to show it and to continue it."""
+    """A run, and everything needed to show and continue it."""
 
     log: RunLog
     pieces: Mapping[int, bytes]
@@ -43,13 +43,13 @@ class Recording:
     special_ids: frozenset[int]
     "ids that are markup, not text"
     fingerprint: str
-    "of the weights and the tokenizer"
+    "identifies the weights and the tokenizer"
     model: str
     "its name, for display"
     stepper: str
     device: str
     versions: Mapping[str, str]
-    "of the packages that can change a token"
+    "versions of the packages that can affect a token"
 
 
 def save(
@@ -67,19 +67,19 @@ def save(
     """Writes a run, finished or not, and replaces a file at `path`. Only the owner may read it.
 
     Args:
-        path: In a folder that exists. A link is followed.
-        log: Take a copy of one that still grows, as `pieces` must fit it.
+        path: In an existing folder. Links are followed.
+        log: Pass a copy if the log still grows, because `pieces` must fit it.
         pieces: The bytes of at least `occurring_ids(log)`; only those are kept.
-        special_ids: Those of the tokenizer.
-        fingerprint: Of the weights and the tokenizer.
+        special_ids: The tokenizer's special ids.
+        fingerprint: Identifies the weights and the tokenizer.
         model: The model's name, for display.
         stepper: The name of the stepper that made the run.
         device: Where it ran.
-        versions: Of the packages that can change a token.
+        versions: Versions of the packages that can affect a token.
 
     Raises:
-        RunFailed: It could not be written, or is too large. What was at `path` is still there.
-        ValueError: The events are not of one run, or a piece is missing.
+        RunFailed: It could not be written, or is too large. `path` is unchanged.
+        ValueError: The events belong to different runs, or a piece is missing.
     """
     arrays, facts = pack(log)
     ids = occurring_ids(log)
@@ -112,7 +112,7 @@ def _plain(value: Any) -> Any:
 
 
 def _digest(arrays: Mapping[str, Array], facts_json: str) -> str:
-    """A checksum of all contents, against damage that would load as another run. It does not protect from forgery."""
+    """A checksum of all contents, to detect damage. It does not protect against forgery."""
     digest = hashlib.sha256(facts_json.encode())
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
@@ -152,7 +152,7 @@ def _recording(contents: Contents, facts: Any) -> Recording:
     ids = contents.take_ids("pieces.ids")
     pieces = {i: row.tobytes() for i, row in zip(ids, contents.take_ragged("pieces", np.uint8, len(ids)), strict=True)}
     if pieces.keys() != set(occurring_ids(log).tolist()):
-        raise Malformed("the pieces are not those of the tokens that occur")
+        raise Malformed("the pieces do not match the tokens that occur")
     fingerprint, model, stepper, device = (typed(value, str) for value in made_by)
     log.stepper = stepper
     return Recording(
@@ -168,10 +168,10 @@ def _recording(contents: Contents, facts: Any) -> Recording:
 
 
 def _read(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
-    """Arrays and metadata. Sizes are checked before anything of that size is read."""
+    """Arrays and metadata. Sizes are checked before that much is read."""
     try:
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would block for ever
             raise RecordingRefused(f"{path} is not a file")
         if status.st_size > MOST_BYTES:
             raise RecordingRefused(f"{path} is too large for a recording ({status.st_size} bytes)")

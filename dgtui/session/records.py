@@ -1,8 +1,8 @@
 """The records of a history, as plain data and as table rows.
 
-Token ids are a blob of little-endian int32, settings and paths are JSON, times are seconds since 1970. Text that could
-not be written as UTF-8 (unpaired surrogates, from bytes of another encoding) gets U+FFFD in those places. Reading
-believes nothing: a row that these functions did not write is `Malformed`.
+Token ids are a blob of little-endian int32, settings and paths are JSON, times are seconds since 1970. Characters that
+UTF-8 cannot encode (unpaired surrogates, from bytes of another encoding) become U+FFFD. Reading trusts nothing: a row
+that these functions did not write raises `Malformed`.
 """
 
 import json
@@ -59,7 +59,7 @@ class Stored:
     """A stored turn."""
 
     id: int
-    """Never used again for another turn."""
+    """Never reused for another turn."""
     position: int
     """Position in the conversation, from 0."""
     turn: Turn
@@ -71,9 +71,9 @@ class Conversation:
     """A conversation without its turns."""
 
     id: str
-    """Short enough to be typed."""
+    """Short enough to type."""
     title: str
-    """The beginning of the first message, until it is renamed. Empty without a message."""
+    """The start of the first message, until it is renamed. Empty without a message."""
     created: datetime
     updated: datetime
     model: str
@@ -143,12 +143,12 @@ def turn_of(row: Row) -> Stored:
 
 
 def _images(paths: list[Any], digests: list[Any]) -> tuple[Attachment, ...]:
-    digests = digests or [""] * len(paths)  # rows of version 1 have none
+    digests = digests or [""] * len(paths)  # rows of version 1 have no digests
     return tuple(Attachment(_text(path), _text(digest)) for path, digest in zip(paths, digests, strict=True))
 
 
 def settings_text(settings: Mapping[str, object]) -> str:
-    """Returns settings as they are stored."""
+    """Returns settings in their stored form."""
     return json.dumps(settings, default=dict)
 
 

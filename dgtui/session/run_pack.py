@@ -1,7 +1,7 @@
-"""A run log as named arrays and a small JSON object, and back, by the tables of `run_schema`.
+"""Converts a run log to named arrays and a small JSON object, and back, using the tables of `run_schema`.
 
-Reading trusts nothing. Every array, index and number is checked before it is used, and what does not fit is
-`Malformed`. Memory stays in proportion to the arrays, whatever the numbers in them say.
+Reading trusts nothing. Every array, index and number is checked before use; invalid ones raise `Malformed`. Memory use
+is proportional to the size of the arrays, whatever numbers they contain.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,7 +36,7 @@ _TOKENS = ("ids", "canvas", "top_ids", "token", "token_ids")
 
 
 def occurring_ids(log: RunLog) -> Ids:
-    """(N,) every token id that a log shows, alternatives and noise included, ascending."""
+    """(N,) all token ids in a log, including alternatives and noise, ascending."""
     job = log.job
     found: list[Any] = [job.prompt_ids, *job.blocks, *(start.ids or () for start in {*job.starts})]
     if job.fork:
@@ -49,7 +49,7 @@ def occurring_ids(log: RunLog) -> Ids:
 
 
 def ragged(rows: Sequence[Any], dtype: npt.DTypeLike) -> tuple[Array, Array]:
-    """Rows of any lengths as values (N,) and lengths (rows,)."""
+    """Rows of different lengths as values (N,) and lengths (rows,)."""
     arrays = [np.frombuffer(r, np.uint8) if isinstance(r, bytes) else np.asarray(r, dtype=dtype) for r in rows]
     return np.concatenate([np.zeros(0, dtype=dtype), *arrays]), np.array([len(a) for a in arrays], dtype=np.int64)
 
@@ -64,9 +64,9 @@ def _stacked(rows: Sequence[Any], shape: tuple[int, ...], dtype: npt.DTypeLike) 
 
 
 def pack(log: RunLog) -> tuple[dict[str, Array], dict[str, Any]]:
-    """The arrays of a run by name, and the rest of it as JSON can hold it.
+    """The arrays of a run by name, and its other data in JSON types.
 
-    Raises `ValueError` for events that are not of one run: another job's id, canvases of several lengths.
+    Raises `ValueError` for events of different runs: another job's id, or canvases of different lengths.
     """
     events, job = list(log), log.job
     if any(event.job != job.id for event in events):
@@ -106,7 +106,7 @@ def _pack_column(arrays: dict[str, Array], column: Column, values: list[Any], si
 
 def _pack_job(job: Job) -> tuple[dict[str, Array], dict[str, Any]]:
     fork = job.fork
-    # One row if all candidates start alike, else a default start and then one row per candidate
+    # One row if all candidates have the same start, else a default start and then one row per candidate
     starts = job.starts[:1] if len({*job.starts}) == 1 else (Start(), *job.starts)
     arrays: dict[str, Array] = {
         "job.prompt_ids": np.array(job.prompt_ids, dtype=np.int32),
@@ -138,13 +138,13 @@ def _pack_job(job: Job) -> tuple[dict[str, Array], dict[str, Any]]:
 
 
 class Contents:
-    """The arrays of a recording, checked when taken and read-only from then on."""
+    """The arrays of a recording: checked when taken, then read-only."""
 
     def __init__(self, arrays: Mapping[str, Array]) -> None:
         self._arrays = arrays
 
     def take(self, name: str, dtype: npt.DTypeLike, *shape: int | None, most: int | None = None) -> Array:
-        """An array that must be there, of that type and shape (None: any length).
+        """A required array of this type and shape (None: any length).
 
         `most`: if given, all values must be from 0 to this.
         """
@@ -160,7 +160,7 @@ class Contents:
         return array
 
     def take_list(self, name: str, dtype: npt.DTypeLike, *shape: int | None, most: int | None = None) -> list[Any]:
-        """The same as Python objects. Raises `Malformed` also for an array that is too long for that."""
+        """The same as Python objects. Also raises `Malformed` for an array that is too long for that."""
         array = self.take(name, dtype, *shape, most=most)
         if len(array) > MOST_ENTRIES:
             raise Malformed(f"{name} has {len(array)} entries")
@@ -176,7 +176,7 @@ class Contents:
         values = self.take(name, dtype, None, most=INT)
         lengths = self.take_list(f"{name}.lengths", np.int64, rows, most=len(values))
         if sum(lengths) != len(values):
-            raise Malformed(f"{name} and its lengths disagree")
+            raise Malformed(f"{name} does not match its lengths")
         ends = np.cumsum(lengths, dtype=np.int64).tolist()
         return [values[end - length : end] for length, end in zip(lengths, ends, strict=True)]
 
@@ -202,7 +202,7 @@ def _rows(value: Any, width: int, count: int | None = None) -> list[list[Any]]:
 
 
 def unpack(arrays: Contents, facts: Any) -> RunLog:
-    """The run that `pack` took apart: equal events in the same order.
+    """Rebuild the run from the output of `pack`: equal events in the same order.
 
     Raises `Malformed`, or another `ValueError` if a job, an action or a reason is impossible.
     """
@@ -213,7 +213,7 @@ def unpack(arrays: Contents, facts: Any) -> RunLog:
     order = arrays.take_list("order", np.uint8, None, most=len(KINDS) - 1)
     counts = [order.count(number) for number in range(len(KINDS))]
     if any(counts[:-1]) and not places:
-        raise Malformed("the canvas has no places")
+        raise Malformed("the canvas has no positions")
     events = [_events(arrays, facts, kind, count, job.id, sizes) for kind, count in zip(KINDS, counts, strict=True)]
     log = RunLog(job, (next(events[number]) for number in order))
     _check_order(log)
@@ -252,7 +252,7 @@ def _unpack_column(arrays: Contents, column: Column, count: int, sizes: Sizes, p
 
 
 def _check_order(log: RunLog) -> None:
-    """A block starts once and before anything happens in it, and nothing follows the end."""
+    """Checks the order of events: a block starts once, before its other events, and nothing follows the end."""
     begun: set[int] = set()
     for at, event in enumerate(log, 1):
         if isinstance(event, Finished):
@@ -303,15 +303,15 @@ def _starts(arrays: Contents, facts: list[list[Any]], candidates: int) -> list[S
     starts = []
     for (strength, noised, known), canvas, pinned in zip(facts, ids, pins, strict=True):
         if pinned and max(pinned) >= len(canvas):
-            raise Malformed("a pin lies outside of the canvas")
+            raise Malformed("a pin is outside the canvas")
         if canvas and not known:
-            raise Malformed("a start of pure noise has ids")
+            raise Malformed("a start from pure noise has ids")
         ids_of_canvas = canvas if typed(known, bool) else None
         starts.append(Start(ids_of_canvas, frozenset(pinned), typed(strength, float), typed(noised, bool)))
     if len(starts) == 1:
         return starts * candidates
     if len(starts) != 1 + candidates or starts[0] != Start():
-        raise Malformed(f"{candidates} candidates do not have a start each")
+        raise Malformed(f"the starts do not match {candidates} candidates")
     return starts[1:]
 
 

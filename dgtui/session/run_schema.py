@@ -1,7 +1,7 @@
-"""What is inside a recording, as data: where, in which type and within what bounds each field is stored.
+"""The format of a recording as data: where each field is stored, its type and its bounds.
 
-Small values of an event form rows, kept as JSON or as one array. Array fields are stacked (events × C places, or
-× K alternatives), or lie end to end with their lengths beside them. `run_pack` writes and reads by these tables.
+Small values of an event form rows, stored as JSON or as one array. Array fields are stacked (events × C positions, or
+4 × K alternatives), or concatenated with their lengths stored separately. `run_pack` reads and writes by these tables.
 """
 
 from collections.abc import Callable
@@ -22,12 +22,12 @@ LONG: Final = 2**63 - 1
 
 
 class Malformed(ValueError):
-    """What is wrong with the contents of a recording, in a few words."""
+    """The contents of a recording are invalid; the message says how."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """What the bounds and shapes of a run's values depend on."""
+    """The sizes that the bounds and shapes of a run's values depend on."""
 
     candidates: int
     places: int = 0
@@ -43,7 +43,7 @@ def whole(value: Any, least: int = 0, most: int = INT) -> int:
 
 
 def typed(value: Any, kind: type[Any]) -> Any:
-    """A value of a type that JSON has; a whole number is a number too."""
+    """A value of a JSON type; an integer counts as a number too."""
     if type(value) is not kind and not (kind is float and type(value) is int):
         raise Malformed(f"expected {kind.__name__}")
     return kind(value)
@@ -78,11 +78,11 @@ class Column:
     most: int | None = None
     "values are from 0 to this"
     shape: Callable[[Sizes], tuple[int, ...]] | None = lambda sizes: (sizes.places,)
-    "None: of any length"
+    "None: any length"
     per_candidate: bool = False
     "the field is a tuple with one array per candidate"
     optional: bool = False
-    "the field may be None; a value of the same name in a row says whether it is there"
+    "the field may be None; a value of the same name in a row says whether it is present"
     read: Callable[[Array], Any] = lambda array: array
 
 
@@ -104,7 +104,7 @@ def _alternatives(sizes: Sizes) -> tuple[int, ...]:
 
 
 _ACTIONS: Final = (Action.PIN, Action.UNPIN)
-"""By their numbers in a file. Never reorder them."""
+"""In the order of their numbers in a file. Never reorder them."""
 
 _CANDIDATE: Final = Value("candidate", lambda value, sizes: whole(value, 0, sizes.candidates - 1))
 _POSITION: Final = Value("position", lambda value, sizes: whole(value, 0, sizes.places - 1))
@@ -142,7 +142,7 @@ KINDS: Final = (
         Column("finished.token_ids", "token_ids", np.int32, INT, None, per_candidate=True),
     )),
 )  # fmt: skip
-"""The kinds of events by their numbers in a file. Never reorder them."""
+"""The kinds of events in the order of their numbers in a file. Never reorder them."""
 
 JOB: Final = (
     Value("id", lambda value, sizes: typed(value, str)),

@@ -1,7 +1,7 @@
-"""The versions of a reply: a tree, each node a run and what is pinned in it. No version is ever lost.
+"""The versions of a reply: a tree in which each node is a run with its pins. No version is ever lost.
 
-A `Draft` makes the job for each change of the reply (plain data, for the worker). The run of the job becomes a new
-version below the current one. Undo goes to the parent, redo to the child that undo came from.
+A `Draft` creates the job for each change of the reply (plain data, for the worker). The job's run becomes a new version
+below the current one. Undo goes to the parent, redo back to the child.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ Kind = Literal["reply", "fork", "re-diffuse", "polish", "gap", "pick", "type", "
 POLISHED_SHARE = 0.15
 "the share of a reply's free tokens, least certain first, that polishing renoises"
 SURE = 0.01
-"nats of entropy up to which polishing leaves a token alone"
+"polishing leaves a token alone if its entropy is at most this many nats"
 SETTLING_STRENGTH = 0.5
-"the share of free tokens that is renoised when a token was chosen or typed"
+"the share of free tokens that is renoised after a token was chosen or typed"
 
 
 class Refused(DgtuiError):
-    """A change that cannot be made to this canvas now. The message says why."""
+    """The change cannot be made to this canvas now. The message says why."""
 
 
 @dataclass(slots=True, eq=False)
 class Version:
-    """A state of the reply. `pins` are the places that the person pinned, by block."""
+    """A state of the reply. `pins` are the positions that the user pinned, by block."""
 
     number: int
     kind: Kind
@@ -43,20 +43,20 @@ class Version:
     parent: Version | None = None
     candidate: int = 0
     span: tuple[int, int] | None = None
-    "the places that the run may change; versions with the same span of the same parent are proposals for it"
+    "the positions that the run may change; versions with the same parent and span are proposals for it"
     pins: dict[int, frozenset[int]] = field(default_factory=dict)
     left: Version | None = None
     "the child that undo came from"
     search: Search[LengthSearch] | None = None
-    "what fills its gap, run by run; None: nothing, or not any more"
+    "the search that fills its gap, run by run; None if there is none or it is over"
 
     @property
     def running(self) -> bool:
-        """Its run has not ended, or its search goes on."""
+        """Whether its run or its search is still going on."""
         return self.search is not None or not self.run.ended.done()
 
     def stop(self) -> None:
-        """Ends its run within a denoising step. What is written by then stays."""
+        """Ends its run within a denoising step. The text so far is kept."""
         (self.search.stop if self.search else self.run.control.cancel)()
 
     @property
@@ -69,7 +69,7 @@ class Version:
         return newest
 
     def ids(self, block: int) -> Ids | None:
-        """The canvas of a block as it stands, or None before its first step."""
+        """The current canvas of a block, or None before its first step."""
         import numpy as np
 
         before = self.run.job.blocks
@@ -86,7 +86,7 @@ class Version:
         return self.run.log.frames(candidate=self.candidate)
 
     def reply_ids(self, stop_ids: frozenset[int]) -> tuple[int, ...]:
-        """The reply as it stands, up to the first stop id."""
+        """The current reply, up to the first stop id."""
         ids: list[int] = []
         for block in range(self.block + 1):
             canvas = self.ids(block)
@@ -96,7 +96,7 @@ class Version:
 
 
 class Draft:
-    """The versions of one reply, and the jobs that make more of them."""
+    """The versions of one reply, and the jobs that create further ones."""
 
     def __init__(self, facts: Facts, settings: SamplerSettings) -> None:
         self.facts, self.settings = facts, settings
@@ -125,7 +125,7 @@ class Draft:
         pins: Mapping[int, frozenset[int]] | None = None,
         beside: bool = False,
     ) -> Version:
-        """A new version below the current one, or `beside` it as another proposal. It becomes the current one."""
+        """Adds a version below the current one, or `beside` it as another proposal, and makes it current."""
         parent = self.current.parent if beside and self.current else self.current
         version = Version(len(self.versions) + 1, kind, run, parent, candidate, span, dict(pins or {}))
         self.versions.append(version)
@@ -133,8 +133,8 @@ class Draft:
         return version
 
     def remove(self, run: RunHandle) -> None:
-        """Takes a run that failed before its first step out of the tree. If it was current, what it came from is
-        current again. Of a run that failed later, the draft stays as it was written."""
+        """Removes a run that failed before its first step from the tree. If it was current, its parent becomes
+        current again. If a run failed later, its draft is kept."""
         failed = [v for v in self.versions if v.run is run]
         if any(version.frames() for version in failed):
             for version in failed:
@@ -148,7 +148,7 @@ class Draft:
                 version.parent.left = None
 
     def undo(self) -> bool:
-        """Goes back to what the current version was made from. False: it is the first."""
+        """Goes back to the version that the current one was made from. False if it is the first."""
         if self.current is None or self.current.parent is None:
             return False
         self.current.parent.left = self.current
@@ -156,14 +156,14 @@ class Draft:
         return True
 
     def redo(self) -> bool:
-        """Goes to the version that undo came from. False: there is none."""
+        """Goes to the version that undo came from. False if there is none."""
         if self.current is None or self.current.left is None:
             return False
         self.current = self.current.left
         return True
 
     def discard(self) -> bool:
-        """Goes back to what the current version's run was made from; False for a first run."""
+        """Goes back to the version that the current version's run was made from; False for a first run."""
         now = self.current
         while now and self.current and self.current.run is now.run:
             if not self.undo():
@@ -172,14 +172,14 @@ class Draft:
         return True
 
     def proposals(self) -> list[Version]:
-        """The versions for the same span of the same parent, the current one included, in order."""
+        """The versions with the same parent and span, including the current one, in order."""
         now = self.current
         if now is None or now.span is None:
             return []
         return [v for v in self.versions if v.parent is now.parent and v.kind == now.kind and v.span is not None]
 
     def cycle(self, by: int) -> bool:
-        """Goes to the next or previous proposal; the first follows the last. False: there is no other."""
+        """Goes to the next or previous proposal; the first follows the last. False if there is no other."""
         proposals = self.proposals()
         if len(proposals) < 2 or self.current is None:
             return False
@@ -194,16 +194,16 @@ class Draft:
     # -- by hand ----------------------------------------------------------------------------------------------------
 
     def user_pins(self, block: int) -> frozenset[int]:
-        """The places that the person pinned in a block of the current version."""
+        """The positions that the user pinned in a block of the current version."""
         return self.version.pins.get(block, frozenset())
 
     def toggle_pins(self, block: int, span: tuple[int, int]) -> tuple[frozenset[int], bool]:
         """Pins a span, or unpins it if all of it is pinned.
 
-        While the run goes on, the caller amends it. Afterwards the pins are a version of their own, to be undone.
+        During the run, the caller amends it. Afterwards the pins become a version of their own, which can be undone.
 
         Returns:
-            The places, and whether they are pinned now.
+            The positions, and whether they are pinned now.
         """
         version, places = self.version, frozenset(range(*span))
         pins = self.user_pins(block)
@@ -225,7 +225,7 @@ class Draft:
         template: Mapping[int, int],
         images: Sequence[Image] = (),
     ) -> Job:
-        """The reply's first run. `template` maps places to the tokens that are pinned there."""
+        """The reply's first run. `template` maps positions to the tokens that are pinned there."""
         start = Start()
         if template:
             model = self.facts.model
@@ -234,7 +234,7 @@ class Draft:
         return Job(self.job_id(), tuple(prompt_ids), seed, max_tokens, self.settings, (start,), images=tuple(images))
 
     def _from(self, block: int, seed: int) -> Job:
-        """A job that writes `block` again, after the blocks before it as they stand."""
+        """A job that writes `block` again, after the current blocks before it."""
         version = self.version
         before = [version.ids(b) for b in range(block)]
         return replace(
@@ -256,11 +256,11 @@ class Draft:
         return ids
 
     def free_only(self, block: int, free: frozenset[int], strength: float, seed: int) -> Job:
-        """Renoises `free` places of a block that the person has not pinned. Everything else is pinned."""
+        """Renoises the `free` positions of a block, except those pinned by the user. Everything else is pinned."""
         ids = self._canvas(block)
         free -= self.user_pins(block)
         if not free:
-            raise Refused("everything selected is pinned", hint="p unpins the selection")
+            raise Refused("everything selected is pinned", hint="press p to unpin the selection")
         pinned = frozenset(range(len(ids))) - free
         return replace(self._from(block, seed), starts=(Start(tuple(ids.tolist()), pinned, strength),))
 
@@ -269,7 +269,7 @@ class Draft:
         return self.free_only(block, frozenset(range(*span)), strength, seed)
 
     def polish(self, frame: Frame, end: int, seed: int) -> tuple[Job, frozenset[int]]:
-        """Renoises the least certain free tokens before `end`. Returns the job and the places."""
+        """Renoises the least certain free tokens before `end`. Returns the job and the positions."""
         free = [place for place in range(end) if place not in self.user_pins(frame.block)]
         unsure = sorted(
             (place for place in free if frame.entropy[place] > SURE), key=lambda p: (-float(frame.entropy[p]), p)
@@ -280,7 +280,7 @@ class Draft:
         return self.free_only(frame.block, places, 1.0, seed), places
 
     def settle(self, block: int, tokens: Mapping[int, int], seed: int) -> tuple[Job, frozenset[int]]:
-        """Pins chosen or typed tokens, by place, and rewrites around them. Returns the job and all pins."""
+        """Pins chosen or typed tokens, by position, and rewrites around them. Returns the job and all pins."""
         ids = self._canvas(block).copy()
         for place, token in tokens.items():
             ids[place] = token
@@ -289,18 +289,18 @@ class Draft:
         return replace(self._from(block, seed), starts=(start,)), pinned
 
     def gap(self, block: int, at: int, length: int | None, seed: int) -> LengthSearch:
-        """Opens a gap before place `at` and fills it. Without a length, several are tried."""
+        """Opens a gap before position `at` and fills it. Without a length, several are tried."""
         model = self.facts.model
         canvas = open_gap(self._canvas(block).tolist(), at, model)
         if (length or 1) > canvas.room:
-            places = f"{canvas.room or 'no'} place{'' if canvas.room == 1 else 's'}"
-            raise Refused(f"a gap of {length or 1} does not fit: the canvas has {places} left for it")
+            left = f"{canvas.room or 'no'} position{'' if canvas.room == 1 else 's'}"
+            raise Refused(f"a gap of {length or 1} does not fit: the canvas has {left} left")
         job = replace(self._from(block, seed), suppressed=model.special_ids | model.stop_ids)
         lengths, candidates = ([length], 1) if length else (None, CANDIDATES)
         return LengthSearch(job, canvas, [0], lengths=lengths, candidates=candidates)
 
     def add_gap(self, search: Search[LengthSearch], at: int) -> Version:
-        """The version of a `gap` whose search was started. `advance` continues it whenever its run has ended."""
+        """Adds the version of a `gap` whose search was started. Call `advance` whenever its run has ended."""
         assert search.run is not None
         version = self.add("gap", search.run, span=(at, at))
         version.search = search
@@ -308,7 +308,7 @@ class Draft:
         return version
 
     def follow(self, version: Version) -> None:
-        """Shows the candidate that looks best so far in a version whose search goes on."""
+        """Shows the best candidate so far in a version whose search is going on."""
         if version.search is not None:
             plan = version.search.plan
             candidate = plan.best(version.run.log)
@@ -316,8 +316,8 @@ class Draft:
             version.pins = self._pins_around(version, sum(map(len, plan.gaps(candidate))))
 
     def advance(self, version: Version) -> None:
-        """Continues the search of a version, whose run has ended. At its end, the other candidates become proposals
-        after this one, the likeliest first."""
+        """Continues the search of a version whose run has ended. When the search is over, the other candidates become
+        proposals after this one, the most likely first."""
         search = version.search
         assert search is not None and search.run is not None
         if search.advance():
@@ -333,7 +333,7 @@ class Draft:
             proposal.candidate, proposal.pins = ranked.candidate, self._pins_around(version, ranked.tokens)
 
     def _pins_around(self, version: Version, length: int) -> dict[int, frozenset[int]]:
-        """What the person had pinned before a version opened a gap. Pins after the gap have moved on."""
+        """The user's pins from before a version opened a gap. Pins after the gap are shifted."""
         assert version.span is not None
         at, block = version.span[0], len(version.run.job.blocks)
         pins = version.parent.pins if version.parent else {}
@@ -341,11 +341,11 @@ class Draft:
         return {**pins, block: frozenset(place for place in moved if place < self.facts.model.canvas_length)}
 
     def fork(self, block: int, step: int, seed: int) -> Job:
-        """Continues from a step of the current version's run with a new seed. What the person pinned stays pinned."""
+        """Continues from a step of the current version's run with a new seed. The user's pins are kept."""
         version, log, ids = self.version, self.version.run.log, self._canvas(block)
         whole = log.finished is not None and log.finished.reason != "cancelled"
         if whole and block == version.block and step == len(log.frames(block, version.candidate)):
-            raise Refused("nothing is left to write from this step on", hint="[ goes back to one before")
+            raise Refused("nothing is left to write from this step on", hint="press [ to go back to an earlier step")
         pins = {place: int(ids[place]) for place in sorted(self.user_pins(block))}
         if version.run.job.candidates == 1:
             job = log.fork(block, step, self.job_id(), seed)

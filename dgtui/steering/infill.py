@@ -1,11 +1,11 @@
-"""Spans of a text as jobs for the model, and its answers as text. Loads no model and opens no file.
+"""Turns spans of a text into jobs for the model, and the results into text. Loads no model and opens no file.
 
-A text comes in parts: kept, to be written, kept, and so on. The kept text is pinned on the canvas, as far to the left
-and right as it fits. Text further left is in the prefix. Each part is encoded by itself, which keeps a cut inside a
-word where it is, and kept text is never decoded again. Only a space at a cut is lent to the part after it, because
-tokens are made that way: " word" is one token, "word" often none.
+A text is given in parts: kept, to be written, kept, and so on. Kept text is pinned on the canvas, as far to the left
+and right as it fits. Text further left is in the prefix. Each part is encoded separately, so a cut inside a word stays
+where it is, and kept text is never decoded again. Only a space at a cut is moved to the part after it, because that
+is how vocabularies work: " word" is one token, "word" often is not.
 
-A length search writes the spans (see `lengths`). A part that is longer than a canvas is written block by block, its end
+A length search writes the spans (see `lengths`). A part longer than a canvas is written block by block, its last block
 together with the text after it.
 """
 
@@ -22,23 +22,23 @@ from dgtui.steering.instructions import message
 from dgtui.steering.lengths import CANDIDATES, GappedCanvas, LengthSearch
 
 LEFT_SHARE: Final = 4
-"""One part in so many of the canvas holds the text left of the gap, for the model to see the gap from both sides."""
+"""The text left of the gap gets 1 / this of the canvas, so the model sees the gap from both sides."""
 
 LEFT_MOST: Final = 4096
-"""Tokens of the text on the left that the prefix holds, if the context has room for them."""
+"""Most tokens of the text on the left in the prefix, if the context has room for them."""
 
 RIGHT_LEAST: Final = 32
-"""Places that are kept for the text on the right, if it is that long."""
+"""Positions that are reserved for the text on the right, if it is that long."""
 
 CHARACTERS_PER_TOKEN: Final = 16
-"""More than a token has, by far. Text that is further away than this, per place, is not encoded."""
+"""Far more characters than a token has. Text further away than this many per position is not encoded."""
 
 LONGEST_SPAN: Final = 200_000
-"""Characters of a span at most, which are hundreds of canvases."""
+"""Most characters of a span: hundreds of canvases."""
 
 
 class Tokenizer(Protocol):
-    """What a tokenizer has to offer."""
+    """What is needed of a tokenizer."""
 
     def encode(self, text: str) -> list[int]: ...
 
@@ -49,28 +49,28 @@ class Tokenizer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A text for each span, and how it came about."""
+    """A text for each span, and how it was made."""
 
     texts: tuple[str, ...]
     "with LF for line breaks"
     score: float
-    "mean probability of its tokens, as the model saw them in its last step"
+    "mean probability of its tokens in the model's last step"
     tokens: int
     steps: int
     "denoising steps of the whole search"
     lengths: int
-    "different lengths that were tried at once"
+    "number of different lengths that were tried at once"
     seconds: float = field(compare=False)
     seed: int
     instruction: str | None = None
     stopped: bool = False
     "the search was stopped before it had settled"
     likelihood: float = float("-inf")
-    "nats of the text and what follows it, read from left to right; -inf where that is not known"
+    "log-likelihood in nats of the text and what follows it, from left to right; -inf if unknown"
 
 
 def check(parts: Sequence[str], model: ModelInfo) -> None:
-    """Checks whether spans can be written at all, before they are encoded, which takes its time.
+    """Checks whether spans can be written at all, before the slow encoding.
 
     Raises:
         InputRefused: They are too long, or too far apart.
@@ -79,24 +79,24 @@ def check(parts: Sequence[str], model: ModelInfo) -> None:
     if longest > LONGEST_SPAN:
         raise InputRefused(
             f"a span of {longest:,} characters is too long to be rewritten",
-            hint=f"take {LONGEST_SPAN:,} at a time, at most",
+            hint=f"rewrite at most {LONGEST_SPAN:,} characters at a time",
         )
     if sum(map(len, parts[2:-1])) > CHARACTERS_PER_TOKEN * model.canvas_length:
         raise InputRefused(
-            f"the spans and the text between them do not fit one canvas of {model.canvas_length} places",
-            hint="take fewer spans at a time, or shorter ones",
+            f"the spans and the text between them do not fit into one canvas of {model.canvas_length} tokens",
+            hint="rewrite fewer or shorter spans at a time",
         )
 
 
 class Infill:
-    """A plan (see `search`) that writes spans. `proposals` is its result, best first and empty until it is over.
+    """A plan (see `search`) that writes spans. Its result is `proposals`, best first, empty until it is over.
 
     Args:
-        parts: The text: kept, to be written, kept, …; an odd count. A part to be written has the text that is there
-            now, from which a length is guessed, or is empty.
-        instruction: What to write; None: whatever fits.
-        length: Tokens of every span; None: the length is searched.
-        candidates: How many proposals to make.
+        parts: The text: kept, to be written, kept, …; an odd number. A part to be written is the current text there,
+            from which a length is guessed, or is empty.
+        instruction: What to write; None: anything that fits.
+        length: Tokens of every span; None: search for the length.
+        candidates: Number of proposals.
 
     Raises:
         InputRefused: The parts are too far apart, or too long, for one canvas.
@@ -112,7 +112,7 @@ class Infill:
         self._length, self._candidates = length, candidates
         self.proposals: list[Proposal] = []
         self.written: tuple[int, ...] = ()
-        "what earlier canvases hold of a part that is longer than one"
+        "the ids that earlier canvases hold of a part that is longer than one"
         self._steps = self._most_lengths = 0
         self._seconds = 0.0
         if instruction is None:
@@ -121,7 +121,7 @@ class Infill:
             told = message(instruction, parts, reads_marks=model.reads_marks)
             self._prompt = tokenizer.chat([Message("user", told)])
         parts, self.lent = _lend(parts)
-        "for each gap: a space, or nothing, that its tokens begin with and that is kept; and what to put after its text"
+        "for each gap: a space or nothing, which its tokens start with and which is kept; and what to append to it"
         left, *inner, right = parts[::2]
         self._left = tuple(tokenizer.encode(left[-CHARACTERS_PER_TOKEN * (LEFT_MOST + model.canvas_length) :]))
         self._inner = [tuple(tokenizer.encode(part)) for part in inner]
@@ -129,7 +129,7 @@ class Infill:
         self._right = tuple(tokenizer.encode(seen))
         self._ends = len(seen) == len(right)
         self._old = [len(tokenizer.encode(part)) if part.strip() else 0 for part in parts[1::2]]
-        # The text may end early only where nothing follows it
+        # The text may end early only if nothing follows it
         may_end = len(self._old) == 1 and not seen.strip()
         self._suppressed = model.special_ids - model.stop_ids if may_end else model.special_ids | model.stop_ids
         self._plan()
@@ -140,7 +140,7 @@ class Infill:
         return self._model.stop_ids
 
     def _plan(self) -> None:
-        """Lays out the next canvas: with all gaps, or with the beginning of the only one if that is too long."""
+        """Prepares the next canvas: with all gaps, or with the start of the only one if it is too long."""
         model = self._model
         left = (*self._left, *self.written)
         inside = left[-(model.canvas_length // LEFT_SHARE) :]
@@ -158,8 +158,8 @@ class Infill:
         if not self._fits and len(lengths) > 1:
             places = model.canvas_length - canvas.room + sum(lengths)
             raise InputRefused(
-                f"the spans and the text between them need {places} places, a canvas has {model.canvas_length}",
-                hint="take fewer spans at a time, or shorter ones",
+                f"the spans and the text between them need {places} tokens, but a canvas has {model.canvas_length}",
+                hint="rewrite fewer or shorter spans at a time",
             )
         if not self._fits:
             canvas = GappedCanvas((inside, ()), 0, model.canvas_length, model.fill_id)
@@ -169,17 +169,17 @@ class Infill:
         self.search = LengthSearch(job, canvas, self._old, lengths=given, candidates=candidates)
 
     def job(self) -> Job | None:
-        """The next job; None once the proposals are there."""
+        """The next job; None once the proposals exist."""
         if self.proposals:
             return None
         self._most_lengths = max(self._most_lengths, self.search.lengths)
         return self.search.job()
 
     def take(self, log: RunLog) -> None:
-        """Plans the next job from the log of the newest one, or makes the proposals.
+        """Plans the next job from the newest log, or creates the proposals.
 
         Raises:
-            RunFailed: What the model wrote is not text.
+            RunFailed: The model's output is not text.
         """
         self._count(log)
         self.search.take(log)
@@ -191,10 +191,10 @@ class Infill:
             self._propose(log)
 
     def stop(self, log: RunLog) -> None:
-        """Makes proposals of what a cancelled run has written; none if that is nothing.
+        """Creates proposals from what a cancelled run has written, if anything.
 
         Raises:
-            RunFailed: What the model wrote is not text.
+            RunFailed: The model's output is not text.
         """
         self._count(log)
         self.search.stop(log)
@@ -209,7 +209,7 @@ class Infill:
             self._seconds += log.finished.seconds
 
     def _propose(self, log: RunLog, stopped: bool = False) -> None:
-        """Proposals of the candidates, each text once. Those that are whole words come alone, if there are any."""
+        """The candidates' proposals, each text once. If some consist of whole words, only those."""
         for whole_words in (True, False):
             proposals: dict[tuple[str, ...], Proposal] = {}
             for r in self.search.ranked:
@@ -221,7 +221,7 @@ class Infill:
             if proposals:
                 self.proposals = [*proposals.values()][: self._candidates]
                 return
-        raise RunFailed("what the model wrote is not text", hint="let it go on longer, or try another seed")
+        raise RunFailed("the model's output is not text", hint="let it run longer, or try another seed")
 
     def _proposal(
         self, texts: tuple[str, ...], tokens: int, score: float = 0.0, likelihood: float = float("-inf"),
@@ -233,8 +233,8 @@ class Infill:
         )  # fmt: skip
 
     def _texts(self, gaps: Sequence[Sequence[int]], whole_words: bool = False) -> tuple[str, ...] | None:
-        """Each gap's ids as text, up to a stop id. None if they are not UTF-8; with `whole_words` also if they lack a
-        space that was lent, because then they continue the word before the gap."""
+        """Each gap's ids as text, up to a stop id. None if they are not UTF-8. With `whole_words`, also None if they
+        lack a space that was moved there, because then they continue the word before the gap."""
         texts = []
         for gap, (lead, tail) in zip(gaps, self.lent, strict=True):
             ids = [*self.written, *gap]
@@ -253,7 +253,7 @@ def _lend(parts: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
     """Moves a space at a cut into the part after it.
 
     Returns:
-        The parts, and for each gap what its text has to begin with (to be taken off) and what to put at its end; the
+        The parts, and for each gap the required start of its text (to be removed) and what to append to it; the
         rest of the text stays the same.
     """
     lent, moved = list(parts), []

@@ -1,8 +1,8 @@
-"""What a model is told when a passage of a document is to be rewritten by instruction.
+"""Builds the prompt for rewriting a passage of a document by instruction.
 
-A chat model reads the document with the passage marked, and answers with the document again. All text outside the
-passage is pinned on its canvas, so only the passage can change. The embedded model has not learnt to read marks: it is
-told the instruction alone, and sees the document on the canvas.
+A chat model gets the document with the passage marked, and answers with the whole document. All text outside the
+passage is pinned on its canvas, so only the passage can change. The embedded model was not trained with marks: it gets
+only the instruction, and sees the document on the canvas.
 """
 
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ READY: Final = {
     "expand": "Say what the marked passage says in more detail.",
     "fix": "Correct spelling, grammar and punctuation in the marked passage; change nothing else.",
 }
-"""Instructions that have a name."""
+"""Named instructions."""
 
 OPEN, CLOSE = "<<<", ">>>"
-"""Around the marked passage."""
+"""The marks around the passage."""
 
 CONTEXT: Final = 6_000
-"""Characters of the document that are shown on either side of the passage."""
+"""Characters of the document to show on either side of the passage."""
 
 REQUEST: Final = """\
 Below is a document. One passage of it stands between {open} and {close}.
@@ -33,12 +33,12 @@ Answer with the document, word for word, with only that passage rewritten and wi
 
 
 def message(instruction: str, parts: Sequence[str], *, reads_marks: bool) -> str:
-    """What a model is told.
+    """The prompt.
 
     Args:
         instruction: Words, or the name of one of `READY`.
-        parts: The text as `infill.Infill` takes it: kept, to be written, kept, …
-        reads_marks: The model is a chat model, which is shown the document with the passage marked.
+        parts: The text in the form of `infill.Infill`: kept, to be written, kept, …
+        reads_marks: Whether it is a chat model, which gets the document with the passage marked.
     """
     if not reads_marks:
         return instruction

@@ -1,11 +1,11 @@
-"""The length search: how many tokens should the text in a gap have?
+"""The length search: finds how many tokens the text in a gap should have.
 
     1. `TRIED` lengths run in one batch for a few denoising steps. If no text was there to guess a length from, they are
        far apart, and more lengths around the best of them follow in a second batch.
-    2. The lengths under which the whole text reads most likely are written to the end, the likeliest first.
+    2. The lengths that make the whole text most likely are written to the end, the most likely first.
 
-A denoiser is sure of nearly any length that it has settled in. The wrong length shows when the text is read from left
-to right, which is why finished canvases are ranked by their likelihood.
+A denoiser becomes confident at nearly any length. A wrong length shows only when the text is read from left to right,
+so finished canvases are ranked by their left-to-right likelihood.
 """
 
 from __future__ import annotations
@@ -25,44 +25,44 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 PROBE_STEPS: Final = 4
-"""Denoising steps in which lengths are tried."""
+"""Denoising steps for trying lengths."""
 
 PROBE_TEMPERATURE: Final = 0.8
-"""The temperature while lengths are tried: at a low one every length looks certain."""
+"""The temperature while lengths are tried: at a low one, every length looks certain."""
 
 TRIED: Final = 11
-"""Lengths that are tried in one batch."""
+"""Number of lengths to try in one batch."""
 
 CANDIDATES: Final = 3
-"""Canvases that are written to the end."""
+"""Number of canvases to write to the end."""
 
 LONGEST_GAP: Final = 24
-"""Tokens that are tried at most where no text was there before."""
+"""The greatest length to try if there was no text before."""
 
 
 @dataclass(frozen=True, slots=True)
 class GappedCanvas:
-    """A canvas of text that is pinned, with gaps to write.
+    """A canvas of pinned text with gaps to write.
 
-    `kept` is the text around the gaps, one list more than there are gaps. The text after the last gap moves with it and
-    is cut where the canvas ends, except for its first `must_stay` ids.
+    `kept` is the text around the gaps: one list more than there are gaps. The text after the last gap moves with it and
+    is cut at the end of the canvas, but its first `must_stay` ids must fit.
     """
 
     kept: tuple[tuple[int, ...], ...]
     must_stay: int
     size: int
-    "places of the canvas"
+    "positions of the canvas"
     fill_id: int
     ends: bool = True
-    "the text ends on the canvas: what is left of the canvas is filled; otherwise it stays free"
+    "the text ends on the canvas: the rest of the canvas is padded; otherwise it stays free"
 
     @property
     def room(self) -> int:
-        """The most places that all gaps together can have."""
+        """The most positions that all gaps together can have."""
         return self.size - sum(map(len, self.kept[:-1])) - self.must_stay
 
     def start(self, lengths: Sequence[int]) -> tuple[Start, tuple[range, ...]]:
-        """The canvas with gaps of these lengths, and the places of each gap."""
+        """The canvas with gaps of these lengths, and the positions of each gap."""
         ids: list[int] = []
         gaps = []
         for kept, length in zip(self.kept, lengths, strict=False):
@@ -77,9 +77,10 @@ class GappedCanvas:
 
 
 def open_gap(ids: Sequence[int], at: int, model: ModelInfo) -> GappedCanvas:
-    """A canvas (C,) of a reply with a gap before place `at`.
+    """A canvas (C,) of a reply with a gap before position `at`.
 
-    The text after the gap moves with it up to the end of the reply. The gap takes its places from the fill after that.
+    The text after the gap moves right, up to the end of the reply. The gap takes its positions from the padding after
+    it.
     """
     stop = next((place for place in range(at, len(ids)) if ids[place] in model.stop_ids), None)
     end = len(ids) if stop is None else stop + 1
@@ -89,13 +90,13 @@ def open_gap(ids: Sequence[int], at: int, model: ModelInfo) -> GappedCanvas:
 
 
 class LengthSearch:
-    """A plan (see `search`) that fills the gaps of a canvas. `ranked` is its result, empty until it is over.
+    """A plan (see `search`) that fills the gaps of a canvas. Its result is `ranked`, empty until it is over.
 
     Args:
-        job: What all its jobs have in common.
-        guesses: For each gap, the tokens of the text that was there; 0 for none.
-        lengths: The tokens of each gap, if they are given: then nothing is tried. All together fit the canvas.
-        candidates: How many canvases to write to the end.
+        job: The common base of all its jobs.
+        guesses: For each gap, the number of tokens of the previous text; 0 if there was none.
+        lengths: The length of each gap, if given: then nothing is tried. Together they must fit the canvas.
+        candidates: Number of canvases to write to the end.
     """
 
     def __init__(
@@ -105,27 +106,27 @@ class LengthSearch:
         self.ranked: list[Ranked] = []
         self._job, self._canvas, self._candidates = job, canvas, candidates
         self._open = not all(guesses)
-        "no text says how long a gap should be"
+        "there was no previous text to guess a length from"
         self._tries = _tries(guesses, canvas.room) if lengths is None else [tuple(lengths)] * candidates
         "the lengths of the gaps in each candidate of the next job"
         self._gaps: list[tuple[range, ...]] = []
 
     @property
     def lengths(self) -> int:
-        """How many different lengths the next job has."""
+        """Number of different lengths in the next job."""
         return len(set(self._tries))
 
     @property
     def probing(self) -> bool:
-        """The next job tries lengths and is not carried to the end."""
+        """Whether the next job only tries lengths and does not write to the end."""
         return self.lengths > self._candidates
 
     def gaps(self, candidate: int) -> tuple[range, ...]:
-        """The places that a candidate of the newest job writes."""
+        """The positions that a candidate of the newest job writes."""
         return self._gaps[candidate]
 
     def best(self, log: RunLog) -> int:
-        """The candidate to show. While lengths are tried it is the surest one, which may change with each step."""
+        """The candidate to show. While lengths are tried, it is the most certain one, which may change every step."""
         ranked = rank(log) if self.probing else []
         return ranked[0].candidate if len(ranked) == log.job.candidates else 0
 
@@ -142,7 +143,7 @@ class LengthSearch:
         return job
 
     def take(self, log: RunLog) -> None:
-        """Plans the next job from the log of the newest one, or ends the search with what that one wrote."""
+        """Plans the next job from the newest log, or ends the search with its canvases."""
         ranked = rank(log)
         if not self.probing:
             self.ranked = ranked
@@ -153,7 +154,7 @@ class LengthSearch:
             self._tries = [self._tries[r.candidate] for r in ranked[: self._candidates]]
 
     def stop(self, log: RunLog) -> None:
-        """Ends the search with all candidates of a cancelled run, none if it took no step."""
+        """Ends the search with all candidates of a cancelled run; with none if it took no step."""
         self.ranked = rank(log)
 
 
@@ -170,8 +171,8 @@ def _tries(guesses: Sequence[int], room: int) -> list[tuple[int, ...]]:
 def candidate_lengths(guess: int | None, room: int, count: int) -> tuple[int, ...]:
     """At most `count` different lengths from 1 to `room`, which is 1 or more.
 
-    A guess comes first, then its neighbours, nearest first: all of them up to a guess of 15, wider apart beyond.
-    Without a guess they are spread in equal ratios.
+    The guess comes first, then its neighbours, nearest first: consecutive up to a guess of 15, further apart above.
+    Without a guess, they are spread in equal ratios.
     """
     if guess is None:
         spread = {round(room ** (i / (count + 1))) for i in range(1, count + 1)}
@@ -190,18 +191,18 @@ class Ranked:
 
     candidate: int
     tokens: int
-    "places of its gaps"
+    "positions of its gaps"
     score: float
-    "mean probability of the best id over those places, in its newest frame"
+    "mean probability of the best id over those positions, in its newest frame"
     likelihood: float
-    "nats, see `likelihood`; -inf where the run does not say"
+    "in nats, see `likelihood`; -inf if the run does not give it"
 
 
 def rank(log: RunLog) -> list[Ranked]:
     """The candidates of a run that have taken a step, best first.
 
-    The likeliest comes first, and the shortest of equally likely ones. Where the run does not say how likely they are
-    (it goes on, was cancelled or was not asked), the surest comes first.
+    The most likely comes first; of equally likely ones, the shortest. If the run does not give likelihoods (it is not
+    finished, was cancelled, or was not asked for them), the most certain comes first.
     """
     started = next((event for event in log if isinstance(event, BlockStarted)), None)
     if started is None:
@@ -219,7 +220,7 @@ def rank(log: RunLog) -> list[Ranked]:
 
 
 def _gap_places(pinned: npt.NDArray[np.bool_]) -> Ids:
-    """The free places of a canvas (C,), without those after the end of a text that goes on beyond the canvas."""
+    """The free positions of a canvas (C,), except those at the end of a text that continues beyond the canvas."""
     import numpy as np
 
     free = np.flatnonzero(~pinned).astype(np.int32)
@@ -228,7 +229,7 @@ def _gap_places(pinned: npt.NDArray[np.bool_]) -> Ids:
 
 
 def _likelihoods(log: RunLog, places: Sequence[Ids]) -> list[float]:
-    """Of each candidate, up to what fills the end of its canvas; -inf of all where one of them was not read."""
+    """The likelihood of each candidate, without the padding; -inf for all if one of them has none."""
     import numpy as np
 
     blocks = [next(iter(log.blocks(candidate)), None) for candidate in range(len(places))]
@@ -242,14 +243,14 @@ def _likelihoods(log: RunLog, places: Sequence[Ids]) -> list[float]:
 
 
 def likelihood(log_probs: Floats, places: Ids, follows: int, length: float) -> float:
-    """Nats of the ids at some places, of those between them and of those after them.
+    """Log-likelihood in nats of the ids in the gaps, between them and after them.
 
     Args:
         log_probs: (C,) of a `BlockFinished`.
-        places: The places of the gaps, in order.
-        follows: How many places after the last gap count: the same for all that are compared, because a longer gap
+        places: The positions of the gaps, in order.
+        follows: How many positions after the last gap count: the same in all comparisons, because a longer gap
             pushes more of the text off the canvas.
-        length: How many places the gaps count for: the same for all that are compared, because in a plain sum the
+        length: How many positions the gaps count for: the same in all comparisons, because in a plain sum the
             shortest would always win.
     """
     import numpy as np

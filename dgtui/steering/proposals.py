@@ -1,8 +1,8 @@
-"""What the model proposes for spans of a file: every proposal that was made, and the review of one.
+"""The model's proposals for spans of a file: all that were made, and the review of one.
 
 A `Passage` is a set of spans that are written in one run. It follows them through edits and keeps all their proposals.
-A `Review` compares one proposal with the text as it is now: hunks that are accepted or rejected in any order. The
-buffer changes on accept and at no other time. One accept is one undo step.
+A `Review` compares one proposal with the current text as hunks, which are accepted or rejected in any order. The buffer
+changes only on accept. One accept is one undo step.
 """
 
 import itertools
@@ -23,11 +23,11 @@ Span = tuple[int, int]
 """Bytes, the end exclusive."""
 
 _CHARACTERS: Final = re.compile(r"\r\n|.", re.DOTALL)
-"""What is one character of `plain` text."""
+"""Matches one character of `plain` text."""
 
 
 class Passage:
-    """Spans of a buffer that are written in one run, and all that was proposed for them.
+    """Spans of a buffer that are written in one run, and all proposals for them.
 
     Args:
         buffer: The text.
@@ -44,12 +44,12 @@ class Passage:
         self.place(spans)
 
     def place(self, spans: Sequence[Span]) -> None:
-        """Sets where the spans are after an accept, which cuts into them. Undo brings the place before back."""
+        """Sets the positions of the spans after an accept, which changes them. Undo restores the previous positions."""
         self._placed.append((self.buffer.version, tuple(self.buffer.anchor(start, end) for start, end in spans)))
 
     @property
     def spans(self) -> tuple[Span, ...] | None:
-        """Where the spans are now; None: an edit has cut into one of them."""
+        """The current spans; None if an edit has changed one of them."""
         for version, anchors in reversed(self._placed):
             if self.buffer.came_by(version) and all(anchor.alive for anchor in anchors):
                 return tuple((anchor.start, anchor.end) for anchor in anchors)
@@ -72,14 +72,14 @@ class Passage:
         self.at = added[0] if added else self.at
 
     def cycle(self, by: int) -> bool:
-        """Shows the next or the previous proposal; the first follows the last. False: there is no other."""
+        """Shows the next or the previous proposal; the first follows the last. False if there is no other."""
         if len(self.proposals) < 2:
             return False
         self.at = (self.at + by) % len(self.proposals)
         return True
 
     def parts(self) -> list[str]:
-        """The text as `Infill` takes it: kept, to be written, kept, … Raises `InputRefused` if the spans are gone."""
+        """The text for `Infill`: kept, to be written, kept, … Raises `InputRefused` if the spans are gone."""
         spans = self.spans
         if spans is None:
             raise InputRefused("the passage has been edited since", hint="select it again")
@@ -88,14 +88,14 @@ class Passage:
 
 
 class Passages:
-    """All passages of a buffer for which the model was asked."""
+    """All passages of a buffer that were sent to the model."""
 
     def __init__(self, buffer: Buffer) -> None:
         self._buffer = buffer
         self._all: list[Passage] = []
 
     def of(self, spans: Iterable[Span]) -> Passage:
-        """The passage of these spans; spans that touch are one."""
+        """The passage of these spans; touching spans are merged."""
         wanted = joined(spans)
         for passage in reversed(self._all):
             if passage.spans == tuple(wanted):
@@ -104,7 +104,7 @@ class Passages:
         return self._all[-1]
 
     def near(self, start: int, end: int) -> Passage | None:
-        """The newest passage with proposals that has a span at these bytes."""
+        """The newest passage with proposals and a span at these bytes."""
         for passage in reversed(self._all):
             if passage.proposals and any(low <= end and start <= high for low, high in passage.spans or ()):
                 return passage
@@ -121,7 +121,7 @@ class InfillSearch(Search[Infill]):
 
 @dataclass(slots=True, eq=False)
 class Change:
-    """A hunk of a proposal, at its place in the buffer."""
+    """A hunk of a proposal, with its position in the buffer."""
 
     anchor: Anchor
     old: str
@@ -130,10 +130,10 @@ class Change:
 
 
 class Review:
-    """A proposal against the text as it is now.
+    """A proposal compared with the current text.
 
     Args:
-        passage: It has spans and a proposal.
+        passage: Must have spans and a proposal.
     """
 
     def __init__(self, passage: Passage) -> None:
@@ -148,17 +148,17 @@ class Review:
 
     @property
     def open(self) -> list[Change]:
-        """The changes that are neither accepted nor rejected yet."""
+        """The changes that are neither accepted nor rejected."""
         return [change for change in self.changes if change.state == "open"]
 
     @property
     def current(self) -> Change | None:
-        """The change that keys act on; None: none is open."""
+        """The change that keys act on; None if none is open."""
         change = self.changes[self.at] if self.changes else None
         return change if change is not None and change.state == "open" else None
 
     def move(self, by: int) -> None:
-        """To the next or previous open change; stays at the ends."""
+        """Moves to the next or previous open change; stops at the ends."""
         at = self.at + by
         while 0 <= at < len(self.changes):
             if self.changes[at].state == "open":
@@ -167,23 +167,23 @@ class Review:
             at += by
 
     def accept(self) -> None:
-        """Puts the current change into the text, as one undo step. Raises `DocumentRefused` if it cannot be encoded."""
+        """Applies the current change, as one undo step. Raises `DocumentRefused` if it cannot be encoded."""
         if (change := self.current) is not None:
             self._put([change])
 
     def accept_all(self) -> None:
-        """Puts all open changes into the text, as one undo step. Raises `DocumentRefused` if they cannot be encoded."""
+        """Applies all open changes, as one undo step. Raises `DocumentRefused` if they cannot be encoded."""
         if self.open:
             self._put(self.open)
 
     def reject(self) -> None:
-        """Leaves the text as it is at the current change."""
+        """Rejects the current change."""
         if (change := self.current) is not None:
             change.state = "rejected"
             self._to_open()
 
     def reject_all(self) -> None:
-        """Leaves the text as it is."""
+        """Rejects all open changes."""
         for change in self.open:
             change.state = "rejected"
 
@@ -202,7 +202,7 @@ class Review:
         self._to_open()
 
     def _to_open(self) -> None:
-        """To the next open change, or the last one before."""
+        """Moves to the next open change, else to the last one before."""
         before = self.at
         self.move(1)
         if self.at == before:
@@ -210,7 +210,7 @@ class Review:
 
 
 def joined(spans: Iterable[Span]) -> list[Span]:
-    """The spans in order; those that overlap or touch become one."""
+    """The spans in order; overlapping or touching ones are merged."""
     result: list[Span] = []
     for start, end in sorted(spans):
         if result and start <= result[-1][1]:
@@ -221,12 +221,12 @@ def joined(spans: Iterable[Span]) -> list[Span]:
 
 
 def plain(text: str) -> str:
-    """The text with LF for its line breaks, as the model reads and writes it."""
+    """The text with LF line breaks, as the model reads and writes it."""
     return text.replace("\r\n", "\n")
 
 
 def _changes(buffer: Buffer, start: int, end: int, new: str) -> list[Change]:
-    """The hunks of a span. Texts are compared with LF for all line breaks: a break that stays keeps its own bytes."""
+    """The hunks of a span. Texts are compared with LF line breaks, so an unchanged break keeps its own bytes."""
     raw = buffer.text(start, end)
     at = [*(character.start() for character in _CHARACTERS.finditer(raw)), len(raw)]
 
@@ -237,7 +237,7 @@ def _changes(buffer: Buffer, start: int, end: int, new: str) -> list[Change]:
 
 
 def _moved(spans: Sequence[Span], edits: Sequence[tuple[int, int, int]]) -> list[Span]:
-    """Where spans are after edits inside them. An edit is start, end and new length, all as of before the edits."""
+    """The spans after edits inside them. An edit is start, end (both before the edits) and new length."""
     moved = []
     for start, end in spans:
         before = sum(size - (b - a) for a, b, size in edits if b < start)

@@ -1,6 +1,6 @@
-"""The one loop that drives an infill: job by job, each planned from the log of the one before.
+"""The loop that drives an infill: job by job, each planned from the previous job's log.
 
-A screen submits with `start`, and calls `advance` when it is told that `run` has ended. A command calls `finish`.
+A screen calls `start`, and then `advance` each time `run` has ended. A command calls `finish`.
 """
 
 from collections.abc import Callable
@@ -19,17 +19,17 @@ class Plan(Protocol):
         """The next job; None when the search is over."""
 
     def take(self, log: RunLog) -> None:
-        """Takes the log of the newest job, which has ended."""
+        """Processes the log of the newest job, which has ended."""
 
     def stop(self, log: RunLog) -> None:
-        """Takes the log of the newest job, which was cancelled: what it has written is the result."""
+        """Processes the log of the newest job, which was cancelled: the text so far is the result."""
 
 
 PlanT = TypeVar("PlanT", bound=Plan)
 
 
 class Search(Generic[PlanT]):
-    """A search that goes on. Its result is in the plan."""
+    """A running search. Its result is in the plan."""
 
     def __init__(self, plan: PlanT, submit: Callable[[Job], RunHandle]) -> None:
         self.plan, self._submit = plan, submit
@@ -37,9 +37,9 @@ class Search(Generic[PlanT]):
         "the newest run"
         self.done = False
         self.stopping = False
-        "it was stopped by hand"
+        "the user stopped it"
         self.steps = 0
-        "denoising steps of all runs that have ended"
+        "denoising steps of all finished runs"
 
     def start(self) -> None:
         """Submits the next job, if there is one."""
@@ -50,13 +50,13 @@ class Search(Generic[PlanT]):
             self.run = self._submit(job)
 
     def advance(self) -> bool:
-        """Waits for the end of the run, takes its log and submits the next job. False: the search is over.
+        """Waits for the end of the run, processes its log and submits the next job. False if the search is over.
 
         Raises:
-            RunFailed: What the model wrote is not text.
-            Exception: What the run raised.
+            RunFailed: The model's output is not text.
+            Exception: The run's own error.
         """
-        assert self.run is not None, "a search is started first"
+        assert self.run is not None, "start the search first"
         finished = self.run.ended.result()
         self.steps += sum(finished.steps)
         if self.stopping or finished.reason is StopReason.CANCELLED:
@@ -68,13 +68,13 @@ class Search(Generic[PlanT]):
         return not self.done
 
     def finish(self) -> None:
-        """Runs the whole search and waits for its end. Raises what `advance` raises."""
+        """Runs the whole search and waits for its end. Raises the errors of `advance`."""
         self.start()
         while not self.done:
             self.advance()
 
     def stop(self) -> None:
-        """Ends the search within a denoising step. What is written by then is its result."""
+        """Ends the search within a denoising step. The text so far is its result."""
         self.stopping = True
         if self.run is not None:
             self.run.control.cancel()

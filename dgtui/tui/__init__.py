@@ -1,1 +1,1 @@
-"""The screens. They never import torch, transformers, the model's side or the worker: what they need is handed in."""
+"""The screens. They never import torch, transformers, the model package or the worker: callers pass what they need."""

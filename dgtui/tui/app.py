@@ -1,4 +1,4 @@
-"""The application around every screen: themes, the person's keys, notices and help."""
+"""The application around every screen: themes, the user's keys, notices and help."""
 
 import asyncio
 import os
@@ -24,9 +24,9 @@ FALLBACK_THEME = "midnight"
 CHECK_EVERY = 1.0
 "seconds between two checks of the theme files"
 KEY_WAIT = 1.0
-"seconds that a key waits for the keys before it, at most"
+"most seconds that a key waits for earlier keys"
 ROWS_PER_NOTICE = 8
-"rows of the screen that a notice and the space below it may take"
+"rows that a notice and the space below it take"
 
 
 def _key_commands() -> type[Provider]:
@@ -62,25 +62,25 @@ class BaseApp(App[None]):
 
     def __init__(self, settings: Settings, *, theme_folders: Sequence[Path], problems: Iterable[str] = ()) -> None:
         self._folders = tuple(theme_folders)
-        # Textual's own way with NO_COLOR makes greys and drops dim
+        # Textual's own NO_COLOR filter makes greys and drops dim
         self._color = not os.environ.get("NO_COLOR")
         super().__init__(ansi_color=None if self._color else True)
         self._themes, broken = self._load_themes()
         wanted = self._theme_named(settings.screen.theme)
         self.settings = settings
         self.keys, bad_keys = keymap.check(settings.keys.bindings)
-        "the person's keys by binding id"
+        "the user's keys by binding id"
         self.set_keymap(self.keys)
         self._problems = [*problems, *map(str, broken), *bad_keys]
         self._missing = settings.screen.theme if wanted.name != settings.screen.theme else None
         "the theme that is used as soon as it exists"
         if self._missing:
-            self._problems.append(f"there is no theme {settings.screen.theme}: {wanted.name} is used")
+            self._problems.append(f"there is no theme {settings.screen.theme}: using {wanted.name}")
         for theme in {**self._themes, wanted.name: wanted}.values():
             self.register_theme(theme.textual())
         self.theme = wanted.name
         for name in set(self.available_themes) - {*self._themes, wanted.name}:
-            self.unregister_theme(name)  # Textual's own have no colours for tokens
+            self.unregister_theme(name)  # Textual's own themes have no colours for tokens
         self._stamp = stamp(self._folders)
 
     @property
@@ -110,17 +110,18 @@ class BaseApp(App[None]):
         self._show_problems(self._problems)
 
     def _show_problems(self, problems: Sequence[str]) -> None:
-        """As many as there is room for; `dgtui doctor` lists them all."""
+        """Shows as many problems as there is room for; `dgtui doctor` lists all."""
         room = self._notices_that_fit
         shown = problems if len(problems) <= room else problems[: max(1, room - 1)]
         left = len(problems) - len(shown)
-        for problem in [*shown, *([f"and {left} more: `dgtui doctor` lists them"] if left else [])]:
+        for problem in [*shown, *([f"and {left} more: run dgtui doctor to see them"] if left else [])]:
             self.notify(problem, severity="warning", timeout=10)
 
     async def on_event(self, event: events.Event) -> None:
-        """Delays a key until the focused widget has handled the keys before it.
+        """Delays a key until the focused widget has handled earlier keys.
 
-        Otherwise a key of the whole screen overtakes them, and what is saved or sent lacks the last characters.
+        Otherwise a key of the whole screen would overtake them, and a saved or sent text would lack its last
+        characters.
         """
         if isinstance(event, events.Key) and not event.is_forwarded and self.focused is not None:
             taken = asyncio.Event()
@@ -134,13 +135,13 @@ class BaseApp(App[None]):
         return max(1, self.size.height // ROWS_PER_NOTICE)
 
     def notify(self, message: str, *, markup: bool = False, **options: Any) -> None:
-        """Shows a notice, sanitised and without markup, in place of those with the same message or the oldest."""
+        """Shows a notice, sanitised and without markup. It replaces notices with the same message, else the oldest."""
         message = sanitize(message, newlines=False)
         make_room_for_notice(self, message, self._notices_that_fit)
         super().notify(message, markup=False, **options)
 
     def copy_to_clipboard(self, text: str) -> None:
-        """Copies a text, and says where to."""
+        """Copies a text and shows where it was copied to."""
         if (where := clipboard.copy(text)) is None:
             where = clipboard.TERMINAL
             super().copy_to_clipboard(text)
@@ -149,7 +150,7 @@ class BaseApp(App[None]):
         self.notify(f"{len(text)} characters copied to {where}")
 
     def exit(self, result: None = None, return_code: int = 0, message: Any = None) -> None:
-        """Ends the app. Every screen first stores what is unfinished."""
+        """Ends the app. Every screen first stores its unfinished work."""
         if not self._exit:
             for screen in self.screen_stack:
                 if isinstance(screen, Keeping):
@@ -162,7 +163,7 @@ class BaseApp(App[None]):
                 screen.set_look(self.look)
 
     def _reload_themes(self) -> None:
-        """Loads changed theme files. A broken one is reported, and the look stays."""
+        """Loads changed theme files. A broken one is reported, and the current look is kept."""
         now = stamp(self._folders)
         if now == self._stamp:
             return
@@ -178,7 +179,7 @@ class BaseApp(App[None]):
         self._restyle()
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
-        """Textual's own, without those that break the screens; the help replaces its list of keys."""
+        """Textual's own commands, without those that break the screens; the help replaces its list of keys."""
         yield SystemCommand("Help", "List keys and commands", self.action_help)
         for command in super().get_system_commands(screen):
             if command.title not in ("Keys", "Maximize", "Minimize", "Screenshot"):
@@ -186,7 +187,9 @@ class BaseApp(App[None]):
         yield SystemCommand(
             "Screenshot",
             "Save an SVG picture of the screen in the current folder",
-            lambda: self.set_timer(0.1, lambda: self.deliver_screenshot(path=str(Path.cwd()))),  # after the palette
+            lambda: self.set_timer(
+                0.1, lambda: self.deliver_screenshot(path=str(Path.cwd()))
+            ),  # after the palette has closed
         )
 
     def action_help(self) -> None:

@@ -1,6 +1,6 @@
 """The clipboard: tmux's buffer inside tmux, the tool of a local desktop, else the terminal (OSC 52).
 
-Most terminals take OSC 52, but not all, and tmux drops it unless it is told otherwise. None of them answers.
+Most terminals accept OSC 52, but not all, and tmux drops it by default. Terminals do not confirm it.
 """
 
 import os
@@ -10,12 +10,12 @@ import sys
 from typing import Final
 
 _SECONDS: Final = 1.0
-"""That a tool may take."""
+"""Most seconds that a tool may take."""
 TERMINAL: Final = "the terminal's clipboard, if it allows that"
 
 
 def tool() -> tuple[str, list[str]] | None:
-    """What takes a copy, in words, and its command, which reads the text from standard input; None: the terminal."""
+    """The target of a copy, and its command, which reads the text from standard input; None: the terminal."""
     remote = bool(os.environ.get("SSH_CONNECTION") or os.environ.get("SSH_TTY"))
     desktop = "the clipboard of the desktop"
     found = [
@@ -29,7 +29,7 @@ def tool() -> tuple[str, list[str]] | None:
 
 
 def copy(text: str) -> str | None:
-    """Copies with a tool. Returns what has the text now, or None if no tool took it."""
+    """Copies with a tool. Returns the name of the target, or None if no tool worked."""
     if (found := tool()) is None:
         return None
     name, command = found

@@ -13,7 +13,7 @@ from rich.color import Color as RichColor
 from rich.color import ColorSystem
 
 AA: Final = 4.5
-"""The minimum contrast of text on its ground."""
+"""The minimum contrast between text and its ground."""
 
 Lab = tuple[float, float, float]
 """OKLab: lightness 0 … 1, and two colour axes around 0."""
@@ -89,7 +89,7 @@ def least_contrast(color: str, grounds: Iterable[str]) -> float:
 
 
 def faded(color: str, toward: str, grounds: Sequence[str], *, most: float = 0.45, least: float = AA) -> str:
-    """The colour mixed with `toward`, at most by `most`, while its contrast stays at least `least` on all grounds.
+    """The colour mixed with `toward`, at most by `most`, as far as its contrast stays at least `least` on all grounds.
 
     A colour that starts with less contrast is returned unchanged.
     """
@@ -129,7 +129,7 @@ def _readable_256(grounds: tuple[str, ...], least: float) -> tuple[str, ...]:
 
 @cache
 def _palette_256() -> tuple[str, ...]:
-    """The colours of the palette that rich, which writes them, rounds to themselves: this excludes some greys."""
+    """The colours of the palette that rich, which writes them, does not round to others. This excludes some greys."""
     steps = (0, 95, 135, 175, 215, 255)
     cube = [(red, green, blue) for red in steps for green in steps for blue in steps]
     grey = [(level, level, level) for level in range(8, 239, 10)]

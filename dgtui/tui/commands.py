@@ -24,7 +24,7 @@ class Slash:
     name: str
     """Without the slash."""
     argument_hint: str
-    """What may follow, in capitals; empty if nothing may."""
+    """The argument, in capitals; empty if there is none."""
     help: str
     """One line, without a full stop."""
     choices: str | None = None
@@ -35,7 +35,7 @@ class Slash:
 SLASHES: Final[tuple[Slash, ...]] = (
     Slash("model", "NAME", "load another model", "models"),
     Slash("system", "TEXT", "set the system prompt; without a text, show it"),
-    Slash("seed", "NUMBER", "set the seed of all replies; without a number, a new seed each"),
+    Slash("seed", "NUMBER", "set the seed of all replies; without a number, use a new seed for each"),
     *(Slash(spec.command, "NUMBER", spec.help) for spec in SAMPLER),
     Slash("think", "on|off", "let the model think before it answers", "switch"),
     Slash("image", "FILE", "send an image with the next message; - removes it", "files"),
@@ -60,10 +60,10 @@ _BY_NAME: Final = {slash.name: slash for slash in SLASHES}
 
 
 def parse(text: str) -> tuple[Slash, str] | None:
-    """The command that `text` is and what follows it, stripped; None if `text` is a message.
+    """The command in `text` and its argument, stripped; None if `text` is a message.
 
     Raises:
-        UnknownCommand: It looks like a command and is not one. The hint names the nearest.
+        UnknownCommand: It looks like a command but is not one. The hint names the nearest.
     """
     word = _word(text)
     if word is None:
@@ -73,12 +73,12 @@ def parse(text: str) -> tuple[Slash, str] | None:
     near = closest(word.lower(), _BY_NAME, cutoff=0.5)
     raise UnknownCommand(
         f"there is no command /{word}" if word else "the name of a command is missing after the slash",
-        hint=f"did you mean /{near}? // starts a message with a slash" if near else "/help lists the commands",
+        hint=f"did you mean /{near}? To start a message with a slash, type //" if near else "type /help for a list",
     )
 
 
 def unescaped(text: str) -> str:
-    """The message that was meant: two slashes at its start become one."""
+    """The message: two slashes at its start become one."""
     return text[1:] if text.startswith("//") else text
 
 

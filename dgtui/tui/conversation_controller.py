@@ -1,7 +1,7 @@
-"""The conversation on the chat screen: what is sent, what the model answers, and what is stored of it.
+"""The conversation on the chat screen: sends messages, receives replies, and stores both.
 
-Every turn is stored when it is sent, and a reply again at the end of each of its blocks. What cannot be done raises
-`Refused` or another `DgtuiError`, and changes nothing.
+Every turn is stored when it is sent, and a reply again at the end of each of its blocks. An impossible action raises
+`Refused` or another `DgtuiError` and changes nothing.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from dgtui.session.store import Store
 
 MOST_TOKENS: Final = 2048
-"""A reply that does not end by itself is cut there."""
+"""A reply that does not end by itself is cut at this many tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What the chat starts with."""
+    """The options that the chat starts with."""
 
     model: str | None = None
     conversation: str | None = None
@@ -55,7 +55,7 @@ class ConversationController:
 
     Args:
         seeds: Draws the seed of each reply.
-        changed: Called when another conversation is shown, or a reply has begun.
+        changed: Called when another conversation is shown, or a reply has started.
     """
 
     def __init__(
@@ -75,10 +75,10 @@ class ConversationController:
         self._panel, self._transcript, self._prompt, self._attached = panel, transcript, prompt, attached
         self.chat = Chat(store, opening.model or "", opening.system)
         self.seed = opening.seed
-        "of the next reply; None: a new one each time"
+        "seed of all replies; None: a new one each time"
         self.think = opening.think
         self._reopened: tuple[RunHandle, Turn] | None = None
-        "the run that holds a stored reply, and that reply"
+        "the run that stands for a reopened reply, and that reply"
         self._waiting: str | None = None
 
     # -- which conversation -----------------------------------------------------------------------------------------
@@ -103,7 +103,7 @@ class ConversationController:
 
     @property
     def title(self) -> str:
-        """What the conversation is called."""
+        """The conversation's title."""
         if self.chat.id is None:
             return "new conversation"
         try:
@@ -113,7 +113,7 @@ class ConversationController:
 
     @property
     def is_deleted(self) -> bool:
-        """It was stored, and is not any more."""
+        """Whether it was stored but no longer is."""
         if self.chat.id is None:
             return False
         try:
@@ -123,7 +123,7 @@ class ConversationController:
         return False
 
     def _store(self, work: Callable[[], object]) -> None:
-        """Stores something. A full disk must not end the conversation."""
+        """Stores something. A failure, such as a full disk, must not end the conversation."""
         try:
             work()
         except DgtuiError as error:
@@ -132,36 +132,36 @@ class ConversationController:
     # -- sending ----------------------------------------------------------------------------------------------------
 
     def model_loaded(self, facts: Facts) -> None:
-        """Another model answers from now on."""
+        """Switches to another model."""
         self.chat.model = facts.name
         self._panel.template.clear()  # its ids belong to another tokenizer
         self._attached.model_changed(self.chat.images())
 
     def take_waiting(self) -> str | None:
-        """The message that waits to be sent, if there is one; it waits no longer."""
+        """Withdraws and returns the waiting message, if there is one."""
         waiting, self._waiting = self._waiting, None
         return waiting
 
     def hand_back(self, text: str | None) -> None:
-        """Puts a message that was not sent back into the prompt, before what was typed since."""
+        """Puts a message that was not sent back into the prompt, before any text typed since."""
         if text:
             self._prompt.load_text("\n".join(filter(None, (text, self._prompt.message))))
 
     def send(self, text: str, load_error: str = "") -> None:
-        """Sends a message, or keeps it until the model and its images are there.
+        """Sends a message, or keeps it until the model and its images are loaded.
 
         Raises:
-            Refused: It cannot be sent now. `load_error` says why there will be no model.
+            Refused: It cannot be sent now. `load_error` is the reason if the model failed to load.
         """
         facts = self._backend.facts
         if facts is None and load_error:
-            raise Refused("no model is loaded", hint="load one with /model, then send again")
+            raise Refused("no model is loaded", hint="load one with /model, then send the message again")
         if facts is None or self._attached.reading:
             until = "the images are read" if facts else "the model is loaded"
             if self._waiting is not None:
-                raise Refused("a message is already waiting", hint=f"it is sent as soon as {until}")
+                raise Refused("a message is already waiting", hint=f"it will be sent as soon as {until}")
             self._waiting = text
-            self._prompt.notify(f"this is sent as soon as {until}")
+            self._prompt.notify(f"this will be sent as soon as {until}")
             return
         self.refuse_while_running("then send again")
         before = len(self.chat.turns)
@@ -181,13 +181,13 @@ class ConversationController:
             turns = f"{count} turn{'s' if count > 1 else ''}"
             self._transcript.notice(
                 f"another window has added {turns} to this conversation; the model does not see them here "
-                "(/sessions opens it again with them)"
+                "(use /sessions to reopen it with them)"
             )
 
     def refuse_while_running(self, hint: str = "") -> None:
         """Raises `Refused` while a reply is being written."""
         if self._panel.steering.running:
-            raise Refused("a reply is being written", hint=", ".join(filter(None, ("esc stops it", hint))))
+            raise Refused("a reply is being written", hint=", ".join(filter(None, ("press esc to stop it", hint))))
 
     def _rewind(self, position: int) -> None:
         self._store(lambda: self.chat.rewind(position))
@@ -196,9 +196,9 @@ class ConversationController:
     # -- replying ---------------------------------------------------------------------------------------------------
 
     def reply(self, again: bool = False) -> None:
-        """Answers the conversation as it stands, in a new draft.
+        """Answers the current conversation, in a new draft.
 
-        `again` rewrites the last reply with a new seed; the reply before stays among the versions.
+        `again` rewrites the last reply with a new seed; the previous reply is kept as a version.
         """
         facts = self._facts()
         messages = self._messages()
@@ -227,7 +227,7 @@ class ConversationController:
         self._changed()
 
     def regenerate(self) -> None:
-        """Rewrites the last reply with a new seed; the reply before stays among the versions."""
+        """Rewrites the last reply with a new seed; the previous reply is kept as a version."""
         self._last_reply()
         self.reply(again=True)
 
@@ -243,9 +243,9 @@ class ConversationController:
         facts = self._facts()
         ids, model = turn.token_ids, facts.model
         if not ids:
-            raise Refused("this reply is empty", hint="R writes it again")
+            raise Refused("this reply is empty", hint="press R to write it again")
         if not self._reads(ids, turn.text):
-            raise Refused("this reply was written by another model", hint="R writes it again")
+            raise Refused("this reply was written by another model", hint="press R to write it again")
         whole = [*ids, model.turn_end_id] if turn.stop_reason != "length" else [*ids]
         whole += [model.fill_id] * (-len(whole) % model.canvas_length)
         blocks = [tuple(whole[at : at + model.canvas_length]) for at in range(0, len(whole), model.canvas_length)]
@@ -257,7 +257,7 @@ class ConversationController:
         self._reopened = self._panel.start(draft, replace(job, blocks=tuple(blocks[:-1]), starts=(start,))).run, turn
 
     def _is_reopened(self, version: Version) -> bool:
-        """It is a stored reply on the canvas, and no run of this model."""
+        """Whether it is a stored reply on the canvas, and not a run of this model."""
         return self._reopened is not None and version.run is self._reopened[0]
 
     def _last_reply(self) -> Turn:
@@ -271,11 +271,11 @@ class ConversationController:
         return replace(self._facts().settings, **self.chat.settings)
 
     def change_setting(self, name: str, value: float | None) -> None:
-        """Changes a sampler setting from the next run on; None: back to the model's own. Raises `BadJob`."""
+        """Changes a sampler setting from the next run on; None restores the model's own. Raises `BadJob`."""
         changed = {key: kept for key, kept in self.chat.settings.items() if key != name}
         if value is not None:
             changed[name] = value
-        replace(self._facts().settings, **changed)  # raises where they contradict each other
+        replace(self._facts().settings, **changed)  # raises if they contradict each other
         self._store(lambda: self.chat.set_settings(changed))
         if draft := self._panel.steering.draft:
             draft.settings = self.settings()
@@ -286,12 +286,12 @@ class ConversationController:
         return self._backend.facts
 
     def _prompt_ids(self, messages: Sequence[Message], reply: int) -> tuple[list[int], int]:
-        """The ids of the newest messages that leave room for a reply of some tokens, and how many were left out."""
+        """The ids of the newest messages that leave room for a reply, and how many messages were left out."""
         room = self._facts().model.max_context - reply
         return prompt(messages, lambda kept: self._backend.chat(kept, think=self.think), room)
 
     def _messages(self) -> list[Message]:
-        """The conversation. Ids that the tokenizer of this model would read differently are left out."""
+        """The conversation's messages. Ids that this model's tokenizer would decode differently are left out."""
         return [
             message
             if not message.token_ids or self._reads(message.token_ids, message.content)
@@ -308,11 +308,11 @@ class ConversationController:
     # -- the draft --------------------------------------------------------------------------------------------------
 
     def draft_changed(self, version: Version) -> None:
-        """Stores the reply as a version has it."""
+        """Stores a version as the reply."""
         draft, turns = self._panel.steering.draft, self.chat.turns
         if draft is None or version not in draft.versions or not turns or turns[-1].role != "model":
-            return  # of a draft that is gone
-        while not version.frames() and version.parent:  # stopped before its first step: nothing has changed
+            return  # the draft is gone
+        while not version.frames() and version.parent:  # stopped before its first step: use the previous version
             version = version.parent
         if self._reopened and self._is_reopened(version):
             turn = self._reopened[1]
@@ -342,35 +342,35 @@ class ConversationController:
             seed=version.run.job.seed,
             steps=sum(finished.steps) if finished else len(version.frames()),
             stop_reason=str(finished.reason) if finished else "",
-            # The seconds of a run that rewrote a part are not those of the whole reply
+            # A run that rewrote only a part does not give the time of the whole reply
             seconds=last.seconds if version.kind == "reply" and not isinstance(last, Amended) else 0.0,
             finished=finished is not None,
         )
 
     def keep_draft(self) -> None:
-        """Stores what a running reply has written so far, as a stop would."""
+        """Stores the text of a running reply so far, as a stop would."""
         steering = self._panel.steering
         if (draft := steering.draft) and steering.running and draft.version.frames():
             turn = replace(self._turn(draft, draft.version), stop_reason="cancelled", finished=True)
             self._store(lambda: self.chat.revise(turn))
 
     def draft_failed(self) -> None:
-        """Takes back a reply that never began. What was finished of it stays."""
+        """Removes a reply that never started. Finished parts of it are kept."""
         if self.chat.turns and self.chat.turns[-1].role == "model" and not self.chat.turns[-1].text:
             self._take_back()
 
     def discard_draft(self) -> None:
-        """Takes back a reply that was stopped, and puts its question into the prompt; a whole reply stays."""
+        """Removes a reply that was stopped, and puts its question into the prompt; a complete reply is kept."""
         was_empty = not self._prompt.text
         if self._panel.steering.stopped and self._take_back():
             self._panel.steering.draft = None
-            where = "is in the prompt again" if was_empty else "can be recalled with up in an empty prompt"
+            where = "is back in the prompt" if was_empty else "can be recalled with up in an empty prompt"
             self._prompt.notify(f"draft discarded; its question {where}")
         self._panel.template.clear()
         self._panel.close()
 
     def _take_back(self) -> bool:
-        """Takes the last reply and its question out of the conversation; the question is in the prompt again."""
+        """Removes the last reply and its question from the conversation; the question goes back into the prompt."""
         turns = self.chat.turns
         if len(turns) < 2 or turns[-1].role != "model":
             return False
@@ -390,7 +390,7 @@ def _entry(turn: Turn) -> Entry:
         if turn.seconds and turn.token_ids:
             notes.append(f"{len(turn.token_ids) / turn.seconds:.0f} tok/s wall")
         if turn.stop_reason:
-            notes.append({"cancelled": "stopped", "length": "cut: out of room"}.get(turn.stop_reason, "ended"))
+            notes.append({"cancelled": "stopped", "length": "cut: no room left"}.get(turn.stop_reason, "ended"))
         elif not turn.finished:
             notes.append("unfinished")
         if turn.seed is not None:

@@ -1,7 +1,7 @@
-"""The draft of a reply under a person's hands: its runs, and every way to change it. Knows no screen.
+"""The draft of a reply that the user steers: its runs and all ways to change it. Independent of the screen.
 
-Each change turns what is selected into a job or an amendment. What cannot be done raises `Refused` (or `BadJob`, where
-settings contradict each other) and changes nothing. A method that returns a text returns what to tell the person.
+Each change turns the selection into a job or an amendment. An impossible action raises `Refused` (or `BadJob`, if
+settings contradict each other) and changes nothing. A text that a method returns is a notice for the user.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Span = tuple[int, int]
 
 
 class Pointer(Protocol):
-    """Where the person points at on the canvas."""
+    """The user's cursor and selection on the canvas."""
 
     @property
     def cursor(self) -> int: ...
@@ -39,12 +39,12 @@ def tokens(count: int) -> str:
 
 
 class DraftController:
-    """At most one draft, and what is done to it.
+    """Holds at most one draft, and changes it.
 
     Args:
-        pointer: Where the person points at now.
-        submit: Hands a job to the model. `ended` is to be called after the run.
-        switched: Called after another version was made current.
+        pointer: The user's cursor and selection.
+        submit: Submits a job to the model. Call `ended` after the run.
+        switched: Called after another version has become current.
         seeds: Draws the seed of each new run.
     """
 
@@ -60,11 +60,11 @@ class DraftController:
         self._seeds = seeds
         self.draft: Draft | None = None
         self.strength = 1.0
-        "how much of the old text a re-diffusion renoises"
+        "the share of the old text that a re-diffusion renoises"
         self.playhead: int | None = None
-        "index of the frame that is looked at; None: the newest"
+        "index of the frame that is shown; None: the newest"
         self.frame: Frame | None = None
-        "the frame that is looked at; None: there is none yet"
+        "the frame that is shown; None if there is none yet"
 
     @property
     def version(self) -> Version | None:
@@ -73,30 +73,30 @@ class DraftController:
 
     @property
     def running(self) -> bool:
-        """The run of the current version has not ended."""
+        """Whether the run of the current version has not ended."""
         return bool(self.version and self.version.running)
 
     @property
     def searching(self) -> bool:
-        """The length of a gap in the current version is searched."""
+        """Whether the length of a gap in the current version is being searched."""
         return bool(self.version and self.version.search)
 
     @property
     def stopping(self) -> bool:
-        """The run of the current version was asked to stop and has not ended."""
+        """Whether the run of the current version was asked to stop but has not ended."""
         version = self.version
         return bool(version and version.running and version.run.control.cancelled)
 
     @property
     def stopped(self) -> bool:
-        """The person stopped the run of the current version."""
+        """Whether the user stopped the run of the current version."""
         return bool(self.version and (ended := self.version.run.log.finished) and ended.reason == "cancelled")
 
     @property
     def block(self) -> int:
-        """The block that changes apply to: the newest. Earlier steps can only be looked at and forked."""
+        """The block that changes apply to: the newest. Earlier steps can only be viewed and forked."""
         if self.playhead is not None:
-            raise Refused("this is an earlier step", hint="f forks here, } returns to the newest")
+            raise Refused("this is an earlier step", hint="press f to fork here, } to return to the newest step")
         return self._now()[1].block
 
     @property
@@ -106,9 +106,9 @@ class DraftController:
         return pointer.selection or (pointer.cursor, pointer.cursor + 1)
 
     def refuse_while_searching(self) -> None:
-        """Raises `Refused` while lengths of a gap are tried: each of them has its text at other positions."""
+        """Raises `Refused` while lengths of a gap are tried, because each has its text at other positions."""
         if self.searching:
-            raise Refused("the length of the gap is still being searched", hint="esc ends the search")
+            raise Refused("the length of the gap is still being searched", hint="press esc to end the search")
 
     def _now(self) -> tuple[Draft, Version]:
         if self.draft is None:
@@ -122,7 +122,7 @@ class DraftController:
         return self.frame
 
     def can(self, action: str) -> bool:
-        """Whether an action of the canvas panel would do something now."""
+        """Whether an action of the canvas panel has an effect now."""
         draft, version = self.draft, self.version
         if draft is None or version is None:  # on a template
             return action in ("pin", "type_here", "stop", "accept")
@@ -140,17 +140,17 @@ class DraftController:
 
     @property
     def phase(self) -> tuple[object, ...]:
-        """What `can` depends on: keys are shown again when it changes."""
+        """The state that `can` depends on: the keys are redrawn when it changes."""
         version = self.version
         paused = version is not None and version.run.control.paused
         return version, self.frame is None, self.running, paused, self.draft and len(self.draft.versions)
 
     def label_of(self, action: str, label: str) -> str:
-        """The label of an action as things are now."""
+        """The current label of an action."""
         return "resume" if action == "pause" and self.version and self.version.run.control.paused else label
 
     def states(self) -> list[str]:
-        """What is special about what is shown, in words."""
+        """Remarks about the current state, in words."""
         _, version = self._now()
         states = {
             f"strength {self.strength:.0%}": self.strength < 1,
@@ -194,12 +194,12 @@ class DraftController:
         return True
 
     def follow(self) -> None:
-        """While lengths are tried, makes the best candidate so far the one to show."""
+        """While lengths are tried, shows the best candidate so far."""
         if self.draft is not None and self.searching:
             self.draft.follow(self.draft.version)
 
     def ended(self, run: RunHandle) -> None:
-        """Takes in a run that has ended. One that failed is removed, and the draft with it if nothing else is left."""
+        """Processes a run that has ended. A failed one is removed, and with it the draft if nothing else is left."""
         draft, _ = self._now()
         if run.ended.exception():
             draft.remove(run)
@@ -222,7 +222,7 @@ class DraftController:
         """Takes one denoising step of a paused run."""
         _, version = self._now()
         if not (version.running and version.run.control.paused):
-            raise Refused("the run is not paused", hint="space pauses it")
+            raise Refused("the run is not paused", hint="press space to pause it")
         version.run.control.step()
 
     def scrub(self, by: int) -> None:
@@ -231,12 +231,12 @@ class DraftController:
         self.scrub_to((last if self.playhead is None else self.playhead) + by)
 
     def scrub_to(self, step: int | None) -> None:
-        """Moves the playhead to a step, from 0; None: to the newest, as for a step that was not taken."""
+        """Moves the playhead to a step, from 0; to the newest for None or a step that was not taken."""
         last = len(self._now()[1].frames()) - 1
         self.playhead = None if step is None or step >= last else max(0, step)
 
     def fork(self) -> None:
-        """Continues from the step that is shown with a new seed."""
+        """Continues from the shown step with a new seed."""
         draft, version = self._now()
         frame = self._frame("there is no step to fork from yet")
         self.run("fork", draft.fork(frame.block, frame.step, self._seeds()), pins=version.pins)
@@ -256,7 +256,7 @@ class DraftController:
     # -- the text ---------------------------------------------------------------------------------------------------
 
     def change_strength(self, by: float) -> str:
-        """Changes how much of the old text a re-diffusion renoises."""
+        """Changes the share of the old text that a re-diffusion renoises."""
         self.strength = max(0.1, min(1.0, round(self.strength + by, 1)))
         return (
             f"strength {self.strength:.0%}: {'starts from noise' if self.strength == 1 else 'keeps part of the text'}"
@@ -280,7 +280,7 @@ class DraftController:
     def gap(self, length: str = "") -> None:
         """Opens a gap of some tokens at the cursor and fills it; without a length, several are tried."""
         if length and not (length.isascii() and length.isdigit() and int(length) > 0):
-            raise Refused("the length of a gap is a number of tokens, for example 8")
+            raise Refused("the length of a gap must be a number of tokens, for example 8")
         draft, at = self._now()[0], self._pointer().cursor
         search = Search(draft.gap(self.block, at, int(length) if length else None, self._seeds()), self._submit)
         self.stop()
@@ -289,7 +289,7 @@ class DraftController:
         draft.add_gap(search, at)
 
     def pin(self) -> str:
-        """Pins the selection, or unpins it if all of it is pinned; in a run, from the next step on."""
+        """Pins the selection, or unpins it if all of it is pinned; during a run, from the next step on."""
         self.refuse_while_searching()
         (draft, version), block = self._now(), self.block
         places, pinned = draft.toggle_pins(block, self._span)
@@ -310,7 +310,7 @@ class DraftController:
         return self.hold("type", dict(enumerate(typed, start=at)))
 
     def hold(self, kind: Kind, held: Mapping[int, int]) -> str | None:
-        """Pins token ids by position: in a run from the next step on, else with a run that rewrites the rest."""
+        """Pins token ids by position: during a run from the next step on, else with a run that rewrites the rest."""
         self.refuse_while_searching()
         (draft, version), block = self._now(), self.block
         if not version.running:
@@ -328,7 +328,7 @@ class DraftController:
 
     def alternatives(self) -> tuple[list[tuple[int, bytes, float]], dict[int, str], int]:
         """The most probable tokens at the cursor: (id, bytes, probability) of each; names for ids without text; and
-        the id that is there."""
+        the current id."""
         model, at = self._now()[0].facts.model, self._pointer().cursor
         _, frame = self.block, self._frame("there are no alternatives before the first step")
         ids = frame.top_ids[at].tolist()
@@ -339,7 +339,7 @@ class DraftController:
     # -- versions ---------------------------------------------------------------------------------------------------
 
     def undo(self) -> None:
-        """Goes to the version before."""
+        """Goes to the previous version."""
         self._switch(Draft.undo, "there is nothing to undo")
 
     def redo(self) -> None:
@@ -348,22 +348,22 @@ class DraftController:
 
     def cycle(self, by: int) -> None:
         """Goes to the next or previous proposal for the span."""
-        self._switch(lambda draft: draft.cycle(by), "there is only one proposal", "r makes another")
+        self._switch(lambda draft: draft.cycle(by), "there is only one proposal", "press r for another")
 
     def go_to(self, number: int | None) -> None:
-        """Goes to a version by its number, from 1; None: stays."""
+        """Goes to a version by its number, from 1; does nothing for None."""
         if number is not None:
             self._switch(lambda draft: draft.go_to(number))
 
     def discard(self) -> bool:
-        """Goes back to what the current version's run was made from; False for a first run."""
+        """Goes back to the version that the current version's run was made from; False for a first run."""
         if self.draft is None or not self.draft.discard():
             return False
         self._switched()
         return True
 
     def _switch(self, switch: Callable[[Draft], bool], refusal: str = "", hint: str = "") -> None:
-        """Makes another version current. A run that is no longer shown is stopped; what it wrote is kept."""
+        """Makes another version current. A run that is no longer shown is stopped; its text is kept."""
         draft, before = self._now()
         if not switch(draft):
             raise Refused(refusal, hint=hint)
@@ -373,7 +373,7 @@ class DraftController:
         self._switched()
 
     def described(self) -> Iterator[tuple[int, bool, str]]:
-        """Each version's number, whether it is the current one, and a line about it."""
+        """For each version: its number, whether it is current, and a line that describes it."""
         draft, current = self._now()
         for version in draft.versions:
             origin = f" of {version.parent.number}" if version.parent else ""

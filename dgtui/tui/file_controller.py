@@ -1,7 +1,7 @@
 """The file of the edit screen: saving and its conflicts, leaving, and recovery after a crash.
 
-Only saving writes to the file. What another program wrote is overwritten only if the person says so. Edits that a crash
-left behind are offered, never applied without an answer.
+Only saving writes to the file. Changes by another program are overwritten only if the user agrees. Edits that a crash
+left behind are offered, and never applied without an answer.
 """
 
 import os
@@ -22,7 +22,7 @@ from dgtui.tui.widgets.question import Question
 
 
 class FileController:
-    """What happens to one file.
+    """Saves, leaves and recovers one file.
 
     Args:
         line: Asks for names.
@@ -45,7 +45,7 @@ class FileController:
     # -- saving -----------------------------------------------------------------------------------------------------
 
     def save(self, then: Callable[[], None] | None = None) -> None:
-        """Saves the file and continues with `then`. A conflict is asked about."""
+        """Saves the file and continues with `then`. Asks about a conflict."""
 
         def work() -> None:
             try:
@@ -68,7 +68,7 @@ class FileController:
         answers = [("a", "save this text under another name"), ("o", "create it again")]
         if os.path.lexists(self.file.path):
             answers = [
-                ("d", "show the differences"), ("r", "reload it: undo brings this text back"),
+                ("d", "show the differences"), ("r", "reload it; undo restores this text"),
                 ("a", "save this text under another name"), ("o", "overwrite it"),
             ]  # fmt: skip
 
@@ -96,16 +96,16 @@ class FileController:
 
     def ask_name(self) -> None:
         """Asks for a name to save under."""
-        self._line.ask("name of the file; esc closes", self._named, str(self.file.path))
+        self._line.ask("file name; esc closes", self._named, str(self.file.path))
 
     def _named(self, name: str) -> None:
         if name := name.strip():
-            # The line may lack characters of the path that a terminal must not get
+            # The line may lack characters of the path that are not safe to show
             same = name == sanitize(str(self.file.path), newlines=False, tabs="replace").strip()
             self.save_as(self.file.path if same else typed_path(name))
 
     def save_as(self, path: Path, force: bool = False) -> None:
-        """Saves under another name, which the file has from then on; `force` overwrites an existing file."""
+        """Saves under another name, which the file keeps; `force` overwrites an existing file."""
 
         def answered(key: str | None) -> None:
             if key == "o":
@@ -115,7 +115,7 @@ class FileController:
             try:
                 self.file.save_as(path, force=force)
             except Conflict:
-                question = f"{path} already exists and holds another text."
+                question = f"{path} already exists with another text."
                 self._screen.app.push_screen(Ask(question, [("o", "overwrite it")], "cancel"), answered)
             else:
                 self._editor.rename(self.file.path)
@@ -149,7 +149,7 @@ class FileController:
     # -- recovery ---------------------------------------------------------------------------------------------------
 
     def offer_recovery(self) -> None:
-        """Asks about edits that a crash left."""
+        """Asks about edits that a crash left behind."""
 
         def work() -> None:
             if (recovery := self.file.left_behind()) is not None:
@@ -159,11 +159,11 @@ class FileController:
 
     def _ask_about(self, recovery: Recovery) -> None:
         if recovery.state == "in use":
-            text = f"another dgtui (process {recovery.owner}) is editing this file: saving in both loses changes"
+            text = f"another dgtui (process {recovery.owner}) is editing this file: if both save, changes are lost"
             self._screen.notify(text, severity="warning")
             return
         if recovery.state == "unreadable":
-            text = f"a journal of this file is damaged and was left as it is: {recovery.file}"
+            text = f"the journal of this file is damaged; it was left unchanged: {recovery.file}"
             self._screen.notify(text, severity="warning")
             return
         applies = recovery.data(self.file.source) is not None

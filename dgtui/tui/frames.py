@@ -1,7 +1,7 @@
-"""From the log of a run to what the canvas shows: the frame of a denoising step, and which positions have settled.
+"""Computes what the canvas shows from the log of a run: the frame of a denoising step, and the settled positions.
 
-A position has settled when it was accepted or pinned in this step and the one before; all have when the block has ended
-and is stable. What follows a settled end of the reply is fill and is not shown.
+A position has settled when it was accepted or pinned in this step and the one before; all have settled when the block
+has ended and is stable. Positions after a settled end of the reply are padding and are not shown.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ Pieces = Callable[[Sequence[int]], Sequence[bytes]]
 """The bytes of each of some ids."""
 
 HELD: Final = 16
-"""A flag beside `events.Flag`: held for the time of a run, and not pinned by the person."""
+"""A flag in addition to `events.Flag`: pinned for one run, but not by the user."""
 
 GLOW_STEPS: Final = 3
-"""Steps for which a position that has settled glows."""
+"""Number of steps for which a newly settled position glows."""
 
 UNKNOWN_NATS: Final = 3.0
-"""Entropy of a position before the first step: the undecided end of the ramp."""
+"""Entropy that is shown before the first step: the undecided end of the ramp."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,15 +35,15 @@ class View:
     """What is on the canvas. Arrays have one entry per position."""
 
     pieces: tuple[bytes, ...]
-    "the bytes of each token, which may be a part of a character"
+    "the bytes of each token, possibly a part of a character"
     entropy: Floats
     "nats"
     flags: npt.NDArray[np.uint8]
     "combinations of `events.Flag` and `HELD`"
     settled: npt.NDArray[np.bool_]
-    "here blanks and line breaks take effect"
+    "settled positions, where blanks and line breaks take effect"
     end: int
-    "positions from here on are fill after the end of the reply, and are not drawn"
+    "positions from here on are padding after the end of the reply, and are not drawn"
     glow: npt.NDArray[np.uint8] | None = None
     "`GLOW_STEPS` where a position settled in this step, one less for each step since, down to 0; None: nothing glows"
 
@@ -56,13 +56,14 @@ def view_at(
     Args:
         log: The run, which may still be running.
         block: Index of the block, as in the frames.
-        step: 1 for the first, 0 for the canvas before it, None for the newest. A step that was not taken: the last one.
+        step: 1 for the first, 0 for the canvas before it, None for the newest. The last one for a step that was not
+            taken.
         candidate: Which of the canvases that are denoised together.
         pieces_of: The bytes of each of some ids.
         stop_ids: The ids that end a reply.
 
     Returns:
-        The frame, None before the first step; and its view, empty before the block has begun.
+        The frame, None before the first step; and its view, empty before the block has started.
     """
     import numpy as np
 
@@ -93,7 +94,7 @@ def view_at(
 
 
 def with_pins(view: View, pins: frozenset[int], *, others: bool) -> View:
-    """The view with the person's pins marked; `others`: other positions that the run holds are marked `HELD`."""
+    """The view with the user's pins marked; `others`: other positions that the run pins are marked `HELD`."""
     import numpy as np
 
     flags = view.flags & ~np.uint8(Flag.PINNED)
@@ -107,7 +108,7 @@ def with_pins(view: View, pins: frozenset[int], *, others: bool) -> View:
 def _events_of(
     log: RunLog, block: int, candidate: int
 ) -> tuple[BlockStarted | None, list[Frame], BlockFinished | None]:
-    """The events of a block so far. Read from the end, because the newest block is asked for most."""
+    """The events of a block so far. Read from the end, because the newest block is needed most often."""
     frames: list[Frame] = []
     finished: BlockFinished | None = None
     for index in range(len(log) - 1, -1, -1):
@@ -126,7 +127,7 @@ def _events_of(
 
 
 def _settled(frames: Sequence[Frame], count: int) -> npt.NDArray[np.bool_]:
-    """The positions that have settled after the first `count` frames of a block."""
+    """The settled positions after the first `count` frames of a block."""
     import numpy as np
 
     frame = frames[count - 1]

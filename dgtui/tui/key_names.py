@@ -1,4 +1,4 @@
-"""Key names: how a person may write a key, its name in Textual, and whether a terminal can send it.
+"""Key names: the ways to write a key, its name in Textual, and whether a terminal can send it.
 
 A plain terminal sends characters, Ctrl with a letter, and the keys of VT terminals. Other keys (Ctrl+Enter,
 Ctrl+Shift+P) need the Kitty keyboard protocol, which Textual requests and many terminals support. Keys that neither can
@@ -39,11 +39,11 @@ _BOTH: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
 
 
 def normal(key: str) -> tuple[str, ...]:
-    """The names of a key in Textual, nearly always one; empty if no terminal sends it.
+    """The names of a key in Textual, usually one; empty if no terminal sends it.
 
     Accepts "?" and "question_mark", "Ctrl+P", "pgup", "shift+r" (the same as "R") and so on.
     """
-    text = key.strip() or key[:1]  # a blank stands for the space bar
+    text = key.strip() or key[:1]  # a blank means the space bar
     before, _, name = (text[:-2], "+", "+") if text == "+" or text.endswith("++") else text.rpartition("+")
     modifiers = [_OTHER_NAMES.get(word.strip().lower(), word.strip().lower()) for word in before.split("+") if before]
     if len(set(modifiers)) < len(modifiers) or not set(modifiers) <= _MODIFIERS:
@@ -96,7 +96,7 @@ def types(key: str) -> bool:
 
 
 def shown(key: str) -> str:
-    """A key for people: "[" instead of "left_square_bracket"."""
+    """A key for display: "[" instead of "left_square_bracket"."""
     *modifiers, name = key.split("+")
     return "+".join([*modifiers, name if len(name) == 1 or name in _NAMED else _sign(name) or name])
 
@@ -118,6 +118,6 @@ def _long_name(sign: str) -> str:
 
 @cache
 def _characters() -> Mapping[str, str]:
-    """Characters on keyboards by name: letters, marks, currencies, arrows; not 🐁, whose name is "mouse"."""
+    """Characters of keyboards by name: letters, marks, currencies, arrows; but not 🐁, whose name is "mouse"."""
     signs = [chr(code) for code in range(0x20, 0x2200) if chr(code).isprintable()]
     return {_long_name(sign): sign for sign in signs}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command that keys run."""
+    """A command that is bound to keys."""
 
     id: str
     """"context.name", the name in `[keys]`."""
@@ -42,7 +42,7 @@ def _moves() -> Iterator[Command]:
         ("right", "right", "to the next token"),
         ("up", "up", "to the line above"),
         ("down", "down", "to the line below"),
-        ("home", "home", "to the beginning of the line"),
+        ("home", "home", "to the start of the line"),
         ("end", "end", "to the end of the line"),
         ("page_up", "pageup", "one page up"),
         ("page_down", "pagedown", "one page down"),
@@ -65,8 +65,10 @@ def _steering() -> Iterator[Command]:
 
     yield command("pause", "space", "pause", "pause", "pause or resume denoising", True)
     yield command("step", "full_stop", "step", "step", "run one denoising step while paused")
-    yield command("rediffuse", "r", "rediffuse", "re-diffuse", "denoise the selection again; all else is pinned", True)
-    yield command("stronger", "plus", "strength(0.1)", "stronger", "re-diffuse with more noise; 100% keeps nothing")
+    yield command("rediffuse", "r", "rediffuse", "re-diffuse", "denoise the selection again; the rest is pinned", True)
+    yield command(
+        "stronger", "plus", "strength(0.1)", "stronger", "re-diffuse with more noise; 100% keeps none of the text"
+    )
     yield command("weaker", "minus", "strength(-0.1)", "weaker", "re-diffuse with less noise; keeps some of the text")
     yield command("pin", "p", "pin", "pin", "pin or unpin the selection; pinned tokens never change", True)
     yield command(
@@ -98,14 +100,14 @@ def _editing() -> Iterator[Command]:
         ("right", "right", "shift+right", "to the next character"),
         ("up", "up", "shift+up", "to the line above"),
         ("down", "down", "shift+down", "to the line below"),
-        ("home", "home", "shift+home", "to the beginning of the line"),
+        ("home", "home", "shift+home", "to the start of the line"),
         ("end", "end", "shift+end", "to the end of the line"),
         ("page_up", "pageup", "shift+pageup", "one page up"),
         ("page_down", "pagedown", "shift+pagedown", "one page down"),
         # Many terminals do not send Shift+Ctrl+arrows; if they do, the editor takes them too
         ("word_left", "ctrl+left", "alt+j", "to the previous word"),
         ("word_right", "ctrl+right", "alt+l", "to the next word"),
-        ("top", "ctrl+home", "alt+i", "to the beginning of the text"),
+        ("top", "ctrl+home", "alt+i", "to the start of the text"),
         ("bottom", "ctrl+end", "alt+k", "to the end of the text"),
     ):
         label = name.replace("_", " ")
@@ -119,11 +121,11 @@ def _editing() -> Iterator[Command]:
         ("delete_left", ("backspace",), "delete('left')", "delete", "delete the previous character"),
         ("delete_right", ("delete",), "delete('right')", "delete right", "delete the character at the cursor"),
         ("delete_word_left", ("ctrl+w",), "delete('word_left')", "delete word",
-         "delete to the beginning of the word"),
+         "delete to the start of the word"),
         ("delete_word_right", ("ctrl+delete",), "delete('word_right')", "delete next word", "delete to the next word"),
         ("copy", ("alt+c",), "copy", "copy", "copy the selection, like ctrl+c"),
         ("cut", ("ctrl+x",), "cut", "cut", "cut the selection"),
-        ("paste", ("ctrl+v",), "paste", "paste", "paste what was last copied in dgtui"),
+        ("paste", ("ctrl+v",), "paste", "paste", "paste the text last copied in dgtui"),
         ("undo", ("ctrl+z",), "undo", "undo", "undo the last change"),
         ("redo", ("ctrl+y", "ctrl+shift+z"), "redo", "redo", "redo the last undone change"),
     ):  # fmt: skip
@@ -149,7 +151,7 @@ COMMANDS: Final[Mapping[str, tuple[Command, ...]]] = MappingProxyType(
         "start": tuple(
             Command(f"start.{name}", (key,), f"screen.start('{name}')", name, help)
             for name, key, help in (
-                ("tale", "f2", "a tale: type a name of your own, then enter"),
+                ("tale", "f2", "a tale: type a name, then press enter"),
                 ("between", "f3", "write between a first and a last sentence"),
                 ("sudoku", "f4", "a 4×4 Sudoku: the given digits are pinned"),
                 ("json", "f5", "a sentence as JSON"),
@@ -210,7 +212,7 @@ COMMANDS: Final[Mapping[str, tuple[Command, ...]]] = MappingProxyType(
             Command("replay.copy", ("y",), "screen.copy", "copy",
                     "copy the selection, or the reply at this step", True),
             Command("replay.next_candidate", ("n",), "screen.candidate(1)", "next candidate",
-                    "next of several canvases that were denoised together"),
+                    "show the next of several canvases that were denoised together"),
             Command("replay.previous_candidate", ("N",), "screen.candidate(-1)", "previous candidate",
                     "previous candidate"),
             Command("replay.leave", ("escape", "q"), "screen.leave", "leave", "close the replay", True),
@@ -218,7 +220,7 @@ COMMANDS: Final[Mapping[str, tuple[Command, ...]]] = MappingProxyType(
         "editor": tuple(_editing()),
         "edit": (
             Command("edit.rediffuse", ("ctrl+r",), "screen.rediffuse", "re-diffuse",
-                    "denoise the selection and the marked spans again; all else is fixed", True),
+                    "denoise the selection and the marked spans again; the rest is fixed", True),
             Command("edit.instruct", ("ctrl+k",), "screen.instruct", "instruct",
                     "rewrite the selection according to an instruction",
                     True),
@@ -303,13 +305,13 @@ def bindings(context: str) -> "list[Binding]":
 
 
 def possible(node: object, action: str) -> bool:
-    """Whether an action would do something now. A node that knows this has a method `can`."""
+    """Whether an action has an effect now. A node that knows this has a method `can`."""
     can = getattr(node, "can", None)
     return can is None or bool(can(action.partition("(")[0]))
 
 
 async def run_own(widget: "Widget", key: str) -> bool:
-    """Runs the command of a widget for a key at once. Returns whether there was one.
+    """Runs a widget's command for a key at once. Returns whether there was one.
 
     Textual passes a bound key up to the app before it runs the action; keys pressed in the meantime would overtake it.
     """
@@ -330,7 +332,7 @@ def ids() -> frozenset[str]:
 def check(overrides: Mapping[str, tuple[str, ...]]) -> tuple[dict[str, str], list[str]]:
     """The valid part of the configured keys, for `App.set_keymap`, and the problems with the rest.
 
-    A key of another command is rejected, unless that command gets another key: no command is left without keys. A
+    A key of another command is rejected, unless that command gets another key, so no command is left without keys. A
     command whose keys are rejected keeps its default keys.
     """
     problems: list[str] = []
@@ -347,7 +349,7 @@ def check(overrides: Mapping[str, tuple[str, ...]]) -> tuple[dict[str, str], lis
             if not names:
                 problems.append(f"{name}: no terminal sends {key!r}; not used")
             elif any(types(known) for known in names) and (name in _FIRST or _typed_in(name, names)):
-                problems.append(f"{name}: {shown(names[0])} is needed for typing; not used")
+                problems.append(f"{name}: {shown(names[0])} is needed for typing text; not used")
             else:
                 taken += names
         if taken:
@@ -357,7 +359,7 @@ def check(overrides: Mapping[str, tuple[str, ...]]) -> tuple[dict[str, str], lis
         name, key, owner = clash
         del wanted[name]
         kept = ", ".join(map(shown, _BY_ID[name].keys))
-        problems.append(f"{name}: {shown(key)} is the key of {owner}; {name} keeps {kept}")
+        problems.append(f"{name}: {shown(key)} is already the key of {owner}; {name} keeps {kept}")
     return {name: ",".join(wanted[name]) for name in _BY_ID if name in wanted}, problems
 
 

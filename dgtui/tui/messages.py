@@ -1,4 +1,4 @@
-"""What a run tells the screen from the model's thread. Each message names its run: stale ones can be dropped."""
+"""Messages from a run to the screen, sent on the model's thread. Each names its run, so stale ones can be dropped."""
 
 from textual.message import Message
 
@@ -8,7 +8,7 @@ from dgtui.errors import DgtuiError
 
 
 class FramesReady(Message):
-    """The log of a run has grown. Only the newest message counts: an older one that waits is replaced."""
+    """The log of a run has grown. A newer message replaces an older one that is waiting."""
 
     def __init__(self, run: RunHandle) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""How often a running canvas is drawn: never so often that the model waits for the screen.
+"""Limits how often a running canvas is drawn, so that the model does not wait for the screen.
 
-The model and the screen share Python's lock. The space between two frames follows from the work of the screen's thread
-since the last one: drawing takes about `DRAWING_SHARE` of the time.
+The model and the screen share the GIL. The interval between two frames depends on the work of the screen's thread since
+the last one, so that drawing takes about `DRAWING_SHARE` of the time.
 """
 
 import time
@@ -19,10 +19,10 @@ DRAWING_SHARE: Final = 0.03
 
 
 class Pace:
-    """The frames of one run. Made, and told of frames, on the screen's thread.
+    """The frames of one run. Used on the screen's thread.
 
     Args:
-        max_fps: Frames a second at most.
+        max_fps: Most frames per second.
     """
 
     def __init__(self, max_fps: float) -> None:
@@ -30,13 +30,13 @@ class Pace:
         self._worked = time.thread_time()
 
     def drawn(self) -> None:
-        """A frame is about to be drawn: moves the space between frames a quarter of the way to what it should be."""
+        """Call this before a frame is drawn. Moves the interval between frames a quarter of the way to its target."""
         before, self._worked = self._worked, time.thread_time()
         wanted = max(self._least, (self._worked - before) / DRAWING_SHARE)
         self._every += (wanted - self._every) / 4
 
     def submit(self, backend: Backend, job: Job, node: MessagePump, *, only_blocks: bool) -> RunHandle:
-        """Submits a job. A node of the screen is told of blocks, of frames (unless `only_blocks`) and of the end."""
+        """Submits a job. A node of the screen gets messages for blocks, frames (unless `only_blocks`) and the end."""
 
         def tell(message: FramesReady | BlockDone | RunEnded) -> None:
             if node.is_attached:
@@ -49,7 +49,7 @@ class Pace:
     def sink(
         self, tell: Callable[[FramesReady | BlockDone], None], *, only_blocks: bool
     ) -> Callable[[RunHandle, int], None]:
-        """What a run is to call with each event, on the model's thread; it tells of blocks, and of frames in time."""
+        """The sink of a run, called on the model's thread; posts messages for blocks, and for frames when due."""
         last = 0.0
 
         def sink(run: RunHandle, upto: int) -> None:

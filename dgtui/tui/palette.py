@@ -1,4 +1,4 @@
-"""The commands of all keys in the palette: by name, with their keys, and dimmed if they would do nothing now."""
+"""The key commands in the palette: by name, with their keys, and dimmed if they have no effect now."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class _Choice:
     keys: str
     command: keymap.Command
     node: DOMNode
-    "whose action it is"
+    "the node that has the action"
 
     @property
     def is_possible(self) -> bool:
@@ -45,7 +45,7 @@ class KeyCommands(Provider):
                 yield DiscoveryHit(_dimmed(Content(choice.name), choice), run, choice.name, choice.keys)
 
     async def search(self, query: str) -> Hits:
-        """The commands whose name or help has the letters of the query; those that are possible come first."""
+        """The commands whose name or help matches the query; possible ones come first."""
         matcher = self.matcher(query)
         for choice in self._choices():
             if (score := matcher.match(choice.name)) > 0:

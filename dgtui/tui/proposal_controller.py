@@ -1,7 +1,7 @@
-"""Proposals for spans of a file: runs that resolve in the text, and the review of what they propose.
+"""Proposals for spans of a file: runs that resolve in the text, and the review of their results.
 
 While a proposal resolves or is reviewed, the text is read-only and the bar below it has the focus. Only accepting
-changes the text. Every proposal is kept, and `open_at_cursor` shows it again.
+changes the text. Every proposal is kept; `open_at_cursor` shows it again.
 """
 
 import time
@@ -24,13 +24,13 @@ from dgtui.tui.widgets.review import ReviewBar
 
 
 class ProposalController:
-    """The search or the review that is under way, and all passages that anything was asked for.
+    """The current search or review, and all passages that were sent to the model.
 
     Args:
-        screen: It hands `frames_ready` and `run_ended` the runs that their messages name.
-        is_asking: Whether the person is typing an answer, which must not lose its focus.
+        screen: It calls `frames_ready` and `run_ended` with the runs of its messages.
+        is_asking: Whether the user is typing an answer, which must not lose the focus.
         seeds: Draws the seed of each search.
-        record_to: Each run is written to this recording when it ends.
+        record_to: The recording that each run is written to when it ends.
     """
 
     def __init__(
@@ -50,42 +50,42 @@ class ProposalController:
         self._pace = Pace(self._motion.max_fps)
         self._began = 0.0
         self._waiting: tuple[Passage, str | None] | None = None
-        "asked for before a model was loaded"
+        "requested before a model was loaded"
         self.passages = Passages(editor.buffer)
         self.search: InfillSearch | None = None
         self.review: Review | None = None
 
     @property
     def active(self) -> bool:
-        """A proposal resolves or is reviewed."""
+        """Whether a proposal is being written or reviewed."""
         return self.search is not None or self.review is not None
 
     @property
     def position(self) -> str:
-        """Which proposal is reviewed, and of how many."""
+        """The number of the reviewed proposal, and how many there are."""
         passage = self.review.passage if self.review else None
         return f"proposal {passage.at + 1} of {len(passage.proposals)}" if passage and passage.proposals else ""
 
     # -- the search -------------------------------------------------------------------------------------------------
 
     def propose(self, spans: Iterable[Span], instruction: str | None) -> None:
-        """Asks the model for new text in spans; spans that touch are one."""
+        """Asks the model for new text in spans; touching spans are merged."""
         self.ask(self.passages.of(spans), instruction)
 
     def ask(self, passage: Passage, instruction: str | None) -> None:
         """Asks the model for proposals. Before a model is loaded, the request waits."""
         if self.search is not None:
-            self._screen.notify("a proposal is being written: esc stops it", severity="warning")
+            self._screen.notify("a proposal is being written: press esc to stop it", severity="warning")
         elif self._loading.error:
             self._screen.notify(f"there is no model: {self._loading.error}", severity="warning")
         elif self._backend.facts is None:
             self._waiting = passage, instruction
-            self._screen.notify("no model is loaded yet: this is written as soon as it is; esc withdraws it")
+            self._screen.notify("the request waits until the model is loaded: press esc to withdraw it")
         elif not self._screen.guarded(lambda: self._begin(passage, instruction)) and self.active:
             self._end_search(passage)
 
     def ask_waiting(self) -> None:
-        """Asks what waits for a model, if one is loaded and the person is not typing something else."""
+        """Sends the waiting request, if a model is loaded and the user is not typing something else."""
         if self._waiting is not None and self._backend.facts is not None and not (self.active or self._is_asking()):
             waiting, self._waiting = self._waiting, None
             self.ask(*waiting)
@@ -102,7 +102,7 @@ class ProposalController:
         self._take_keys()
         self.search.start()
         self.redraw()
-        if passage.spans:  # once the bar is there, which may cover them
+        if passage.spans:  # after the bar has appeared, because it may cover them
             self._screen.call_after_refresh(self._editor.reveal, passage.spans[0][0])
 
     def _submit(self, job: Job) -> RunHandle:
@@ -115,7 +115,7 @@ class ProposalController:
             self.redraw()
 
     def keep_recording(self) -> None:
-        """Writes the run of a search, finished or not, to the recording that was asked for at the start."""
+        """Writes the run of a search, finished or not, to the recording that was requested at the start."""
         if self.search is not None and self.search.run is not None:
             self._record(self.search.run)
 
@@ -125,7 +125,7 @@ class ProposalController:
             self._screen.guarded(lambda: record(record_to, run, facts, self._backend))
 
     def run_ended(self, run: RunHandle) -> None:
-        """A run has ended: the next one of the search begins, or the review."""
+        """A run has ended: starts the next one of the search, or the review."""
         search = self.search
         if search is None or run is not search.run:
             return
@@ -147,11 +147,11 @@ class ProposalController:
             search.passage.add(proposals)
             if not proposals:
                 stopped = "stopped before anything was written"
-                self._screen.notify(stopped if search.stopping else "the model proposed nothing")
+                self._screen.notify(stopped if search.stopping else "the model made no proposal")
             self._end_search(search.passage)
 
     def _end_search(self, passage: Passage) -> None:
-        """To the review of what there is for the passage, or back to the text."""
+        """Opens the review of the passage's proposals, or returns to the text if there are none."""
         self.search = None
         if passage.proposals and passage.spans is not None:
             self.open(passage)
@@ -159,12 +159,12 @@ class ProposalController:
             self.close()
 
     def stop(self) -> None:
-        """Stops the run. What it has written is kept."""
+        """Stops the run. Its text so far is kept."""
         if self.search is not None:
             self.search.stop()
 
     def step_back(self) -> bool:
-        """The first of these that applies: stops the run, closes the review, withdraws what waits. Else False."""
+        """Does the first that applies: stops the run, closes the review, withdraws the waiting request. Else False."""
         if self.search is not None:
             self.stop()
             self.redraw()
@@ -186,12 +186,12 @@ class ProposalController:
         self.redraw(follow=True)
 
     def open_at_cursor(self) -> None:
-        """Reviews what was proposed for the text at the cursor."""
+        """Reviews the proposals for the text at the cursor."""
         if self.active:
             return
         passage = self.passages.near(*(self._editor.selection or (self._editor.cursor, self._editor.cursor)))
         if passage is None:
-            self._screen.notify("nothing was proposed for the text at the cursor")
+            self._screen.notify("there are no proposals for the text at the cursor")
         else:
             self.open(passage)
 
@@ -205,7 +205,7 @@ class ProposalController:
         (self._bar if self.active else self._editor).focus()
 
     def close(self) -> None:
-        """Back to the text, as it is."""
+        """Returns to the text without changing it."""
         self.search = self.review = None
         self._bar.remove_class("open")
         self._editor.read_only = False
@@ -233,11 +233,11 @@ class ProposalController:
     def _reviewed(self) -> Review | None:
         """The review; None, and a notice, while the proposal is still being written."""
         if self.review is None and self.search is not None:
-            self._screen.notify("it is still being written: esc stops it")
+            self._screen.notify("the proposal is still being written: press esc to stop it")
         return self.review
 
     def accept(self, all: bool = False) -> None:
-        """Puts a change, or all changes, into the text."""
+        """Accepts a change, or all changes."""
         if (review := self._reviewed()) is None:
             return
         if not review.open:
@@ -249,32 +249,32 @@ class ProposalController:
             self._continue(review)
 
     def reject(self, all: bool = False) -> None:
-        """Keeps the text at a change, or at all changes."""
+        """Rejects a change, or all changes."""
         if (review := self._reviewed()) is not None:
             (review.reject_all if all else review.reject)()
             self._continue(review)
 
     def _continue(self, review: Review) -> None:
-        """To the next open change; back to the text after the last one."""
+        """Moves to the next open change; returns to the text after the last one."""
         if review.open:
             self.redraw(follow=True)
         else:
             self.close()
 
     def change(self, by: int) -> None:
-        """To the next or previous change."""
+        """Moves to the next or previous change."""
         if (review := self._reviewed()) is not None:
             review.move(by)
             self.redraw(follow=True)
 
     def proposal(self, by: int) -> None:
-        """To the next or previous proposal."""
+        """Moves to the next or previous proposal."""
         if (review := self._reviewed()) is None:
             return
         if review.passage.cycle(by):
             self.open(review.passage)
         else:
-            self._screen.notify("there is no other proposal: g asks for more")
+            self._screen.notify("there is no other proposal: press g for more")
 
     def again(self) -> None:
         """Asks for more proposals with a new seed."""

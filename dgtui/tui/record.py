@@ -6,7 +6,7 @@ from dgtui.backend import Backend, Facts, RunHandle
 
 
 def record(path: Path, run: RunHandle, facts: Facts, backend: Backend) -> None:
-    """Writes a run, and what is known of the model that made it. Raises `RunFailed` if it cannot be written."""
+    """Writes a run with the data of its model. Raises `RunFailed` if it cannot be written."""
     from dgtui.session import recording
     from dgtui.session.run_pack import occurring_ids
 

@@ -1,8 +1,8 @@
 """Syntax highlighting of Markdown and code with pygments.
 
-A text is read from its start to the last visible line, and after an edit from shortly before the edit: the state of the
-lexer is kept every few lines. Reading is split into short steps; lines that are not read yet have no colours. The
-colours come from the theme and are readable on its grounds.
+A text is lexed from its start to the last visible line, and after an edit from shortly before the edit, because the
+state of the lexer is saved every few lines. Lexing is split into short steps; lines that are not lexed yet have no
+colours. The colours come from the theme and are readable on its grounds.
 """
 
 import bisect
@@ -21,15 +21,15 @@ Kind = Literal[
     "comment", "string", "number", "keyword", "name", "special", "heading", "strong", "emphasis", "code", "new", "old"
 ]
 ColouredSpan = tuple[int, int, Kind]
-"""Start and end column in a line, and what it is."""
+"""Start and end column in a line, and the kind of token."""
 
 LIMIT: Final = 2**20
 """Characters of the longest text that is highlighted."""
 
 _EVERY: Final = 32
-"""Lines between two kept states."""
+"""Lines between two saved states."""
 _CLOCK_EVERY: Final = 64
-"""Tokens between two looks at the clock."""
+"""Tokens between two checks of the time."""
 
 _COLOURS: Final[Mapping[Kind, str]] = {
     "comment": "foreground", "string": "success", "number": "warning", "keyword": "primary", "name": "secondary",
@@ -79,18 +79,18 @@ class Syntax:
         return self._lexer is not None
 
     def change(self, text: str, line: int) -> None:
-        r"""Takes a text that equals the previous one up to `line`. Its line breaks are "\n"."""
+        r"""Sets a text that equals the previous one up to `line`. Its line breaks are "\n"."""
         self._text = text if len(text) <= LIMIT else ""
         # One state further back: the lexer may have looked ahead into the changed text
         del self._states[max(1, bisect.bisect_right(self._states, line, key=lambda state: state[0]) - 1) :]
         self._restart()
 
     def spans(self, line: int) -> Sequence[ColouredSpan]:
-        """The spans of a line; empty if it is not read yet."""
+        """The spans of a line; empty if it is not lexed yet."""
         return self._lines[line] if line < len(self._lines) - (not self._is_done) else ()
 
     def reach(self, line: int, seconds: float) -> bool:
-        """Reads up to the end of a line. Returns False when the time is up: call it again to continue."""
+        """Lexes up to the end of a line. Returns False when the time is up: call it again to continue."""
         until = time.monotonic() + seconds
         for count, (offset, kind, text) in enumerate(self._tokens, 1):
             self._take(offset, kind, text)
@@ -102,7 +102,7 @@ class Syntax:
         return True
 
     def _restart(self) -> None:
-        """Starts to read at the last kept state."""
+        """Starts lexing at the last saved state."""
         line, self._offset, state = self._states[-1]
         self._lines[line:] = [[]]
         self._column, self._is_done = 0, False

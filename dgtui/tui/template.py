@@ -1,4 +1,4 @@
-"""The template: tokens that a person pins on the empty canvas, for the next run to write around."""
+"""The template: tokens that the user pins on the empty canvas; the next run writes around them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Template:
         self.tokens = tokens
 
     def free(self, span: tuple[int, int]) -> int:
-        """Frees the pinned positions of a span, and counts them."""
+        """Frees the pinned positions of a span, and returns their number."""
         return len([self.tokens.pop(at) for at in range(*span) if at in self.tokens])
 
     def clear(self) -> None:

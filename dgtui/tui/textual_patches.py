@@ -1,6 +1,6 @@
-"""Every use of Textual's private parts that has no public counterpart in the pinned version, with the reason for each.
+"""All uses of Textual's private parts without a public counterpart in the pinned version, with the reason for each.
 
-A new version of Textual is checked against this file first.
+Check this file first when updating Textual.
 """
 
 import fcntl
@@ -21,17 +21,17 @@ from textual.drivers._writer_thread import WriterThread
 from textual.message import Message
 
 ESCAPE_WAIT: Final = 0.03
-"""Seconds of silence after which a lone Esc counts: a little more than ESCDELAY."""
+"""Seconds without input after which a lone Esc counts: slightly more than ESCDELAY."""
 WRITE_WAIT: Final = 0.2
-"""Seconds that output waits for a terminal that takes none, once the program is ending."""
+"""Seconds that output waits for a blocked terminal once the program is ending."""
 ending: Final = threading.Event()
-"""The program is about to end: output that the terminal does not take is dropped."""
+"""Call this before the program ends: output that the terminal does not accept is then dropped."""
 _PASTE_BEGIN: Final = "\x1b[200~"
 _PASTE_END: Final = "\x1b[201~"
 
 
 def patch_driver() -> None:
-    """Makes the driver of the terminal recognise Esc soon and read pastes safely. Call it before the app runs."""
+    """Makes the terminal driver recognise Esc quickly and read pastes safely. Call it before the app runs."""
     from textual.drivers import linux_driver
 
     driver: Any = linux_driver
@@ -41,12 +41,12 @@ def patch_driver() -> None:
 
 
 class _EscapeSelector(selectors.SelectSelector):
-    """Waits for input for the given time, but only briefly right after some input. Ends the program without a terminal.
+    """Waits for input for the given time, but only briefly right after input. Ends the program if the terminal is gone.
 
     On terminals without the kitty keyboard protocol, a lone Esc counts once no other byte follows. Textual checks for
-    that only every 0.1 s, which is long for a key that stops a run, and has no setting for it.
+    that only every 0.1 s, which is long for a key that stops a run, and it has no setting for it.
 
-    A terminal that was closed is readable and has nothing to read. Textual would read that again and again.
+    A closed terminal is readable but has no data. Textual would read it in an endless loop.
     """
 
     _short_waits = 0
@@ -66,7 +66,7 @@ class _EscapeSelector(selectors.SelectSelector):
 
 
 def _has_input(descriptor: int) -> bool:
-    """Whether a readable descriptor has bytes to read, and not its end."""
+    """Whether a readable descriptor has bytes to read, and is not at its end."""
     try:
         return any(fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)))
     except OSError:
@@ -74,7 +74,7 @@ def _has_input(descriptor: int) -> bool:
 
 
 class _LossyWriter(WriterThread):
-    """Writes to the terminal, and loses what cannot be written, where Textual's would block the whole program."""
+    """Writes to the terminal, and drops what cannot be written. Textual's own writer would block the whole program."""
 
     def write(self, text: str) -> None:
         while True:
@@ -89,7 +89,7 @@ class _LossyWriter(WriterThread):
         while True:
             try:
                 super().run()
-            except OSError:  # the terminal was closed: the queue is emptied all the same
+            except OSError:  # the terminal was closed: the queue must still be emptied
                 ending.set()
             else:
                 return
@@ -100,15 +100,15 @@ class _LossyWriter(WriterThread):
 
 
 class PasteSafeParser(XTermParser):
-    """The parser of what the terminal sends; in a paste, escape bytes become pictures.
+    """The parser of terminal input; escape bytes in a paste become visible symbols.
 
-    Textual's parser takes an escape byte in a paste, and everything after it, for keys. A line break would then send a
-    message that nobody has read.
+    Textual's parser treats an escape byte in a paste, and everything after it, as keys. A line break would then send a
+    message that the user has not read.
     """
 
     _pasting = False
     _kept = ""
-    "what may be the beginning of the end of a paste"
+    "bytes that may be the start of the end of a paste"
 
     def feed(self, data: str) -> Iterable[Message]:
         if not data:  # the end of all input
@@ -134,7 +134,7 @@ class PasteSafeParser(XTermParser):
 
 
 def bound_by(nodes: Iterable[DOMNode]) -> dict[str, DOMNode]:
-    """The first node that binds each id. Textual tells only the bindings of the focused part."""
+    """The first node that binds each id. Textual only gives the bindings of the focused part."""
     found: dict[str, DOMNode] = {}
     for node in nodes:
         for _, binding in node._bindings:
@@ -146,7 +146,7 @@ def bound_by(nodes: Iterable[DOMNode]) -> dict[str, DOMNode]:
 def make_room_for_notice(app: App[Any], message: str, room: int) -> None:
     """Removes notices with the same message, and the oldest if there are more than `room` with the new one.
 
-    Textual can only remove all notices. Those with a time of their own stay.
+    Textual can only remove all notices. Those with their own timeout stay.
     """
     passing = [notice for notice in app._notifications if notice.timeout == app.NOTIFICATION_TIMEOUT]
     others = [notice for notice in passing if notice.message != message]

@@ -37,7 +37,7 @@ MARKS: Final[Mapping[str, str]] = MappingProxyType(
     {"accepted": "bold", "renoised": "dim", "changed": "underline", "pinned": "reverse", "cursor": "reverse",
      "selection": "underline italic"}
 )  # fmt: skip
-"""All marks, and how they are drawn without colours."""
+"""All marks, with their styles for terminals without colours."""
 
 _ANSI_MARKS: Final = {
     # Not "reverse": a cursor on a pinned token must stay visible
@@ -57,18 +57,18 @@ VARIABLES: Final[Mapping[str, str]] = MappingProxyType(
         "canvas-selection": "#203d5c",
     }
 )
-"""Our CSS variables with their defaults, for `App.get_theme_variable_defaults`: CSS with an unknown variable fails to
-parse, also under one of Textual's own themes."""
+"""dgtui's CSS variables with their defaults, for `App.get_theme_variable_defaults`: CSS with an unknown variable fails
+to parse, even with Textual's own themes."""
 
 _SETTLED: Final = 0.05
 _UNDECIDED: Final = 3.0
 _LEVELS: Final = 48
 NOISE_SHARE: Final = 0.35
-"""How far the colour of noise is from the ground to that of its entropy."""
+"""The position of the colour of noise between the ground and the colour of its entropy."""
 
 
 def ramp_position(entropy: float) -> float:
-    """Nats → position on the ramp: 0 up to 0.05, 1 from 3 on, a square root between: small entropies differ most."""
+    """Nats → position on the ramp: 0 up to 0.05, 1 from 3 on, a square root between, so small ones differ most."""
     if math.isnan(entropy):
         return 1.0
     return math.sqrt(min(1.0, max(0.0, (entropy - _SETTLED) / (_UNDECIDED - _SETTLED))))
@@ -80,7 +80,7 @@ class Theme:
 
     name: str
     dark: bool
-    """Light text on a dark ground. A guess if the colours are those of the terminal."""
+    """Whether text is light on a dark ground. A guess if the terminal's colours are used."""
     colors: Mapping[str, str]
     """A part of `COLORS`, each "#rrggbb" or one of `ANSI`."""
     ramp: tuple[str, ...]
@@ -95,7 +95,7 @@ class Theme:
     """Whether all colours, including mixtures, are from the palette of 256."""
 
     def look(self, *, color: bool = True) -> "Look":
-        """How tokens are drawn; without colour (NO_COLOR) by attributes only."""
+        """The styles of tokens; without colour (NO_COLOR) with attributes only."""
         return Look(self, color=color)
 
     def textual(self) -> "TextualTheme":
@@ -111,12 +111,12 @@ class Theme:
 
     @property
     def pinned(self) -> str:
-        """The ground of pinned tokens; that of the canvas if the mark has none."""
+        """The ground of pinned tokens; the canvas's ground if the mark has none."""
         return self._ground_of("pinned")
 
     @property
     def selection(self) -> str:
-        """The ground of selected tokens; that of the canvas if the mark has none."""
+        """The ground of selected tokens; the canvas's ground if the mark has none."""
         return self._ground_of("selection")
 
     @cached_property
@@ -220,7 +220,7 @@ class Look:
         return self._glowing(style, glow) if glow and not flags & (Flag.PINNED | HELD) else style
 
     def _glowing(self, style: Style, glow: int) -> Style:
-        """A style in the light of a token that has just settled. Without colours of its own only the newest is bold."""
+        """The style of a token that has just settled. With the terminal's colours, only the newest is bold."""
         if self._grounds and style.color:
             lit = mix(style.color.name, readable(self.theme.palette["success"], self._grounds), glow / GLOW_STEPS)
             style += Style(color=self._shown(readable(lit, self._grounds)))
@@ -234,7 +234,7 @@ class Look:
         return style
 
     def ramp(self, entropy: float) -> str:
-        """The colour of an entropy (nats), as rich names it: for the bars of the timeline."""
+        """The colour of an entropy (nats), in rich's notation, for the bars of the timeline."""
         return self._ramp[round(ramp_position(entropy) * _LEVELS)]
 
     def _ramp_color(self, position: float) -> str:
@@ -250,7 +250,7 @@ class Look:
         return in_256(color, self._grounds) if self.theme.limited else color
 
     def _make(self, level: int, flags: int) -> Style:
-        if flags & HELD and not flags & Flag.PINNED:  # steps back behind the part that is written
+        if flags & HELD and not flags & Flag.PINNED:  # less prominent than the part that is written
             level = 0
         style = Style(color=self._ramp[level]) if self.color else Style()
         if flags & HELD and not flags & Flag.PINNED:
@@ -261,7 +261,7 @@ class Look:
         if style.dim and self._grounds and style.color:
             # Textual fades dim text by a fixed share, without regard to its contrast
             ground = style.bgcolor.name if style.bgcolor else self.theme.ground
-            if flags & Flag.RENOISED:  # noise is not there to be read
+            if flags & Flag.RENOISED:  # noise need not be readable
                 noise = mix(ground, style.color.name, NOISE_SHARE)
                 return style + Style(color=in_256(noise) if self.theme.limited else noise, dim=False)
             dimmed = faded(style.color.name, ground, [*self._grounds, ground])

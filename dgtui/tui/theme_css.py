@@ -1,6 +1,6 @@
-"""A theme as a Textual theme: the CSS variables for our style sheets and for Textual's widgets.
+"""Converts a theme to a Textual theme: the CSS variables for dgtui's style sheets and for Textual's widgets.
 
-Our variables begin with `canvas-`. Of Textual's own, those are set whose defaults make text too faint to read.
+dgtui's variables start with `canvas-`. Of Textual's own, only those are set whose defaults make text too faint.
 """
 
 from collections.abc import Mapping

@@ -28,7 +28,7 @@ _KEYS: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 def theme_folders() -> tuple[Path, Path]:
-    """The theme folders: the program's, and the person's, which may not exist.
+    """The theme folders: the program's, and the user's, which may not exist.
 
     Raises:
         RunFailed: The installation has no themes.
@@ -49,7 +49,7 @@ def load_themes(folders: Sequence[Path]) -> tuple[dict[str, Theme], list[Problem
             theme, wrong = load_theme(file)
             if theme is not None and theme.name in here:
                 other = here[theme.name].source
-                wrong = [Problem(f"skipped: {other and other.name} is named {theme.name} too", str(file))]
+                wrong = [Problem(f"skipped: {other and other.name} has the same name, {theme.name}", str(file))]
             elif theme is not None:
                 here[theme.name] = theme
             problems += wrong
@@ -75,7 +75,7 @@ def stamp(folders: Sequence[Path]) -> tuple[tuple[str, int, int], ...]:
         for file in _files(folder):
             try:
                 status = file.stat()
-            except OSError:  # removed since, or not readable: that is a state too
+            except OSError:  # removed since, or not readable: part of the state too
                 files.append((str(file), 0, -1))
             else:
                 files.append((str(file), status.st_mtime_ns, status.st_size))
@@ -102,7 +102,7 @@ class _Reader:
         self._refuse_unknown("", self.table)
         name, dark = self.table.get("name", self.file.stem), self.table.get("dark", True)
         if not isinstance(name, str) or not re.fullmatch(r"[a-zA-Z][a-zA-Z0-9_-]{0,39}", name):
-            self._wrong("name", "name must be letters, digits, - and _, beginning with a letter, at most 40")
+            self._wrong("name", "name must start with a letter and have at most 40 letters, digits, - and _")
         if not isinstance(dark, bool):
             self._wrong("dark", "dark must be true or false")
         colors = {key: self._color("colors", key, value) for key, value in self._section("colors")}
@@ -119,7 +119,7 @@ class _Reader:
         """The known keys of a section. Reports the unknown ones."""
         table = self.table.get(name, {})
         if not isinstance(table, dict):
-            self._wrong(name, f"{name} is a section, to be written as [{name}]")
+            self._wrong(name, f"{name} is a section: write [{name}]")
             return
         self._refuse_unknown(name, table)
         yield from ((key, value) for key, value in table.items() if key in _KEYS[name])
@@ -156,7 +156,7 @@ class _Reader:
             return ""
 
     def _kind(self, colors: Mapping[str, str], ramp: Sequence[str], marks: Mapping[str, str]) -> bool:
-        """Whether the colours are those of the terminal. A mixture is an error, as the contrast between a terminal's
+        """Whether the terminal's colours are used. A mixture is an error, because the contrast between a terminal's
         colour and a theme's own is unknown."""
         is_ansi = not colors["primary"].startswith("#")
         kind = "the terminal's" if is_ansi else "#rrggbb"

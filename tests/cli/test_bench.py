@@ -36,7 +36,7 @@ def test_both_sides_are_measured_beside_the_floor(dgtui: Any, tiny: Path) -> Non
     assert 0 < floor["ms"] < found["step_ms"]["dgtui"]
     assert floor["ms"] == pytest.approx(sum(floor["parts_ms"].values()), abs=0.01)
     text = dgtui(*args).out.decode()
-    assert "the machine's floor of a step" in text and "GB/s" in text and "TFLOP/s" in text
+    assert "lower bound of a step" in text and "GB/s" in text and "TFLOP/s" in text
 
 
 def test_it_says_how_far_it_is_and_ends_where_it_is_told_to(tiny: Path) -> None:
@@ -83,7 +83,7 @@ def test_random_weights_are_measured_beside_their_plan(dgtui: Any, tiny: Path) -
     assert found["floor"]["ms"] > 0 and found["planned_peak_bytes"] > found["planned_weights_bytes"] > 0
     assert found["peak_reserved_bytes"] is None
     text = dgtui(*args).out.decode()
-    assert "planned" in text and "the machine's floor of a step" in text and "None" not in text
+    assert "planned" in text and "lower bound of a step" in text and "None" not in text
 
 
 @pytest.mark.parametrize("context", [30, 10**6])

@@ -422,7 +422,7 @@ def without_end(dgtui: Any, tiny: Path) -> tuple[Any, ...]:
 
 def test_a_reply_that_is_cut_says_so_on_stderr(dgtui: Any, tiny: Path) -> None:
     cut = dgtui(*without_end(dgtui, tiny), "--max-tokens", "3")
-    assert (cut.code, cut.err) == (0, "the reply was cut after 3 tokens (--max-tokens allows more)\n")
+    assert (cut.code, cut.err) == (0, "the reply was cut after 3 tokens (raise --max-tokens for a longer one)\n")
 
 
 def test_a_setting_limits_replies(dgtui: Any, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:

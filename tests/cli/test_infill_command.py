@@ -186,7 +186,7 @@ def test_a_file_that_changed_meanwhile_is_not_overwritten(
 
     monkeypatch.setattr(options, "load", slow)
     done = dgtui("infill", tale, "--span", "1:12-1:21", "--in-place", *QUICK)
-    assert done.code == 1 and "changed" in done.err and "run this again" in done.err
+    assert done.code == 1 and "changed" in done.err and "run the command again" in done.err
     assert tale.read_bytes() == b"somebody else's\n"
 
 

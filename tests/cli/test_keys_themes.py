@@ -170,8 +170,8 @@ def test_keys_reports_what_it_cannot_take(dgtui: Any) -> None:
         f"{file}:2: unknown binding canvas.pni; not used (did you mean canvas.pin?)",
         f'{file}:5: keys.canvas.polish must be a key such as "r", or a list of keys; not used',
         "[keys] canvas.fork: no terminal sends 'ctrl+mouse'; not used",
-        "[keys] app.quit: q is needed for typing; not used",
-        "[keys] canvas.pin: r is the key of canvas.rediffuse; canvas.pin keeps p",
+        "[keys] app.quit: q is needed for typing text; not used",
+        "[keys] canvas.pin: r is already the key of canvas.rediffuse; canvas.pin keeps p",
     ]
     assert b"*" not in done.out
 

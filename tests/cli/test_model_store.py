@@ -127,7 +127,7 @@ def test_after_a_break_off_only_the_rest_is_transferred(
     server.break_after, server.lost = None, False
     done = dgtui("model", "pull", NAME)
     assert done.code == 0
-    assert "are already here" in done.err
+    assert "are already downloaded" in done.err
     weights = sum(len(content) for file, content in sharded.items() if file.endswith(".safetensors"))
     assert weights <= server.sent <= weights + len(sharded["tokenizer.json"]) + 1000
     assert repository(folder(cache) / "snapshots" / COMMIT) == sharded
@@ -453,7 +453,7 @@ def test_ctrl_c_ends_it_at_once_with_130_and_says_that_it_goes_on(where: str, ti
     assert (process.returncode, out) == (130, b"")
     assert b"Traceback" not in err
     if where == "weights":
-        assert f"dgtui model pull {NAME} continues from there".encode() in err
+        assert f"run dgtui model pull {NAME} to continue".encode() in err
         [part] = cache.rglob("*.incomplete")
         assert part.stat().st_size > 200_000
 
@@ -488,14 +488,14 @@ def test_an_unfinished_download_is_marked_with_what_to_do(dgtui: Any, server: Fa
     done = dgtui("model", "list")
     assert any(line.split()[:2] == ["!", NAME] for line in done.out.decode().splitlines())
     assert f"! {NAME}: the download is not finished" in done.err
-    assert f"dgtui model pull {NAME} continues it, dgtui model remove {NAME} deletes it" in done.err
+    assert f"run dgtui model pull {NAME} to continue, or dgtui model remove {NAME} to delete it" in done.err
     [found] = [model for model in dgtui("model", "list", "--json").json["models"] if model["name"] == NAME]
     assert found["unfinished"] and found["left_over_bytes"] > 200_000
 
 
 def test_a_copy_that_was_cut_off_is_listed_and_can_be_removed(dgtui: Any) -> None:
     copy = put_copy("half", of=None)
-    assert "! nf4/half: the copy is not complete" in dgtui("model", "list").err
+    assert "! nf4/half: the copy is incomplete" in dgtui("model", "list").err
     assert dgtui("model", "remove", "nf4/half", "--yes").code == 0
     assert not copy.exists()
 

@@ -779,10 +779,10 @@ def test_a_fork_from_a_canvas_that_was_not_drawn_is_refused(step: int) -> None:
         (lambda: Start(noised=True), "need the ids"),
         (lambda: Job("j", (), 0), "no tokens"),
         (lambda: Job("j", (1,), 0, max_tokens=0), "max_tokens is 0"),
-        (lambda: Job("j", (1,), 0, starts=()), "needs a start"),
+        (lambda: Job("j", (1,), 0, starts=()), "needs at least one start"),
         (lambda: Job("j", (1,), -1), "seed is -1"),
         (lambda: Job("j", (1,), 2**63), "seed is 9223372036854775808"),
-        (lambda: Job("j", (1,), 0, starts=(Start(),) * 2, fork=Fork(b"", (), ())), "one candidate"),
+        (lambda: Job("j", (1,), 0, starts=(Start(),) * 2, fork=Fork(b"", (), ())), "exactly one candidate"),
         (
             lambda: Job("j", (1,), 0, starts=(Start(IDS), Start(IDS, strength=0.5))),
             "strengths of the starts differ",

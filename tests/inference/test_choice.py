@@ -88,7 +88,7 @@ def test_an_old_gpu_leaves_the_grouped_product(gpu: Any, monkeypatch: pytest.Mon
     monkeypatch.setattr(availability, "architecture", lambda device: 75)
     opened = open_stepper(gpu)
     assert opened.stepper.name == "device-grouped"
-    assert "compute capability 7.5, and the kernels need 8.0" in opened.reason
+    assert "the GPU has compute capability 7.5, but the kernels need 8.0" in opened.reason
     assert runs(opened.stepper)
 
 

@@ -85,14 +85,14 @@ def test_without_a_gpu_there_are_no_kernels() -> None:
 
 def test_an_old_card_is_told_apart(gpu: pytest.MonkeyPatch) -> None:
     gpu.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
-    assert availability.unavailable(CUDA) == "compute capability 7.5, and the kernels need 8.0"
+    assert availability.unavailable(CUDA) == "the GPU has compute capability 7.5, but the kernels need 8.0"
 
 
 def test_a_missing_compiler_is_told(gpu: pytest.MonkeyPatch) -> None:
     gpu.setattr(shutil, "which", lambda name: None)
-    assert availability.unavailable(CUDA) == "no C compiler: Triton needs gcc or clang"
+    assert availability.unavailable(CUDA) == "there is no C compiler: Triton needs gcc or clang"
     gpu.setenv("CC", "/opt/cc")
-    assert availability.unavailable(CUDA) == "the C compiler /opt/cc (CC) is not found"
+    assert availability.unavailable(CUDA) == "the C compiler /opt/cc (CC) cannot be found"
 
 
 def test_a_missing_triton_is_told(gpu: pytest.MonkeyPatch) -> None:

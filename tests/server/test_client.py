@@ -46,8 +46,8 @@ def test_every_refusal_of_a_real_server_is_one_sentence_with_its_own_words(name:
 @pytest.mark.parametrize(
     ("status", "body", "words"),
     [
-        (401, {}, "another key"),
-        (403, {}, "another key"),
+        (401, {}, "rejected the key"),
+        (403, {}, "rejected the key"),
         (404, {"detail": "Not Found"}, "Not Found"),
         (413, "", "too large"),
         (429, {}, "busy"),
@@ -72,7 +72,7 @@ def test_every_status_has_its_sentence(status: int, body: Any, words: str) -> No
     [
         (httpx.ReadTimeout("x"), "did not answer"),
         (httpx.RemoteProtocolError("peer closed connection"), "peer closed"),
-        (httpx.ProxyError("407 Proxy Authentication Required"), "proxy refused"),
+        (httpx.ProxyError("407 Proxy Authentication Required"), "proxy rejected"),
         (httpx.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed"), "certificate"),
         (httpx.ConnectError("Connection refused"), "no server answers"),
     ],

@@ -150,7 +150,7 @@ def test_a_model_that_writes_from_left_to_right_is_named_so() -> None:
             return httpx.Response(200, json={"data": [{"id": "llama"}]})
         return httpx.Response(200, json={"choices": [{"text": "hi"}]})
 
-    with pytest.raises(NotSteerable, match="does not take a canvas"):
+    with pytest.raises(NotSteerable, match="does not accept a canvas"):
         recognise(Client("http://here", transport=httpx.MockTransport(answer)))
 
 

@@ -26,7 +26,7 @@ async def test_an_attached_image_goes_with_the_next_message_and_stays_in_the_con
     async with chat() as seen:
         await seen.say(f"/image {cat}")
         await seen.until(lambda: "cat.png (5 tokens)" in line(seen), "a line")
-        assert "/image - drops it" in line(seen)
+        assert "use /image - to remove it" in line(seen)
         await seen.reply()
         assert line(seen) == ""
         (job,) = seen.backend.jobs
@@ -46,7 +46,9 @@ async def test_image_alone_says_what_is_attached_and_a_dash_drops_it(cat: Path) 
             await seen.say(f"/image {cat}")
         await seen.until(lambda: "cat.png (5 tokens), cat.png (5 tokens)" in line(seen), "two")
         await seen.say("/image")
-        await seen.until(lambda: "cat.png (5 tokens), cat.png (5 tokens); /image - drops it" in seen.notices(), "two")
+        await seen.until(
+            lambda: "cat.png (5 tokens), cat.png (5 tokens); use /image - to remove it" in seen.notices(), "two"
+        )
         await seen.say("/image -")
         await seen.until(lambda: line(seen) == "", "no line")
         await seen.reply()

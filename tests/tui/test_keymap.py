@@ -262,17 +262,21 @@ def test_a_key_that_does_not_exist_is_reported_and_the_good_ones_are_taken() -> 
 
 
 def test_a_key_of_another_command_is_refused() -> None:
-    assert problems(canvas__pin="r") == ["canvas.pin: r is the key of canvas.rediffuse; canvas.pin keeps p"]
-    assert problems(canvas__left="r") == ["canvas.left: r is the key of canvas.rediffuse; canvas.left keeps left"]
-    assert problems(canvas__fork="?") == ["canvas.fork: ? is the key of app.help; canvas.fork keeps f"]
-    assert problems(app__help="x") == ["app.help: x is the key of canvas.polish; app.help keeps f1, ?"]
-    assert problems(canvas__pin="ctrl+c") == ["canvas.pin: ctrl+c is the key of app.interrupt; canvas.pin keeps p"]
+    assert problems(canvas__pin="r") == ["canvas.pin: r is already the key of canvas.rediffuse; canvas.pin keeps p"]
+    assert problems(canvas__left="r") == [
+        "canvas.left: r is already the key of canvas.rediffuse; canvas.left keeps left"
+    ]
+    assert problems(canvas__fork="?") == ["canvas.fork: ? is already the key of app.help; canvas.fork keeps f"]
+    assert problems(app__help="x") == ["app.help: x is already the key of canvas.polish; app.help keeps f1, ?"]
+    assert problems(canvas__pin="ctrl+c") == [
+        "canvas.pin: ctrl+c is already the key of app.interrupt; canvas.pin keeps p"
+    ]
 
 
 def test_two_commands_that_want_one_key_do_not_both_get_it() -> None:
     assert check({"canvas.fork": ("z",), "canvas.pin": ("z",)}) == (
         {"canvas.pin": "z"},
-        ["canvas.fork: z is the key of canvas.pin; canvas.fork keeps f"],
+        ["canvas.fork: z is already the key of canvas.pin; canvas.fork keeps f"],
     )
 
 
@@ -294,9 +298,9 @@ def test_a_refusal_that_gives_a_key_back_is_followed_through() -> None:
 
 
 def test_keys_that_write_are_kept_for_writing() -> None:
-    assert problems(app__quit="q") == ["app.quit: q is needed for typing; not used"]
-    assert problems(app__palette="enter") == ["app.palette: enter is needed for typing; not used"]
-    assert problems(prompt__send="s") == ["prompt.send: s is needed for typing; not used"]
+    assert problems(app__quit="q") == ["app.quit: q is needed for typing text; not used"]
+    assert problems(app__palette="enter") == ["app.palette: enter is needed for typing text; not used"]
+    assert problems(prompt__send="s") == ["prompt.send: s is needed for typing text; not used"]
     assert problems(prompt__send=("enter", "ctrl+s")) == []
     assert problems(canvas__pin="z") == []
 

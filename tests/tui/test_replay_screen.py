@@ -208,7 +208,7 @@ async def test_keys_can_be_changed(tmp_path: Path) -> None:
 def test_its_keys_may_be_those_of_the_chats_canvas_but_not_of_moving_in_it() -> None:
     assert keymap.check({"replay.leave": ("x",), "canvas.pin": ("q",)})[1] == []
     assert keymap.check({"replay.leave": ("left",)})[1] == [
-        "replay.leave: left is the key of canvas.left; replay.leave keeps escape, q"
+        "replay.leave: left is already the key of canvas.left; replay.leave keeps escape, q"
     ]
     assert keymap.check({"replay.play": ("y",)})[1] != []
 
@@ -258,7 +258,7 @@ async def test_more_mistakes_than_a_screen_has_room_for_are_counted(tmp_path: Pa
     )
     async with app.run_test(size=(80, 24)):
         said = [notification.message for notification in app._notifications]
-        assert said == [*problems[:2], "and 5 more: `dgtui doctor` lists them"]
+        assert said == [*problems[:2], "and 5 more: run dgtui doctor to see them"]
 
 
 async def test_a_hostile_recording_draws_nothing_but_text(tmp_path: Path) -> None:

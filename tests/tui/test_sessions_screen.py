@@ -130,7 +130,7 @@ async def test_deleting_asks_first_and_anything_but_yes_keeps(key: str) -> None:
     async with opened(store) as (app, pilot, _):
         await pilot.press("down", key)
         await pilot.pause()
-        assert "Delete “What is a hare?” and its 2 turns for good?" in text(app)
+        assert "Delete “What is a hare?” and its 2 turns permanently?" in text(app)
         await pilot.press("enter", "space", "escape")
         await pilot.pause()
         assert len(store.conversations()) == 3

@@ -1,1 +1,1 @@
-"""The kernels themselves. Importing a module here imports Triton; what launches them lies in the folder above."""
+"""The kernels themselves. Importing a module here imports Triton. The launching code is in the parent package."""

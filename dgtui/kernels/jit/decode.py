@@ -1,8 +1,8 @@
-"""From 4-bit codes to bf16, in inline assembly: two or four bytes at a time.
+"""Decodes 4-bit codes to bf16 in inline assembly, two or four bytes at a time.
 
-A table of 16 entries of bf16 is two tables of bytes, and PRMT looks four bytes up in a table of eight entries with one
-instruction. So NF4 takes two look-ups a byte plane and a choice between them by the code's highest bit. E2M1 takes one
-look-up a byte plane, for its highest bit is the sign. Integers need no table.
+A table of 16 bf16 entries is two tables of bytes, and PRMT looks up four bytes in a table of eight entries with one
+instruction. So NF4 takes two look-ups per byte plane, and a selection by the code's highest bit. E2M1 takes one look-up
+per byte plane, because its highest bit is the sign. Integers need no table.
 """
 
 import struct
@@ -14,14 +14,14 @@ import triton.language as tl
 from dgtui.kernels.packed import E2M1_LEVELS, NF4_LEVELS, Decoder
 
 MAX_LANE_INSTRUCTIONS: Final = {Decoder.NF4: 3.0, Decoder.E2M1: 3.0, Decoder.INT4: 1.5, Decoder.UINT4: 1.5}
-"""Instructions of a thread for each weight, at most, on every architecture. Compiled and counted by the tests."""
+"""Most instructions per thread and weight, on every architecture. The tests compile and count them."""
 
 NF4, E2M1, INT4, UINT4 = (tl.constexpr(int(decoder)) for decoder in Decoder)
 
 E2M1_SHIFT: Final = 100
-"""The levels of E2M1 in the table are × 2^100. The bits of a scale in E4M3, read as bf16, are the scale × 2^−120."""
+"""E2M1's levels in the table are × 2^100. The bits of an E4M3 scale, read as bf16, are the scale × 2^−120."""
 E2M1_FACTOR = tl.constexpr(2.0 ** (120 - E2M1_SHIFT))
-"""What products with decoded E2M1 are multiplied with."""
+"""The factor for products with decoded E2M1."""
 
 
 def bf16_bits(x: float) -> int:
@@ -41,8 +41,8 @@ def _table(levels: tuple[float, ...]) -> tuple[list[int], list[int]]:
     return _words([b & 255 for b in bits]), _words([b >> 8 for b in bits])
 
 
-# 0, as the grid has one layer. The assembler cannot know. A constant that is combined with it stays in a register;
-# otherwise the assembler would write it to a register again for every PRMT.
+# 0, because the grid has one layer, but the assembler does not know that. A constant that is combined with it stays in
+# a register; otherwise the assembler would load it again for every PRMT.
 _ZERO: Final = ("mov.u32 z, %tid.x;", "mov.u32 y, %ctaid.z;", "and.b32 z, z, y;")
 
 
@@ -51,18 +51,18 @@ def _constant(name: str, value: int) -> str:
 
 
 _HALVES: Final = (("s", "0x9D8C"), ("sh", "0xBFAE"))
-"""Of bytes 0 and 1, and of bytes 2 and 3: their selectors, and the PRMT that spreads the highest bits of codes."""
+"""For bytes 0 and 1, and for bytes 2 and 3: the selectors, and the PRMT that spreads the highest bits of the codes."""
 _PLACES: Final = ("0x7351", "0x6240")
-"""The PRMT that joins low and high bytes of values: of high halves, and of low halves."""
+"""The PRMTs that join low and high bytes of values: for high halves, and for low halves."""
 
 
 def _selectors(codes: str) -> list[str]:
-    """s and sh select by the lower three bits of each code."""
+    """s and sh are selectors from the lower three bits of each code."""
     return [f"and.b32 s, {codes}, 0x77777777;", f"shl.b32 up, {codes}, 4;", "shr.u32 sh, s, 16;"]
 
 
 def _nf4(size: int) -> str:
-    """2 or 4 bytes → bf16 of their high halves, then of their low halves, two in each register."""
+    """2 or 4 bytes → bf16 of their high halves, then of their low halves, two per register."""
     low, high = _table(NF4_LEVELS)
     body = [".reg .b32 l<4>, h<4>, s, sh, up, m, a, b, pl, ph, z, y;", *_ZERO]
     body += [_constant(f"l{i}", word) for i, word in enumerate(low)]
@@ -81,9 +81,10 @@ def _nf4(size: int) -> str:
 
 
 def _e2m1(size: int) -> str:
-    """2 or 4 bytes; for each byte four scales in a word; for each byte which scale, twice → as `_nf4`, scaled.
+    """2 or 4 bytes; for each byte, a word of four scales; for each byte, the number of its scale, twice → like `_nf4`,
+    scaled.
 
-    Neighbouring bytes have one scale: of words and numbers the first is read.
+    Neighbouring bytes share a scale: of words and numbers, the first is read.
     """
     low, high = _table(tuple(level * 2.0**E2M1_SHIFT for level in E2M1_LEVELS[:8]))
     body = [".reg .b32 l<2>, h<2>, s, sh, up, m, pl, ph, t, n, v, z, y;", *_ZERO]
@@ -104,7 +105,7 @@ def _e2m1(size: int) -> str:
 
 
 def _integers(zero: int, size: int) -> str:
-    """2 or 4 bytes → as `_nf4`, code − zero: 128 + code by its bits, less 128 + zero."""
+    """2 or 4 bytes → like `_nf4`, code − zero: 128 + code from its bits, minus 128 + zero."""
     less = bf16_bits(-128.0 - zero)
     body = [".reg .b32 a, u, one, y, c;", f"mov.b32 c, {less << 16 | less:#x};", "mov.b32 one, 0x3F803F80;"]
     for at, apart in enumerate(("0x4140", "0x4342")[: size // 2]):
@@ -131,8 +132,8 @@ SCALED_2, SCALED_4 = tl.constexpr("=r,=r,r,r,r,r,r"), tl.constexpr("=r,=r,=r,=r,
 def decode(codes, scales, DECODER: tl.constexpr, BYTES: tl.constexpr):
     """codes (N, 32) uint8 → the values of their high halves and of their low halves, (N, 32) bf16 each.
 
-    `scales` (N) int32 is read for E2M1 alone: four scales in E4M3, each of 16 neighbouring columns, that is 8 bytes.
-    Its values are scaled, but for E2M1_FACTOR. BYTES: 4; 2 where a thread holds no more neighbours than that.
+    `scales` (N) int32 is only read for E2M1: four E4M3 scales, each for 16 neighbouring columns, that is 8 bytes. Its
+    values are scaled, except for E2M1_FACTOR. BYTES: 4; 2 if a thread holds only two neighbours.
     """
     if DECODER == E2M1:
         which = 0x4040 + (tl.arange(0, 32) // 8) * 0x0101

@@ -1,9 +1,9 @@
 """Grouped products with 4-bit weights: (R, K) rows of bf16, sorted by expert, times (E, N, K).
 
-A tile is up to BM rows of one expert and BN columns. The K columns are taken in blocks of 64, each as two products of
-32: the columns that bytes hold first, and those that they hold second. Activations lie in that order (`prepare`): no
-decoded value is moved. Scales of 64 columns or more multiply the fp32 sum of a block. Scales of 32 columns multiply the
-two sums of a block. Scales of 16 columns multiply the decoded values. Weights are read once for each row tile.
+A tile is up to BM rows of one expert and BN columns. The K columns are processed in blocks of 64, each as two products
+of 32: the columns that bytes hold first, and those that they hold second. Activations are in that order (`prepare`), so
+no decoded value is moved. Scales of 64 columns or more multiply the fp32 sum of a block. Scales of 32 columns multiply
+the two sums of a block. Scales of 16 columns multiply the decoded values. Weights are read once for each row tile.
 
 SWAP makes the weights the left operand of the matrix instruction; BYTES are decoded together (`decode`).
 """
@@ -16,7 +16,7 @@ import triton.language as tl
 from dgtui.kernels.jit.decode import E2M1, E2M1_FACTOR, decode
 
 MAX_ISSUE_SLOTS: Final = 5.5
-"""Instructions that a multiprocessor issues for each weight and lane in the loop of `gate_up` with NF4, at 16 rows."""
+"""Instructions that a multiprocessor issues per weight and lane in the loop of `gate_up` with NF4, at 16 rows."""
 
 
 @triton.jit
@@ -25,10 +25,10 @@ def prepare(
     R, TILES, K: tl.constexpr, E: tl.constexpr, EP: tl.constexpr, BR: tl.constexpr, BK: tl.constexpr,
     BM: tl.constexpr, PAIRS: tl.constexpr,
 ):  # fmt: skip
-    """Sorts the routes by expert, stable, and makes the table of tiles: a program for each of E experts. The programs
-    after those put the columns of a token in the order of the weights (PAIRS).
+    """Sorts the routes by expert, stably, and builds the table of tiles, with one program per expert. Further programs
+    put the columns of a token into the order of the weights (PAIRS).
 
-    `order`: the routes (R) as sorted; `place`: where each lies in it. Tiles that are not needed have 0 rows.
+    `order`: the sorted routes (R); `place`: the position of each in it. Unused tiles have 0 rows.
     EP, BR, BK: powers of 2, EP and BK no less than E and K.
     """
     program = tl.program_id(0)
@@ -63,7 +63,7 @@ def prepare(
 
 @triton.jit
 def permute(x_ptr, permuted_ptr, K: tl.constexpr, BK: tl.constexpr):
-    """The columns of each row, a program each, in the order of weights in pairs."""
+    """Reorders the columns of each row for weights in pairs, one program per row."""
     permute_row(x_ptr, permuted_ptr, tl.program_id(0), K, BK, True)
 
 
@@ -77,7 +77,7 @@ def permute_row(x_ptr, permuted_ptr, row, K: tl.constexpr, BK: tl.constexpr, PAI
 
 @triton.jit
 def place_of(column, PAIRS: tl.constexpr):
-    """Where a column lies in activations: in weights in pairs, the even columns of a block of 64 come first."""
+    """The position of a column in activations: for weights in pairs, the even columns of a block of 64 come first."""
     return column // 64 * 64 + column % 2 * 32 + column % 64 // 2 if PAIRS else column
 
 
@@ -90,7 +90,7 @@ def gelu(x):
 
 @triton.jit
 def load_scales(scale_ptr, meaning_ptr, nested_ptr, offset_ptr, at, flat, NESTED: tl.constexpr):
-    """Scales in fp32. `at`: where they lie; `flat`: the same in the order of (E, N, K / 64)."""
+    """Scales in fp32. `at`: their offsets; `flat`: the same in the order of (E, N, K / 64)."""
     scale = tl.load(scale_ptr + at)
     if NESTED:
         scale = tl.load(meaning_ptr + scale.to(tl.int32)) * tl.load(nested_ptr + flat // 256) + tl.load(offset_ptr)
@@ -105,7 +105,7 @@ def add_block(
 ):  # fmt: skip
     """acc + the product of a block of 64 columns. `row` (BN): rows of the weight, `expert` int64.
 
-    `weight`: pointers to scales, offsets, what nested scales mean, their scales, their offset.
+    `weight`: pointers to scales, offsets, the values of nested scales, their scales, their offset.
     """
     codes = tl.load(codes_at + block * 32)
     scale_ptr, minimum_ptr, meaning_ptr, nested_ptr, offset_ptr = weight
@@ -143,13 +143,13 @@ def add_block(
 
 @triton.jit
 def multiply(x, w, acc, SWAP: tl.constexpr):
-    """acc + x wᵀ, or transposed."""
+    """acc + x wᵀ, or its transpose."""
     return tl.dot(w, x, acc) if SWAP else tl.dot(x, w.T, acc)
 
 
 @triton.jit
 def across(each, SWAP: tl.constexpr):
-    """A value for each row of the weight, as a factor of an accumulator."""
+    """One value per row of the weight, shaped as a factor for an accumulator."""
     return each[:, None] if SWAP else each[None, :]
 
 
@@ -177,7 +177,7 @@ def scaled_parts(acc, parts_ptr, expert, row, rows_of_weight: tl.constexpr, DECO
 
 @triton.jit
 def tile_of(tile_expert_ptr, tile_start_ptr, tile_rows_ptr, R, BM: tl.constexpr, DENSE: tl.constexpr):
-    """Of a program: its expert, its first row and how many it has. DENSE: one expert, all rows in order."""
+    """A program's expert, first row and number of rows. DENSE: one expert, all rows in order."""
     tile = tl.program_id(1)
     if DENSE:
         start = tile * BM
@@ -268,7 +268,7 @@ def down(
 
 @triton.jit
 def store(to_ptr, tile, start, m, rows, column, N: tl.constexpr, SWAP: tl.constexpr):
-    """A tile to its rows, in the type that is pointed to."""
+    """Stores a tile to its rows, in the pointer's type."""
     value = tile.to(to_ptr.dtype.element_ty)
     at = (start + m).to(tl.int64) * N
     if SWAP:

@@ -1,4 +1,4 @@
-"""RMS norms with the residual, q/k norm with rotary embedding, and the router: a row in a program, sums in fp32."""
+"""RMS norms with the residual, q/k norm with rotary embedding, and the router: one row per program, sums in fp32."""
 
 import triton
 import triton.language as tl
@@ -22,9 +22,9 @@ def residual_norm(
     H: tl.constexpr, BH: tl.constexpr, TWO: tl.constexpr, POST: tl.constexpr, SCALE: tl.constexpr,
     NORMS: tl.constexpr,
 ):  # fmt: skip
-    """stream = (x + total) · scale, total = rms(y) · weight [+ rms(z) · weight, TWO], normed again with POST.
+    """stream = (x + total) · scale, total = rms(y) · weight [+ rms(z) · weight, TWO], normalised again with POST.
 
-    normed (NORMS, T, H): rms(stream) times each weight. Grid: (T). BH: H to the next power of 2.
+    normed (NORMS, T, H): rms(stream) times each weight. Grid: (T). BH: the next power of 2 of H.
     """
     row = tl.program_id(0).to(tl.int64) * H
     h = tl.arange(0, BH)
@@ -59,10 +59,11 @@ def rotate(
     k_batch, k_head, k_place, v_batch, v_head, v_place, eps,
     D: tl.constexpr, BD: tl.constexpr, HEADS: tl.constexpr, KV: tl.constexpr, OWN_V: tl.constexpr,
 ):  # fmt: skip
-    """A head of a token: q, normed and turned, to q (B, HEADS, C, D); k, the same, and v, normed, to their cache.
+    """One head of a token: writes q, normalised and rotated, to q (B, HEADS, C, D); k, likewise, and v, normalised, to
+    their buffers.
 
-    A row of qkv: HEADS of q, KV of k, KV of v; without OWN_V k is v too. Grid: (B · C, HEADS + 2 · KV). BD: D / 2 to
-    the next power of 2. The halves of a head are turned against each other.
+    A row of qkv: HEADS of q, KV of k, KV of v; without OWN_V, v is k. Grid: (B · C, HEADS + 2 · KV). BD: the next
+    power of 2 of D / 2. The rotation pairs the two halves of a head.
     """
     token, head = tl.program_id(0), tl.program_id(1)
     batch, c = token // C, token % C
@@ -103,9 +104,9 @@ def rotate(
 @triton.jit
 def route(scores_ptr, expert_scale_ptr, weights_ptr, index_ptr, E: tl.constexpr, EP: tl.constexpr, K: tl.constexpr,
           KP: tl.constexpr):  # fmt: skip
-    """The K likeliest experts of a token, their probabilities made to sum to 1, times their experts' scales. Grid: (T).
+    """The K most likely experts of a token; their probabilities are normalised to sum to 1 and scaled. Grid: (T).
 
-    EP and KP: E and K to the next power of 2. Softmax over all experts cancels out but for the likeliest.
+    EP and KP: the next powers of 2 of E and K. The other experts cancel out in the normalisation.
     """
     token = tl.program_id(0)
     e, k = tl.arange(0, EP), tl.arange(0, KP)

@@ -1,10 +1,10 @@
-"""The sampler over (rows, V) logits: one pass over them and a small second one. No copy of the logits is made.
+"""The sampler for (rows, V) logits: one pass over them and a small second one. The logits are not copied.
 
-Pass 1 softcaps and scales the logits in registers. For each part of a row it leaves the maximum, where that is, Σ e^z
-and Σ z · e^z about the maximum. Pass 2 joins the parts of a row into normalizer, entropy and argmax. It draws by the
-inverse of the cumulative distribution: first the part, by the sums of parts, then the place in that part, which is read
-again. That takes one random number a position instead of one a logit. The 8 likeliest ids are in the 8 parts of the
-largest maxima, which are read again too.
+Pass 1 softcaps and scales the logits in registers. For each part of a row it stores the maximum and its position, Σ e^z
+and Σ z · e^z relative to the maximum. Pass 2 combines the parts of a row into normalizer, entropy and argmax. It draws
+by the inverse of the cumulative distribution: first the part, from the sums of parts, then the position in that part,
+which is read again. This needs one random number per position instead of one per logit. The 8 most likely ids are in
+the 8 parts with the largest maxima, which are also read again.
 """
 
 import triton
@@ -48,7 +48,7 @@ def parts(
             mask = allowed(suppressed_ptr, at, V, SUPPRESS)
             z = scaled(x_ptr + row * V, at, mask, inverse_t, cap, SOFTCAP)
             highest = tl.max(z, 0)
-            about = tl.maximum(highest, -3.0e38)  # finite, where all of a part is suppressed
+            about = tl.maximum(highest, -3.0e38)  # finite even if all of a part is suppressed
             e = tl.exp(z - about)
             to = row * count + part
             tl.store(max_ptr + to, highest)
@@ -76,7 +76,7 @@ def draw(
     PART: tl.constexpr, COUNT: tl.constexpr, TOP: tl.constexpr, ROUNDS: tl.constexpr, SUPPRESS: tl.constexpr,
     SOFTCAP: tl.constexpr,
 ):  # fmt: skip
-    """Pass 2. Grid: (rows). COUNT: parts of a row, to the next power of 2."""
+    """Pass 2. Grid: (rows). COUNT: the next power of 2 of the number of parts."""
     row = tl.program_id(0)
     k = tl.arange(0, TOP)
     word, other_word = key(seeds_ptr, candidates_ptr, counter_ptr, row, C, ROUNDS)
@@ -98,7 +98,7 @@ def draw(
     factor = tl.exp(highest - top)
     mass = tl.load(sum_ptr + at, mask=j < count, other=0.0) * factor
     total = tl.sum(mass, 0)
-    # Σ (z − top) · e^(z − top), from each part's sum about its own maximum
+    # Σ (z − top) · e^(z − top), from each part's sum relative to its own maximum
     moments = factor * tl.load(moment_ptr + at, mask=j < count, other=0.0) + (highest - top) * mass
     moment = tl.sum(tl.where(mass > 0, moments, 0.0), 0)
     tl.store(entropy_ptr + row, tl.maximum(tl.log(total) - moment / total, 0.0))
@@ -135,7 +135,7 @@ def draw(
 
 @triton.jit
 def first_above(cumulative, mass, wanted, i, COUNT: tl.constexpr):
-    """The first place at which the cumulative mass passes what is wanted; the last with any mass, should none."""
+    """The first position at which the cumulative mass exceeds `wanted`; if none does, the last with any mass."""
     place = tl.min(tl.where((cumulative > wanted) & (mass > 0), i, COUNT), 0)
     return tl.minimum(place, tl.max(tl.where(mass > 0, i, 0), 0))
 
@@ -145,7 +145,7 @@ def probabilities(
     x_ptr, suppressed_ptr, held_ptr, pinned_ptr, inverse_t_ptr, normalizer_ptr, live_ptr, out_ptr, V, C, cap,
     PART: tl.constexpr, SUPPRESS: tl.constexpr, SOFTCAP: tl.constexpr,
 ):  # fmt: skip
-    """e^(z − normalizer) of each row; of pinned rows 1 at the id and 0 elsewhere; 0 of what does not live.
+    """e^(z − normalizer) of each row; for pinned rows 1 at the id and 0 elsewhere; 0 for rows that are not live.
 
     Grid: (rows, parts). `out` may be `x`.
     """
@@ -166,10 +166,10 @@ def accept(
     entropy_ptr, drawn_ptr, noise_ptr, held_ptr, pinned_ptr, bound_ptr, accepted_ptr, canvas_ptr, mean_ptr, C,
     CP: tl.constexpr, AT_ONCE: tl.constexpr,
 ):  # fmt: skip
-    """Positions in ascending order of entropy, while what came before stays within the bound. Grid: (candidates).
+    """Accepts positions in ascending order of entropy while the sum of the previous ones is within the bound.
 
-    What comes before a position is summed over all others (no sort): those of less entropy, and equal ones to its left.
-    CP: positions to the next power of 2.
+    Grid: (candidates). The sum before a position is over all others with less entropy, and equal ones to its left; no
+    sort is needed. CP: the next power of 2 of the number of positions.
     """
     base = tl.program_id(0) * C
     i = tl.arange(0, CP)

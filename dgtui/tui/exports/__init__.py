@@ -1,1 +1,1 @@
-"""A recorded run, for the replay screen and for exports: SVG pictures, web pages and asciinema casts."""
+"""Recorded runs for the replay screen, and their export to SVG pictures, web pages and asciinema casts."""

@@ -21,9 +21,9 @@ from dgtui.tui.widgets.timeline import BARS
 MOST_ROWS: Final = 200
 """Longer texts are cut."""
 _HOLD: Final = 1.5
-"""Seconds that the end is shown before a player starts again."""
+"""Seconds to show the end before a player starts again."""
 _AROUND: Final = 7
-"""Rows beside those of the text: prompt, status, timeline, meters, and the blank rows between them."""
+"""Rows in addition to the text: prompt, status, timeline, meters, and blank rows between them."""
 
 
 def document(exporter: Exporter, steps: Sequence[int]) -> str:

@@ -24,9 +24,9 @@ from dgtui.tui.widgets.brush import Brush, Ink
 
 MOST_BARS: Final = 400
 LEAST_FULL_NATS: Final = 1.0
-"""Nats of a bar of full height, unless some step of the run was less certain."""
+"""Nats for a bar of full height, unless a step of the run was less certain."""
 ASKED: Final = "› "
-"""Stands before the prompt."""
+"""Precedes the prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Paint:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A bar of the timeline: one or several steps up to `last`, with the mean entropy of the least certain."""
+    """A bar of the timeline: one or several steps up to `last`, with the mean entropy of the least certain one."""
 
     last: int
     nats: float

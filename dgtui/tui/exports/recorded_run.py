@@ -1,7 +1,7 @@
 """A recording as a sequence of steps: the canvas after each step, the meters at that moment, and the time.
 
-Works without a model. A recording does not name the ids that end a reply; they are inferred from how its run ended.
-Times and numbers in a file may be anything: here times never decrease, and every string is safe to show.
+Works without a model. A recording does not name the ids that end a reply; they are inferred from the end of its run.
+A file may contain any times and numbers: here times never decrease, and every string is safe to show.
 """
 
 import math
@@ -23,9 +23,9 @@ from dgtui.tui.widgets import meters
 from dgtui.tui.widgets.timeline import Bar, bars_of
 
 IDLE: Final = 2.0
-"""Seconds that a replay waits for a step at most: long pauses of the run are not worth watching."""
+"""Most seconds that a replay waits for a step: long pauses of the run are shortened."""
 
-_LONGEST: Final = 3600.0  # seconds; a longer time between two steps is not believed
+_LONGEST: Final = 3600.0  # seconds; a longer time between two steps is treated as wrong
 _MOST_RANKED: Final = 64
 
 
@@ -47,7 +47,7 @@ class RecordedRun:
         self._finished = {e.block: e for e in log.blocks(self.candidate)}
         self.frames: Sequence[Frame] = log.frames(candidate=self.candidate)
         if not self.frames:
-            raise RecordingRefused("the recording holds no denoising step, so there is nothing to show")
+            raise RecordingRefused("the recording has no denoising steps, so there is nothing to show")
         self.seconds = _forwards([frame.seconds for frame in self.frames])
         """Seconds from the run's start to the end of each step; never decreasing."""
         self.pace = _shortened(self.seconds)
@@ -60,7 +60,7 @@ class RecordedRun:
 
     @property
     def candidates(self) -> int:
-        """How many canvases were denoised together."""
+        """Number of canvases that were denoised together."""
         return self.recording.log.job.candidates
 
     @cached_property
@@ -94,7 +94,7 @@ class RecordedRun:
         return self._views[at]
 
     def _window(self, at: int) -> RunLog:
-        """The part of the log that the view of one step needs."""
+        """The part of the log that is needed to show one step."""
         frame = self.frames[at]
         earlier = self.frames[max(0, at - GLOW_STEPS - 1) : at]
         events: list[Event] = [self._started[frame.block], *(f for f in earlier if f.block == frame.block), frame]
@@ -116,7 +116,7 @@ class RecordedRun:
 
     @cached_property
     def _upto(self) -> Sequence[int]:
-        """How many events belong to each step and those before it: up to the start of the next step."""
+        """For each step, the number of events up to the start of the next step."""
         ends: list[int] = []
         for index, event in enumerate(self._events):
             mine = isinstance(event, Frame) and event.candidate == self.candidate
@@ -146,7 +146,7 @@ class RecordedRun:
 
     @cached_property
     def prompt(self) -> str:
-        """The last user message if the markup shows where it is, else the whole prompt. Not sanitised."""
+        """The last user message if it can be found by the markup, else the whole prompt. Not sanitised."""
         parts: list[list[int]] = [[]]
         for token in self.recording.log.job.prompt_ids:
             if token in self.recording.special_ids:
@@ -158,7 +158,7 @@ class RecordedRun:
         return (asked[-1] if asked else " ".join(text.strip() for text in texts if text.strip())).strip()
 
     def chosen(self, count: int) -> list[int]:
-        """Evenly spaced steps, always with the last one and, if there are two or more, the first."""
+        """Evenly spaced steps, always including the last one and, if there are two or more, the first."""
         last = len(self) - 1
         if count < 2:
             return [last]

@@ -1,4 +1,4 @@
-"""Steps of a recorded run as one SVG picture: below each other, or as an animation. It loads nothing and has no script.
+"""Steps of a recorded run as one SVG picture: one below the other, or animated. It loads nothing and has no scripts.
 
 Every piece of text has its own position and length, so the reader's font cannot shift it.
 """
@@ -12,7 +12,7 @@ from dgtui.tui.exports.exporter import ASKED, Bar, Exporter, Paint, Snapshot
 from dgtui.tui.widgets.brush import Ink
 
 FONTS: Final = '"JetBrains Mono", "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", "Liberation Mono", monospace'
-"""Fonts of the reader's machine."""
+"""Fonts that the reader's machine may have."""
 
 _CELL, _LINE, _SIZE = 8.4, 21, 14
 _SMALL = 12
@@ -21,9 +21,9 @@ _BARS, _WIDEST_BAR = 26, 20.0
 _GAP = 30  # between snapshots
 
 STEP_SECONDS: Final = 0.4
-"""How long an animation shows each step."""
+"""Seconds that an animation shows each step."""
 LAST_SECONDS: Final = 4.0
-"""How long it shows the last step before it starts again."""
+"""Seconds that it shows the last step before it starts again."""
 
 
 def picture(exporter: Exporter, steps: Sequence[int]) -> str:

@@ -1,7 +1,7 @@
-"""A recorded run as one web page with a player: it loads nothing, not even fonts, and works from a disk.
+"""A recorded run as one web page with a player. It loads nothing, not even fonts, and works as a local file.
 
-The content security policy allows only the script and the style sheet written here, by their hashes. Texts are escaped
-in the page, and the script inserts them as text, never as markup. Without scripts the last step is shown.
+The content security policy allows only the script and the style sheet of the page, by their hashes. Texts are escaped
+in the page, and the script inserts them as text, never as markup. Without scripting, the last step is shown.
 """
 
 import base64
@@ -84,7 +84,7 @@ class _Page:
 """
 
     def _data(self, snapshots: Sequence[Snapshot], first: int) -> dict[str, Any]:
-        """What the script reads. Rows are numbered, as most steps share most rows with the step before."""
+        """The data for the script. Rows are numbered, because most steps share most rows with the previous one."""
         pages = [[self._row(row) for row in snapshot.rows] for snapshot in snapshots]
         bars = self.exporter.bars()
         recorded = self.exporter.recorded

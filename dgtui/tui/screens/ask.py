@@ -1,4 +1,4 @@
-"""A question to answer before something that cannot be undone."""
+"""Asks a question before an action that cannot be undone."""
 
 import time
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from textual.widgets import Static
 from dgtui.text import sanitize
 
 QUIET: Final = 0.4
-"""Seconds without a key before a key counts as an answer: whoever is still typing has not read the question."""
+"""Seconds without a key before a key counts as an answer: a user who is still typing has not read the question."""
 
 
 class Ask(ModalScreen[str | None]):
@@ -23,7 +23,7 @@ class Ask(ModalScreen[str | None]):
 
     Args:
         question: Any text.
-        answers: Keys, and what each does in a few words.
+        answers: Keys, each with a short description.
         no: What Esc does.
     """
 

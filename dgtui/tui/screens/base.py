@@ -1,4 +1,4 @@
-"""What every screen of the program has: a line on top, and a notice instead of its parts in too small a terminal."""
+"""The base of all screens: a line on top, and a notice instead of the content if the terminal is too small."""
 
 import secrets
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ from dgtui.tui.widgets.key_line import KeyLine
 
 
 def seed_source(seed: int | None) -> Callable[[], int]:
-    """Draws seeds that are short enough to read out. With a seed, the same ones in every run of the program."""
+    """Draws seeds that are short enough to read out. With a seed, they are the same in every run of the program."""
     if seed is None:
         return lambda: secrets.randbelow(1_000_000)
     random = Random(seed)
@@ -30,7 +30,7 @@ def seed_source(seed: int | None) -> Callable[[], int]:
 
 
 class BaseScreen(Screen[None]):
-    """A screen of the program. `parts` are the widgets between the line on top and the footer."""
+    """A screen. `parts` are the widgets between the line on top and the footer."""
 
     DEFAULT_CSS = """
     BaseScreen { layout: vertical; }
@@ -58,11 +58,11 @@ class BaseScreen(Screen[None]):
         yield Static(text, id="too-small")
 
     def top_line(self) -> str:
-        """The line on top: sanitised, and at most as wide as the screen."""
+        """The line on top: sanitised, and not wider than the screen."""
         return " dgtui"
 
     def draw_top(self) -> None:
-        """Shows the line on top as things are now."""
+        """Updates the line on top."""
         if self.is_mounted:
             self.query_one("#top", Static).update(self.top_line(), layout=False)
 
@@ -76,7 +76,7 @@ class BaseScreen(Screen[None]):
         self.draw_top()
 
     def guarded(self, work: Callable[[], object]) -> bool:
-        """Does something that may be refused. A refusal becomes a notice, and False."""
+        """Runs an action. If it is refused, shows a notice and returns False."""
         try:
             work()
         except (DgtuiError, BadJob) as refused:

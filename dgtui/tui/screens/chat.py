@@ -1,7 +1,7 @@
 """The chat screen: a conversation above, the canvas of the running reply, a prompt below.
 
 `ConversationController` holds the conversation, the canvas panel holds the draft of the reply, and `ChatCommands` runs
-the slash commands. The screen puts them together and gives keys and messages to them.
+the slash commands. The screen connects them and passes keys and messages on.
 """
 
 import time
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
     from dgtui.session.store import Store
 
 QUIT_SECONDS = 2.0
-"within which a second Ctrl+C quits"
+"seconds within which a second Ctrl+C quits"
 
 
 class ChatScreen(BaseScreen):
-    """Talk to the model, watch its canvas, steer it."""
+    """Shows the conversation and the canvas, and takes messages."""
 
     DEFAULT_CSS = """
     ChatScreen Transcript { height: 1fr; }
@@ -91,17 +91,17 @@ class ChatScreen(BaseScreen):
         self.call_after_refresh(self.load, self._opening.model)
 
     def set_look(self, look: Look) -> None:
-        """How tokens are drawn from now on."""
+        """Sets the style of tokens."""
         self.panel.set_look(look)
         self.start_card.set_look(look)
 
     def draw_top(self) -> None:
-        """Also shows the start card while the conversation is empty."""
+        """Also shows or hides the start card."""
         self.set_class(not self.transcript.entries, "empty")
         super().draw_top()
 
     def keep(self) -> None:
-        """Stores the draft as it is now, and its recording."""
+        """Stores the current draft and its recording."""
         self.conversation.keep_draft()
         if self.panel.steering.running:
             self.panel.keep_recording()
@@ -123,7 +123,7 @@ class ChatScreen(BaseScreen):
     # -- the model --------------------------------------------------------------------------------------------------
 
     def load(self, name: str | None) -> None:
-        """Loads a model; the present one is unloaded first. The person can type meanwhile."""
+        """Loads a model; the current one is unloaded first. The user can type meanwhile."""
         self.loader.load(self.backend, name, name or self.settings.model.name or "the default model")
         self.draw_top()
 
@@ -141,10 +141,10 @@ class ChatScreen(BaseScreen):
     def _images_read(self, message: Attached.Read) -> None:
         for problem in message.problems.values():
             self.notify(explain(problem), severity="warning")
-        if message.problems:  # the message that waits was written for that image
+        if message.problems:  # the waiting message was written for that image
             waiting = self.conversation.take_waiting()
             self.conversation.hand_back(waiting)
-            if waiting is None and not self.prompt.text:  # the command comes back to be mended
+            if waiting is None and not self.prompt.text:  # the command is put back to be corrected
                 self.conversation.hand_back(f"/image {next(iter(message.problems))}")
         self._send_waiting()
 
@@ -174,7 +174,7 @@ class ChatScreen(BaseScreen):
             self.conversation.send(text, self.loader.error)
 
     def _argument_choices(self, kind: str) -> Sequence[str]:
-        """What the argument of a slash command is completed from."""
+        """The choices for the argument of a slash command."""
         if kind == "models":
             return self.backend.names()
         return self.app.theme_names if kind == "themes" else SWITCH
@@ -187,7 +187,7 @@ class ChatScreen(BaseScreen):
 
     @on(CanvasPanel.Accepted)
     def _draft_accepted(self) -> None:
-        if self.panel.steering.draft or not self.panel.template:  # a template stays in view until it is used
+        if self.panel.steering.draft or not self.panel.template:  # a template is shown until it is used
             self.panel.close()
         self.prompt.focus()
 
@@ -240,7 +240,7 @@ class ChatScreen(BaseScreen):
         self.app.copy_to_clipboard(text)
 
     def action_interrupt(self) -> None:
-        """The first of these that applies: copies a selection, stops the run, asks for a second press, quits."""
+        """Does the first that applies: copies a selection, stops the run, asks for a second press, quits."""
         if self.focused is self.prompt and self.prompt.selected_text:
             self.app.copy_to_clipboard(self.prompt.selected_text)
         elif self.panel.canvas.has_focus and self.panel.canvas.selection:
@@ -286,7 +286,7 @@ class ChatApp(BaseApp):
         return next((screen for screen in self.screen_stack if isinstance(screen, ChatScreen)), None)
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
-        """The palette: the commands of every screen, and the slash commands that need no argument."""
+        """The palette: the commands of every screen, and the slash commands without a required argument."""
         yield from super().get_system_commands(screen)
         if (chat := self.chat) is not None:
             for slash in SLASHES:

@@ -1,4 +1,4 @@
-"""What the slash commands of the chat do. `do_NAME` takes what follows the command's name, and returns a notice."""
+"""The slash commands of the chat. `do_NAME` takes the command's argument and returns a notice."""
 
 import json
 from collections.abc import Callable
@@ -53,18 +53,20 @@ class ChatCommands:
 
     def do_system(self, text: str) -> str:
         if not text:
-            return self._conversation.chat.system or "there is no system prompt: /system TEXT sets one"
+            return self._conversation.chat.system or "there is no system prompt: use /system TEXT to set one"
         self._conversation.chat.instruct(text)
         return "the system prompt is set"
 
     def do_seed(self, text: str) -> str:
         if text and not (text.isascii() and text.isdigit() and int(text) < 2**63):
-            raise UsageError("a seed is a whole number from 0 up", hint="/seed alone: a new seed for each reply")
+            raise UsageError(
+                "a seed must be a whole number, 0 or more", hint="use /seed alone for a new seed for each reply"
+            )
         self._conversation.seed = int(text) if text else None
-        return f"replies get seed {text}" if text else "each reply gets a new seed"
+        return f"replies use seed {text}" if text else "each reply uses a new seed"
 
     def _set(self, spec: Spec, text: str) -> str:
-        """Changes a sampler setting; without a value, back to the model's own."""
+        """Changes a sampler setting; without a value, restores the model's own."""
         try:
             value = spec.read(spec.kind(text)) if text else None
         except ValueError:
@@ -84,7 +86,7 @@ class ChatCommands:
             self._attached.drop()
             return "the next message is sent without an image"
         if not name:
-            return self._attached.says() or "no image is attached: /image FILE sends one with the next message"
+            return self._attached.says() or "no image is attached: use /image FILE to send one with the next message"
         self._attached.attach(typed_path(name))
         return None
 
@@ -99,7 +101,7 @@ class ChatCommands:
         if self._panel.steering.version is None:
             raise Refused("there is no run to record yet")
         if path is not None and path.exists():
-            raise UsageError(f"{path} already exists", hint="give another name")
+            raise UsageError(f"{path} already exists", hint="choose another name")
         if path is not None and not path.absolute().parent.is_dir():
             raise UsageError(f"there is no folder {path.parent}")
         return self._panel.steering.record(path)
@@ -140,7 +142,7 @@ class ChatCommands:
         if not name:
             return f"theme: {app.theme}; available: {', '.join(app.theme_names)}"
         if name not in app.theme_names:
-            raise UsageError(f"there is no theme {name}", hint="/theme alone lists them")
+            raise UsageError(f"there is no theme {name}", hint="use /theme alone to list them")
         app.theme = name
         return None
 
@@ -170,7 +172,7 @@ class ChatCommands:
         conversation = self._stored("this conversation is not stored")
         self._conversation.refuse_while_running()
         if text != "yes":
-            raise Refused("this deletes the conversation for good", hint="/delete yes deletes it")
+            raise Refused("this deletes the conversation permanently", hint="confirm with /delete yes")
         self._conversation.store.delete(conversation)
         self._conversation.new()
 

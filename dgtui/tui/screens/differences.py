@@ -16,7 +16,7 @@ from textual.widgets import Static
 from dgtui.text import sanitize
 
 MOST_LINES: Final = 2000
-"""Lines that are shown; a last line says that there are more."""
+"""Most lines to show; a last line says that there are more."""
 
 
 class Differences(ModalScreen[None]):

@@ -1,7 +1,7 @@
-"""The edit screen: a file in a text view; the model rewrites spans of it where the person asks.
+"""The edit screen: a file in a text view; the model rewrites the spans that the user selects.
 
-`FileController` saves and recovers the file, `ProposalController` runs the model and reviews what it proposes. The
-screen holds the marks and gives keys and messages to both. Editing works without a model.
+`FileController` saves and recovers the file, `ProposalController` runs the model and reviews its proposals. The screen
+holds the marks and passes keys and messages on. Editing works without a model.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -35,17 +35,17 @@ from dgtui.tui.widgets.review import ReviewBar
 
 @dataclass(frozen=True, slots=True)
 class EditOpening:
-    """What the screen starts with."""
+    """The options that the screen starts with."""
 
     model: str | None = None
     instruction: str | None = None
-    "for every request that has no other one"
+    "the default for all requests"
     seed: int | None = None
     record: Path | None = None
 
 
 class EditScreen(BaseScreen):
-    """Edit a file, and let the model rewrite parts of it."""
+    """Shows the file, and lets the model rewrite parts of it."""
 
     DEFAULT_CSS = """
     EditScreen Editor { height: 1fr; }
@@ -91,7 +91,7 @@ class EditScreen(BaseScreen):
     # -- what is shown ----------------------------------------------------------------------------------------------
 
     def set_look(self, look: Look) -> None:
-        """How tokens and changes are drawn from now on."""
+        """Sets the style of tokens and changes."""
         self.look = self.editor.look = look
         self.proposals.redraw()
 
@@ -100,7 +100,7 @@ class EditScreen(BaseScreen):
         self.proposals.redraw()
 
     def keep(self) -> None:
-        """Stores the recording of a running search; every edit is in the journal already."""
+        """Stores the recording of a running search; every edit is already in the journal."""
         self.proposals.keep_recording()
 
     def top_line(self) -> str:
@@ -144,7 +144,7 @@ class EditScreen(BaseScreen):
         self.draw_top()
 
     def action_mark(self) -> None:
-        """Marks the selection, or unmarks what is at the cursor."""
+        """Marks the selection, or unmarks the span at the cursor."""
         editor = self.editor
         start, end = editor.selection or (editor.cursor, editor.cursor)
         at_cursor = [mark for mark in self._marks if mark.alive and mark.start <= start and end <= mark.end]
@@ -170,7 +170,7 @@ class EditScreen(BaseScreen):
 
     def _is_free(self) -> bool:
         if self.proposals.active:
-            self.notify("first accept or leave the proposal", severity="warning")
+            self.notify("accept or leave the proposal first", severity="warning")
         return not self.proposals.active
 
     def action_rediffuse(self) -> None:
@@ -193,7 +193,7 @@ class EditScreen(BaseScreen):
             self.line.ask(f"what to do: your own words, or {', '.join(READY)}", self.instruct, self._instruction)
 
     def instruct(self, instruction: str) -> None:
-        """Rewrites the selection and all marked spans as told; without any, inserts at the cursor."""
+        """Rewrites the selection and all marked spans by an instruction; without any, inserts at the cursor."""
         if instruction := instruction.strip():
             self._instruction = instruction
             if self._is_free():
@@ -201,7 +201,7 @@ class EditScreen(BaseScreen):
                 self._propose(self._chosen() or [(cursor, cursor)], instruction)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """While a proposal is open, no other can be requested."""
+        """Disables requests while a proposal is open."""
         return not (self.proposals.active and action in ("rediffuse", "instruct", "gap", "mark", "proposals"))
 
     @on(FramesReady)
@@ -214,7 +214,7 @@ class EditScreen(BaseScreen):
         self.proposals.run_ended(message.run)
 
     def on_descendant_focus(self) -> None:
-        """Gives the keys back to the proposal after a click into the text."""
+        """Returns the focus to the proposal after a click into the text."""
         if self.proposals.active and self.focused is self.editor:
             self.bar.focus()
 
@@ -225,7 +225,7 @@ class EditScreen(BaseScreen):
         getattr(self.proposals, action)(*arguments)
 
     def action_proposals(self) -> None:
-        """Reviews what was proposed for the text at the cursor."""
+        """Reviews the proposals for the text at the cursor."""
         self.proposals.open_at_cursor()
 
     def action_save(self) -> None:
@@ -237,7 +237,7 @@ class EditScreen(BaseScreen):
         self.files.ask_name()
 
     def action_cancel(self) -> None:
-        """One step back: closes the line, leaves the proposal, or drops the marks."""
+        """Goes one step back: closes the line, leaves the proposal, or removes the marks."""
         if self.line.is_open:
             self.line.action_close()
         elif not self.proposals.step_back() and self._marks:
@@ -271,11 +271,11 @@ class EditScreen(BaseScreen):
     # -- the palette ------------------------------------------------------------------------------------------------
 
     def commands(self) -> Iterator[SystemCommand]:
-        """What the palette offers on this screen."""
+        """The commands of this screen in the palette."""
         for name, text in READY.items():
             yield SystemCommand(name.capitalize(), text, lambda name=name: self.instruct(name))
         yield SystemCommand("Save as", "Save under another name", self.action_save_as)
-        yield SystemCommand("Proposals", "Review what was proposed for the text at the cursor", self.action_proposals)
+        yield SystemCommand("Proposals", "Review the proposals for the text at the cursor", self.action_proposals)
 
 
 class EditApp(BaseApp):

@@ -1,4 +1,4 @@
-"""All keys, as the person has set them, and all slash commands."""
+"""All keys, including the user's own, and all slash commands."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final
@@ -53,7 +53,7 @@ def blocks(
             "Commands of the prompt",
             [(f"/{slash.name} {slash.argument_hint}".rstrip(), slash.help) for slash in SLASHES],
         )
-    text = "Keys can be changed in the config file: `dgtui config` shows its path."
+    text = "Keys can be changed in the config file: run dgtui config path to see where it is."
     yield Paragraph([Content.styled(text, MUTED)])
 
 

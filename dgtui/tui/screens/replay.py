@@ -101,7 +101,7 @@ class ReplayScreen(BaseScreen):
         return truncate(left, max(0, self.size.width - 1))
 
     def _show_before(self) -> None:
-        """The prompt, and the blocks of the reply that had ended by then."""
+        """The prompt, and the blocks of the reply that have ended."""
         said, recorded = self._before, self.recorded
         earlier = recorded.earlier(self.at)
         text = "".join(shown_tokens(earlier, [True] * len(earlier)))
@@ -131,7 +131,7 @@ class ReplayScreen(BaseScreen):
         self.repaint()
 
     def _tick(self) -> None:
-        if not self.playing:  # it was on its way when the playback was paused
+        if not self.playing:  # it was already queued when the playback was paused
             return
         now = self._clock()
         self._played += (now - self._last_tick) * self.pace
@@ -198,7 +198,7 @@ class ReplayScreen(BaseScreen):
         self._pause()
 
     def action_copy(self) -> None:
-        """Copies the selection, or the reply as it was after the current step."""
+        """Copies the selection, or the reply after the current step."""
         text = self.recorded.text(self.at, self.canvas.selection)
         self.app.copy_to_clipboard(text)
 

@@ -1,4 +1,4 @@
-"""The stored conversations: to browse, search, open, rename and delete.
+"""Lists the stored conversations, to search, open, rename and delete them.
 
 The screen is dismissed with the id of the conversation to open, or None.
 """
@@ -46,8 +46,8 @@ class Sessions(ModalScreen[str | None]):
     """The list.
 
     Args:
-        store: Where conversations are.
-        search: Searched for at once.
+        store: The stored conversations.
+        search: The initial search.
     """
 
     DEFAULT_CSS = """
@@ -75,7 +75,7 @@ class Sessions(ModalScreen[str | None]):
         self._shown: list[tuple[Conversation, str]] = []
         "what is listed, each with an excerpt or an empty string"
         self._pointed: int | None = None
-        "the row with the sign"
+        "the row with the mark"
         self._timer: Timer | None = None
 
     def compose(self) -> ComposeResult:
@@ -87,7 +87,7 @@ class Sessions(ModalScreen[str | None]):
         yield Footer()
 
     def on_mount(self) -> None:
-        self.call_after_refresh(self._reload)  # rows are cut to a width that is known by then
+        self.call_after_refresh(self._reload)  # rows are cut to the width, which is known only then
 
     def on_resize(self) -> None:
         self.call_after_refresh(self._draw)
@@ -100,7 +100,7 @@ class Sessions(ModalScreen[str | None]):
         return self._shown[row][0] if row is not None and row < len(self._shown) else None
 
     def _reload(self) -> None:
-        """Reads the store again. The mark stays on its conversation."""
+        """Reads the store again. The mark stays on the same conversation."""
         wanted, before, row = self._wanted.strip(), self._marked, self._options.highlighted or 0
         try:
             if wanted:
@@ -128,7 +128,7 @@ class Sessions(ModalScreen[str | None]):
 
     @on(OptionList.OptionHighlighted)
     def _point(self) -> None:
-        """Puts a sign before the marked row, for terminals without colours, and nothing dim on its bright ground."""
+        """Puts a sign before the marked row, for terminals without colours, and avoids dim text in it."""
         before, self._pointed = self._pointed, self._options.highlighted
         for number in {before, self._pointed}:
             if number is not None and number < len(self._shown):
@@ -201,11 +201,11 @@ class Sessions(ModalScreen[str | None]):
                 self._change(self._store.delete, marked.id)
 
         title = truncate(sanitize(marked.title or "untitled", newlines=False), 50)
-        question = f"Delete “{title}” and its {_turns(marked.turns)} for good?"
+        question = f"Delete “{title}” and its {_turns(marked.turns)} permanently?"
         self.app.push_screen(Ask(question, [("y", "delete")], "keep"), answered)
 
     def action_close(self) -> None:
-        """The first of these that applies: closes the title, ends the search, closes the list."""
+        """Does the first that applies: closes the title line, ends the search, closes the list."""
         if self._title.is_open:
             self._title.action_close()
         elif self._search.value:

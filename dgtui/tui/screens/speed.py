@@ -18,11 +18,11 @@ from dgtui.tui.messages import explain
 
 
 class Closed(Exception):
-    """The screen is closed: nobody waits for the result."""
+    """The screen was closed, so the measurement ends."""
 
 
 class Measuring(Message):
-    """How far the measurement is."""
+    """The progress of the measurement."""
 
     def __init__(self, what: str) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Measured(Message):
 
 
 class Speed(ModalScreen[None]):
-    """Starts to measure when it opens. Closing it ends the measurement after the current run."""
+    """Starts measuring when it opens. Closing it ends the measurement after the current run."""
 
     DEFAULT_CSS = """
     Speed { align: center middle; }

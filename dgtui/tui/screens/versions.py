@@ -1,4 +1,4 @@
-"""The versions of a reply, to choose one."""
+"""Lists the versions of a reply, to choose one."""
 
 from collections.abc import Sequence
 from typing import ClassVar

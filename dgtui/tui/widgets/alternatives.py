@@ -27,8 +27,8 @@ _NO_NAMES: Mapping[int, str] = MappingProxyType({})
 
 
 def visible(piece: bytes, token: int, name: str = "") -> str:
-    """The text of a token with signs for what cannot be seen: "␣" for a blank at an end, "⏎" for a line break, a name
-    if there is no text."""
+    """The text of a token with symbols for invisible characters: "␣" for a blank at an end, "⏎" for a line break, a
+    name if there is no text."""
     text = decode_utf8(piece)
     if not text:
         return sanitize(name, newlines=False, tabs="replace") or f"token {token}"
@@ -107,7 +107,7 @@ class Alternatives(ModalScreen[tuple[int, int] | None]):
         choices: (token id, bytes, probability), the most probable first.
         at: The cell of the cursor on the screen: the panel opens below or above it. None: in the middle.
         names: Names of tokens without text.
-        current: The token that is there now; it is marked first.
+        current: The current token, which is marked first.
     """
 
     DEFAULT_CSS = """
@@ -173,5 +173,5 @@ class Alternatives(ModalScreen[tuple[int, int] | None]):
             self.dismiss((self._position, self._list.choices[self._list.marked][0]))
 
     def action_close(self) -> None:
-        """Keeps the token that is there."""
+        """Keeps the current token."""
         self.dismiss(None)

@@ -44,9 +44,9 @@ class Attached(Static):
         self.images: list[Attachment] = []
         """The images of the next message."""
         self.waiting = [path.absolute() for path in waiting]
-        """Files that are attached once a model is loaded and they are read."""
+        """Files that will be attached once a model is loaded and they are read."""
         self.lost: dict[Attachment, str] = {}
-        """Images of the conversation that the model does not get, and the reason."""
+        """Images of the conversation that the model cannot see, with the reason."""
         self._earlier: list[Attachment] = []
         """Images of the conversation that are still to be read."""
         self._seen: dict[Attachment, Image] = {}
@@ -66,7 +66,7 @@ class Attached(Static):
         self._read_on()
 
     def conversation(self, images: Iterable[Attachment]) -> None:
-        """Takes the images of another conversation, to report lost ones early."""
+        """Sets the images of another conversation, to report lost ones early."""
         self.lost = {}
         self._earlier = [image for image in images if image not in self._seen]
         self._read_on()
@@ -87,7 +87,7 @@ class Attached(Static):
         while self._earlier:
             image = self._earlier[0]
             result = await asyncio.to_thread(self._look, Path(image.path), image.digest)
-            if self._backend.facts is None:  # another model is being loaded; all images are read again for it
+            if self._backend.facts is None:  # another model is being loaded; all images will be read again for it
                 return
             self._note(image, result)
             self._earlier = self._earlier[1:]
@@ -151,7 +151,7 @@ class Attached(Static):
         for image in reversed(self.images):
             tokens = f" ({self._seen[image].tokens} tokens)" if image in self._seen else ""
             parts.insert(0, f"{image_name(image.path)}{tokens}")
-        return f"with the next message: {', '.join(parts)}; /image - drops it" if parts else ""
+        return f"with the next message: {', '.join(parts)}; use /image - to remove it" if parts else ""
 
     def _draw(self) -> None:
         lines = [f"not shown to the model: {sanitize(why, newlines=False)}" for why in self.lost.values()]

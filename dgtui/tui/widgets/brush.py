@@ -1,4 +1,4 @@
-"""How rows of a canvas are drawn: the styles of the tokens, and the selection and the cursor on top.
+"""Draws rows of a canvas: the styles of the tokens, with selection and cursor on top.
 
 A drawn row is plain data (`Ink`), so two rows can be compared before anything is painted.
 """
@@ -34,7 +34,7 @@ class Painter:
     """Turns drawn rows into strips on one ground. Strips are cached."""
 
     def __init__(self, base: Style) -> None:
-        """`base` is below every style."""
+        """`base` is the style below all others."""
         self.base = base
         self._strips: LRUCache[tuple[Ink, int], Strip] = LRUCache(512)
 
@@ -107,7 +107,7 @@ class Brush(Painter):
                         ink[-1] = (ink[-1][0] + run.text, style)
                     else:
                         ink.append((run.text, style))
-                elif run.text and ink:  # combines with the character before it, and takes its style
+                elif run.text and ink:  # combines with the previous character, and gets its style
                     ink[-1] = (ink[-1][0] + run.text, style if marked else ink[-1][1])
                 elif marked and (end is None or run.token == cursor):
                     end = style

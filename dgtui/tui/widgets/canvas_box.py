@@ -15,7 +15,7 @@ from dgtui.tui.widgets.timeline import Bar, Timeline
 
 
 class CanvasBox(Vertical):
-    """The widgets that show a run. Whoever has the run draws it."""
+    """The widgets that show a run. The owner of the run draws them."""
 
     DEFAULT_CSS = """
     CanvasBox { height: auto; max-height: 60%; border: round $primary; padding: 0 1; }
@@ -34,7 +34,7 @@ class CanvasBox(Vertical):
 
     def compose(self) -> ComposeResult:
         yield CanvasView(id="canvas")
-        with Vertical(id="below"):  # docked: it stays in view below a canvas of any length
+        with Vertical(id="below"):  # docked: it stays visible below a canvas of any length
             timeline = Timeline(id="timeline")
             timeline.display = self._show_timeline
             yield timeline
@@ -42,15 +42,15 @@ class CanvasBox(Vertical):
             yield from self.compose_below()
 
     def compose_below(self) -> ComposeResult:
-        """What stands below the meters."""
+        """The widgets below the meters."""
         yield from ()
 
     def set_look(self, look: Look) -> None:
-        """How tokens and bars are drawn from now on."""
+        """Sets the style of tokens and bars."""
         self.canvas.look = self.timeline.look = look
 
     def show_numbers(self, title: str, meters: str, bars: Sequence[Bar], playhead: int | None, ahead: int = 0) -> None:
-        """Shows what is known of the run: see `Timeline.show` for the last three."""
+        """Shows the state of the run: see `Timeline.show` for the last three."""
         self.border_title = sanitize(title, newlines=False).replace("[", "\\[")
         self.query_one("#meters", Static).update(meters, layout=False)
         self.timeline.show(bars, playhead, ahead)

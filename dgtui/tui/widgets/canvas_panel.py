@@ -1,7 +1,7 @@
 """The canvas panel: a reply with its timeline and meters, and the keys that steer it.
 
-The panel draws the draft of its controller, and turns keys into calls of the controller. What cannot be done is refused
-with a notice. The screen learns from messages when the text of the reply has changed.
+The panel draws the draft of its controller, and turns keys into calls of the controller. An impossible action shows a
+notice. The screen gets messages when the text of the reply changes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from dgtui.tui.widgets.question import Question
 from dgtui.tui.widgets.timeline import Timeline, bars_of
 
 MEASURES_EVERY = 0.25
-"seconds between updates of the numbers beside a running canvas"
+"seconds between updates of the numbers of a running canvas"
 
 P = ParamSpec("P")
 
@@ -45,7 +45,7 @@ P = ParamSpec("P")
 def _action(
     method: Callable[Concatenate[CanvasPanel, P], str | None],
 ) -> Callable[Concatenate[CanvasPanel, P], None]:
-    """An action of the panel. A refusal, or the text that it returns, becomes a notice."""
+    """An action of the panel. A refusal, or a returned text, becomes a notice."""
 
     @wraps(method)
     def act(self: CanvasPanel, /, *args: P.args, **kwargs: P.kwargs) -> None:
@@ -72,11 +72,11 @@ def _steers(
 
 
 class CanvasPanel(CanvasBox):
-    """A canvas that can be steered. Hidden while there is nothing on it.
+    """A canvas that can be steered. Hidden while it is empty.
 
     Args:
         seeds: Draws the seed of each new run.
-        record_to: Each run is written to this recording when it ends.
+        record_to: The recording that each run is written to when it ends.
     """
 
     DEFAULT_CSS = """
@@ -87,7 +87,7 @@ class CanvasPanel(CanvasBox):
     BINDINGS: ClassVar[list[Any]] = keymap.bindings("steering")
 
     class Changed(Message):
-        """The draft has another text: a block or a run has ended, or another version was chosen."""
+        """The text of the draft has changed: a block or a run has ended, or another version was chosen."""
 
         def __init__(self, version: Version) -> None:
             super().__init__()
@@ -97,10 +97,10 @@ class CanvasPanel(CanvasBox):
         """The first run of a draft has failed, and the draft is gone."""
 
     class Accepted(Message):
-        """The draft is the reply."""
+        """The user accepted the draft as the reply."""
 
     class Discarded(Message):
-        """The draft is not wanted."""
+        """The user discarded the draft."""
 
     question = getters.query_one(Question)
 
@@ -123,7 +123,7 @@ class CanvasPanel(CanvasBox):
         self.set_look(self._look)
 
     def set_look(self, look: Look) -> None:
-        """How tokens are drawn from now on."""
+        """Sets the style of tokens."""
         super().set_look(look)
         self.repaint()
 
@@ -203,7 +203,7 @@ class CanvasPanel(CanvasBox):
         self.repaint()
 
     def keep_recording(self) -> None:
-        """Writes the run, finished or not, to the recording that was asked for at the start."""
+        """Writes the run, finished or not, to the recording that was requested at the start."""
         if self._record_to and self.steering.version and self.steering.version.frames():
             self.action_record(self._record_to)
 
@@ -214,7 +214,7 @@ class CanvasPanel(CanvasBox):
     # -- what is shown ----------------------------------------------------------------------------------------------
 
     def repaint(self, *, measures: bool = True) -> None:
-        """Draws the current version; `measures`: and the numbers beside it."""
+        """Draws the current version; with `measures`, also its numbers."""
         if not self.is_mounted:
             return
         if (phase := self.steering.phase) != self._phase:
@@ -261,12 +261,14 @@ class CanvasPanel(CanvasBox):
             return
         self.canvas.show(self.template.view())
         pinned = tokens(len(self.template.tokens))
-        self.show_numbers(f"template · {pinned} pinned · t types at the cursor, then send a message", "", [], None)
+        self.show_numbers(
+            f"template · {pinned} pinned · press t to type at the cursor, then send a message", "", [], None
+        )
 
     def open_template(self, words: str = "", at: int = 0) -> None:
         """Opens an empty canvas and pins words from a position on."""
         if self.steering.running:
-            raise Refused("a reply is being written", hint="esc stops it")
+            raise Refused("a reply is being written", hint="press esc to stop it")
         self.template.write(at, words)
         self.steering.draft = self.steering.playhead = None
         self.open()
@@ -289,8 +291,8 @@ class CanvasPanel(CanvasBox):
 
     @_action
     def action_stop(self) -> str | None:
-        """The first of these that applies: closes the question; stops the run and keeps its draft; returns to the
-        newest step; discards what was stopped, which is a change of the reply or the whole draft."""
+        """Does the first that applies: closes the question; stops the run and keeps its draft; returns to the newest
+        step; discards the stopped run, which is a change of the reply or the whole draft."""
         if self.question.is_open:
             self.question.action_close()
         elif self.steering.stop():
@@ -298,15 +300,15 @@ class CanvasPanel(CanvasBox):
         elif self.steering.playhead is not None:
             self.steering.playhead = None
         elif self.steering.stopped and self.steering.discard():
-            return "discarded: U brings it back"
+            return "discarded: press U to restore it"
         else:
             self.post_message(self.Discarded())
         return None
 
     def action_accept(self) -> None:
-        """Takes the draft as the reply."""
+        """Accepts the draft as the reply."""
         if self.steering.running:
-            self.notify("the reply is still being written: esc stops it", severity="warning")
+            self.notify("the reply is still being written: press esc to stop it", severity="warning")
         else:
             self.post_message(self.Accepted())
 
@@ -326,7 +328,7 @@ class CanvasPanel(CanvasBox):
         span = self.canvas.selection or (self.canvas.cursor, self.canvas.cursor + 1)
         if count := self.template.free(span):
             return f"{tokens(count)} unpinned"
-        raise Refused("nothing is pinned here", hint="t types text at the cursor")
+        raise Refused("nothing is pinned here", hint="press t to type text at the cursor")
 
     @_action
     def action_alternatives(self) -> None:
@@ -379,9 +381,9 @@ class CanvasPanel(CanvasBox):
         self._ask(what, lambda text: self._in_block(block, lambda: answer(text)))
 
     def _in_block(self, block: int, change: Callable[[], str | None]) -> str | None:
-        """Changes a block, unless the run has left it by now."""
+        """Changes a block, unless the run has already left it."""
         if self.steering.block != block:
-            raise Refused("the reply has moved on to another block", hint="space pauses it")
+            raise Refused("the reply has moved on to another block", hint="press space to pause it")
         return change()
 
     def _ask(self, what: str, answer: Callable[[str], str | None]) -> None:

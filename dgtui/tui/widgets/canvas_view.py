@@ -52,17 +52,17 @@ class CanvasView(ScrollView, can_focus=True, inherit_bindings=False):
 
         @property
         def control(self) -> CanvasView:
-            """Who sent it."""
+            """The sender."""
             return self.canvas
 
     look: var[Look | None] = var(None, init=False)
-    "how tokens are drawn"
+    "the style of tokens"
     hint = var("", init=False)
-    "what an empty canvas says"
+    "the text of an empty canvas"
     calm = var(False, init=False)
-    "the height may grow but not shrink, for the time of a run"
+    "during a run, the height may grow but not shrink"
     pointing = var(False, init=False)
-    "the cursor is drawn without the focus too, while a question is about its position"
+    "the cursor is drawn without the focus too, while a question refers to its position"
 
     def __init__(self, *, hint: str = "", **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -163,7 +163,7 @@ class CanvasView(ScrollView, can_focus=True, inherit_bindings=False):
         return self._brush.strip(self._rows[row], width)
 
     def notify_style_update(self) -> None:
-        """Drops everything that was drawn in the old colours."""
+        """Discards everything that was drawn in the old colours."""
         super().notify_style_update()
         self._change_brush()
 
@@ -173,7 +173,7 @@ class CanvasView(ScrollView, can_focus=True, inherit_bindings=False):
             self._paint()
 
     def on_resize(self) -> None:
-        """Lays out lines as wide as the widget, less one cell for a cursor after the last character."""
+        """Lays out lines as wide as the widget, minus one cell for a cursor after the last character."""
         width = max(1, self.scrollable_content_region.width - 1) if self.size.width else 0
         if width != self._page_width:
             self._page_width = width
@@ -209,7 +209,7 @@ class CanvasView(ScrollView, can_focus=True, inherit_bindings=False):
 
     @property
     def selection(self) -> tuple[int, int] | None:
-        """The selected tokens, the end exclusive, the one under the cursor included. Characters are never cut."""
+        """The selected tokens, end exclusive, including the one under the cursor. Characters are never cut."""
         return self._caret.selection
 
     def select(self, start: int, end: int) -> None:
@@ -218,12 +218,12 @@ class CanvasView(ScrollView, can_focus=True, inherit_bindings=False):
         self._moved()
 
     def clear_selection(self) -> None:
-        """Selects nothing; the cursor stays."""
+        """Clears the selection; the cursor stays."""
         self._caret.let_go()
         self._moved()
 
     def action_anchor(self) -> None:
-        """Makes every move select from here on; the second time, ends that and clears the selection."""
+        """Starts a selection that every move extends; a second call ends it and clears the selection."""
         self._caret.anchor()
         self._moved()
 

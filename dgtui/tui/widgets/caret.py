@@ -12,14 +12,14 @@ class Caret:
 
     def reset(self) -> None:
         """Moves to the first position and clears the selection."""
-        self._place = 0  # where the cursor was put; the token there may have no text now
+        self._place = 0  # where the cursor was put; the token there may no longer have text
         self._anchor: int | None = None
         self._selecting = False  # every move extends the selection
         self._column: int | None = None  # the column that up and down aim for
 
     @property
     def cursor(self) -> int:
-        """The token under the cursor: where it was put, or the nearest token with text."""
+        """The token under the cursor: the one it was put on, or the nearest one with text."""
         if not self.places:
             return 0
         near = self.places.near(self._place)

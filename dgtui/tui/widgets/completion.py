@@ -31,9 +31,9 @@ class Suggestion:
     shown: str
     help: str = ""
     whole: bool = False
-    """The text is then complete: Enter may send it."""
+    """Whether the text is then complete, so Enter may send it."""
     free: bool = False
-    """Other texts are valid too: Enter sends what was typed."""
+    """Whether other texts are valid too, so Enter sends the typed text."""
 
 
 def suggestions(text: str, arguments: Arguments | None = None) -> list[Suggestion]:
@@ -116,7 +116,7 @@ class Completions(Widget):
         self._suggestions: Sequence[Suggestion] = ()
         self._marked = 0
         self.moved = False
-        """Whether the mark was moved by hand."""
+        """Whether the user moved the mark."""
 
     @property
     def marked(self) -> Suggestion | None:

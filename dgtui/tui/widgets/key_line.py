@@ -1,4 +1,4 @@
-"""The last line of a screen: the keys for what can be done now, as many as fit without cutting a word."""
+"""The last line of a screen: the keys of the currently possible actions, as many as fit without cutting a word."""
 
 from textual import events
 from textual.app import ComposeResult
@@ -13,7 +13,7 @@ _SPACE = 3
 
 
 class KeyLine(Footer):
-    """Textual's footer without keys that would do nothing now. Help and palette are always there."""
+    """Textual's footer without keys that have no effect now. Help and palette are always shown."""
 
     _composed_for = 0
 

@@ -1,4 +1,4 @@
-"""Loads a model and shows how far that is: stage and seconds; where sizes are known, a bar, the rate and what is left.
+"""Loads a model and shows the progress: stage and seconds; if sizes are known, also a bar, the rate and the time left.
 
 A failed load shows its error until the next one starts.
 """
@@ -21,9 +21,9 @@ from dgtui.tui.messages import explain
 from dgtui.tui.widgets.page import MUTED
 
 TICK: Final = 0.2
-"seconds between repaints while nothing is reported"
+"seconds between repaints without a report"
 REPORTS: Final = 0.1
-"seconds between two reports of a stage, at least"
+"least seconds between two reports of a stage"
 WINDOW: Final = 4.0
 "seconds over which the rate is measured"
 LEAST: Final = 0.5
@@ -40,7 +40,7 @@ class Loading(Widget):
     """
 
     class Progress(Message):
-        """How far the load is. Only the newest counts."""
+        """The progress of the load. A newer message replaces an older one."""
 
         def __init__(self, stage: Stage) -> None:
             super().__init__()
@@ -75,11 +75,11 @@ class Loading(Widget):
 
     @property
     def error(self) -> str:
-        """Why there is no model; empty if none has failed to load."""
+        """Why the model failed to load; empty if it did not fail."""
         return self._error[0] if self._error else ""
 
     def load(self, backend: Backend, name: str | None, called: str) -> None:
-        """Loads a model after the present one is unloaded. `Ended` follows; `called` is what a person calls it."""
+        """Unloads the current model and loads another. `Ended` follows; `called` is its name for display."""
         self._backend = backend
         self.start(called)
         last = ("", 0.0)
@@ -110,20 +110,20 @@ class Loading(Widget):
             self.fail(error.message, error.hint)
         else:
             self.fail(explain(error))
-        if error is not None and not self._error:  # the model before is still loaded
+        if error is not None and not self._error:  # the previous model is still loaded
             self.notify(explain(error), severity="warning")
         for note in message.facts.notes if message.facts else ():
             self.notify(note)
 
     def start(self, name: str) -> None:
-        """A load begins."""
+        """Shows the start of a load."""
         self._model, self._error = name, None
         self._since = self._clock()
         self.progress("starting", 0, 0)
         self._show(True)
 
     def progress(self, what: str, done: int, total: int) -> None:
-        """How far it is, in bytes; `total` 0: not known."""
+        """Shows the progress in bytes; `total` is 0 if unknown."""
         now = self._clock()
         if what != self._what or done < self._done:
             self._reports.clear()
@@ -135,12 +135,12 @@ class Loading(Widget):
         self.refresh(layout=second_line != bool(self._total))
 
     def fail(self, message: str, hint: str = "") -> None:
-        """It has failed. Message and hint stay."""
+        """Shows a failure. Message and hint stay visible."""
         self._error = message, hint
         self._show(True)
 
     def finish(self) -> None:
-        """The model is loaded."""
+        """Shows that the model is loaded."""
         self._error = None
         self._show(False)
 
@@ -178,7 +178,7 @@ class Loading(Widget):
         return Content.assemble(("▓" * full, "$primary"), ("░" * (cells - full), "$foreground-muted"), text)
 
     def _rate(self) -> float | None:
-        """Bytes per second of late; None if too little was reported."""
+        """Recent bytes per second; None if too little was reported."""
         if len(self._reports) < 2:
             return None
         (first, before), (_, now) = self._reports[0], self._reports[-1]

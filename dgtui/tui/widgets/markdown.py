@@ -1,6 +1,6 @@
-"""Markdown as blocks of a page, safe for any text: sanitised, without active links, and nothing is fetched.
+"""Markdown as blocks of a page, safe for any text: sanitised, without active links; nothing is downloaded.
 
-HTML is shown as text, and the address of a link is shown after it. Line breaks and indentation of the reply are kept.
+HTML is shown as text, and the address of a link follows it. Line breaks and indentation of the reply are kept.
 """
 
 from collections.abc import Iterable, Sequence
@@ -27,7 +27,7 @@ LONGEST_HIGHLIGHTED = 20_000
 """Characters of highlighted code; longer code has no colours."""
 LONGEST_ADDRESS = 200
 _CODE_INDENT = 4
-"""Blanks that make a line code; the parser removes them."""
+"""The indent of code blocks, which the parser removes."""
 
 _STYLES = {
     "em": "italic",
@@ -75,7 +75,7 @@ def _parser() -> "MarkdownIt":
 
 
 def _line_break(state: "StateInline", silent: bool) -> bool:
-    """A rule of the parser: a line break, after which blanks are text. The parser's own rule drops them."""
+    """A parser rule for line breaks that keeps the blanks after them, which the parser's own rule drops."""
     if state.src[state.pos] != "\n":
         return False
     if not silent:

@@ -1,7 +1,7 @@
-"""Meters: what the log of a run says about its speed, and the two lines that show it.
+"""Meters: computes the speed of a run from its log, and the two lines that show it.
 
-Every number has its own label. Seconds are those of the log: by the wall clock, without pauses. Only what the run
-itself wrote counts, not the blocks it was given or the positions that were pinned from the start.
+Every number has its own label. Seconds come from the log: wall clock without pauses. Only the run's own tokens count,
+not the blocks it was given or the positions that were pinned from the start.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _ENDS = {"eos": "end of reply", "length": "out of room", "cancelled": "stopped"}
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """What is known of a run so far. None: nothing is known yet."""
+    """The figures of a run so far. None means not known yet."""
 
     tokens: int
-    "written, up to the end of the reply; in a running block, those accepted in the newest step"
+    "tokens written, up to the end of the reply; in a running block, those accepted in the newest step"
     tokens_per_second: float | None
     "`tokens` by wall-clock seconds since the start of the run"
     tokens_per_step: float | None
@@ -38,12 +38,12 @@ class Measures:
     first_frame_s: float | None
     "from the start of the run to its first frame"
     memory: str
-    "as `memory` writes it"
+    "in the format of `memory`"
     reason: str
     "why the run ended (`StopReason`); empty while it runs"
     seed: int
     proposal: str = ""
-    "which of several is shown"
+    "the number of the shown proposal, if there are several"
 
 
 def measure(
@@ -55,7 +55,7 @@ def measure(
     memory: str = "",
     proposal: str = "",
 ) -> Measures:
-    """Measures a run, finished or not.
+    """The figures of a run, finished or not.
 
     Args:
         log: Its log, which may grow meanwhile.
@@ -133,7 +133,7 @@ class _Count:
 
 
 def memory(size: int, kind: str) -> str:
-    """Bytes in powers of ten and their kind: "15.4 GB GPU". Empty for 0, which stands for an unknown size."""
+    """Bytes in powers of ten and their kind: "15.4 GB GPU". Empty for 0, which means unknown."""
     if size <= 0:
         return ""
     amount = f"{size / 1e9:.1f} GB" if size >= 950_000_000 else f"{size / 1e6:.0f} MB"

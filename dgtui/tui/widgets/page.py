@@ -25,16 +25,16 @@ BLANK = Content("")
 MUTED = "$foreground-muted"
 """The style of remarks about the text."""
 FAINT = "$foreground 40%"
-"""The style of lines drawn around text."""
+"""The style of rules and borders."""
 
 
 class Fragment(NamedTuple):
-    """A part of a row. `line` is the number of its logical line in the block; None for ornaments, which are no text."""
+    """A part of a row. `line` is the number of its logical line in the block; None for decoration that is not text."""
 
     content: Content
     line: int | None = None
     start: int = 0
-    """Where it begins in its logical line, in characters."""
+    """Its start in the logical line, in characters."""
 
 
 class PageRow(NamedTuple):
@@ -49,7 +49,7 @@ class Block(Protocol):
 
     @property
     def lines(self) -> Sequence[str]:
-        """The logical lines, as they are copied."""
+        """The logical lines, for copying."""
 
     def rows(self, width: int) -> list[PageRow]:
         """The rows at a width in cells."""
@@ -61,9 +61,9 @@ class Paragraph:
 
     text: Sequence[Content]
     lead: Content = BLANK
-    """Before the first row."""
+    """Prefix of the first row."""
     hang: Content = BLANK
-    """Before all other rows."""
+    """Prefix of all other rows."""
     is_code: bool = False
 
     @property
@@ -133,7 +133,7 @@ class Table:
         return widths
 
     def _joined(self, room: int) -> Iterator[list[Fragment]]:
-        """Each row of cells as one wrapped line, where columns do not fit."""
+        """Each row of cells as one wrapped line, used if the columns do not fit."""
         for number, row in enumerate(self.cells):
             for part, start in _wrapped(Content(self.BAR).join(row), room):
                 yield [Fragment(part, number, start)]
@@ -167,7 +167,7 @@ class Page(Visual):
 
     @property
     def plain(self) -> str:
-        """The logical lines, without ornaments."""
+        """The logical lines, without decoration."""
         return "\n".join(line for block in self._blocks for line in block.lines)
 
     def block_at(self, row: int, width: int) -> int | None:
@@ -176,7 +176,7 @@ class Page(Visual):
         return next((number for number, end in enumerate(ends) if row < end), None)
 
     def rows(self, width: int) -> list[PageRow]:
-        """The rows at a width, with logical lines counted through the page."""
+        """The rows at a width, with logical lines numbered through the page."""
         if self._laid_out[0] != width:
             rows = []
             for first, block in zip(self._first, self._blocks, strict=False):
@@ -204,7 +204,7 @@ class Page(Visual):
         segments = []
         cells = 0
         for number, (content, line, start) in enumerate(row.fragments):
-            base = ground if number else style  # the ground begins after the prefix
+            base = ground if number else style  # the ground starts after the prefix
             shown = content
             if line is not None and options.selection is not None and options.selection_style is not None:
                 shown = _selected(content, options.selection.get_span(line), start, options.selection_style)
@@ -235,7 +235,7 @@ def _selected(content: Content, span: tuple[int, int] | None, start: int, style:
 
 
 def _wrapped(content: Content, width: int) -> list[tuple[Content, int]]:
-    """The rows of a logical line, and where each begins in it: blanks at a line break belong to no row."""
+    """The rows of a logical line, and their offsets in it; blanks at a line break belong to no row."""
     rows = []
     position = 0
     plain = content.plain
@@ -247,7 +247,7 @@ def _wrapped(content: Content, width: int) -> list[tuple[Content, int]]:
 
 
 def _cut(content: Content, width: int) -> list[tuple[Content, int]]:
-    """A line in parts of at most `width` cells, and where each begins in it."""
+    """A line in parts of at most `width` cells, and their offsets in it."""
     plain = content.plain
     starts, cells = [0], 0
     for position, character in enumerate(plain if len(plain) * 2 > width else ""):
@@ -260,6 +260,6 @@ def _cut(content: Content, width: int) -> list[tuple[Content, int]]:
 
 
 def _prefixes(lead: Content, hang: Content, width: int) -> tuple[Content, Content, int]:
-    """Both prefixes, shortened to leave half of the width to the text, and the cells that are left."""
+    """Both prefixes, shortened to leave half of the width for the text, and the remaining cells."""
     lead, hang = (prefix.truncate(width // 2) if prefix.cell_length > width // 2 else prefix for prefix in (lead, hang))
     return lead, hang, max(0, width - max(lead.cell_length, hang.cell_length))

@@ -17,7 +17,7 @@ _CONTROLS = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def clean(text: str) -> str:
-    """The text with one kind of line break, and with control characters replaced by their pictures."""
+    """The text with LF line breaks, and with control characters replaced by visible symbols."""
     return _CONTROLS.sub(lambda match: sanitize(match[0]), _BREAKS.sub("\n", text))
 
 

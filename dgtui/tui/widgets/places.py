@@ -1,4 +1,4 @@
-"""Where the tokens of a laid-out canvas are, and how a cursor moves between them. No widget, no colours."""
+"""The positions of tokens on a laid-out canvas, and cursor moves between them. No widgets, no colours."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
@@ -11,8 +11,8 @@ from dgtui.layout import Line
 class Places:
     """The tokens in their lines. A place is the index of a token; rows and columns are cells, counted from 0.
 
-    The cursor only visits tokens with text; only these may be passed to methods that return rows or columns. Everything
-    is computed on demand, as the cursor does not move in most frames.
+    The cursor only stops at tokens with text; only these may be passed to methods that return rows or columns.
+    Everything is computed on demand, because the cursor does not move in most frames.
     """
 
     def __init__(self, tokens: Sequence[str], lines: Sequence[Line], pieces: Sequence[bytes] = ()) -> None:
@@ -23,7 +23,7 @@ class Places:
         return bool(self.lines)
 
     def near(self, place: int) -> int:
-        """The place itself if it has text, else the nearest place before it with text, else the nearest after it."""
+        """The place itself if it has text, else the nearest earlier place with text, else the nearest later one."""
         last = min(place, len(self.tokens) - 1)
         return self._first(range(last, -1, -1), self._first(range(last + 1, len(self.tokens)), 0))
 

@@ -1,7 +1,7 @@
 """The input of the chat: several lines, a history, completion of slash commands, and safe pastes.
 
-Enter sends and Ctrl+J breaks the line; a paste never sends. A handler of `Sent` that cannot take the message returns
-the text with `load_text`.
+Enter sends and Ctrl+J breaks the line; a paste never sends. A handler of `Sent` that cannot accept the message puts the
+text back with `load_text`.
 """
 
 from collections.abc import Iterable
@@ -64,12 +64,12 @@ class Prompt(TextArea):
         """The text for which the completions were closed."""
         self._past: list[str] = []
         self._at = 0
-        """Index into the past; its length stands for the draft."""
+        """Index into the past messages; their number means the draft."""
         self._drafts: dict[int, str] = {}
         super().__init__(id=id, classes=classes, placeholder=placeholder, highlight_cursor_line=False)
         self.match_cursor_bracket = False
         self.arguments = arguments
-        """Completes the arguments of commands."""
+        """The choices for the arguments of commands."""
         self.past = past
 
     @property
@@ -85,7 +85,7 @@ class Prompt(TextArea):
 
     @property
     def message(self) -> str:
-        """The text with all pastes in place of their labels."""
+        """The text, with the pastes instead of their labels."""
         return self._pastes.expand(self.text)
 
     def load_text(self, text: str) -> None:

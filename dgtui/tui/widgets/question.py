@@ -1,4 +1,4 @@
-"""A line that is hidden until something is asked, and hands the answer to whoever asked."""
+"""A line that is hidden until a question is asked, and passes the answer to a callback."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -13,10 +13,10 @@ from dgtui.tui import keymap
 
 
 class CleanInput(Input):
-    """An input that never shows escape bytes, whatever is pasted into it."""
+    """An input that never shows escape bytes, even pasted ones."""
 
     def validate_value(self, value: str) -> str:
-        """What may be shown of a value."""
+        """The displayable part of a value."""
         return sanitize(value, newlines=False, tabs="replace")
 
 
@@ -45,7 +45,7 @@ class Question(CleanInput):
 
     @property
     def is_open(self) -> bool:
-        """Something is asked."""
+        """Whether a question is open."""
         return self._answer is not None
 
     def ask(
@@ -63,7 +63,7 @@ class Question(CleanInput):
         self._answer, self._backwards = answer, backwards
         self.placeholder, self.value = placeholder, value
         self.add_class("open")
-        self.screen.set_focus(self)  # at once: the next key is meant for the line
+        self.screen.set_focus(self)  # immediately, because the next key is meant for the line
         self.action_select_all()
 
     def action_close(self) -> None:
@@ -74,13 +74,13 @@ class Question(CleanInput):
             self._when_closed(self.has_focus)
 
     def action_answer_again(self) -> None:
-        """Answers once more, where the line stays open."""
+        """Answers again, if the line stays open."""
         if self._backwards is None or self._answer is None:
             raise SkipAction
         self._answer(self.value)
 
     def action_answer_backwards(self) -> None:
-        """Answers the other way round, where the line stays open."""
+        """Answers in the other direction, if the line stays open."""
         if self._backwards is None:
             raise SkipAction
         self._backwards(self.value)

@@ -1,7 +1,7 @@
 """Proposals drawn as overlays in the text: while they are denoised, and word by word during the review.
 
-The buffer does not change until a change is accepted. `ReviewBar` has the focus meanwhile: it takes the keys and shows
-the state of the run and of the review.
+The buffer does not change until a change is accepted. `ReviewBar` has the focus meanwhile: it handles the keys and
+shows the state of the run and of the review.
 """
 
 from collections.abc import Callable, Sequence
@@ -113,7 +113,7 @@ def changes(review: Review, look: Look) -> list[Overlay]:
 
 
 def _styles(look: Look) -> tuple[Style, Style]:
-    """The styles of old and new text, which differ without colours too."""
+    """The styles of old and new text, which differ even without colours."""
     old, new = Style(strike=True), Style(bold=True, underline=True)
     if not look.color:
         return old, new

@@ -1,4 +1,4 @@
-"""What an empty conversation shows: prompts to try, one key each, and what the colours of the canvas mean."""
+"""Shown for an empty conversation: prompts to try, each with a key, and a legend of the canvas colours."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ MIDDLE: Final = (
     " One night the wind came in and carried off the kite. Then Tom the otter came along, and together they found the"
     " kite."
 )
-"""How long the part is that the model writes between `FIRST` and `LAST`; its words are not used."""
+"""Only its length is used: that of the part that the model writes between `FIRST` and `LAST`."""
 LAST: Final = ' "I lost a kite," Mira said later, "but look what I found."'
 
 
@@ -31,7 +31,7 @@ class Try:
 
     prompt: str
     name: str = ""
-    """A word of the prompt that the person may replace before it is sent."""
+    """A word of the prompt that the user may replace before sending."""
 
 
 PUZZLE: Final = Puzzle((0, 2, 3, 4, 3, 0, 1, 0, 0, 1, 4, 0, 0, 3, 0, 0))
@@ -51,7 +51,7 @@ def pinned(name: str, backend: Backend) -> dict[int, int]:
         raise Refused("no model is loaded yet")
     held = _pinned(name, backend, facts)
     if max(held, default=0) >= facts.model.canvas_length:
-        raise Refused("the canvas of this model is too short for this")
+        raise Refused("the canvas of this model is too short for this prompt")
     return held
 
 
@@ -84,7 +84,7 @@ class StartCard(Static):
         for command in keymap.COMMANDS["start"]:
             key = shown(keymap.keys_of(command, self._keys)[0])
             card.append(f"  {key:<4}", look.style(0.0, Flag.ACCEPTED)).append(f"{command.help}\n")
-        card.append("\nShift+Tab moves to the canvas, where single keys steer. F1 lists them all.\n\n")
+        card.append("\nPress Shift+Tab to move to the canvas and steer it with single keys. F1 lists all keys.\n\n")
         legend = {
             "undecided": look.style(2.0, Flag.RENOISED),
             "accepted": look.style(0.7, Flag.ACCEPTED),

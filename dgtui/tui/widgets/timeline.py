@@ -24,17 +24,17 @@ class Bar:
     """A denoising step."""
 
     changed: int
-    "tokens that differ from the step before; in the first step of a block all that are free"
+    "number of tokens that differ from the previous step; in the first step of a block, all free ones"
     nats: float
     "mean entropy of the canvas"
     is_first: bool = False
-    "the first step of its block"
+    "whether it is the first step of its block"
     is_amended: bool = False
-    "the person has changed something before it"
+    "whether the user changed something before it"
 
 
 def bars_of(frames: Sequence[Frame], amended: Collection[tuple[int, int]] = ()) -> list[Bar]:
-    """The bars of frames. `amended` are (block, step) after which the person changed something."""
+    """The bars of frames. `amended` are (block, step) after which the user changed something."""
     bars = []
     for frame in frames:
         first = frame.step == 1
@@ -46,7 +46,7 @@ def bars_of(frames: Sequence[Frame], amended: Collection[tuple[int, int]] = ()) 
 
 class Timeline(Widget):
     """A row of bars. The one under the playhead is reversed, amended ones are underlined, and a dot stands for each
-    step that may follow. A bar is scaled to the step that changed most, not counting the first step of a block.
+    step that may follow. Bars are scaled to the step that changed most, not counting the first step of a block.
     """
 
     ALLOW_SELECT = False
@@ -65,11 +65,11 @@ class Timeline(Widget):
 
         @property
         def control(self) -> "Timeline":
-            """Who sent it."""
+            """The sender."""
             return self.timeline
 
     look: reactive[Look | None] = reactive(None, init=False)
-    "how bars are coloured"
+    "the colours of the bars"
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)

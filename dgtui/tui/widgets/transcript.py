@@ -1,4 +1,4 @@
-"""The conversation. Only the newest turns are mounted at first; older ones follow when the reader scrolls to them.
+"""Shows the conversation. Only the newest turns are mounted at first; older ones follow when the user scrolls to them.
 
 Tab stops once at the transcript; up and down move between turns. A position counts turns from 0, as the store does;
 notices of the program between turns are not counted.
@@ -217,7 +217,7 @@ class Transcript(VerticalScroll):
         return self.scroll_y >= self.max_scroll_y - 1
 
     def _open(self, end: int) -> None:
-        """Mounts the last entries before `end` in place of the present ones."""
+        """Mounts the last entries before `end` instead of the current ones."""
         if not self.is_attached:
             return
         self.remove_children(self._views)
