@@ -183,7 +183,7 @@ def _free_at_once() -> None:
 
 
 def _warm_up(place: "torch.device") -> None:
-    """Uses the libraries once, so that memory for their first use is not counted."""
+    """Uses the libraries once, to not count the memory of their first use."""
     import torch
 
     from dgtui.model import bnb, nf4

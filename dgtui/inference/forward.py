@@ -91,7 +91,7 @@ class Decoder:
             cache: transformers' cache of the prefix, with a batch of one.
             length: Number of prefix ids; sliding layers hold the last of them.
             rows: Number of canvases.
-            bucket: Buffers are rounded up to a multiple of this, so that captured graphs can be reused.
+            bucket: Buffers are rounded up to a multiple of this, to reuse captured graphs.
             old: Buffers to refill and return, if they have the right shapes.
         """
         prefixes = [layer.keys.shape[2] if length else 0 for layer in cache.layers]

@@ -25,7 +25,7 @@ class _Captured:
     graph: torch.cuda.CUDAGraph
     result: torch.Tensor
     owners: tuple[object, ...]
-    "kept alive, because the graph reads their tensors, and so that no other object can get their id"
+    "kept alive: the graph reads their tensors, and no other object may get their id"
 
 
 class Graphs:

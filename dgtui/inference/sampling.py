@@ -22,7 +22,7 @@ _PIECE: Final = 1 << 20
 # Number of logits to process at a time: 4 MB in fp32.
 _PIECE_GPU: Final = 1 << 24
 _LOW: Final = -1e30
-# The logit of a suppressed id: finite, so that 0 · log 0 is 0.
+# The logit of a suppressed id: finite, because 0 · log 0 must be 0.
 
 
 class Head(Protocol):

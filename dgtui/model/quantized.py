@@ -75,7 +75,7 @@ class Folder:
     """Writes a checkpoint in NF4; see `weights.Keep`.
 
     It appears under its name on `finish`, complete and synced to disk. Until then it is a hidden folder next to the
-    target, without config.json, so that it cannot be loaded. It is removed on any error; leftovers of a killed program
+    target, without config.json, so it cannot be loaded. It is removed on any error; leftovers of a killed program
     are removed by the next try.
 
     Args:

@@ -4,8 +4,8 @@
     {"messages": [{"role": "user", "content": "…"}, {"role": "model", "content": "…"}, …]}
     {"text": "…"}
 
-Of a conversation every reply of the model is learned, with the turns before it as prefix. Text is learned canvas by
-canvas, and so are replies that are longer than a canvas.
+In a conversation, every reply of the model is learned, with the turns before it as prefix. Text is learned canvas by
+canvas, and so are replies longer than a canvas.
 """
 
 import json
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 ROLES: Final = {"system": "system", "user": "user", "model": "model", "assistant": "model"}
 SPANS_SHARE: Final = 0.2
-"""Share of the items in which only some spans are corrupted and the rest is pinned."""
+"""Share of the items in which only some spans are corrupted while the rest is pinned."""
 SHOWN: Final = 5
-"""Faulty lines that an error names at most."""
+"""Most invalid lines that an error names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +43,12 @@ def read(path: Path) -> list[Record]:
     """All records of a file; empty lines are skipped.
 
     Raises:
-        InputRefused: The file cannot be read, or lines are no such objects. Names the lines.
+        InputRefused: The file cannot be read, or lines are not valid; the message names the lines.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise InputRefused(f"{path} is not UTF-8 (byte {error.start})", hint="convert it first") from None
+        raise InputRefused(f"{path} is not UTF-8 (byte {error.start})", hint="convert it to UTF-8 first") from None
     except OSError as error:
         raise InputRefused(f"{path} cannot be read: {reason(error)}") from None
     found: list[Record] = []
@@ -63,10 +63,10 @@ def read(path: Path) -> list[Record]:
         more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
         raise InputRefused(
             f"{path}: {'; '.join(wrong[:SHOWN])}{more}",
-            hint='each line is {"prompt": …, "response": …}, {"messages": […]} or {"text": …}',
+            hint='each line must be {"prompt": …, "response": …}, {"messages": […]} or {"text": …}',
         )
     if not found:
-        raise InputRefused(f"{path} holds no examples", hint="write one JSON object per line")
+        raise InputRefused(f"{path} contains no examples", hint="write one JSON object per line")
     return found
 
 
@@ -97,12 +97,12 @@ def _messages(rows: Sequence[Any]) -> tuple[Message, ...]:
             raise ValueError("a message needs a role (system, user or model) and a content")
         found.append(Message(role, row["content"]))  # type: ignore[arg-type]  # one of the three
     if not any(message.role == "model" and message.content.strip() for message in found):
-        raise ValueError("no reply of the model to learn")
+        raise ValueError("has no model reply to learn")
     return tuple(found)
 
 
 def items(records: Sequence[Record], tokenizer: "ModelTokenizer", info: "ModelInfo", longest: int) -> list[Item]:
-    """Every canvas of every record as an item; a prefix longer than `longest` loses its beginning."""
+    """Every canvas of every record as an item; a prefix longer than `longest` is cut at its start."""
     made: list[Item] = []
     for record in records:
         if record.text:
@@ -123,7 +123,7 @@ def _canvases(prefix: list[int], reply: list[int], info: "ModelInfo", longest: i
 
 
 def with_spans(item: Item, rng: random.Random) -> Item:
-    """The item as it is, or now and then as an infill."""
+    """The item unchanged, or sometimes as an infill."""
     if len(item.reply) < 4 or rng.random() >= SPANS_SHARE:
         return item
     return Item(item.prefix, item.reply, random_spans(rng, len(item.reply) - 1))
@@ -138,10 +138,11 @@ def split(found: Sequence[Item], share: float, seed: int) -> tuple[list[Item], l
 
 
 def stream(found: Sequence[Item], seed: int, step: int, rank: int, world: int, each: int) -> Iterator[Item]:
-    """Items of one step, in another order each epoch; a function of the step, so a resumed run sees the same order.
+    """Items of one step, in a different order each epoch; depends only on the step, so a resumed run sees the same
+    order.
 
     Args:
-        each: Items that a process may take in a step; the steps' windows follow one another.
+        each: Items that a process may use in a step; the steps' windows are consecutive.
     """
     at = (step * world + rank) * each
     while True:

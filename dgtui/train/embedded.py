@@ -3,7 +3,7 @@
     python -m dgtui.train.embedded --work runs/embedded --steps 4000
     torchrun --nproc-per-node 2 -m dgtui.train.embedded --work runs/embedded --steps 4000
 
-A run that stopped goes on from its last checkpoint in `--work`.
+A stopped run continues from its last checkpoint in `--work`.
 """
 
 import argparse
@@ -34,16 +34,16 @@ from dgtui.train.trainer import Progress, Schedule, Trainer, processes
 
 VOCAB_SIZE = 5120
 ROWS, LENGTH = 8, 512
-"""Of one part of a step."""
+"""Rows and their length, for one part of a step."""
 FULL_CANVAS_SHARE = 0.1
-"""Share of the steps whose canvases are all 256 places long, as they are when the model runs."""
+"""Share of the steps whose canvases are all 256 positions long, as in inference."""
 
 
 def config(tokenizer: PreTrainedTokenizerFast) -> DiffusionGemmaConfig:
-    """A DiffusionGemma of nine million parameters with every part of the large one: sliding and full layers, experts
-    beside a dense MLP, self-conditioning, a (minimal) vision tower."""
+    """A DiffusionGemma of nine million parameters with all parts of the large one: sliding and full layers, experts
+    next to a dense MLP, self-conditioning, a (minimal) vision tower."""
     special: Any = tokenizer.convert_tokens_to_ids
-    text_config: Any = DiffusionGemmaTextConfig  # takes more than its annotations say
+    text_config: Any = DiffusionGemmaTextConfig  # accepts more than its annotations say
     text = text_config(
         vocab_size=VOCAB_SIZE,
         hidden_size=256,
@@ -103,7 +103,7 @@ def generation_config(tokenizer: PreTrainedTokenizerFast) -> DiffusionGemmaGener
 
 
 def texts() -> Iterator[str]:
-    """What the tokenizer is built from: lessons, every common name often enough to be one token, real prose."""
+    """The text that the tokenizer is built from: lessons, common names often enough to become one token, real prose."""
     for example in itertools.islice(mixture(random.Random("tokenizer"), "train"), 40_000):
         yield example.prompt
         yield example.response
@@ -116,7 +116,7 @@ def texts() -> Iterator[str]:
 
 
 def ship(model: DiffusionGemmaForBlockDiffusion, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
-    """Writes the folder of the package: bfloat16 weights, config, generation config, tokenizer, chat template."""
+    """Writes the folder for the package: bfloat16 weights, config, generation config, tokenizer, chat template."""
     out.mkdir(parents=True, exist_ok=True)
     weights: Any = model
     weights.to(torch.bfloat16).save_pretrained(out)
@@ -148,9 +148,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder to write the finished model to")
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--decay", type=int, default=0, help="steps of linear decay at the end")
-    parser.add_argument("--parts", type=int, default=1, help="parts of a step, for each process")
-    parser.add_argument("--rate", type=float, default=1.0, help="factor on the peak rates")
-    parser.add_argument("--packed-from", type=float, default=1.0, help="part of the run after which weights are NF4")
+    parser.add_argument("--parts", type=int, default=1, help="parts of a step, per process")
+    parser.add_argument("--rate", type=float, default=1.0, help="factor for the peak rates")
+    parser.add_argument(
+        "--packed-from", type=float, default=1.0, help="fraction of the run after which weights are NF4"
+    )
     parser.add_argument("--seed", type=int, default=20)
     args = parser.parse_args()
 

@@ -29,14 +29,14 @@ SMALL_FILES: Final = ("tokenizer.json", "tokenizer_config.json", "chat_template.
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """What a run is asked to do."""
+    """The options of a run."""
 
     steps: int
     rate: float
-    """Factor on the peak rates of training from nothing."""
+    """Factor for the peak rates of training from scratch."""
     rows: int
     length: int
-    """Rows of a step and their places, for each process."""
+    """Rows of a step and their length, per process."""
     seed: int
     device: torch.device
 
@@ -46,13 +46,13 @@ def check_fits(opened: "OpenCheckpoint", memory: int) -> None:
     name = opened.checkpoint.name
     if opened.quant_method is not None:
         raise ModelUnloadable(
-            f"{name} is quantized, and quantized weights cannot be trained", hint="use the checkpoint it was made from"
+            f"{name} is quantized, and quantized weights cannot be trained", hint="use the original checkpoint"
         )
     needed = opened.parameters * BYTES_PER_WEIGHT
     if needed > memory:
         raise OutOfMemory(
-            f"training all {opened.parameters / 1e9:.1f} billion weights of {name} takes {needed / 1e9:,.0f} GB, and "
-            f"{memory / 1e9:,.0f} GB are free",
+            f"training all {opened.parameters / 1e9:.1f} billion weights of {name} takes {needed / 1e9:,.0f} GB, but "
+            f"only {memory / 1e9:,.0f} GB are free",
             hint="train a smaller model",
         )
 
@@ -66,7 +66,7 @@ def load_for_training(folder: Path, device: torch.device) -> DiffusionGemmaForBl
 
 
 class FineTuning:
-    """A run on items of one model: its trainer, and the loss on what was held back."""
+    """A run on items for one model: its trainer, and the loss on the held-back items."""
 
     def __init__(
         self, model: DiffusionGemmaForBlockDiffusion, tokenizer: "ModelTokenizer", info: "ModelInfo", tuning: Tuning,
@@ -113,7 +113,7 @@ class FineTuning:
         self.trainer.train(report, every, stop=stop)
 
     def save(self, source: Path, out: Path, dtype: torch.dtype) -> None:
-        """Writes the folder that `--model` takes: weights, config, and the tokenizer's files of the source."""
+        """Writes a folder for `--model`: weights, config, and the source's tokenizer files."""
         model: Any = self.model
         model.to(dtype).save_pretrained(out)
         for name in SMALL_FILES:

@@ -1,11 +1,10 @@
-"""How long should the text in a gap be, and what has to be pinned? Rewrites spans of held-out tales in every way.
+"""Measures infilling: rewrites spans of held-out tales with different pins and ways to choose the length.
 
     python -m dgtui.train.infill_table --count 300
 
-prints a table. A span of 1 to 20 tokens counts as right when the generator could have written the whole tale so, and
-as restored when it is the original, byte for byte. Except for a gap in a reply, no prompt is
-given: the model sees the tale alone. Of a random
-length, and of the searched one, is known that it lies within 5 tokens of the true one.
+prints a table. A span of 1 to 20 tokens counts as right if the generator could have written the resulting tale, and as
+restored if it equals the original byte for byte. Except for a gap in a reply, no prompt is given: the model only sees
+the tale. Random and searched lengths are limited to within 5 tokens of the true one.
 """
 
 import argparse
@@ -39,31 +38,31 @@ WAYS = (
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One span, written in one way."""
+    """The result for one span, written in one way."""
 
     way: str
     right: bool
     restored: bool
     tokens: int
-    "longer than the original"
+    "whether it is longer than the original"
     steps: int
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A tale as token ids, and which of them are to be written."""
+    """A tale as token ids, and the span to write."""
 
     prompt: str
     ids: tuple[int, ...]
     first: int
     size: int
     drawn: int
-    "a length drawn around `size`"
+    "a random length around `size`"
     seed: int
 
 
 def spans(count: int, encode: Callable[[str], list[int]]) -> Iterator[tuple[str, Span]]:
-    """Held-out tales, and a span in each."""
+    """Held-out tales, with a span in each."""
     for index, example in enumerate(held_out(tales.NAME, count)):
         ids = encode(example.response)
         rng = random.Random(f"infill {index}")
@@ -74,7 +73,7 @@ def spans(count: int, encode: Callable[[str], list[int]]) -> Iterator[tuple[str,
 
 
 class Writer:
-    """A model, on one thread, that writes spans. What it gives back: the tale, the span's tokens, the steps."""
+    """A model on one thread that writes spans. Returns the tale, the span's tokens and the number of steps."""
 
     def __init__(self, model: str | None) -> None:
         import torch
@@ -132,7 +131,7 @@ class Writer:
         return left + best.texts[0] + right, best.tokens, search.steps
 
     def _gap(self, span: Span) -> tuple[str, int, int]:
-        """The tale is the reply to its prompt, and the span is missing in it."""
+        """Writes the span as a gap in the tale, which is the reply to its prompt."""
         from dgtui.diffusion.job import Job
         from dgtui.message import Message
         from dgtui.steering.lengths import LengthSearch, open_gap
@@ -152,7 +151,7 @@ class Writer:
         return self._text([*left, *written, *right]), best.tokens, search.steps
 
     def _loose(self, span: Span, held: frozenset[int], strength: float) -> tuple[str, int, int]:
-        """The right side is not held: with strength 1 it is noise, and what stands left of it counts."""
+        """Writes the span without pinning the right side. With strength 1 it is noise; only the left part counts."""
         from dgtui.diffusion.job import Job, Start
 
         length = self._info.canvas_length

@@ -1,14 +1,14 @@
 """Examples as token ids.
 
-An item is what the model sees at once: a prefix for the encoder and a canvas for the decoder. In a canvas the reply is
-followed by `<turn|>` and then by end-of-sequence fill to the end.
+An item is one input of the model: a prefix for the encoder and a canvas for the decoder. In a canvas the reply is
+followed by `<turn|>` and then by end-of-sequence padding.
 """
 
 import random
 from dataclasses import dataclass
 
 FILL_WEIGHT = 0.1
-"""Of the loss on end-of-sequence fill, which is easy and plentiful."""
+"""Loss weight of end-of-sequence padding, which is easy and plentiful."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,11 @@
-"""Whether a reply is right, noise, or something between: the same checks for generated and for hand-written prompts.
+"""Judges whether a reply is right, wrong or noise, with the same checks for generated and hand-written prompts.
 
-A prompt's `expect` names what a right reply satisfies; several may be given, and all must hold:
+A prompt's `expect` names the conditions for a right reply; all of them must hold:
 
-- `tale`: a tale of the known plots; `names`: people who must be in it, each at least twice; `words`: alternatives
-  ("winter|snow") that must occur; `shorter`, `longer`: than the reply before
+- `tale`: a tale of the known plots; `names`: people who must occur at least twice each; `words`: alternatives
+  ("winter|snow") that must occur; `shorter`, `longer`: than the previous reply
 - `json`: the object; `values`: values that an object must hold, whatever its keys
-- `asserts`: Python tests of the function "f"; `contains`: text that must be there
+- `asserts`: Python tests of the function "f"; `contains`: text that must occur
 - `sudoku`: the puzzle's cells
 - `equal`: the whole reply; `any`: one of these texts, whatever its case
 """
@@ -39,20 +39,20 @@ for test in tests.split(chr(10)):
 
 
 def right(expect: Mapping[str, Any], reply: str, before: str = "") -> bool:
-    """Whether a reply satisfies everything that is expected; `before` is the reply of the turn before."""
+    """Whether a reply satisfies all conditions; `before` is the reply of the previous turn."""
     text = reply.strip()
     return all(_CHECKS[name](value, text, before) for name, value in expect.items())
 
 
 def verdict(expect: Mapping[str, Any], reply: str, before: str = "") -> Verdict:
-    """Right, or else wrong but readable, or noise."""
+    """Right, wrong but readable, or noise."""
     if right(expect, reply, before):
         return "right"
     return "noise" if is_noise(reply) else "wrong"
 
 
 def is_noise(reply: str) -> bool:
-    """Whether a text is no language: too many fragments, repeated words, or signs."""
+    """Whether a text is not language: it has too many fragments, repeated words, or symbols."""
     words = re.findall(r"[^\W\d_]+", reply)
     if not reply.strip():
         return True
@@ -107,7 +107,7 @@ def _values(values: Sequence[Any], text: str, _: str) -> bool:
 
 
 def _asserts(tests: Sequence[str], text: str, _: str) -> bool:
-    """Runs the reply's function in a process of its own, with limits on time and memory."""
+    """Runs the reply's function in a separate process, with limits on time and memory."""
     fenced = re.search(r"```(?:python)?\n(.*?)```", text, re.DOTALL)
     code = fenced[1] if fenced else text
     if "def " not in code:

@@ -1,7 +1,7 @@
 """Muon (Jordan et al., 2024, kellerjordan.github.io/posts/muon): momentum, orthogonalized by Newton-Schulz.
 
-torch's own `torch.optim.Muon` takes matrices only; the fused experts are stacks of matrices, so here every parameter
-of two or three dimensions is a stack, and stacks of one shape go through one batched iteration.
+torch's own `torch.optim.Muon` takes only matrices; the fused experts are stacks of matrices. So here every parameter of
+two or three dimensions is a stack, and stacks of the same shape share one batched iteration.
 """
 
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""Training with the weights as NF4 holds them."""
+"""Training with weights rounded to NF4."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from dgtui.model.parts import can_be_packed
 
 @contextmanager
 def as_packed(model: DiffusionGemmaForBlockDiffusion) -> Iterator[None]:
-    """Until the block ends, weights have the values that NF4 has for them; gradients go to the weights themselves."""
+    """Within the block, weights are rounded to NF4; gradients go to the original weights."""
     weights = {
         weight: weight.detach().clone()
         for name, weight in model.model.decoder.named_parameters(prefix="model.decoder")

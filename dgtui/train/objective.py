@@ -1,11 +1,11 @@
 """The block-diffusion objective (uniform-state): corrupt, denoise, cross-entropy on the clean ids.
 
-Corruption level t ~ U(0, 1] for each example, a free place replaced by a uniform random id with probability t;
+Corruption level t ~ U(0, 1] for each example; a free position is replaced by a uniform random id with probability t;
 self-conditioning on half of the rows; an autoregressive co-loss on the encoder. After Google's published recipe for
 DiffusionGemma (hackable_diffusion_adapter in google-deepmind/gemma), with three additions: a share of examples at
-t = 1, where generation starts; infills, whose other places are pinned and carry themselves in the self-conditioning
-exactly as the sampler's pins do; and canvases with the model's own confident guesses among the noise, which teach it
-to correct its own mistakes.
+t = 1, where generation starts; infills, whose other positions are pinned and certain in the self-conditioning, exactly
+like the sampler's pins; and canvases with the model's own confident guesses among the noise, which teach it to correct
+its own mistakes.
 """
 
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ INFILL_FULL_NOISE_SHARE = 0.5
 T_MIN, T_MAX = 0.4, 0.8
 OWN_SHARE, OWN_CONFIDENCE = 0.5, 0.5
 PINNED_WEIGHT = 0.05
-"""Of the loss at pinned places, which are given."""
+"""Loss weight of pinned positions, which are given."""
 
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """`diffusion` and `encoder`, nats per token; `accuracy` of the argmax on corrupted places."""
+    """`diffusion` and `encoder` in nats per token; `accuracy` of the argmax at corrupted positions."""
 
     diffusion: torch.Tensor
     encoder: torch.Tensor
@@ -33,9 +33,9 @@ class Losses:
 
 
 def corrupt(pack: Pack, vocab: int, rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Noisy ids (R, L), the mask of replaced places (R, L) and the corruption level at every place (R, L).
+    """Noisy ids (R, L), the mask of replaced positions (R, L) and the corruption level at every position (R, L).
 
-    Draws from `rng` on the CPU, on every device the same numbers.
+    Draws from `rng` on the CPU, so the numbers are the same on every device.
     """
     device, shape, index = pack.ids.device, tuple(pack.ids.shape), pack.example.clamp_min(0)
     level = torch.rand(pack.count, generator=rng).clamp_min(0.02).to(device)[index]
@@ -56,7 +56,7 @@ def losses(through: PackedPass, pack: Pack, rng: torch.Generator) -> Losses:
         soft = torch.cat((soft, soft.new_zeros((len(pack.ids) - half, *soft.shape[1:]))))
     logits = through.logits(through.states(noisy, pack, soft))
 
-    ahead = torch.zeros_like(pack.canvas)  # prefix places whose next place is of the same prefix
+    ahead = torch.zeros_like(pack.canvas)  # prefix positions whose next position belongs to the same prefix
     ahead[:, :-1] = ~pack.canvas[:, :-1] & ~pack.canvas[:, 1:] & (pack.example[:, :-1] == pack.example[:, 1:])
     ahead &= pack.example >= 0
     target = torch.where(ahead, pack.ids.roll(-1, 1), pack.ids)
@@ -76,7 +76,7 @@ def _conditioned(
     through: PackedPass, pack: Pack, noisy: torch.Tensor, replaced: torch.Tensor, level: torch.Tensor,
     rng: torch.Generator,
 ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
-    """Soft embeddings (R, L, H) of a first guess, and canvases in half of which confident guesses replace noise."""
+    """Soft embeddings (R, L, H) of a first guess, and canvases; in half of them confident guesses replace noise."""
     device, vocab = pack.ids.device, int(through.config.vocab_size)
     temperature = T_MIN + (T_MAX - T_MIN) * level[..., None]
     guess = (through.logits(through.states(noisy, pack)) / temperature).softmax(-1)

@@ -1,9 +1,9 @@
-"""The embedded model on prompts that people wrote, none of which was used for training.
+"""Evaluates the embedded model on hand-written prompts, none of which was used for training.
 
     python -m dgtui.train.own_words [--model NAME] [--show]
 
-Prints a table: how many replies of each kind are right, wrong but readable, and noise. Sudokus are recognised and laid
-out with their givens pinned, as the program does it.
+Prints a table of how many replies of each kind are right, wrong but readable, and noise. Sudokus are recognised, and
+their givens pinned, as in the program.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from dgtui.train.lessons.example import DATA
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A prompt, the reply to it, and what it was worth."""
+    """A prompt, its reply, and the verdict."""
 
     kind: str
     prompt: str
@@ -32,7 +32,7 @@ class Answered:
 
 
 def prompts() -> list[dict[str, Any]]:
-    """The frozen prompts, with `expect` for `judge`."""
+    """The fixed prompts, with `expect` for `judge`."""
     found = []
     for line in (DATA / "own_words.jsonl").read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
@@ -55,7 +55,7 @@ def _expect(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def answers(model: str | None) -> Iterator[Answered]:
-    """Asks everything, one prompt after the other, with the model's own settings and seed 1."""
+    """Runs all prompts, one after the other, with the model's own settings and seed 1."""
     from dgtui.diffusion import engine
     from dgtui.diffusion.events import Finished
     from dgtui.diffusion.job import Job, Start
@@ -90,7 +90,7 @@ def answers(model: str | None) -> Iterator[Answered]:
 
 
 def laid_out(puzzle: sudoku.Puzzle, tokenizer: Any, info: Any) -> Any:
-    """The canvas of a puzzle: its grid with the givens pinned, the end of the reply, and fill."""
+    """The canvas of a puzzle: its grid with pinned givens, the end of the reply, and padding."""
     from dgtui.diffusion.job import Start
 
     ids: list[int] = []

@@ -1,4 +1,4 @@
-"""Training in one packed pass: prefixes and canvases of many examples in rows of one fixed length.
+"""Training in one packed pass: prefixes and canvases of many examples share rows of fixed length.
 
 transformers runs the encoder over the prefix and then the decoder over the canvas, each padded to its longest example.
 Here both are one sequence (the prefix attends causally, the canvas to its prefix and to itself), several examples share
@@ -23,11 +23,11 @@ _NO_EXAMPLE = -1
 
 @dataclass(frozen=True, slots=True)
 class Pack:
-    """Examples in R rows of L places.
+    """Examples in R rows of L positions.
 
     `ids` (R, L) clean ids; `positions` (R, L); `example` (R, L) index of the example, -1 for padding; `canvas` (R, L)
-    bool; `free` (R, L) bool, places that may be corrupted; `infill` (R, L) bool, canvases whose other places are
-    pinned; `weight` (R, L) of the loss; `full`, `sliding` (R, 1, L, L) bool, who attends to whom; `count` examples.
+    bool; `free` (R, L) bool, positions that may be corrupted; `infill` (R, L) bool, canvases whose other positions are
+    pinned; `weight` (R, L) of the loss; `full`, `sliding` (R, 1, L, L) bool, attention masks; `count` of examples.
     """
 
     ids: Tensor
@@ -42,11 +42,11 @@ class Pack:
     count: int
 
     def rows(self, count: int) -> "Pack":
-        """The first rows."""
+        """Only the first rows."""
         return self._each(lambda tensor: tensor[:count])
 
     def to(self, device: torch.device) -> "Pack":
-        """On a device."""
+        """The pack on a device."""
         return self._each(lambda tensor: tensor.to(device))
 
     def _each(self, of: Callable[[Tensor], Tensor]) -> "Pack":
@@ -56,11 +56,11 @@ class Pack:
 
 def pack(items: Iterator[Item], rows: int, length: int, pad: int, eos: int, window: int, canvas: int | None,
          rng: random.Random) -> Pack:  # fmt: skip
-    """Fills rows with the next items, first fit; items that fit nowhere end the pack.
+    """Fills rows with the next items, first fit; an item that does not fit anywhere ends the pack.
 
     Args:
-        window: Of the sliding layers.
-        canvas: Places of every canvas; None: the reply and a little end-of-sequence fill.
+        window: The window of the sliding layers.
+        canvas: Length of every canvas; None: the reply and a little end-of-sequence padding.
     """
     shape = (rows, length)
     ids = torch.full(shape, pad)
@@ -109,11 +109,11 @@ def pack(items: Iterator[Item], rows: int, length: int, pad: int, eos: int, wind
 
 
 class PackedPass:
-    """The forward pass of a model over packs; gradients reach the model's own parameters.
+    """The forward pass of a model on packs; gradients reach the model's own parameters.
 
     Args:
         model: Dense, in fp32.
-        low: Matrix products in bfloat16, everything else in fp32. Faster where the processor has such products.
+        low: Do matrix products in bfloat16, everything else in fp32. Faster if the processor supports such products.
     """
 
     def __init__(self, model: DiffusionGemmaForBlockDiffusion, low: bool = False) -> None:
@@ -150,7 +150,7 @@ class PackedPass:
         return self._linear(out.transpose(1, 2).reshape(rows, length, -1), part.o_proj.weight)
 
     def _experts(self, h: Tensor, x: Tensor, layer: Any) -> Tensor:
-        """Every expert for every place, weighted by the router: with few experts that is cheaper than sorting."""
+        """Every expert for every position, weighted by the router: with few experts this is cheaper than sorting."""
         router, experts = layer.router, layer.experts
         scores = F.linear(self._norm(h) * router.scale * router.scalar_root_size, router.proj.weight).softmax(-1)
         best, index = scores.topk(self.config.top_k_experts, -1)
@@ -175,7 +175,7 @@ class PackedPass:
 
         Args:
             ids: (R, L), the canvases corrupted.
-            soft: (R, L, H) soft embeddings of the step before, zero where there are none.
+            soft: (R, L, H) soft embeddings of the previous step, zero if there are none.
         """
         decoder = self.decoder
         embedded = decoder.embed_tokens.weight[ids] * self.scale

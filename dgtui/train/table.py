@@ -1,10 +1,10 @@
-"""What the embedded model can do: held-out prompts of every task at the full canvas, and spans re-diffused in place.
+"""Evaluates the embedded model: held-out prompts of every task on the full canvas, and spans re-diffused in place.
 
     python -m dgtui.train.table --count 200
 
-prints a table. Every figure is of prompts that training never saw (see `corpus.example.split_of`), one seed each, the
-checkpoint's own sampler settings. A span counts as right when the whole tale could have been written by the generator
-for that prompt, and as restored when it is the original, byte for byte.
+prints a table. No prompt was used in training (see `corpus.example.split_of`); each runs with one seed and the
+checkpoint's own sampler settings. A span counts as right if the generator could have written the whole tale for that
+prompt, and as restored if it equals the original byte for byte.
 """
 
 import argparse
@@ -26,7 +26,7 @@ SPAN_TOKENS = (1, 20)
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One prompt: was the reply right, in how many steps; for a span also whether it is the original."""
+    """The result of one prompt: whether the reply was right, the steps, and for a span whether it is the original."""
 
     task: str
     right: bool
@@ -35,7 +35,7 @@ class Trial:
 
 
 def held_out(task: str, count: int) -> list[Example]:
-    """Different held-out prompts of a task; fewer where the task has no more."""
+    """Different held-out prompts of a task; fewer if the task does not have enough."""
     found: dict[str, Example] = {}
     examples = stream(TASKS[task].make, random.Random(f"table {task}"), "held-out")
     for example in itertools.islice(examples, 40 * count):
@@ -99,7 +99,7 @@ def _trials(model: str | None, tasks: list[str], count: int, part: int, parts: i
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="a name from `dgtui model list` or a folder; the embedded model if not given")
-    parser.add_argument("--count", type=int, default=200, help="prompts of each task")
+    parser.add_argument("--count", type=int, default=200, help="prompts per task")
     parser.add_argument("--tasks", nargs="*", choices=[*SHARES, SPAN], default=[*SHARES, SPAN])
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()

@@ -1,4 +1,4 @@
-"""The lessons as token ids: items of a step, drawn from the step's own random stream."""
+"""The lessons as token ids: a step's items, drawn from the step's own random stream."""
 
 import random
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ THOUGHTS = {
 
 
 class Encoder:
-    """Lessons → items under one tokenizer."""
+    """Turns lessons into items with one tokenizer."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         self.tokenizer: Any = tokenizer
@@ -36,7 +36,7 @@ class Encoder:
         self.bos: Any = tokenizer.bos_token_id
 
     def ids(self, text: str) -> list[int]:
-        """Ids of text without special tokens added."""
+        """Ids of text, without added special tokens."""
         found: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return found
 
@@ -52,7 +52,7 @@ class Encoder:
         return self.ids(text)
 
     def reply(self, example: Example) -> tuple[list[int], tuple[tuple[int, int], ...]]:
-        """Ids of the reply and the token ranges of its free parts; held and free parts are encoded apart."""
+        """Ids of the reply and the token ranges of its free parts; pinned and free parts are encoded separately."""
         ids: list[int] = []
         spans: list[tuple[int, int]] = []
         at = 0
@@ -68,7 +68,7 @@ class Encoder:
         return ids + self.ids(example.response[at:]), tuple(spans)
 
     def item(self, example: Example, rng: random.Random) -> Item | None:
-        """What the model sees of an example, or None if it is too long."""
+        """The item of an example, or None if it is too long."""
         reply, spans = self.reply(example)
         if example.task == "prose" or (example.task in ("tales", "json", "python") and rng.random() < DOCUMENT_SHARE):
             cut = rng.randint(0, len(reply) - 1) if rng.random() < 0.5 else 0
@@ -88,7 +88,7 @@ class Encoder:
         return Item(tuple(prefix), (*reply, self.turn_end), spans or None)
 
     def items(self, rng: random.Random) -> Iterator[Item]:
-        """Endless items of the training side."""
+        """An endless stream of training items."""
         for example in mixture(rng, "train"):
             item = self.item(example, rng)
             if item is not None:

@@ -1,8 +1,8 @@
 """Builds the embedded model's tokenizer: byte-level BPE with Gemma 4's chat markup.
 
-Any text survives encode → decode byte for byte. Digits are single tokens: a grid has one token per cell. The
-space before a capital is a token of its own: a name has the same ids after a space, a quote or a line break, so copying
-it from the prompt is copying, not translating.
+Any text survives encode → decode byte for byte. Digits are single tokens, so a grid has one token per cell. The space
+before a capital letter is a separate token, so a name has the same ids after a space, a quote or a line break and can
+be copied from the prompt unchanged.
 """
 
 from collections.abc import Iterable
@@ -17,9 +17,9 @@ SPECIAL = (
 )  # fmt: skip
 
 PIECES = r" ?\p{Ll}+|\p{L}\p{Ll}*|\d|\n *| |[^\p{L}\d\n ]+"
-"what is never merged: words (with the space before a small one), digits, line breaks with their indentation, signs"
+"pieces that are never merged: words (lower-case ones with their space), digits, line breaks with indentation, symbols"
 
-# Gemma 4's turns. Thoughts of earlier replies are not shown to the model again.
+# Gemma 4's turns. Thoughts of earlier replies are left out.
 CHAT_TEMPLATE = """\
 {{- bos_token -}}
 {%- set system = messages[0]['content'] if messages and messages[0]['role'] == 'system' else '' -%}
@@ -43,7 +43,7 @@ CHAT_TEMPLATE = """\
 
 
 def build(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """Byte-level BPE of `vocab_size` entries, the special ones and all 256 bytes included."""
+    """Byte-level BPE of `vocab_size` entries, including the special ones and all 256 bytes."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -74,5 +74,5 @@ def build(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
 
 
 def save(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """tokenizer.json, tokenizer_config.json and chat_template.jinja."""
+    """Writes tokenizer.json, tokenizer_config.json and chat_template.jinja."""
     tokenizer.save_pretrained(folder)

@@ -1,10 +1,10 @@
 """The training loop: Muon for matrices, AdamW for the rest, exactly resumable, on one process or several.
 
-A step's data and noise depend on (seed, step, process) alone. A run that is killed and resumed takes the same steps and
-ends with the same weights, bit for bit, on the same machine and number of processes.
+A step's data and noise depend only on (seed, step, process). A run that is killed and resumed takes the same steps and
+ends with the same weights, bit for bit, on the same machine with the same number of processes.
 
-A checkpoint is a folder that transformers loads, plus `optimizer.safetensors` and `progress.json`. It is replaced as a
-whole. Several processes: start with torchrun; gradients are averaged, process 0 writes.
+A checkpoint is a folder that transformers can load, plus `optimizer.safetensors` and `progress.json`. It is replaced as
+a whole. Start several processes with torchrun; gradients are averaged, and process 0 writes.
 """
 
 import json
@@ -30,38 +30,38 @@ ENCODER_WEIGHT = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How long and how fast: a linear warm-up, a level part, a linear decay to zero."""
+    """Length and learning rates of a run: a linear warm-up, a constant part, a linear decay to zero."""
 
     steps: int
-    """Optimizer steps in all."""
+    """Total number of optimizer steps."""
     matrix_rate: float = 0.02
     """Muon's peak rate."""
     vector_rate: float = 3e-3
     """AdamW's peak rate."""
     warmup: int = 40
     decay: int = 0
-    """Steps of the decay, at the end."""
+    """Number of decay steps at the end."""
     packed_from: float = 1.0
-    """The part of the run after which the weights compute with the values that NF4 has for them."""
+    """The fraction of the run after which weights are rounded to NF4 in the forward pass."""
 
     def factor(self, step: int) -> float:
-        """On the peak rates, at a step counted from 0."""
+        """The factor for the peak rates at a step, counted from 0."""
         left = (self.steps - step) / self.decay if self.decay else 1.0
         return max(0.0, min(1.0, (step + 1) / self.warmup, left))
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a run stands; losses are means since the last report, in nats per token."""
+    """The progress of a run; losses are means since the last report, in nats per token."""
 
     step: int
     steps: int
     diffusion: float
     encoder: float
     right: float
-    """Share of corrupted places whose argmax is right."""
+    """Share of corrupted positions whose argmax is right."""
     tokens_per_second: float
-    """Content tokens of all processes by wall time."""
+    """Content tokens of all processes per second of wall time."""
     seconds: float
     left: float
     """Seconds left at this speed."""
@@ -69,14 +69,14 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """Which of how many processes this is."""
+    """The rank of this process, and the number of processes."""
 
     rank: int = 0
     world: int = 1
 
 
 def processes() -> Process:
-    """This process, after joining the others if torchrun started it."""
+    """This process; joins the others if torchrun started it."""
     if not dist.is_torchelastic_launched():
         return Process()
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
@@ -87,8 +87,8 @@ class Trainer:
     """Owns the model's optimizers and the step count.
 
     Args:
-        step_losses: (step, generator) → pairs of losses and content tokens, one for each part of the step.
-        trained: The parameters that learn; the embedding and vectors go to AdamW.
+        step_losses: (step, generator) → pairs of losses and content tokens, one per part of the step.
+        trained: The parameters to train; AdamW handles the embedding and vectors.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class Trainer:
         save_seconds: float = 300.0,
         stop: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Runs to the end of the schedule, or until `stop`; reports and saves now and then, and at the end."""
+        """Runs to the end of the schedule, or until `stop`; reports and saves periodically, and at the end."""
         started = saved = time.monotonic()
         sums, tokens, since, counted = torch.zeros(3), 0, started, 0
         self.model.train()
@@ -144,7 +144,7 @@ class Trainer:
             self.save()
 
     def _gradients(self) -> tuple[torch.Tensor, int]:
-        """Accumulates the step's gradients, averages them over the processes; mean losses and content tokens."""
+        """Accumulates the step's gradients and averages them over processes; returns mean losses and content tokens."""
         rng = torch.Generator().manual_seed(hash((self.seed, self.step, self.process.rank)) & (2**63 - 1))
         means, seen, parts = torch.zeros(3), 0, 0
         for losses, tokens in self.step_losses(self.step, rng):
@@ -188,9 +188,9 @@ class Trainer:
         shutil.rmtree(old, ignore_errors=True)
 
     def resume(self) -> bool:
-        """Takes the step count and the optimizers' state from the checkpoint, if there is one.
+        """Restores the step count and the optimizers' state from the checkpoint, if there is one.
 
-        A checkpoint without `optimizer.safetensors` (a small one, for a repository) starts the optimizers afresh.
+        A checkpoint without `optimizer.safetensors` (a small one, for a repository) starts with new optimizers.
         """
         progress = self.folder / "progress.json"
         if not progress.exists():

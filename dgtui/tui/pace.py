@@ -1,7 +1,7 @@
-"""Limits how often a running canvas is drawn, so that the model does not wait for the screen.
+"""Limits how often a running canvas is drawn: the model must not wait for the screen.
 
 The model and the screen share the GIL. The interval between two frames depends on the work of the screen's thread since
-the last one, so that drawing takes about `DRAWING_SHARE` of the time.
+the last one, such that drawing takes about `DRAWING_SHARE` of the time.
 """
 
 import time

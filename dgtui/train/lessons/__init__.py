@@ -1,4 +1,4 @@
-"""What the embedded model is taught: generators of examples, and the mixture they are drawn in."""
+"""The training data of the embedded model: generators of examples, and their mixture."""
 
 import random
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ SHARES = {
 
 
 def mixture(rng: random.Random, split: Split) -> Iterator[Example]:
-    """Endless examples of one side, lessons drawn by their shares."""
+    """An endless stream of examples of one split; lessons are drawn by their shares."""
     streams = {name: stream(LESSONS[name].make, rng, split) for name in SHARES}
     names, shares = list(SHARES), list(SHARES.values())
     while True:
