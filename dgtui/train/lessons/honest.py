@@ -29,11 +29,11 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
-def _phrases(text: str) -> tuple[str, ...]:
+def phrases(text: str) -> tuple[str, ...]:
     return tuple(phrase.strip() for phrase in text.split(","))
 
 
-GREETINGS = _phrases(
+GREETINGS = phrases(
     "hello, hello there, hi, hi there, hey, hey there, good morning, good evening, good afternoon, good day, "
     "greetings, howdy, hello again, hi again, hello model, hi friend, hey you, hello my friend, hello you, hi "
     "everyone, hello world, morning, evening, hello and good morning, hi and good evening, hey hello, yo, hiya, hello "
@@ -42,95 +42,95 @@ GREETINGS = _phrases(
     "is me, hello how do you do, good evening to you, good morning to you, hi machine, greetings machine, salutations"
 )
 _FILL: dict[str, tuple[str, ...]] = {
-    "country": _phrases(
+    "country": phrases(
         "France, Germany, Spain, Italy, Portugal, Poland, Norway, Sweden, Finland, Denmark, Iceland, Ireland, Greece, "
         "Turkey, Egypt, Morocco, Kenya, Nigeria, Ghana, South Africa, India, China, Japan, Korea, Vietnam, Thailand, "
         "Indonesia, Australia, New Zealand, Canada, Mexico, Cuba, Brazil, Argentina, Chile, Peru, Bolivia, Colombia, "
         "Austria, Hungary, Romania, Bulgaria, Serbia, Croatia, Ukraine, Estonia, Latvia, Mongolia, Nepal, Iran, Iraq, "
         "Jordan, Belgium, Switzerland"
     ),
-    "city": _phrases(
+    "city": phrases(
         "Paris, Berlin, London, Rome, Madrid, Lisbon, Vienna, Prague, Warsaw, Oslo, Athens, Cairo, Lagos, Nairobi, "
         "Delhi, Mumbai, Beijing, Shanghai, Tokyo, Kyoto, Seoul, Hanoi, Bangkok, Sydney, Toronto, Chicago, Boston, New "
         "York, Lima, Quito, Zurich, Hamburg, Munich, Naples, Seville, Dublin, Glasgow, Istanbul, Tehran, Moscow, Kyiv, "
         "Helsinki"
     ),
-    "person": _phrases(
+    "person": phrases(
         "Napoleon, Cleopatra, Newton, Einstein, Marie Curie, Darwin, Shakespeare, Goethe, Mozart, Beethoven, Bach, "
         "Picasso, Van Gogh, Galileo, Aristotle, Plato, Socrates, Caesar, Lincoln, Gandhi, Mandela, Ada Lovelace, Alan "
         "Turing, Tesla, Edison, Columbus, Magellan, Jane Austen, Tolstoy, Kafka, Confucius, Leonardo da Vinci, "
         "Florence Nightingale, Genghis Khan, Queen Victoria, Brontal Veska, Doctor Kelmond, Lady Parrowin, Captain "
         "Istrel, Madame Quorry"
     ),
-    "event": _phrases(
+    "event": phrases(
         "the French Revolution, the First World War, the Second World War, the moon landing, the fall of Rome, the "
         "Cold War, the Black Death, the Renaissance, the Great Depression, the Russian Revolution, the Battle of "
         "Hastings, the Thirty Years War, the invention of printing, the fall of the Berlin Wall, the opening of the "
         "Suez Canal, the last election, the Olympic Games"
     ),
-    "science": _phrases(
+    "science": phrases(
         "photosynthesis, gravity, a black hole, the speed of light, a quark, DNA, evolution, plate tectonics, an "
         "electron, magnetism, relativity, quantum mechanics, a vaccine, an enzyme, osmosis, the ozone layer, a "
         "supernova, radioactivity, a semiconductor, a virus, a bacterium, mitosis, an isotope, superconductivity, dark "
         "matter, the water cycle, a tsunami, an eclipse, inflation, a catalyst, the periodic table, an ecosystem, a "
         "hormone, a neuron, a laser, a fractal, game theory, blockchain"
     ),
-    "animal": _phrases(
+    "animal": phrases(
         "elephants, whales, penguins, spiders, sharks, giraffes, bees, ants, camels, bats, dolphins, octopuses, "
         "snakes, crocodiles, parrots, kangaroos, koalas, wolves, tigers, horses, jellyfish, salmon, turtles, zebras, "
         "gorillas"
     ),
-    "food": _phrases(
+    "food": phrases(
         "pancakes, lasagne, risotto, goulash, ramen, sushi, apple pie, sourdough, curry, chili, pizza, tacos, hummus, "
         "falafel, paella, tiramisu, cheesecake, omelette, pesto, dumplings, kimchi, guacamole, borscht, ratatouille, "
         "banana bread, lentil stew, waffles"
     ),
-    "tool": _phrases(
+    "tool": phrases(
         "Rust, Java, C, C++, Go, Haskell, Kotlin, Swift, PHP, Ruby, Perl, Lua, Scala, Julia, Fortran, COBOL, "
         "TypeScript, SQL, Bash, Assembly, Prolog, Lisp, Erlang, Elixir, R, MATLAB"
     ),
-    "code": _phrases(
+    "code": phrases(
         "a web server, a binary tree, a linked list, a calculator, a login form, a regular expression for e-mail "
         "addresses, a quicksort, a chess engine, a hash map, a parser, a query that joins two tables, a unit test, a "
         "Dockerfile, a shader, a makefile"
     ),
-    "language": _phrases(
+    "language": phrases(
         "French, German, Spanish, Italian, Latin, Japanese, Chinese, Russian, Arabic, Hindi, Dutch, Swedish, Polish, "
         "Turkish, Greek, Korean, Portuguese, Finnish, Czech, Welsh"
     ),
-    "phrase": _phrases(
+    "phrase": phrases(
         "good morning, I love you, where is the station, how much is this, thank you for dinner, the bill please, I am "
         "lost, see you tomorrow, happy birthday, my suitcase is gone, two coffees please, the train is late, I do not "
         "understand"
     ),
-    "topic": _phrases(
+    "topic": phrases(
         "love, the ocean, autumn, football, climate change, politics, religion, money, taxes, school, marriage, cars, "
         "coffee, the stars, freedom, death, robots, the stock market, housing, jazz, opera, modern art, yoga, "
         "gardening, chess, cycling, knitting, fishing, philosophy, happiness, social media, insomnia, the weather, "
         "childhood, home, war, peace, snow, my boss, my mother"
     ),
-    "ill": _phrases(
+    "ill": phrases(
         "a headache, a fever, a sore throat, back pain, a rash, high blood pressure, a broken toe, hay fever, a cough, "
         "migraine, toothache, a burn, diabetes, anaemia, a cold, nausea, asthma"
     ),
-    "work": _phrases(
+    "work": phrases(
         "Hamlet, Faust, Moby Dick, War and Peace, the Odyssey, Don Quixote, the Magic Flute, Guernica, the Mona Lisa, "
         "Star Wars, Casablanca, the Matrix, Frankenstein, Dracula, Pride and Prejudice, the Ninth Symphony"
     ),
-    "form": _phrases(
+    "form": phrases(
         "a poem, a haiku, a song, an essay, a sonnet, a speech, an e-mail, a cover letter, a business plan, a blog "
         "post, a limerick, a press release, a rap, a tweet, a letter of complaint, a wedding toast, a summary, a "
         "slogan"
     ),
-    "gift": _phrases(
+    "gift": phrases(
         "my sister, my father, a colleague, a neighbour, a ten year old, my wife, my husband, a teacher, a student, an "
         "old friend"
     ),
-    "object": _phrases(
+    "object": phrases(
         "a bicycle, a dishwasher, a router, a printer, a roof, a fridge, a violin, a phone, a tent, a washing machine, "
         "a guitar, a laptop, a car, a lawn mower, a heat pump, a camera, a sofa, a tap, a zip, a watch"
     ),
-    "unit": _phrases(
+    "unit": phrases(
         "miles, kilometres, grams, pounds, litres, gallons, inches, metres, hours, seconds, euros, dollars, acres, "
         "knots"
     ),
@@ -144,7 +144,7 @@ _LOOSE = _words(
     "quarrel rocket shovel trumpet uncle vinegar walnut yogurt zigzag ok no yes what nothing something whatever test "
     "testing asdf lol hmm aha wow ouch seriously exactly anyway sorry really"
 )
-_PASTED = _phrases(
+_PASTED = phrases(
     "the committee met on Thursday to discuss the new parking rules, heavy rain is expected along the coast until "
     "Saturday, shares fell by two percent after the report was published, the patient was discharged in good "
     "condition, passengers are kindly asked to keep their luggage with them, the tenant shall pay the rent on the "
@@ -189,7 +189,7 @@ _QUESTIONS: tuple[str, ...] = (
     "hi there, who was {person}?", "hey, what is {number} times {number}?",
     "good morning, how is the weather in {city}?", "why?", "who?", "how so?",
 )  # fmt: skip
-_REQUESTS: tuple[str, ...] = (
+REQUESTS: tuple[str, ...] = (
     "write {form} about {topic}.", "write {form} for {gift}.", "write me {form} about {city}.",
     "compose {form} about {animal}.", "translate {phrase} into {language}.",
     "translate this into {language}: {pasted}.", "say {phrase} in {language}.", "give me a recipe for {food}.",
@@ -212,7 +212,7 @@ _REQUESTS: tuple[str, ...] = (
     "act as a doctor, I have {ill}.", "show me a map of {city}.", "solve this riddle: {pasted}.",
     "prove that {number} is even.", "spell {nonsense} backwards.", "count to {number}.",
 )  # fmt: skip
-_FRAGMENTS: tuple[str, ...] = (
+FRAGMENTS: tuple[str, ...] = (
     "{loose}", "{loose} {loose}", "{loose} {loose} {loose}", "{loose} {loose} {loose} {loose} {loose}", "{nonsense}",
     "{nonsense} {nonsense}", "{nonsense} {loose} {nonsense} {nonsense}", "{number}", "{number} {number} {number}",
     "{name}", "{name} {name}", "{city}", "{country}", "{topic}", "{food} and {food}", "{person}", "{animal}", "...",
@@ -248,7 +248,7 @@ def _filler(field: str, rng: random.Random) -> str:
             return rng.choice(_FILL[field])
 
 
-def _fill(template: str, rng: random.Random) -> str:
+def fill(template: str, rng: random.Random) -> str:
     text = _MARK.sub(lambda mark: _filler(str(mark[1]), rng), template)
     dress = rng.random()
     if dress < 0.55:
@@ -294,10 +294,10 @@ def make(rng: random.Random) -> Example:
     if reply == GREETING:
         prompt = _greeting(rng)
     elif reply == FOREIGN:
-        prompt = _fill(rng.choice(_foreign()), rng)
+        prompt = fill(rng.choice(_foreign()), rng)
     elif reply == FRAGMENT and rng.random() < 0.4:
         prompt = _noise(rng)
     else:
-        templates: dict[str, tuple[str, ...]] = {QUESTION: _QUESTIONS, REQUEST: _REQUESTS, FRAGMENT: _FRAGMENTS}
-        prompt = _fill(rng.choice(templates[reply]), rng)
+        templates: dict[str, tuple[str, ...]] = {QUESTION: _QUESTIONS, REQUEST: REQUESTS, FRAGMENT: FRAGMENTS}
+        prompt = fill(rng.choice(templates[reply]), rng)
     return Example(NAME, prompt, reply, expect={"equal": reply})
