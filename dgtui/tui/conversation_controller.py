@@ -318,7 +318,7 @@ class ConversationController:
             turn = self._reopened[1]
         elif version.frames():
             turn = self._turn(draft, version)
-        elif version.run.log.finished:
+        elif version.run.log.finished or version.run.control.cancelled:
             turn = replace(turns[-1], stop_reason="cancelled", finished=True)
         else:
             return
@@ -334,6 +334,8 @@ class ConversationController:
         if self._reopened and self._is_reopened(origin):
             thought = self._reopened[1].thought  # the canvas holds the answer only
         finished, last = log.finished, log[len(log) - 1]
+        # A run that was asked to stop counts as stopped at once: the program may end before the run does.
+        reason = str(finished.reason) if finished else "cancelled" if version.run.control.cancelled else ""
         return Turn(
             role="model",
             text=decode_utf8(b"".join(self._backend.pieces(answer))),
@@ -341,18 +343,16 @@ class ConversationController:
             thought=thought,
             seed=version.run.job.seed,
             steps=sum(finished.steps) if finished else len(version.frames()),
-            stop_reason=str(finished.reason) if finished else "",
+            stop_reason=reason,
             # A run that rewrote only a part does not give the time of the whole reply
             seconds=last.seconds if version.kind == "reply" and not isinstance(last, Amended) else 0.0,
-            finished=finished is not None,
+            finished=bool(reason),
         )
 
     def keep_draft(self) -> None:
-        """Stores the text of a running reply so far, as a stop would."""
-        steering = self._panel.steering
-        if (draft := steering.draft) and steering.running and draft.version.frames():
-            turn = replace(self._turn(draft, draft.version), stop_reason="cancelled", finished=True)
-            self._store(lambda: self.chat.revise(turn))
+        """Stops a running reply and stores what it has written so far."""
+        if self._panel.steering.stop() and (version := self._panel.steering.version):
+            self.draft_changed(version)
 
     def draft_failed(self) -> None:
         """Removes a reply that never started. Finished parts of it are kept."""

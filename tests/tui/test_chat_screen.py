@@ -23,6 +23,7 @@ from dgtui.session.chat import Chat
 from dgtui.session.store import Store, Turn
 from dgtui.tui.conversation_controller import Opening
 from dgtui.tui.draft_controller import DraftController
+from dgtui.tui.messages import BlockDone
 from dgtui.tui.screens.chat import ChatApp, ChatScreen
 from dgtui.tui.theme_file import theme_folders
 from dgtui.tui.widgets.loading import Loading
@@ -862,6 +863,20 @@ async def test_quitting_during_a_run_keeps_its_draft_like_esc() -> None:
         (conversation,) = seen.store.conversations()
         turn = seen.store.turns(conversation.id)[1].turn
         assert turn.text and turn.finished and turn.stop_reason == "cancelled"
+
+
+async def test_a_message_of_the_run_that_is_still_queued_when_quitting_changes_nothing_that_was_kept() -> None:
+    async with chat(hold_steps=True, steps=40) as seen:
+        seen.backend.step_gate.let(3)
+        await seen.say("tell me")
+        await seen.until(lambda: seen.steering.version and len(seen.steering.version.frames()) > 2, "frames")
+        panel, run = seen.screen.panel, seen.backend.runs[0]
+        panel.post_message(BlockDone(run))
+        seen.app.exit()
+        await seen.until(lambda: not panel.is_attached, "the end of the screen")
+        (conversation,) = seen.store.conversations()
+        turn = seen.store.turns(conversation.id)[1].turn
+        assert (turn.text != "", turn.finished, turn.stop_reason, turn.steps) == (True, True, "cancelled", 3)
 
 
 async def test_a_run_that_was_asked_to_stop_says_so_until_its_step_ends() -> None:
