@@ -19,7 +19,7 @@ from dgtui.errors import DgtuiError
 from dgtui.steering.lengths import CANDIDATES, LengthSearch, open_gap
 from dgtui.steering.search import Search
 
-Kind = Literal["reply", "fork", "re-diffuse", "polish", "gap", "pick", "type", "pin"]
+Kind = Literal["reply", "continue", "fork", "re-diffuse", "polish", "gap", "pick", "type", "pin"]
 
 POLISHED_SHARE = 0.15
 "the share of a reply's free tokens, least certain first, that polishing renoises"
@@ -232,6 +232,31 @@ class Draft:
             ids = tuple(template.get(place, model.fill_id) for place in range(model.canvas_length))
             start = Start(ids, frozenset(template))
         return Job(self.job_id(), tuple(prompt_ids), seed, max_tokens, self.settings, (start,), images=tuple(images))
+
+    def written(self, job: Job, ids: Sequence[int]) -> Job:
+        """The job for a reply of full canvases that was written before: all places are pinned, and it takes no step."""
+        *blocks, last = self._blocks(ids)[0]
+        return replace(job, blocks=tuple(blocks), starts=(Start(last, frozenset(range(len(last)))),))
+
+    def further(self, ids: Sequence[int], most: int, seed: int) -> Job:
+        """Goes on after the `ids` of a reply that was cut, by at most `most` tokens."""
+        model, before = self.facts.model, self.version.run.job
+        room = model.max_context - len(before.prompt_ids)
+        blocks, rest = self._blocks(ids)
+        if (len(blocks) + 1) * model.canvas_length > room:
+            raise Refused("the context is full", hint="/new starts a new conversation")
+        canvas = (*rest, *[model.fill_id] * (model.canvas_length - len(rest)))
+        start = Start(canvas, frozenset(range(len(rest)))) if rest else Start()
+        job = replace(before, max_tokens=min(len(ids) + most, room), likelihood=False, suppressed=frozenset())
+        return replace(
+            job, id=self.job_id(), seed=seed, settings=self.settings, blocks=tuple(blocks), starts=(start,), fork=None
+        )
+
+    def _blocks(self, ids: Sequence[int]) -> tuple[list[tuple[int, ...]], tuple[int, ...]]:
+        """Full canvases of ids, and the ids after them."""
+        length = self.facts.model.canvas_length
+        full = len(ids) // length * length
+        return [tuple(ids[at : at + length]) for at in range(0, full, length)], tuple(ids[full:])
 
     def _from(self, block: int, seed: int) -> Job:
         """A job that writes `block` again, after the current blocks before it."""

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 
 from dgtui.backend import Backend, Facts, RunHandle
 from dgtui.diffusion.events import Amended
-from dgtui.diffusion.job import Start
 from dgtui.diffusion.settings import BadJob, SamplerSettings
 from dgtui.errors import DgtuiError
 from dgtui.message import Message
@@ -21,8 +20,9 @@ from dgtui.steering.drafts import Draft, Refused, Version
 from dgtui.text import decode_utf8
 from dgtui.tui.commands import unescaped
 from dgtui.tui.messages import explain
-from dgtui.tui.widgets.attached import Attached, image_name
+from dgtui.tui.widgets.attached import Attached
 from dgtui.tui.widgets.canvas_panel import CanvasPanel
+from dgtui.tui.widgets.entry_view import turn_entry
 from dgtui.tui.widgets.prompt import Prompt
 from dgtui.tui.widgets.transcript import Entry, Transcript
 
@@ -94,7 +94,7 @@ class ConversationController:
 
     def _show(self, chat: Chat) -> None:
         self.chat = chat
-        self._transcript.set_turns([_entry(turn) for turn in chat.turns])
+        self._transcript.set_turns([turn_entry(turn) for turn in chat.turns])
         if chat.turns:
             self._prompt.past = [turn.text for turn in chat.turns if turn.role == "user"]
         self._attached.conversation(chat.images())
@@ -167,7 +167,7 @@ class ConversationController:
         before = len(self.chat.turns)
         turn = Turn("user", unescaped(text), images=self._attached.take())
         self._store(lambda: self.chat.add(turn))
-        self._transcript.add(_entry(turn))
+        self._transcript.add(turn_entry(turn))
         self._store(self._report_others)
         try:
             self.reply()
@@ -238,7 +238,24 @@ class ConversationController:
             self._reopen(turn)
         self._panel.open()
 
-    def _reopen(self, turn: Turn) -> None:
+    @property
+    def is_cut(self) -> bool:
+        """The last reply was cut by the limit of tokens."""
+        turns = self.chat.turns
+        return bool(turns) and turns[-1].stop_reason == "length" and not self._panel.steering.running
+
+    def continue_reply(self) -> None:
+        """Lets the model go on with a reply that was cut."""
+        turn, facts = self._last_reply(), self._facts()
+        if not self.is_cut:
+            raise Refused("the reply has an end of its own", hint="R writes it again")
+        draft = self._panel.steering.draft or self._reopen(turn)
+        ids = draft.version.reply_ids(facts.model.stop_ids) or turn.token_ids
+        job = draft.further(ids, self._opening.max_tokens, self._seeds())
+        self._panel.run("continue", job, draft.version.pins)
+        self._changed()
+
+    def _reopen(self, turn: Turn) -> Draft:
         """Makes a draft of a stored reply: a run with every position pinned takes no step and is its own result."""
         facts = self._facts()
         ids, model = turn.token_ids, facts.model
@@ -248,13 +265,12 @@ class ConversationController:
             raise Refused("this reply was written by another model", hint="press R to write it again")
         whole = [*ids, model.turn_end_id] if turn.stop_reason != "length" else [*ids]
         whole += [model.fill_id] * (-len(whole) % model.canvas_length)
-        blocks = [tuple(whole[at : at + model.canvas_length]) for at in range(0, len(whole), model.canvas_length)]
         messages = self._messages()[:-1]
         prompt_ids, dropped = self._prompt_ids(messages, len(whole))
         draft = Draft(facts, self.settings())
         job = draft.first(prompt_ids, turn.seed or 0, len(whole), {}, images_left(messages, dropped))
-        start = Start(blocks[-1], frozenset(range(model.canvas_length)))
-        self._reopened = self._panel.start(draft, replace(job, blocks=tuple(blocks[:-1]), starts=(start,))).run, turn
+        self._reopened = self._panel.start(draft, draft.written(job, whole)).run, turn
+        return draft
 
     def _is_reopened(self, version: Version) -> bool:
         """Whether it is a stored reply on the canvas, and not a run of this model."""
@@ -323,8 +339,10 @@ class ConversationController:
         else:
             return
         self._store(lambda: self.chat.revise(turn))
-        self._transcript.replace_last(_entry(turn))
+        self._transcript.replace_last(turn_entry(turn))
         self._changed()
+        if version.run.log.finished and turn.stop_reason == "length":
+            self._prompt.notify("the reply was cut: /continue goes on with it")
 
     def _turn(self, draft: Draft, version: Version) -> Turn:
         log, origin = version.run.log, version
@@ -380,19 +398,3 @@ class ConversationController:
             self._prompt.load_text(question.text)
             self._attached.put_back(question.images)
         return True
-
-
-def _entry(turn: Turn) -> Entry:
-    notes = [f"image: {image_name(image.path)}" for image in turn.images]
-    if turn.role == "model":
-        if turn.steps:
-            notes.append(f"{turn.steps} step{'s' if turn.steps > 1 else ''}")
-        if turn.seconds and turn.token_ids:
-            notes.append(f"{len(turn.token_ids) / turn.seconds:.0f} tok/s wall")
-        if turn.stop_reason:
-            notes.append({"cancelled": "stopped", "length": "cut: no room left"}.get(turn.stop_reason, "ended"))
-        elif not turn.finished:
-            notes.append("unfinished")
-        if turn.seed is not None:
-            notes.append(f"seed {turn.seed}")
-    return Entry(turn.role, turn.text, thought=turn.thought, note=" · ".join(notes), finished=turn.finished)

@@ -4,6 +4,8 @@ Check this file first when updating Textual.
 """
 
 import fcntl
+import os
+import re
 import selectors
 import signal
 import termios
@@ -28,6 +30,14 @@ ending: Final = threading.Event()
 """Call this before the program ends: output that the terminal does not accept is then dropped."""
 _PASTE_BEGIN: Final = "\x1b[200~"
 _PASTE_END: Final = "\x1b[201~"
+_TYPED: Final = re.compile(r"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]+")
+"""What keys and pastes have in common: text, tabs and line ends."""
+_LINES: Final = re.compile(r"[\r\n][^\r\n]")
+_LINE: Final = re.compile(r"[^\r\n]{2}[\r\n]+\Z")
+BURST: Final = 0.03
+"""Seconds between two reads of one paste, at most."""
+_MOST_TYPED: Final = 1000
+"""Characters that arrive at once are a paste from here on."""
 
 
 def patch_driver() -> None:
@@ -103,18 +113,39 @@ class PasteSafeParser(XTermParser):
     """The parser of terminal input; escape bytes in a paste become visible symbols.
 
     Textual's parser treats an escape byte in a paste, and everything after it, as keys. A line break would then send a
-    message that the user has not read.
+    message that the user has not read. The same happens in a paste without brackets, which comes from terminals without
+    bracketed paste and from programs that type. Its speed gives such a paste away: a line end arrives together with
+    text.
     """
 
     _pasting = False
     _kept = ""
     "bytes that may be the start of the end of a paste"
+    _burst_until = 0.0
+    "until then, more text belongs to a paste without brackets"
+
+    def __init__(self, debug: bool = False) -> None:
+        super().__init__(debug)
+        self._brackets = "TMUX" in os.environ
+        "the terminal marks its pastes: a single line and Enter were typed"
 
     def feed(self, data: str) -> Iterable[Message]:
         if not data:  # the end of all input
             return super().feed(data)
+        self._brackets = self._brackets or _PASTE_BEGIN in data or "$y" in data  # an answer about a mode
+        if not self._pasting and self._is_paste(data):
+            self._burst_until = time.monotonic() + BURST
+            data = _PASTE_BEGIN + data + _PASTE_END
         safe = self._safe(data)
         return super().feed(safe) if safe else ()
+
+    def _is_paste(self, data: str) -> bool:
+        """Whether text that arrived at once was pasted without brackets."""
+        if not _TYPED.fullmatch(data):
+            return False
+        if time.monotonic() < self._burst_until or len(data) >= _MOST_TYPED or _LINES.search(data):
+            return True
+        return not self._brackets and _LINE.search(data) is not None
 
     def _safe(self, data: str) -> str:
         data, self._kept = self._kept + data, ""

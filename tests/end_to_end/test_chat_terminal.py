@@ -208,3 +208,16 @@ def test_a_terminal_that_is_too_small_is_asked_to_grow() -> None:
         terminal.wait_for("Write a message", WAIT)
         terminal.keys("ctrl+q")
         assert terminal.wait_exit(WAIT).code == 0
+
+
+def test_a_paste_without_brackets_sends_nothing() -> None:
+    with chat("--seed", "7") as terminal:
+        terminal.wait_for("Write a message", WAIT)
+        terminal.keys("first line\rsecond line\rthird line\r")
+        terminal.wait_for("third line", WAIT)
+        terminal.keys("ctrl+q")
+        assert terminal.wait_exit(WAIT).code == 0
+        assert "is sent as soon as" not in terminal.raw.decode()
+    store = Store(Path(os.environ["XDG_DATA_HOME"]) / "dgtui" / "history.db")
+    assert store.latest() is None
+    store.close()

@@ -912,3 +912,45 @@ async def test_a_conversation_is_exported_only_as_markdown_or_json(tmp_path: Pat
         await seen.say(f"/export {tmp_path / 'notes.pdf'}")
         assert "must end in .md or .json" in seen.notices()
         assert not (tmp_path / "notes.pdf").exists()
+
+
+@pytest.mark.parametrize("most", [20, 2 * CANVAS], ids=["within a block", "after a block"])
+async def test_a_reply_that_was_cut_goes_on_where_it_was_cut(most: int) -> None:
+    async with chat(opening=Opening(seed=3, max_tokens=most)) as seen:
+        seen.backend.denoiser._choices = [[IDS["red"], IDS["now"]]] * CANVAS  # no end
+        before = await seen.reply()
+        assert seen.chat.turns[-1].stop_reason == "length" and len(before.split()) == most
+        assert "/continue" in seen.notices()
+        await seen.canvas("c")
+        await seen.until(lambda: len(seen.backend.jobs) == 2, "another run")
+        await seen.settled()
+        reply = seen.chat.turns[-1]
+        assert reply.text.startswith(before) and len(reply.text.split()) == 2 * most
+        (conversation,) = seen.store.conversations()
+        assert [s.turn for s in seen.store.turns(conversation.id)][1] == reply
+        await seen.canvas("u")
+        assert seen.chat.turns[-1].text == before
+
+
+async def test_a_stored_reply_that_was_cut_goes_on_too(tmp_path: Path) -> None:
+    store = Store(tmp_path / "history.db")
+    opening = Opening(seed=3, max_tokens=20)
+    async with chat(store, opening) as seen:
+        seen.backend.denoiser._choices = [[IDS["red"]]] * CANVAS
+        before = await seen.reply()
+        opened = seen.chat.id
+    async with chat(store, replace(opening, conversation=opened)) as seen:
+        seen.backend.denoiser._choices = [[IDS["now"]]] * CANVAS
+        await seen.say("/continue")
+        await seen.settled()
+        assert seen.chat.turns[-1].text.split() == [*before.split(), *["now"] * 20]
+    store.close()
+
+
+async def test_a_reply_with_an_end_is_not_continued() -> None:
+    async with chat() as seen:
+        await seen.reply()
+        await seen.say("/continue")
+        assert "an end of its own" in seen.notices()
+        assert seen.screen.prompt.text == "/continue"
+        assert len(seen.backend.jobs) == 1

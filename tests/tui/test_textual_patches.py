@@ -32,3 +32,26 @@ def test_a_paste_may_arrive_in_pieces(size: int) -> None:
 
 def test_keys_pass_as_they_are() -> None:
     assert told("\x1b[A", "\x1b[1;5C", "\r", "é") == ["up", "ctrl+right", "enter", "é"]
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        ("one\rtwo\r",),
+        ("one\rtwo", "\r"),
+        ("one\r", "\x1b[A", "two\rthree\r"),
+        ("x" * 5000, "\r"),
+        ("hello\r",),
+    ],
+)
+def test_an_enter_that_arrives_with_other_text_is_pasted(chunks: tuple[str, ...]) -> None:
+    assert "enter" not in told(*chunks)
+
+
+def test_what_is_typed_ahead_is_sent_where_the_terminal_marks_its_pastes() -> None:
+    assert told("\x1b[?2026;2$y", "hello\r") == [*"hello", "enter"]
+    assert told("\x1b[?2026;2$y", "one\rtwo\r") == ["one\rtwo\r"]
+
+
+def test_held_and_fast_keys_stay_keys() -> None:
+    assert told("jjjj", "\r\r", "\t", "k") == [*"jjjj", "enter", "enter", "tab", "k"]

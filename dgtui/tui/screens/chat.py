@@ -216,12 +216,18 @@ class ChatScreen(BaseScreen):
             self.send(chosen.prompt)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """The keys of the start card work while it is shown."""
+        """The keys of the start card work while it is shown, and "continue" for a reply that was cut."""
+        if action == "continue_reply":
+            return self.conversation.is_cut
         return action != "start" or self.has_class("empty")
 
     def action_regenerate(self) -> None:
         """Rewrites the last reply with a new seed."""
         self.guarded(self.conversation.regenerate)
+
+    def action_continue_reply(self) -> None:
+        """Lets the model go on with the last reply, which was cut."""
+        self.guarded(self.conversation.continue_reply)
 
     def action_edit_reply(self) -> None:
         """Opens the last reply on the canvas."""

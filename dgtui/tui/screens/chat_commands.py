@@ -90,6 +90,9 @@ class ChatCommands:
         self._attached.attach(typed_path(name))
         return None
 
+    def do_continue(self, _: str) -> None:
+        self._conversation.continue_reply()
+
     def do_template(self, text: str) -> None:
         at, _, words = text.partition(" ")
         if text and not (at.isascii() and at.isdigit()):

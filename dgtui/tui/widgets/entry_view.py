@@ -12,6 +12,8 @@ from textual.reactive import reactive
 from textual.selection import Selection
 from textual.widget import Widget
 
+from dgtui.session.records import Turn
+from dgtui.tui.widgets.attached import image_name
 from dgtui.tui.widgets.markdown import markdown_blocks, plain_text
 from dgtui.tui.widgets.page import BLANK, MUTED, Block, Page, Paragraph, copied
 
@@ -32,6 +34,23 @@ class Entry:
     note: str = ""
     """One line below the text, about the run that produced it."""
     finished: bool = True
+
+
+def turn_entry(turn: Turn) -> Entry:
+    """A stored turn, with a line about its run or its images."""
+    notes = [f"image: {image_name(image.path)}" for image in turn.images]
+    if turn.role == "model":
+        if turn.steps:
+            notes.append(f"{turn.steps} step{'s' if turn.steps > 1 else ''}")
+        if turn.seconds and turn.token_ids:
+            notes.append(f"{len(turn.token_ids) / turn.seconds:.0f} tok/s wall")
+        if turn.stop_reason:
+            notes.append({"cancelled": "stopped", "length": "cut: no room left"}.get(turn.stop_reason, "ended"))
+        elif not turn.finished:
+            notes.append("unfinished")
+        if turn.seed is not None:
+            notes.append(f"seed {turn.seed}")
+    return Entry(turn.role, turn.text, thought=turn.thought, note=" · ".join(notes), finished=turn.finished)
 
 
 class EntryView(Widget):
