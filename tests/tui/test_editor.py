@@ -1,5 +1,6 @@
 """The editor shows any text safely, and typing changes no other byte."""
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
@@ -446,6 +447,16 @@ async def test_another_document_is_shown_from_its_beginning() -> None:
         await pilot.pause()
         assert app.rows() == ["The quick brown fox", "jumps over the lazy dog.", ""]
         assert (app.editor.cursor, app.editor.scroll_offset.y) == (0, 0)
+
+
+@pytest.mark.parametrize("text", ["東京漢字", "東京é x नमस्ते سلام 👩‍👩‍👧\t"])
+def test_a_line_of_a_megabyte_of_any_characters_is_laid_out_within_a_moment(text: str) -> None:
+    long, seconds = text * (900_000 // len(text.encode())), []
+    for _ in range(3):
+        began = time.thread_time()
+        assert len(Cells(long).wrap(95)) > 1000
+        seconds.append(time.thread_time() - began)
+    assert min(seconds) < 0.3
 
 
 # -- properties --------------------------------------------------------------------------------------------------------

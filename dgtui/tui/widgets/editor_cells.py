@@ -5,7 +5,10 @@ sanitised form. Tabs extend to the next multiple of four cells. A combining char
 base it is drawn on a dotted circle.
 """
 
+import sys
 import unicodedata
+from bisect import bisect_right
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -71,9 +74,11 @@ class Cells:
         A row ends after a blank or beside a wide character if possible, otherwise anywhere. The last row may be empty:
         it holds the cursor after a blank that filled the row before.
         """
-        starts, end = [0], self.width
-        while end - self.column(starts[-1]) > width:
-            starts.append(self._row_end(starts[-1], max(1, width)))
+        # A list, because a long line has thousands of rows and numpy takes long for single numbers
+        edges = range(len(self.text) + 1) if self._edges is None else self._edges.tolist()
+        starts, end = [0], edges[-1]
+        while end - edges[starts[-1]] > width:
+            starts.append(self._row_end(edges, starts[-1], max(1, width)))
         return starts
 
     def drawn(self, start: int, end: int) -> str:
@@ -98,18 +103,17 @@ class Cells:
         text = self.text
         return not self._plain and 0 < index < len(text) and _is_mark(text[index]) and text[index - 1] != "\t"
 
-    def _row_end(self, start: int, width: int) -> int:
+    def _row_end(self, edges: Sequence[int], start: int, width: int) -> int:
         text = self.text
-        if self._edges is None:
-            end = start + width
-        else:
-            end = self.snap(int(np.searchsorted(self._edges, self._edges[start] + width, "right")) - 1)
+        end = start + width if self._plain else self.snap(bisect_right(edges, edges[start] + width, start) - 1)
         if end < len(text) and text[end] == " ":
             return end + 1
         if self._plain:
             return text.rfind(" ", start, end) + 1 or end
-        breaks = (at for at in range(end, start, -1) if self._may_break(at))
-        return next(breaks, max(end, self.after(start)))
+        for at in range(end, start, -1):
+            if self._may_break(at):
+                return at
+        return max(end, self.after(start))
 
     def _may_break(self, at: int) -> bool:
         before, after = self.text[at - 1], self.text[at : at + 1]
@@ -122,31 +126,53 @@ def _is_mark(sign: str) -> bool:
 
 
 @lru_cache(4096)
+def _shown(sign: str) -> str:
+    return sanitize(sign, newlines=False)
+
+
+@lru_cache(4096)
 def _size(sign: str) -> int:
     """The cells of a single character, as it is drawn."""
-    return cell_len(sanitize(sign, newlines=False))
+    return cell_len(_shown(sign))
+
+
+@lru_cache(4096)
+def _widening(base: str, mark: str) -> int:
+    """The cells that a mark adds to its base."""
+    return cell_len(base + mark) - cell_len(base)
+
+
+_SIZES: Final = np.full(sys.maxunicode + 1, -1, np.int8)
+"""The cells of each code point, -1 if it has not occurred yet."""
+_SIZES[:0x7F] = 1
 
 
 def _edges(text: str) -> npt.NDArray[np.int32]:
     """The first cell of each character, and the end of the last one."""
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-    sizes = np.ones(len(codes), np.int32)
-    others = np.flatnonzero(codes >= 0x7F)
-    signs, which = np.unique(codes[others], return_inverse=True)
-    sizes[others] = np.array([_size(chr(code)) for code in signs.tolist()], np.int32)[which]
+    sizes = _SIZES[codes].astype(np.int32)
+    if (unknown := codes[sizes < 0]).size:
+        signs = np.unique(unknown)
+        _SIZES[signs] = [_size(chr(code)) for code in signs.tolist()]
+        sizes = _SIZES[codes].astype(np.int32)
     base, last, wider = "\t", -1, 0
     for index in np.flatnonzero(sizes == 0).tolist():
         if index > last + 1:
-            base, wider = sanitize(text[index - 1], newlines=False), 0
+            base, wider = _shown(text[index - 1]), 0
         if base == "\t":
             base, sizes[index] = _NO_BASE, 1
         else:  # U+FE0F makes some characters wide
-            sizes[index] = max(0, cell_len(base + text[index]) - cell_len(base) - wider)
-            wider += sizes[index]
+            if size := max(0, _widening(base, text[index]) - wider):
+                sizes[index] = size
+                wider += size
         last = index
-    tabs = [index for index, sign in enumerate(text) if sign == "\t"] if "\t" in text else []
+    tabs = np.flatnonzero(codes == ord("\t")).tolist()
     sizes[tabs] = 0
     edges = np.concatenate([np.zeros(1, np.int32), np.cumsum(sizes, dtype=np.int32)])
-    for index in tabs:
-        edges[index + 1 :] += TAB - edges[index] % TAB
+    if tabs:
+        steps, moved = np.zeros_like(edges), 0
+        for index in tabs:
+            steps[index + 1] = step = TAB - (int(edges[index]) + moved) % TAB
+            moved += step
+        edges += np.cumsum(steps, dtype=np.int32)
     return edges
