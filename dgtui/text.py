@@ -7,6 +7,7 @@ one. `cell_width` and `truncate` measure in terminal cells, as the screen does.
 """
 
 import re
+import unicodedata
 from typing import Final, Literal
 
 from rich.cells import cell_len
@@ -119,6 +120,20 @@ def truncate(text: str, cells: int, *, ellipsis: str = "…", tab_size: int = 8)
         else:
             high = middle - 1
     return text[:low].rstrip("\u200d") + ellipsis
+
+
+def whole(text: str, at: int) -> int:
+    """The last place up to `at` where a text may be cut without taking a mark or a joined character from its base."""
+    while 0 < at < len(text) and (unicodedata.category(text[at])[0] == "M" or "\u200d" in text[at - 1 : at + 1]):
+        at -= 1
+    return at
+
+
+def fold(text: str) -> str:
+    """The form in which texts are searched: without case, and with one encoding of each accent."""
+    if text.isascii():
+        return text.lower()
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", text).casefold())
 
 
 def decode_utf8(data: bytes) -> str:

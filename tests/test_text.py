@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from dgtui.text import REPLACEMENT, cell_width, decode_utf8, sanitize, truncate, without_joins
+from dgtui.text import REPLACEMENT, cell_width, decode_utf8, sanitize, truncate, whole, without_joins
 
 HOSTILE = "".join(
     [
@@ -199,3 +199,12 @@ def test_every_prefix_of_utf8_decodes(text: str, data: st.DataObject) -> None:
 def test_an_unfinished_sequence_is_one_replacement() -> None:
     assert decode_utf8("a€".encode()[:-1]) == "a" + REPLACEMENT
     assert decode_utf8(b"a\xffb") == f"a{REPLACEMENT}b"
+
+
+@pytest.mark.parametrize("text", ["हिन्दी में", "cafe\u0301s", "👩\u200d💻 works", "می‌خواهم", "สวัสดี"])
+def test_a_cut_takes_no_mark_and_no_joined_character_from_its_base(text: str) -> None:
+    cuts = {whole(text, at) for at in range(len(text) + 1)}
+    assert {0, len(text)} <= cuts
+    for at in cuts - {len(text)}:
+        assert unicodedata.category(text[at])[0] != "M"
+        assert "\u200d" not in text[max(0, at - 1) : at + 1]

@@ -8,40 +8,27 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from dgtui import paths
 from dgtui.cli import options
+from dgtui.cli.doctor_terminal import Check, Mark, terminal
 from dgtui.cli.terminal import is_terminal, loading, put, size
 from dgtui.errors import DgtuiError
-from dgtui.layout import MIN_SCREEN
 from dgtui.text import sanitize
 
 if TYPE_CHECKING:
     from dgtui.config import Settings
     from dgtui.mistakes import Problem
 
-Mark = Literal["ok", "warn", "fail"]
-
 PACKAGES: Final = ("torch", "transformers", "safetensors", "tokenizers", "textual", "bitsandbytes")
 _NEEDED: Final = ("torch", "transformers", "safetensors", "tokenizers")
 _SIGNS: Final = {"ok": "✓", "warn": "!", "fail": "✗"}
 _COLOURS: Final = {"ok": "green", "warn": "yellow", "fail": "red"}
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """The result of one check."""
-
-    name: str
-    mark: Mark
-    found: str
-    advice: str = ""
-    """What to do if the mark is not "ok"."""
 
 
 def command(
@@ -65,7 +52,7 @@ def checks(flags: Mapping[str, object]) -> Iterator[Check]:
     """All checks, in the order in which they are shown."""
     yield _python()
     yield from _packages()
-    yield from _terminal()
+    yield from terminal()
     yield from _guarded("GPU", _gpu)
     yield from _kernels()
     yield from _guarded("stepper", _stepper)
@@ -137,35 +124,6 @@ def _wanted() -> dict[str, Any]:
         for requirement in declared
         if requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in extras)
     }
-
-
-def _terminal() -> Iterator[Check]:
-    streams = [stream for stream in (sys.stdout, sys.stdin, sys.stderr) if is_terminal(stream)]
-    if not is_terminal(sys.stdout):
-        yield Check("terminal", "ok", "standard output is not a terminal: text and JSON work, screens do not")
-    term = os.environ.get("TERM", "")
-    if not streams:
-        pass
-    elif term in ("", "dumb"):
-        yield Check("terminal", "warn", f"TERM is {term or 'not set'}", "set TERM, for example to xterm-256color")
-    else:
-        wide, high = os.get_terminal_size(streams[0].fileno())
-        found = f"{term}, {wide} × {high}"
-        if wide < MIN_SCREEN[0] or high < MIN_SCREEN[1]:
-            least = "{} × {}".format(*MIN_SCREEN)
-            yield Check("terminal", "warn", found, f"make the window larger: screens need {least}")
-        else:
-            yield Check("terminal", "ok", found)
-    if os.environ.get("NO_COLOR"):
-        yield Check("colours", "ok", "none, because NO_COLOR is set")
-    elif streams:
-        true_colour = os.environ.get("COLORTERM", "") in ("truecolor", "24bit")
-        yield Check("colours", "ok", "16 million" if true_colour else "256" if "256" in term else "16")
-    encoding = getattr(sys.stdout, "encoding", None) or "unknown"
-    if encoding.lower().replace("-", "") == "utf8":
-        yield Check("encoding", "ok", encoding)
-    else:
-        yield Check("encoding", "warn", encoding, "set a UTF-8 locale, for example LC_ALL=C.UTF-8")
 
 
 def _gpu() -> Check:

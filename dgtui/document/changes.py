@@ -11,7 +11,7 @@ from itertools import accumulate
 from typing import Final
 
 _ALONE: Final = r"\u2e80-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"  # Chinese, Japanese: no spaces
-_SIGNS: Final = r"\x00-/:-@\[-^`{-\xbf\u2000-\u2bff"
+_SIGNS: Final = r"\x00-/:-@\[-^`{-\xbf\u2000-\u200b\u200e-\u2bff"  # words of some scripts have joiners in them
 _WORDS: Final = re.compile(rf"\r?\n|[^\S\r\n]+|[^\s{_SIGNS}{_ALONE}]+|.", re.DOTALL)
 """A line break, a run of blanks, a word with its accents, or any other single character."""
 _LINES: Final = re.compile(r"[^\n]*\n|[^\n]+")

@@ -17,6 +17,7 @@ from dgtui.errors import DgtuiError, InputRefused, RunFailed, reason
 from dgtui.paths import private_dir
 from dgtui.session.migrations import APPLICATION_ID, STEPS, Step, migrate, version_of
 from dgtui.session.records import Malformed
+from dgtui.text import fold
 
 BUSY_SECONDS: Final = 5.0
 """Longest wait of a writer for other writers, in seconds."""
@@ -75,6 +76,7 @@ class Database:
             self._path or ":memory:", timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
         connection.row_factory = sqlite3.Row
+        connection.create_function("fold", 1, fold, deterministic=True)
         try:
             self._prepare(connection)
         except BaseException:

@@ -2,6 +2,9 @@
 
 from typing import Final
 
+from dgtui.document.find import find
+from dgtui.text import whole
+
 EXCERPT: Final = 160
 """Most characters of an excerpt."""
 MOST_WORDS: Final = 100
@@ -22,13 +25,14 @@ def one_line(text: str, most: int = EXCERPT) -> str:
     line = " ".join(head.split())
     if len(line) <= most and len(head) == len(text):
         return line
-    cut = line[: most - 1]
+    cut = line[: whole(line, most - 1)]
     blank = cut.rfind(" ", most // 2)
     return (cut[:blank] if blank > 0 and len(line) > len(cut) else cut) + "…"
 
 
 def excerpt(text: str, wanted: str) -> str:
     """Returns the text around the first occurrence of `wanted`, on one line."""
-    at = max(0, text.lower().find(wanted.lower()))
+    found = find(text, wanted.lower(), (0, 0))
+    at = found[0] if found else 0
     start = max(0, at - EXCERPT // 4)
     return ("…" if start else "") + one_line(text[start:])

@@ -202,7 +202,7 @@ class Store:
     def search(self, text: str, limit: int = 50) -> list[Hit]:
         """Returns where all words occur (the last may be incomplete): in titles, then in turns, the newest first.
 
-        Without such matches it returns the places that contain `text` itself, ignoring ASCII case. That finds symbols,
+        Without such matches it returns the places that contain `text` itself, in any case. That finds symbols,
         parts of words, and words of languages without spaces.
         """
         text = storable(text).replace("\0", " ").strip()

@@ -143,14 +143,14 @@ def search_words(connection: sqlite3.Connection, expression: str, limit: int) ->
 
 
 def search_text(connection: sqlite3.Connection, wanted: str, limit: int) -> list[Found]:
-    """Returns the places that contain a text, ignoring ASCII case: titles, then turns, the newest first."""
+    """Returns the places that contain a text in any case: titles, then turns, the newest first."""
     titles = connection.execute(
-        "SELECT id, title FROM conversations WHERE instr(lower(title), lower(?)) ORDER BY updated DESC LIMIT ?",
+        "SELECT id, title FROM conversations WHERE instr(fold(title), fold(?)) ORDER BY updated DESC LIMIT ?",
         (wanted, limit),
     ).fetchall()
     turns = connection.execute(
         "SELECT c.id, turns.text, turns.id FROM turns JOIN conversations AS c ON c.id = turns.conversation"
-        " WHERE turns.superseded IS NULL AND instr(lower(turns.text), lower(?)) ORDER BY turns.id DESC LIMIT ?",
+        " WHERE turns.superseded IS NULL AND instr(fold(turns.text), fold(?)) ORDER BY turns.id DESC LIMIT ?",
         (wanted, limit - len(titles)),
     ).fetchall()
     return [(name, one_line(title), None) for name, title in titles] + [

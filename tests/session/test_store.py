@@ -356,6 +356,25 @@ def test_no_text_is_syntax_to_the_search(text: str) -> None:
             assert turn in [hit.turn_id for hit in hits]  # every text finds itself
 
 
+@pytest.mark.parametrize(
+    ("text", "sought"),
+    [
+        ("Большой ПРИВЕТ всем", "ривет"),
+        ("un cafe\u0301 noir", "café"),
+        ("un café noir", "CAFE\u0301"),
+        ("می‌خواهم بروم", "خواهم"),
+        ("नमस्ते दुनिया", "दुनिया"),
+        ("สวัสดีชาวโลก", "ชาวโลก"),
+        ("你好，世界", "世界"),
+        ("שלום עולם", "עולם"),
+    ],
+)
+def test_a_search_finds_words_and_their_parts_in_every_script(store: Store, text: str, sought: str) -> None:
+    turn = store.append(store.create("m"), Turn("model", text))
+    store.append(store.create("m"), Turn("user", "another text"))
+    assert [hit.turn_id for hit in store.search(sought)] == [turn]
+
+
 def test_a_whole_page_may_be_searched_for(store: Store) -> None:
     page = " ".join(f"w{i}" for i in range(5000))
     store.append(store.create("m"), Turn("model", page))

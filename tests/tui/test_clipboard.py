@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from dgtui.cli import doctor_terminal
 from dgtui.tui import clipboard
 
 PERSIAN = "می\u200cخواهم 👩\u200d💻"
@@ -43,3 +44,14 @@ def test_a_tool_that_fails_took_nothing(monkeypatch: pytest.MonkeyPatch, tmp_pat
     program(tmp_path, "tmux", code=1)
     monkeypatch.setenv("TMUX", "/tmp/tmux,1,0")
     assert clipboard.copy("text") is None
+
+
+def test_doctor_says_where_a_copy_goes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    found = doctor_terminal._clipboard()
+    assert (found.mark, found.found) == ("ok", clipboard.TERMINAL)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("WAYLAND_DISPLAY", "wayland-0")
+    found = doctor_terminal._clipboard()
+    assert found.mark == "warn" and "wl-clipboard" in found.advice
+    program(tmp_path, "wl-copy")
+    assert doctor_terminal._clipboard().found == "the clipboard of the desktop, with wl-copy"

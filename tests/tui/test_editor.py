@@ -541,6 +541,24 @@ async def test_characters_of_all_scripts_can_be_typed(sign: str) -> None:
         assert app.data == sign.encode()
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("می‌خواهم بروم", ["می‌خواهم ", "بروم"]),
+        ("नमस्ते, दुनिया", ["नमस्ते", ", ", "दुनिया"]),
+        ("cafe\u0301 noir", ["cafe\u0301 ", "noir"]),
+        ("你好，世界", ["你好", "，", "世界"]),
+        ("שלום עולם", ["שלום ", "עולם"]),
+    ],
+)
+async def test_a_word_is_a_word_in_every_script(text: str, words: list[str]) -> None:
+    app = Screen(text.encode())
+    async with app.run_test() as pilot:
+        for count in range(1, len(words) + 1):
+            await pilot.press("ctrl+right")
+            assert app.data[: app.editor.cursor].decode() == "".join(words[:count])
+
+
 async def test_words_with_signs_that_combine_are_passed_and_selected_whole() -> None:
     app = Screen("a #\ufe0f\u20e3 b end".encode())
     async with app.run_test() as pilot:

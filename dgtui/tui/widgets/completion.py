@@ -10,7 +10,7 @@ from textual.content import Content
 from textual.widget import Widget
 
 from dgtui.paths import typed_path
-from dgtui.text import cell_width, sanitize, truncate
+from dgtui.text import cell_width, fold, sanitize, truncate
 from dgtui.tui.commands import SLASHES, matching
 from dgtui.tui.widgets.pastes import clean
 
@@ -59,12 +59,12 @@ def suggestions(text: str, arguments: Arguments | None = None) -> list[Suggestio
         ]
     if slash is None or slash.choices is None or arguments is None:
         return []
-    typed = argument.strip().lower()
+    typed = fold(argument.strip())
     choices = list(dict.fromkeys(arguments(slash.choices)))
-    if any(choice.lower() == typed for choice in choices):
+    if any(fold(choice) == typed for choice in choices):
         return []
-    begin = [choice for choice in choices if choice.lower().startswith(typed)]
-    fitting = begin + [choice for choice in choices if choice not in begin and typed in choice.lower()]
+    begin = [choice for choice in choices if fold(choice).startswith(typed)]
+    fitting = begin + [choice for choice in choices if choice not in begin and typed in fold(choice)]
     return [Suggestion(f"/{slash.name} {choice}", choice, whole=True) for choice in fitting]
 
 
@@ -80,7 +80,7 @@ def paths(typed: str, *, files: bool) -> list[str]:
             folders = {
                 entry.name: _is_folder(entry)
                 for entry in islice(entries, MOST_ENTRIES)
-                if entry.name.lower().startswith(begun.lower())
+                if fold(entry.name).startswith(fold(begun))
                 and (begun.startswith(".") or not entry.name.startswith("."))
                 and clean(entry.name) == entry.name == entry.name.strip()
                 and "\n" not in entry.name
@@ -89,7 +89,7 @@ def paths(typed: str, *, files: bool) -> list[str]:
         return []
     if folders.get(begun) is False:
         return []
-    names = sorted(folders, key=lambda name: (name.lower(), name))
+    names = sorted(folders, key=lambda name: (fold(name), name))
     return [f"{before}{slash}{name}{'/' if folders[name] else ''}" for name in names if files or folders[name]]
 
 

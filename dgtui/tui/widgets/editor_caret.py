@@ -4,9 +4,11 @@ Offsets are bytes at the start of a character, never between CR and LF. A select
 cursor.
 """
 
+import unicodedata
 from collections.abc import Iterable
 
 from dgtui.document.buffer import Buffer
+from dgtui.document.find import find
 from dgtui.document.undo import Edit
 from dgtui.tui.widgets.editor_rows import Rows, followed
 
@@ -147,27 +149,19 @@ class EditorCaret:
 
 
 def search(buffer: Buffer, text: str, span: tuple[int, int], backwards: bool) -> tuple[int, int] | None:
-    """The next match of a text after a span, or the previous one before it; the search wraps around.
-
-    A text without capitals matches ASCII letters in any case.
-    """
-    sought = text.replace("\r\n", "\n").replace("\n", buffer.ending_at(span[0]).decode("ascii")).encode()
-    if not sought:
+    """The next match of a text after a span in bytes, or the previous one before it, see `find`."""
+    sought = text.replace("\r\n", "\n").replace("\n", buffer.ending_at(span[0]).decode("ascii"))
+    whole = buffer.text(buffer.first, len(buffer.data))
+    before, after = (len(buffer.text(buffer.first, offset)) for offset in span)
+    if (found := find(whole, sought, (before, after), backwards=backwards)) is None:
         return None
-    all_ = buffer.text(buffer.first, len(buffer.data)).encode()
-    searched = all_.lower() if sought == sought.lower() else all_
-    before, after = (len(buffer.text(buffer.first, offset).encode()) for offset in span)
-    if backwards:
-        ways = (searched.rfind(sought, 0, max(0, before + len(sought) - 1)), searched.rfind(sought))
-    else:
-        ways = (searched.find(sought, after), searched.find(sought))
-    at = next((way for way in ways if way >= 0), None)
-    if at is None:
-        return None
-    start, end = (len(all_[:way].decode().encode(buffer.encoding)) for way in (at, at + len(sought)))
+    start, end = (len(whole[:at].encode(buffer.encoding)) for at in found)
     return buffer.first + start, buffer.first + end
 
 
 def _kind(character: str) -> int:
-    """0 for a blank, 1 for a word character, 2 for other characters."""
-    return 0 if character.isspace() else 1 if character.isalnum() or character == "_" or not character.isascii() else 2
+    """0 for a blank, 1 for a word character or what combines with one, 2 for other characters."""
+    if character.isspace():
+        return 0
+    is_word = character.isalnum() or character in "_\u200c\u200d" or unicodedata.category(character)[0] == "M"
+    return 1 if is_word else 2
