@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -171,10 +172,17 @@ class _Task:
         from dgtui.steering.search import Search
 
         search = Search(infill, self.worker.submit)
-        search.finish()
+        try:
+            search.finish()
+        except KeyboardInterrupt:
+            search.stop()
+            if search.run is not None:
+                wait([search.run.ended])  # within one denoising step; a second Ctrl+C ends it at once
+            raise
+        finally:
+            if self.record is not None and search.run is not None and len(search.run.log):
+                runs.record(self.record, search.run, self.loaded)
         self.steps += search.steps
-        if self.record is not None and search.run is not None:
-            runs.record(self.record, search.run, self.loaded)
         refused: DocumentRefused | None = None
         for proposal in infill.proposals:
             try:

@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -73,8 +74,9 @@ def command(
     if first:
         note(f"{len(training):,} training canvases, {len(kept):,} held back; at step {run.trainer.step} of {steps}")
     stopped: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda got, _: stopped.append(got))
+    for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda got, _: stopped.append(got))
     report = _Report(run) if first else (lambda _: None)
     run.run(report, lambda: bool(stopped), every=max(1, min(20, steps // 20)))
     if stopped:
@@ -106,7 +108,8 @@ class _Report:
         )
         if self._redraw:
             end = "\n" if now.step == now.steps else ""
-            print(f"\r\x1b[2K{_bars(self._curve)} {line}", end=end, file=sys.stderr, flush=True)
+            with suppress(OSError):  # the terminal is gone, and the training goes on
+                print(f"\r\x1b[2K{_bars(self._curve)} {line}", end=end, file=sys.stderr, flush=True)
         else:
             note(line)
 

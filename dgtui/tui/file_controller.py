@@ -98,14 +98,18 @@ class FileController:
         """Asks for a name to save under."""
         self._line.ask("file name; esc closes", self._named, str(self.file.path))
 
-    def _named(self, name: str) -> None:
-        if name := name.strip():
-            # The line may lack characters of the path that are not safe to show
-            same = name == sanitize(str(self.file.path), newlines=False, tabs="replace").strip()
-            self.save_as(self.file.path if same else typed_path(name))
+    def _named(self, name: str) -> bool:
+        if not (name := name.strip()):
+            return True
+        # The line may lack characters of the path that are not safe to show
+        same = name == sanitize(str(self.file.path), newlines=False, tabs="replace").strip()
+        return self.save_as(self.file.path if same else typed_path(name))
 
-    def save_as(self, path: Path, force: bool = False) -> None:
-        """Saves under another name, which the file keeps; `force` overwrites an existing file."""
+    def save_as(self, path: Path, force: bool = False) -> bool:
+        """Saves under another name, which the file keeps; `force` overwrites an existing file.
+
+        Returns False if that was refused.
+        """
 
         def answered(key: str | None) -> None:
             if key == "o":
@@ -121,7 +125,7 @@ class FileController:
                 self._editor.rename(self.file.path)
                 self._saved()
 
-        self._screen.guarded(work)
+        return self._screen.guarded(work)
 
     # -- leaving ----------------------------------------------------------------------------------------------------
 

@@ -1,11 +1,9 @@
 """`dgtui infill`: the whole file on standard output, every byte outside of the spans as it was, and every exit code."""
 
-import os
 import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -16,6 +14,7 @@ from hypothesis import strategies as st
 
 from dgtui.inference.stepper import DeviceStepper
 from dgtui.model import devices
+from dgtui.session import recording
 from dgtui.steering.infill import Infill, Proposal
 
 TALE = (
@@ -207,18 +206,40 @@ def test_memory_that_runs_out_while_writing_is_exit_5(dgtui: Any, tale: Path, mo
     assert tale.read_bytes() == b"\xef\xbb\xbf" + TALE
 
 
+TELLING = """
+import sys
+from dgtui import worker
+from dgtui.__main__ import run
+
+class Telling(worker.Worker):
+    def submit(self, job, sink=None):
+        def sink(run, upto):
+            if upto == 5:
+                print("running", file=sys.stderr, flush=True)
+        return super().submit(job, sink)
+
+worker.Worker = Telling
+run()
+"""
+"""The program, with a word on stderr when it has taken steps."""
+
+
 @pytest.mark.slow
-def test_ctrl_c_ends_it_with_130_and_changes_nothing(tale: Path) -> None:
-    command = [sys.executable, "-m", "dgtui", "infill", str(tale), "--at", "2:1", "--model", "embedded", "--in-place"]
-    options = ["--length", "200", "--candidates", "8", "--confidence", "1e-30"]
-    with subprocess.Popen(
-        [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"}
-    ) as process:
-        time.sleep(8)
-        process.send_signal(signal.SIGINT)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_signal_ends_it_with_130_changes_nothing_and_keeps_the_recording(
+    number: signal.Signals, tale: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", TELLING, "infill", str(tale), "--at", "2:1", "--model", "embedded", "--in-place"]
+    options = ["--length", "200", "--candidates", "8", "--confidence", "1e-30", "--record", str(tmp_path / "run.dgtui")]
+    with subprocess.Popen([*command, *options], bufsize=0, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        while process.stderr.readline() != b"running\n":
+            assert process.poll() is None
+        process.send_signal(number)
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, b""), err
     assert tale.read_bytes() == b"\xef\xbb\xbf" + TALE
+    assert recording.load(tmp_path / "run.dgtui").log.frames()
 
 
 ENDINGS = st.sampled_from(["\n", "\r\n"])

@@ -414,7 +414,7 @@ import huggingface_hub
 from huggingface_hub import constants
 from fake_hub import FakeHub, repository
 from pathlib import Path
-from dgtui import cli
+from dgtui.__main__ import run
 from dgtui.model import catalog
 
 constants.HF_HUB_OFFLINE, constants.DOWNLOAD_CHUNK_SIZE = False, 1000
@@ -437,18 +437,21 @@ if where == "weights":
 else:
     server._answer = lambda request: stall()
 huggingface_hub.set_client_factory(server.client)
-sys.exit(cli.main(["model", "pull", "someone/finetune"]))
+sys.argv[1:] = ["model", "pull", "someone/finetune"]
+run()
 """
 
 
-@pytest.mark.parametrize("where", ["weights", "first answer"])
-def test_ctrl_c_ends_it_at_once_with_130_and_says_that_it_goes_on(where: str, tiny: Path, cache: Path) -> None:
+@pytest.mark.parametrize(("where", "number"), [("weights", signal.SIGHUP), ("first answer", signal.SIGINT)])
+def test_a_signal_ends_it_at_once_with_130_and_says_that_it_goes_on(
+    where: str, number: signal.Signals, tiny: Path, cache: Path
+) -> None:
     command = [sys.executable, "-c", STALLING, str(Path(__file__).parent.parent), where, str(tiny)]
     process = subprocess.Popen(command, bufsize=0, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stderr is not None
     while process.stderr.readline() != b"stalled\n":
         assert process.poll() is None
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, err = process.communicate(timeout=5)
     assert (process.returncode, out) == (130, b"")
     assert b"Traceback" not in err

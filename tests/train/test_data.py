@@ -2,11 +2,13 @@
 
 import itertools
 import json
+import signal
 from pathlib import Path
 
 import pytest
 
 from dgtui.cli import main
+from dgtui.cli import train as cli_train
 from dgtui.errors import InputRefused
 from dgtui.model.tokenizer import ModelTokenizer
 from dgtui.model_info import ModelInfo
@@ -101,13 +103,19 @@ def test_what_is_held_back_is_not_trained_on() -> None:
 
 
 @pytest.mark.slow
-def test_a_trained_model_is_loaded_by_its_folder(file: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_trained_model_is_loaded_by_its_folder(
+    file: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, own_signals: None
+) -> None:
     file.write_text('{"prompt": "Who keeps the key?", "response": "Old Martha keeps it."}\n' * 8)
     out = file.parent / "trained"
     command = ["train", str(file), "--out", str(out), "--rows", "2", "--length", "128", "--steps"]
     assert main([*command, "2"]) == 0
     assert "from step 0 of 2" in capfd.readouterr().err
+    with monkeypatch.context() as patch:  # the terminal is closed at the first report
+        patch.setattr(cli_train._Report, "__call__", lambda *_: signal.raise_signal(signal.SIGHUP))
+        assert main([*command, "4"]) == 130
+    assert "stopped at step 3" in capfd.readouterr().err
     assert main([*command, "4"]) == 0
-    assert "from step 2 of 4" in capfd.readouterr().err
+    assert "from step 3 of 4" in capfd.readouterr().err
     assert main(["generate", "Who keeps the key?", "--model", str(out), "--seed", "1", "--json", "--steps", "2"]) == 0
     assert json.loads(capfd.readouterr().out)["model"] == str(out)

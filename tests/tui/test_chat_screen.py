@@ -18,9 +18,11 @@ from textual.selection import SELECT_ALL
 from dgtui.backend import Facts
 from dgtui.config import Settings
 from dgtui.diffusion.events import Flag
+from dgtui.diffusion.settings import SAMPLER
 from dgtui.errors import ModelNotFound, RunFailed
 from dgtui.session.chat import Chat
 from dgtui.session.store import Store, Turn
+from dgtui.tui.commands import SLASHES
 from dgtui.tui.conversation_controller import Opening
 from dgtui.tui.draft_controller import DraftController
 from dgtui.tui.messages import BlockDone
@@ -954,3 +956,54 @@ async def test_a_reply_with_an_end_is_not_continued() -> None:
         assert "an end of its own" in seen.notices()
         assert seen.screen.prompt.text == "/continue"
         assert len(seen.backend.jobs) == 1
+
+
+REFUSED = {
+    "model": "/model nothing",
+    "seed": "/seed -1",
+    **{spec.command: f"/{spec.command} much" for spec in SAMPLER},
+    "think": "/think perhaps",
+    "image": "/image nothing.png",
+    "continue": "/continue",
+    "template": "/template 99999 red",
+    "record": "/record nowhere/run.dgtui",
+    "export": "/export notes.pdf",
+    "theme": "/theme nothing",
+    "rename": "/rename",
+    "delete": "/delete",
+}
+"""A line of each command that can be refused while nothing runs."""
+BUSY = ("model other", "continue", "template", "sessions", "search me", "bench", "new", "delete yes")
+"""Commands that are refused while a reply is written."""
+NEVER = {"system", "help", "quit"}
+
+
+def test_every_command_is_known_to_be_refused_or_never_to_be() -> None:
+    assert {slash.name for slash in SLASHES} == {*REFUSED, *(line.split()[0] for line in BUSY), *NEVER}
+
+
+async def test_every_command_that_is_refused_comes_back_to_the_prompt() -> None:
+    async with chat() as seen:
+        await seen.reply()
+        for name, line in REFUSED.items():
+            if name == "model":
+                seen.backend._error = ModelNotFound("there is no such model")
+            await seen.say(line)
+            command, _, argument = line.partition(" ")  # the path of an image comes back absolute
+            await seen.until(lambda c=command: seen.screen.prompt.text.startswith(c), line)
+            assert seen.screen.prompt.text.endswith(argument)
+            seen.screen.prompt.load_text("")
+            if name == "model":
+                seen.backend._error = None
+                await seen.say("/model scripted")
+                await seen.until(lambda: seen.backend.facts is not None, "a model")
+                await seen.pilot.pause()
+        hold_after_one_step(seen)
+        await seen.say("tell me")
+        await seen.until(lambda: seen.steering.version and seen.steering.version.frames(), "a step")
+        for line in BUSY:
+            await seen.say(f"/{line}")
+            await seen.until(lambda line=line: seen.screen.prompt.text == f"/{line}", line)
+            seen.screen.prompt.load_text("")
+        seen.backend.step_gate.open()
+        await seen.settled()

@@ -82,6 +82,8 @@ class ChatScreen(BaseScreen):
             panel=self.panel, transcript=self.transcript, prompt=self.prompt, attached=self.attached,
         )  # fmt: skip
         self._commands = ChatCommands(self, self.conversation, self.panel, self.attached, self.load)
+        self._command = ""
+        "what asked for the model that is being loaded"
         self._interrupted = float("-inf")
 
     def on_mount(self) -> None:
@@ -122,15 +124,20 @@ class ChatScreen(BaseScreen):
 
     # -- the model --------------------------------------------------------------------------------------------------
 
-    def load(self, name: str | None) -> None:
-        """Loads a model; the current one is unloaded first. The user can type meanwhile."""
+    def load(self, name: str | None, command: str = "") -> None:
+        """Loads a model; the current one is unloaded first. The user can type meanwhile.
+
+        The `command` that asked for it returns to the prompt if the model cannot be loaded.
+        """
+        self._command = command
         self.loader.load(self.backend, name, name or self.settings.model.name or "the default model")
         self.draw_top()
 
     @on(Loading.Ended)
     def _load_ended(self, message: Loading.Ended) -> None:
         if message.facts is None:
-            self.conversation.hand_back(self.conversation.take_waiting())
+            waiting = self.conversation.take_waiting()
+            self.conversation.hand_back(waiting if waiting or self.prompt.text else self._command)
         else:
             self.conversation.model_loaded(message.facts)
             if not self.attached.reading:

@@ -19,7 +19,7 @@ class ChatCommands:
     """The commands of a chat.
 
     Args:
-        load: Loads a model by its name.
+        load: Loads a model by its name; the second argument is the command that asked for it.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class ChatCommands:
         conversation: ConversationController,
         panel: CanvasPanel,
         attached: Attached,
-        load: Callable[[str], None],
+        load: Callable[[str, str], None],
     ) -> None:
         self._screen, self._conversation, self._panel, self._attached = screen, conversation, panel, attached
         self._load = load
@@ -48,7 +48,7 @@ class ChatCommands:
         self._conversation.refuse_while_running()
         self._panel.steering.draft = None
         self._panel.close()
-        self._load(name)
+        self._load(name, f"/model {name}")
         return None
 
     def do_system(self, text: str) -> str:

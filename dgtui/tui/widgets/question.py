@@ -40,7 +40,7 @@ class Question(CleanInput):
     def __init__(self, closed: Callable[[bool], object], **kwargs: Any) -> None:
         super().__init__(compact=True, **kwargs)
         self._when_closed = closed
-        self._answer: Callable[[str], None] | None = None
+        self._answer: Callable[[str], object] | None = None
         self._backwards: Callable[[str], None] | None = None
 
     @property
@@ -51,12 +51,12 @@ class Question(CleanInput):
     def ask(
         self,
         placeholder: str,
-        answer: Callable[[str], None],
+        answer: Callable[[str], object],
         value: str = "",
         *,
         backwards: Callable[[str], None] | None = None,
     ) -> None:
-        """Opens the line and takes the focus.
+        """Opens the line and takes the focus. It comes back with its text if `answer` returns False.
 
         With `backwards` the line stays open after an answer: Enter and down call `answer` again, up calls `backwards`.
         """
@@ -94,8 +94,8 @@ class Question(CleanInput):
     @on(Input.Submitted)
     def _submitted(self, event: Input.Submitted) -> None:
         event.stop()
-        answer = self._answer
+        answer, asked = self._answer, self.placeholder
         if self._backwards is None:
             self.action_close()
-        if answer is not None:
-            answer(event.value)
+        if answer is not None and answer(event.value) is False and not self.is_open:
+            self.ask(asked, answer, event.value)
