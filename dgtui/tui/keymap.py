@@ -89,7 +89,7 @@ def _steering() -> Iterator[Command]:
     yield command("previous_proposal", "N", "proposal(-1)", "previous", "show the previous proposal")
     yield command("copy", "y", "copy", "copy", "copy the selection, or the whole reply")
     yield command("record", "w", "record", "record", "write the run to a recording")
-    yield command("continue", "c", "screen.continue_reply", "continue", "let the model go on with a cut reply", True)
+    yield command("continue", "c", "screen.continue_reply", "continue", "continue a cut reply", True)
     yield command("undo", "u", "undo", "undo", "undo the last change of the draft")
     yield command("redo", "U", "redo", "redo", "redo the last undone change")
     yield command("accept", "enter", "accept", "accept", "accept the draft as the reply", True)
@@ -167,8 +167,7 @@ COMMANDS: Final[Mapping[str, tuple[Command, ...]]] = MappingProxyType(
                     "edit the reply and let the model continue", True),
             Command("transcript.regenerate", ("R",), "screen.regenerate", "regenerate",
                     "generate the reply again", True),
-            Command("transcript.continue", ("c",), "screen.continue_reply", "continue",
-                    "let the model go on with a cut reply", True),
+            Command("transcript.continue", ("c",), "screen.continue_reply", "continue", "continue a cut reply", True),
             Command("transcript.copy", ("y",), "screen.copy", "copy", "copy the marked turn", True),
             Command("transcript.fold", ("enter",), "fold", "fold", "fold or unfold the thought"),
             Command("transcript.up", ("up",), "go(-1)", "up", "previous turn"),
