@@ -1,4 +1,4 @@
-"""Measures from outside what the chat screen costs and how fast it answers, on a pseudo-terminal of 100x30.
+"""Measures the cost and the response time of the chat screen through a pseudo-terminal of 100x30.
 
     PYTHONPATH=. python scripts/bench_chat.py [--pairs 5]
 
@@ -38,7 +38,7 @@ SIGNS = "①②③④⑤⑥⑦⑧⑨⑩⑪⑫⑬⑭⑮⑯⑰⑱⑲⑳"
 
 
 class Reader(Terminal):
-    """A terminal that keeps its input and interprets nothing."""
+    """A terminal that stores its input without interpreting it."""
 
     def _take(self, data: bytes) -> bytes:
         with self._news:
@@ -53,7 +53,7 @@ class Reader(Terminal):
 
 
 def step_seconds(path: Path) -> float:
-    """Mean time of a denoising step of a recorded run, the first two (caches) left out."""
+    """Mean time of a denoising step of a recorded run, without the first two (caches)."""
     times = [frame.seconds for frame in recording.load(path).log.frames()][1:]
     return (times[-1] - times[0]) / (len(times) - 1)
 
@@ -68,7 +68,7 @@ def headless(folder: Path, environment: dict[str, str]) -> float:
 
 
 def never_settle() -> list[str]:
-    """Options with which every run takes all of its steps."""
+    """Options that make every run take all of its steps."""
     return ["--steps", str(STEPS), "--stability", "-1"]
 
 
@@ -92,14 +92,14 @@ def screen(folder: Path, environment: dict[str, str]) -> tuple[float, dict[str, 
 
 
 def answer(terminal: Reader, sign: str) -> float:
-    """Seconds from a key to the output that holds it."""
+    """Seconds from a key to the output that contains it."""
     known, began = len(terminal.chunks), terminal.clock()
     terminal.keys(sign)
     return terminal.wait_for_output(sign, after=known) - began
 
 
 def stop_steps(key: str, folder: Path, environment: dict[str, str]) -> float:
-    """How many denoising steps a scripted model still computed after a key was written."""
+    """Number of denoising steps that a scripted model still computed after a key was written."""
     out = folder / "stop.json"
     with Reader([sys.executable, __file__, "--scripted", "stop", str(out)], columns=100, rows=30, env=environment) as t:
         t.wait_for_output(r"step \d+/")
@@ -112,7 +112,7 @@ def stop_steps(key: str, folder: Path, environment: dict[str, str]) -> float:
 
 
 def scripted(on_screen: bool, environment: dict[str, str]) -> float:
-    """Steps a second of a model that sleeps 10 ms a step, with the screen or without."""
+    """Steps per second of a model that sleeps 10 ms per step, with or without the screen."""
     kind = "screen" if on_screen else "headless"
     if not on_screen:
         done = subprocess.run(
@@ -129,7 +129,7 @@ def scripted(on_screen: bool, environment: dict[str, str]) -> float:
 
 
 def run_scripted(kind: str, out: str | None) -> None:
-    """In a process of its own: `SCRIPTED_STEPS` steps, and the seconds they took."""
+    """In a separate process: `SCRIPTED_STEPS` steps, and the seconds they took."""
     import torch
     from scripted import ScriptedBackend
 

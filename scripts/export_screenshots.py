@@ -1,4 +1,4 @@
-"""Makes the pictures in `screenshots/` with the real program, the embedded model and fixed seeds.
+"""Creates the pictures in `screenshots/` with the real program, the embedded model and fixed seeds.
 
 PYTHONPATH=. python scripts/export_screenshots.py
 """
@@ -32,7 +32,7 @@ OUT = Path(__file__).resolve().parent.parent / "screenshots"
 ASK = "Tell me a short story about Mira the fox and Ben."
 SEED = 7
 STEPS = 4
-"""Number of steps after which words are still changing."""
+"""Number of steps after which words still change."""
 TALE = """# Mira and Tom
 
 *Written while the kettle boiled.*
@@ -49,7 +49,7 @@ SPAN = "Then Tom the otter came along, and\ntogether they found the kite."
 
 
 class Camera:
-    """Drives the running app by its keys and takes pictures."""
+    """Drives the running app with keys and takes pictures."""
 
     def __init__(self, app: BaseApp, backend: WorkerBackend, pilot: Pilot[None]) -> None:
         self.app, self.backend, self.pilot = app, backend, pilot
@@ -162,7 +162,7 @@ async def photograph_edit(backend: WorkerBackend, folder: Path) -> None:
 
 
 def animate_story(folder: Path) -> None:
-    """The moving picture of README.md: higher temperatures than the default, which settle over more steps."""
+    """The animation of README.md. Its temperatures are higher than the default, so it settles over more steps."""
     recording, picture = folder / "story.dgtui", OUT / "story.svg"
     warm = ["--seed", "3", "--steps", "16", "--t-max", "0.6", "--t-min", "0.1"]
     commands = [

@@ -1,4 +1,4 @@
-"""The first minutes on a GPU: is every kernel right there, and how far is it from its prediction?
+"""A first check on a GPU: whether every kernel is right there, and how its time compares with the prediction.
 
     PYTHONPATH=. python scripts/gpu_check.py --out gpu.json [--config FOLDER] [--seconds 300]
     PYTHONPATH=. TRITON_INTERPRET=1 python scripts/gpu_check.py --smoke     # without a GPU: that the script runs
@@ -29,7 +29,7 @@ FORMATS = ("nf4", "nf4-double", "nvfp4", "int4", "q4_k")
 
 
 class Sizes:
-    """Of the published model, or small ones."""
+    """The sizes of the published model, or small ones."""
 
     def __init__(self, smoke: bool) -> None:
         self.experts, self.hidden, self.width, self.top = (4, 128, 64, 2) if smoke else (128, 2816, 704, 8)
@@ -66,7 +66,7 @@ def milliseconds(run: Callable[[int], object], count: int = 20) -> float:
 
 
 def machine(sizes: Sizes) -> dict[str, Any]:
-    """What it is, and its ceilings."""
+    """The GPU and its peak rates."""
     import triton
 
     found: dict[str, Any] = {"torch": torch.__version__, "triton": triton.__version__}
@@ -105,7 +105,7 @@ def right(sizes: Sizes, formats: tuple[str, ...]) -> dict[str, Any]:
 
 
 def experts_time(sizes: Sizes, kind: str, copy: float) -> dict[str, float]:
-    """One layer's experts: milliseconds, those that its bytes take at the machine's copying speed, and of 30 layers."""
+    """One layer's experts: milliseconds, the time to copy its bytes on this machine, and both of 30 layers."""
     from weights import random_weight
 
     from dgtui.kernels import experts
@@ -158,7 +158,7 @@ def others(sizes: Sizes) -> dict[str, float]:
 
 
 def bench(config: Path, seconds: float) -> dict[str, Any]:
-    """`dgtui bench --random-weights`, in a process of its own: this one's memory is free for it."""
+    """Runs `dgtui bench --random-weights` in a separate process, after freeing this one's memory."""
     command = [sys.executable, "-m", "dgtui", "bench", "--random-weights", str(config), "--context", "8192", "--json"]
     try:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=max(seconds, 1))

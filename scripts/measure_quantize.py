@@ -1,4 +1,4 @@
-"""What quantizing takes: a random checkpoint of the real geometry, with fewer layers, is quantized and loaded back.
+"""Measures quantizing: a random checkpoint of the real geometry, with fewer layers, is quantized and loaded again.
 
     PYTHONPATH=. python scripts/measure_quantize.py [--layers 3] [--work FOLDER]
 
@@ -48,7 +48,7 @@ else:
 
 
 def write(folder: Path, layers: int) -> int:
-    """A random checkpoint in bfloat16, a file a tensor of some size; the bytes of its largest tensor."""
+    """Writes a random checkpoint in bfloat16, one file per large tensor; returns the bytes of its largest tensor."""
     from dgtui.model.geometry import read_geometry
     from dgtui.model.random_weights import RandomWeights
     from dgtui.model.weights import whole
@@ -81,7 +81,7 @@ def write(folder: Path, layers: int) -> int:
 
 
 def measured(*args: object) -> tuple[float, int]:
-    """Seconds and bytes that one step takes, in a process of its own, beside what its libraries take."""
+    """Seconds and bytes that one step takes in a separate process, without the memory of its libraries."""
     command = [sys.executable, "-c", MEASURED, *map(str, args)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None and process.stdout is not None
@@ -97,7 +97,7 @@ def measured(*args: object) -> tuple[float, int]:
 
 
 def anonymous(pid: int) -> int:
-    """Bytes of a process's memory that are no file's; 0 when it has ended."""
+    """Bytes of a process's anonymous memory; 0 when it has ended."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:

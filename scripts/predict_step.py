@@ -1,4 +1,4 @@
-"""Predicts a denoising step of the published model on GPUs that are not here, from counted machine code.
+"""Predicts the time of a denoising step of the published model on several GPUs, from counted machine code.
 
     PYTHONPATH=. python tests/kernels/aot.py --json counts.json && python scripts/predict_step.py counts.json
 
@@ -19,12 +19,12 @@ CONTEXT = 8192
 SKEW = 0.7
 """Coefficient of variation of the experts' popularity: an assumption."""
 LAUNCH_MS = 0.0018
-"""From one kernel of a captured graph to the next: an assumption."""
+"""Time from one kernel of a captured graph to the next: an assumption."""
 LAUNCHES = 15 * LAYERS + 20
 TOKENS = 17
-"""Tokens that a step settles: the model card says 15 to 20."""
+"""Tokens that settle per step: the model card says 15 to 20."""
 INTEGER_PIPE = {"PRMT", "LOP3", "SHF", "IADD3", "ISETP", "SEL", "LEA", "PLOP3", "VIADD", "F2FP", "SGXT", "VOTE"}
-"""These run at half rate: 64 lanes of a multiprocessor a clock. Any instruction issues on 128."""
+"""These run at half rate: 64 lanes of a multiprocessor per clock. Other instructions issue on 128."""
 FORMATS = {"nf4": 0.5 + 4 / 64, "nf4-double": 0.5 + 1 / 64, "nvfp4": 0.5 + 1 / 16}
 """Bytes of a weight with its scales."""
 
@@ -51,7 +51,7 @@ MACHINES = (
 
 
 def tiles(rows: int, samples: int = 200) -> tuple[float, float]:
-    """Tiles of so many rows that a layer's routes fill, and experts that are hit, on the average."""
+    """Average number of tiles of this many rows that a layer's routes fill, and of experts that get tokens."""
     draw = random.Random(0)
     total, hit = 0, 0
     for _ in range(samples):
@@ -69,7 +69,7 @@ def experts(machine: Machine, counts: dict[str, Any], kind: str) -> dict[str, fl
     found = {"bytes": 0.0, "issue slots": 0.0, "integer pipe": 0.0, "matrix": 0.0}
     lanes = machine.multiprocessors * machine.clock * 1e9
     for name, weights in (("gate_up", 2 * HIDDEN * WIDTH), ("down", HIDDEN * WIDTH)):
-        # The tile for 16 rows an expert, as `tiles.TABLE` has it
+        # The tile for 16 rows per expert in `tiles.TABLE`
         wanted = 16 if machine.arch in (86, 89, 120, 100) else 32
         case = counts[f"{name} {kind}, {wanted} rows", machine.arch]
         integer = case["issue_slots"] * sum(case["opcodes"].get(op, 0) for op in INTEGER_PIPE) / case["loop"]

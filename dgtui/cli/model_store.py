@@ -303,7 +303,7 @@ def _explain(row: dict[str, Any]) -> None:
         note(f"! {name}: {row['problem']}")
     elif row["left_over_bytes"]:
         part = size(row["left_over_bytes"])
-        note(f"{name}: {part} are from an unfinished download of another version; continue: dgtui model pull {name}")
+        note(f"{name}: {part} are from an unfinished download of another version; dgtui model pull {name} continues it")
 
 
 def _fetch(download: "Download") -> Path:

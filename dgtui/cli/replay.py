@@ -137,7 +137,7 @@ def _theme(name: str | None) -> "Theme":
     wanted = settings.screen.theme
     if name is None and wanted not in themes:
         usual = config.ScreenSettings().theme
-        note(f"dgtui: there is no theme {wanted}: {usual} is used")
+        note(f"dgtui: there is no theme {wanted}: using {usual}")
         wanted = usual
     if wanted in themes:
         return themes[wanted]

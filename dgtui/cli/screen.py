@@ -62,7 +62,7 @@ def show(make: "Callable[[], BaseApp]", settings: "Settings") -> int:
 def _end_on_signals(app: "BaseApp", loop: "AbstractEventLoop") -> None:
     """Lets SIGTERM and SIGHUP end the app, even while a terminal that takes no output blocks it.
 
-    A SIGHUP that the caller ignores stays ignored. The closed terminal is noticed all the same.
+    A SIGHUP that the caller ignores stays ignored. A closed terminal is noticed anyway.
     """
     from dgtui.tui.textual_patches import ending
 

@@ -69,7 +69,7 @@ def size(count: int) -> str:
 def note(text: str) -> None:
     """Prints one line to stderr."""
     if sys.stderr is not None:
-        with suppress(OSError):  # a closed stderr or a full disk is no reason to fail
+        with suppress(OSError):  # a closed stderr or a full disk must not end the program
             print(sanitize(text, newlines=False), file=sys.stderr, flush=True)
 
 

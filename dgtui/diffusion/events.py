@@ -29,14 +29,14 @@ class Flag(IntFlag):
     RENOISED = 4
     "redrawn at random for the next step"
     CHANGED = 8
-    "the draft differs from the step before"
+    "the draft differs from the previous step"
 
 
 class Action(StrEnum):
     """What an amendment does to a position."""
 
     PIN = "pin"
-    "hold the given token, or the one of the draft"
+    "pin the given token, or the one in the draft"
     UNPIN = "unpin"
     "free it"
 

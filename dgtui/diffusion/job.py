@@ -36,7 +36,7 @@ class Amendment:
     position: int
     action: Action
     token: int | None = None
-    "the id to pin; None: what the draft has there"
+    "the id to pin; None: the id in the draft"
     candidate: int = 0
     block: int | None = None
     "the block it is meant for: dropped if that block is over when it arrives; None: whichever block is running"

@@ -70,7 +70,7 @@ class Stepper(Protocol):
       device and versions are repeated instead of approximated.
     - Failures: `MemoryError`, or PyTorch's own out-of-memory errors, when memory runs out (the worker then calls
       `release` and reports it); `BadJob` for input that does not fit the model; anything else ends the run and reaches
-      whoever waits for it. A `DgtuiError` reaches the user as it is.
+      the waiting caller. A `DgtuiError` reaches the user unchanged.
     """
 
     @property

@@ -95,7 +95,7 @@ class Buffer:
         return self.data[end : self._lines.start(line + 1)] if line + 1 < self.lines else b""
 
     def ending_at(self, offset: int) -> bytes:
-        """Returns the line ending used around `offset`: of its line, else of the line before, else LF."""
+        """Returns the line ending used around `offset`: of its line, else of the previous line, else LF."""
         line = self._lines.at(offset)
         return self.ending_of(line) or self.ending_of(max(0, line - 1)) or b"\n"
 

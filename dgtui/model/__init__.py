@@ -1,1 +1,1 @@
-"""Weights: where they come from, how they are packed, how one step runs. Implements the protocols of `diffusion`."""
+"""Finds, packs, loads and runs models. Implements the protocols of `diffusion`."""

@@ -73,7 +73,7 @@ def _refused(status: int, name: str) -> ModelUnfetchable:
         429: "too many requests; wait a few minutes",
     }
     trouble = "the server has a problem; wait a while" if status >= 500 else "wait a moment"
-    return ModelUnfetchable(f"the hub answers {status} for {name}", hint=f"{hints.get(status, trouble)}, then {AGAIN}")
+    return ModelUnfetchable(f"the hub answered {status} for {name}", hint=f"{hints.get(status, trouble)}, then {AGAIN}")
 
 
 def no_space(what: str) -> RunFailed:

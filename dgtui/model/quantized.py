@@ -226,7 +226,7 @@ def verify(opened: OpenCheckpoint, progress: Report | None = None) -> None:
     paths = [folder / name for name in sums if Path(name).name == name]
     missing = [path for path in paths if not path.is_file()]
     if missing:
-        raise CorruptCheckpoint(f"{shown(missing[0].name)} is missing, though {SUMS} lists it", hint=_AGAIN)
+        raise CorruptCheckpoint(f"{shown(missing[0].name)} is missing, but {SUMS} lists it", hint=_AGAIN)
     total, done, lock = sum(path.stat().st_size for path in paths), 0, Lock()
 
     def changed(path: Path) -> bool:

@@ -218,7 +218,7 @@ class Store:
     # -- what is open here ------------------------------------------------------------------------------------------
 
     def _ensure(self, connection: Connection, conversation: str, new: Known | None = None) -> Known:
-        """Returns what is known of a conversation and makes sure that it exists: as it was, restored, or `new`."""
+        """Returns the known state of a conversation, and ensures that it is stored: unchanged, restored, or `new`."""
         head = tables.head_of(connection, conversation)
         known = self._known.get(conversation) or (Known(head) if head else new)
         if known is None:
@@ -251,4 +251,4 @@ def _not_found(prefix: str, found: Sequence[Conversation] = ()) -> ConversationN
     if found:
         several = ", ".join(c.id for c in found[:5]) + (" …" if len(found) > 5 else "")
         return ConversationNotFound(f"{prefix} matches several conversations: {several}", hint="type more of the id")
-    return ConversationNotFound(f"there is no conversation {prefix}", hint="/sessions lists the stored ones")
+    return ConversationNotFound(f"there is no conversation {prefix}", hint="use /sessions to list the stored ones")

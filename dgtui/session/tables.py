@@ -14,7 +14,7 @@ TITLE_LENGTH: Final = 60
 """Most characters of a title made from the first message."""
 
 LISTED: Final = "conversation = :conversation AND superseded IS NULL"
-"""Which turns a conversation shows."""
+"""The condition for the turns that a conversation shows."""
 
 _LETTERS: Final = "23456789bcdfghjkmnpqrstvwxz"  # no look-alikes, and no vowels that could form words
 _NAME_LENGTH: Final = 6
@@ -80,7 +80,7 @@ def listed(connection: sqlite3.Connection, name: str) -> list[int]:
 
 
 def close_gaps(connection: sqlite3.Connection, name: str) -> int:
-    """Gives the turns that a conversation shows the positions 0, 1, 2 …; their number."""
+    """Numbers the turns that a conversation shows 0, 1, 2 …; returns their number."""
     ids = listed(connection, name)
     connection.executemany("UPDATE turns SET position = ? WHERE id = ? AND position <> ?1", enumerate(ids))
     return len(ids)

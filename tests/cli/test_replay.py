@@ -131,7 +131,7 @@ def test_an_animation_holds_all_steps(made: Path, dgtui: Any) -> None:
 def test_a_theme_of_the_settings_that_is_missing_stops_no_export(made: Path, dgtui: Any) -> None:
     (paths.config_dir() / "config.toml").write_text('[screen]\ntheme = "nope"\n')
     done = dgtui("replay", made, "--export", made.parent / "film.svg")
-    assert done.code == 0 and "there is no theme nope: midnight is used" in done.err
+    assert done.code == 0 and "there is no theme nope: using midnight" in done.err
     done = dgtui("replay", made, "--export", made.parent / "other.svg", "--theme", "nope")
     assert done.code == 2 and "there is no theme nope" in done.err
 

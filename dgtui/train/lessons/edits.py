@@ -1,4 +1,4 @@
-"""Editing instructions on the model's own kinds of text: a passage is rewritten between what stands around it.
+"""Editing instructions on the model's own kinds of text: a passage is rewritten to fit the text around it.
 
 The prompt is the instruction alone, as `steering.instructions` gives it to the embedded model; the text around the
 passage is pinned on the canvas.

@@ -1,4 +1,4 @@
-"""One lesson: a conversation, the right reply to it, and what any right reply has to satisfy.
+"""One lesson: a conversation, a right reply, and the conditions for any right reply.
 
 A prompt belongs to the train or to the held-out side by a hash of its text. The two sides never share a prompt,
 whatever the seeds.
@@ -23,7 +23,7 @@ class Example:
     """A prompt and a right reply to it."""
 
     task: str
-    """Name of the module that made it."""
+    """Name of the module that generated it."""
     prompt: str
     """The newest message of the user."""
     response: str
@@ -37,13 +37,13 @@ class Example:
 
 
 def split_of(prompt: str) -> Split:
-    """The side a prompt belongs to, by a hash of its text."""
+    """The split of a prompt, by a hash of its text."""
     digest = hashlib.blake2b(prompt.encode(), digest_size=4).digest()
     return "held-out" if int.from_bytes(digest, "big") % HELD_OUT_ONE_IN == 0 else "train"
 
 
 def stream(make: Callable[[random.Random], Example], rng: random.Random, split: Split) -> Iterator[Example]:
-    """Endless examples of one side."""
+    """An endless stream of examples of one split."""
     while True:
         example = make(rng)
         if split_of(example.prompt) == split:
@@ -51,7 +51,7 @@ def stream(make: Callable[[random.Random], Example], rng: random.Random, split: 
 
 
 def first(rng: random.Random, values: list[Any], share: float = 0.7) -> Any:
-    """A draw that favours the early values: each is taken with probability `share` of what is left.
+    """A random choice that favours early values: each is taken with probability `share` of the remaining mass.
 
     Equally likely choices stay undecided for many denoising steps; a clear favourite settles.
     """
@@ -62,7 +62,7 @@ def first(rng: random.Random, values: list[Any], share: float = 0.7) -> Any:
 
 
 def sentence(text: str) -> str:
-    """The text with a capital at its beginning."""
+    """The text with a capital first letter."""
     return text[:1].upper() + text[1:]
 
 

@@ -1,4 +1,4 @@
-"""Small Python functions in many phrasings, with a docstring or a test where they are asked for, fenced as code."""
+"""Small Python functions in many phrasings, as fenced code, with a docstring or a test if requested."""
 
 import random
 from dataclasses import dataclass
@@ -89,7 +89,7 @@ def base(what: str) -> str:
 
 
 def filled(rng: random.Random) -> tuple[Function, str]:
-    """A function with its numbers and words drawn, and one phrasing of what it does."""
+    """A function with random numbers and words, and one phrasing of what it does."""
     chosen = rng.choice(FUNCTIONS)
     n = rng.randint(2, rng.choice((9, 99)))
     values = {"{n}": str(n), "{m}": str(n + rng.randint(1, 99)), "{w}": rng.choice(_WORDS)}

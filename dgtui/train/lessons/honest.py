@@ -1,4 +1,4 @@
-"""Everything outside the small model's world: it says honestly what it is and what it can do instead.
+"""Prompts outside the small model's world: the reply says honestly what it is and what it can do instead.
 
 Only the prompts are varied. The reply follows from the sort of prompt: a question, a request, a greeting, another
 language, or words that ask for nothing. No prompt here may be a request of another lesson.
@@ -274,7 +274,7 @@ def _greeting(rng: random.Random) -> str:
 
 
 def _noise(rng: random.Random) -> str:
-    """What fingers, cats and bored people type."""
+    """Random typing, as from fingers, cats and bored people."""
     kind = rng.random()
     if kind < 0.35:
         row = rng.choice(_KEYBOARD)

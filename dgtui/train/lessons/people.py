@@ -1,4 +1,4 @@
-"""Names that the lessons share. A name has to be copied from the prompt, so most are drawn openly."""
+"""Names that the lessons share. Names have to be copied from the prompt, so most come from a large, open set."""
 
 import random
 from functools import cache
@@ -6,7 +6,7 @@ from functools import cache
 from dgtui.train.lessons.example import DATA
 
 COMMON = 1500
-"""Names of the list that the tokenizer holds whole; the rest takes several tokens."""
+"""The listed names that are single tokens; the others take several tokens."""
 
 _ONSETS = "B D F G H J K L M N P R S T V W Z Br Ch Cl Dr Fl Gr Kr Ph Qu Sch Sh St Th Tr X Y Zh".split()
 _MIDDLES = "a e i o u ai ee ia oo an el im or un ar en is ol ka mo ri sa to vu lli ndo xi zy bbe".split()
@@ -24,13 +24,13 @@ def given() -> tuple[str, ...]:
 
 
 def invented(rng: random.Random) -> str:
-    """A name that no list holds."""
+    """A name that is not in any list."""
     middle = "".join(rng.choice(_MIDDLES) for _ in range(rng.choice((0, 1, 1, 2))))
     return rng.choice(_ONSETS) + middle + rng.choice(_ENDINGS)
 
 
 def name(rng: random.Random) -> str:
-    """A name: mostly one of the list, sometimes invented, double, with a title, an apostrophe or a hyphen."""
+    """A name: mostly from the list, sometimes invented, double, with a title, an apostrophe or a hyphen."""
     kind = rng.random()
     one = rng.choice(given()[:COMMON]) if rng.random() < 0.75 else rng.choice(given()[COMMON:])
     if kind < 0.76:

@@ -44,7 +44,7 @@ class Tale:
     plot: Plot
     people: tuple[str, ...]
     intros: tuple[str, ...]
-    """How each person is mentioned first; the name itself where the prompt says no more."""
+    """How each person is first mentioned; just the name if the prompt does not say more."""
     subject: str
     length: Length = "usual"
 
@@ -116,7 +116,7 @@ def _landmark(plot: Plot) -> str:
 
 
 def read(text: str) -> Tale | None:
-    """The tale that a text is, or None if no plot tells it to the letter."""
+    """The tale that produces exactly this text, or None."""
     for plot in plots():
         if _landmark(plot) not in text:
             continue
@@ -242,7 +242,7 @@ def draw(rng: random.Random) -> tuple[str, Tale]:
 
 
 def expectation(tale: Tale, count: int, about: bool) -> dict[str, object]:
-    """What a reply has to hold: the named people, and the subject if one was asked for."""
+    """What a reply must contain: the named people, and the subject if one was requested."""
     expect: dict[str, object] = {"tale": True, "names": list(tale.people[:count])}
     if about:
         expect["words"] = [tale.subject]

@@ -28,7 +28,7 @@ def _cast(rng: random.Random, tale: tales.Tale, count: int) -> tuple[tales.Tale,
 
 
 def _again(rng: random.Random, prompt: str, tale: tales.Tale) -> Example:
-    """Another tale under the same conditions: the plot that follows in the list."""
+    """Another tale under the same conditions: the next plot in the list."""
     alike = [plot for plot in tales.plots() if plot.kind == tale.plot.kind and plot.roles == tale.plot.roles]
     alike = [plot for plot in alike if plot.kind not in ("sky", "idea")] or list(tales.plots()[:12])
     here = alike.index(tale.plot) if tale.plot in alike else -1
