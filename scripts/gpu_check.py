@@ -105,7 +105,7 @@ def right(sizes: Sizes, formats: tuple[str, ...]) -> dict[str, Any]:
 
 
 def experts_time(sizes: Sizes, kind: str, copy: float) -> dict[str, float]:
-    """One layer's experts: milliseconds, the time to copy its bytes on this machine, and both of 30 layers."""
+    """One layer's experts: milliseconds, the time to copy its bytes on this machine, and 30 times the first."""
     from weights import random_weight
 
     from dgtui.kernels import experts
