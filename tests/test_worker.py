@@ -200,7 +200,7 @@ def test_a_run_out_of_memory_says_what_to_do_and_gives_it_back(
         return compute(self, *given)
 
     monkeypatch.setattr(Decoder, "states", exhausted)
-    with pytest.raises(OutOfMemory, match=r"ran out at \d+ tokens") as caught:
+    with pytest.raises(OutOfMemory, match=r"out of memory at \d+ tokens") as caught:
         ready.submit(job("b", ENDLESS)).wait()
     assert "--context" in caught.value.hint
     denoiser: Any = ready._stepper.denoiser  # type: ignore[attr-defined]

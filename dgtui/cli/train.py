@@ -72,7 +72,8 @@ def command(
     run = finetune.FineTuning(trained, tokenizer, info, tuning, training, kept, checkpoint, process)
     run.trainer.resume()
     if first:
-        note(f"{len(training):,} training canvases, {len(kept):,} held back; at step {run.trainer.step} of {steps}")
+        parts = f"{len(training):,} training canvases, {len(kept):,} held back"
+        note(f"{parts}; starting at step {run.trainer.step} of {steps}")
     stopped: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         if signal.getsignal(number) is not signal.SIG_IGN:

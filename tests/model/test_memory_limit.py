@@ -83,7 +83,7 @@ def inside(box: Path, *command: object) -> subprocess.CompletedProcess[str]:
 def test_in_a_group_of_1_5_gb_plans_are_right_and_nothing_is_killed(box: Path) -> None:
     real = Path(__file__).parent.parent / "data" / "diffusiongemma-26B-A4B-it" / "config.json"
     doctor = inside(box, "doctor")
-    assert "of 1.5 GB that this process may have" in doctor.stdout
+    assert "of 1.5 GB that this process may use" in doctor.stdout
     assert doctor.returncode == 0, doctor.stdout
     answer = inside(box, "generate", "Hello", "--steps", "2", "--max-tokens", "16")
     assert answer.returncode == 0, answer.stderr

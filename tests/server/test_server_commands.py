@@ -162,7 +162,7 @@ def test_a_server_that_dies_ends_a_batch_and_keeps_its_rows(
 
     stub._complete = dying  # type: ignore[method-assign]
     assert dgtui("generate", "--batch", file, "--out", out, "--concurrency", "1") == 1
-    assert "connection to http://here broke" in capsys.readouterr().err
+    assert "connection to http://here was lost" in capsys.readouterr().err
     assert [row["line"] for row in rows(out)] == [1, 2]
     stub._complete = answer  # type: ignore[method-assign]
     assert dgtui("generate", "--batch", file, "--out", out, "--concurrency", "1") == 0

@@ -148,7 +148,7 @@ def test_a_full_context_drops_whole_turns_from_the_start_and_says_how_many() -> 
 
 
 def test_a_message_that_does_not_fit_is_refused_with_both_numbers() -> None:
-    with pytest.raises(PromptTooLong, match="has 6 tokens and 4 fit"):
+    with pytest.raises(PromptTooLong, match="has 6 tokens, but only 4 fit"):
         prompt([Message("user", "one two three four five")], words, 4)
 
 

@@ -110,12 +110,12 @@ def test_a_trained_model_is_loaded_by_its_folder(
     out = file.parent / "trained"
     command = ["train", str(file), "--out", str(out), "--rows", "2", "--length", "128", "--steps"]
     assert main([*command, "2"]) == 0
-    assert "from step 0 of 2" in capfd.readouterr().err
+    assert "starting at step 0 of 2" in capfd.readouterr().err
     with monkeypatch.context() as patch:  # the terminal is closed at the first report
         patch.setattr(cli_train._Report, "__call__", lambda *_: signal.raise_signal(signal.SIGHUP))
         assert main([*command, "4"]) == 130
     assert "stopped at step 3" in capfd.readouterr().err
     assert main([*command, "4"]) == 0
-    assert "from step 3 of 4" in capfd.readouterr().err
+    assert "starting at step 3 of 4" in capfd.readouterr().err
     assert main(["generate", "Who keeps the key?", "--model", str(out), "--seed", "1", "--json", "--steps", "2"]) == 0
     assert json.loads(capfd.readouterr().out)["model"] == str(out)
