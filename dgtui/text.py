@@ -123,14 +123,14 @@ def truncate(text: str, cells: int, *, ellipsis: str = "…", tab_size: int = 8)
 
 
 def whole(text: str, at: int) -> int:
-    """The last place up to `at` where a text may be cut without taking a mark or a joined character from its base."""
+    """The last position up to `at` at which a cut separates no mark or joined character from its base."""
     while 0 < at < len(text) and (unicodedata.category(text[at])[0] == "M" or "\u200d" in text[at - 1 : at + 1]):
         at -= 1
     return at
 
 
 def fold(text: str) -> str:
-    """The form in which texts are searched: without case, and with one encoding of each accent."""
+    """The form of a text for searching: case-folded, and with one encoding for each accent."""
     if text.isascii():
         return text.lower()
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", text).casefold())

@@ -1,4 +1,4 @@
-"""The checks of `dgtui doctor` that concern the terminal: size, colours, encoding, clipboard."""
+"""The checks of `dgtui doctor` for the terminal: size, colours, encoding, clipboard."""
 
 import os
 import sys
@@ -24,7 +24,7 @@ class Check:
 
 
 def terminal() -> Iterator[Check]:
-    """What the terminal can show and take."""
+    """Checks what the terminal supports."""
     streams = [stream for stream in (sys.stdout, sys.stdin, sys.stderr) if is_terminal(stream)]
     if not is_terminal(sys.stdout):
         yield Check("terminal", "ok", "standard output is not a terminal: text and JSON work, screens do not")
@@ -56,7 +56,7 @@ def terminal() -> Iterator[Check]:
 
 
 def _clipboard() -> Check:
-    """Where the screens copy to. A terminal does not say whether it takes a copy."""
+    """Checks where the screens copy to. A terminal does not confirm a copy."""
     from dgtui.tui import clipboard
 
     if found := clipboard.tool():
@@ -65,5 +65,5 @@ def _clipboard() -> Check:
     remote = os.environ.get("SSH_CONNECTION") or os.environ.get("SSH_TTY")
     for variable, package in (("TMUX", "tmux"), ("WAYLAND_DISPLAY", "wl-clipboard"), ("DISPLAY", "xclip")):
         if os.environ.get(variable) and (package == "tmux" or not remote):
-            return Check("clipboard", "warn", clipboard.TERMINAL, f"install {package}, which takes every copy")
+            return Check("clipboard", "warn", clipboard.TERMINAL, f"install {package} for reliable copies")
     return Check("clipboard", "ok", clipboard.TERMINAL)

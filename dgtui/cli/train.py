@@ -109,7 +109,7 @@ class _Report:
         )
         if self._redraw:
             end = "\n" if now.step == now.steps else ""
-            with suppress(OSError):  # the terminal is gone, and the training goes on
+            with suppress(OSError):  # the terminal is gone, but the training continues
                 print(f"\r\x1b[2K{_bars(self._curve)} {line}", end=end, file=sys.stderr, flush=True)
         else:
             note(line)

@@ -1,4 +1,4 @@
-"""Finding a text in a text, as a person means it: in any case, and however its accents are encoded."""
+"""Finds a text in another text, regardless of case and of the encoding of accents."""
 
 import unicodedata
 from collections.abc import Callable
@@ -11,7 +11,7 @@ Span = tuple[int, int]
 def find(text: str, sought: str, span: Span, *, backwards: bool = False) -> Span | None:
     """Returns the next match after a span, or the previous one before it, in characters. The search wraps around.
 
-    A sought text without capitals matches any case, in every script. Composed and decomposed accents are the same.
+    A search text without capitals matches any case, in every script. Composed and decomposed accents match each other.
     """
     form = _composed if any(sign.isupper() or sign.istitle() for sign in sought) else fold
     wanted, searched = form(sought), form(text)
@@ -36,9 +36,9 @@ def _composed(text: str) -> str:
 
 
 def _place(text: str, searched: str, at: int, form: Callable[[str], str], *, end: bool = False) -> int:
-    """The place in a text that became the place `at` in its form: the end of the characters that are before it.
+    """The position in the original text of the position `at` in its search form: the end of the characters before it.
 
-    In the middle of a character it is that character's start, or its end if `end`.
+    In the middle of a character, it is that character's start, or its end if `end`.
     """
     start = 0
     for _ in range(searched.count("\n", 0, at)):

@@ -234,17 +234,17 @@ class Draft:
         return Job(self.job_id(), tuple(prompt_ids), seed, max_tokens, self.settings, (start,), images=tuple(images))
 
     def written(self, job: Job, ids: Sequence[int]) -> Job:
-        """The job for a reply of full canvases that was written before: all places are pinned, and it takes no step."""
+        """The job for an existing reply of full canvases: all positions are pinned, so it takes no step."""
         *blocks, last = self._blocks(ids)[0]
         return replace(job, blocks=tuple(blocks), starts=(Start(last, frozenset(range(len(last)))),))
 
     def further(self, ids: Sequence[int], most: int, seed: int) -> Job:
-        """Goes on after the `ids` of a reply that was cut, by at most `most` tokens."""
+        """Continues after the `ids` of a reply that was cut, by at most `most` tokens."""
         model, before = self.facts.model, self.version.run.job
         room = model.max_context - len(before.prompt_ids)
         blocks, rest = self._blocks(ids)
         if (len(blocks) + 1) * model.canvas_length > room:
-            raise Refused("the context is full", hint="/new starts a new conversation")
+            raise Refused("the context is full", hint="use /new to start a new conversation")
         canvas = (*rest, *[model.fill_id] * (model.canvas_length - len(rest)))
         start = Start(canvas, frozenset(range(len(rest)))) if rest else Start()
         job = replace(before, max_tokens=min(len(ids) + most, room), likelihood=False, suppressed=frozenset())

@@ -39,7 +39,7 @@ SLASHES: Final[tuple[Slash, ...]] = (
     *(Slash(spec.command, "NUMBER", spec.help) for spec in SAMPLER),
     Slash("think", "on|off", "let the model think before it answers", "switch"),
     Slash("image", "FILE", "send an image with the next message; - removes it", "files"),
-    Slash("continue", "", "let the model go on with a reply that was cut"),
+    Slash("continue", "", "let the model continue a reply that was cut"),
     Slash("template", "", "pin text on the empty canvas for the next reply"),
     Slash("record", "FILE", "write the last run to a recording", "folders"),
     Slash("export", "FILE", "write the conversation as Markdown or JSON", "folders"),

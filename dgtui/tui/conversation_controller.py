@@ -240,15 +240,15 @@ class ConversationController:
 
     @property
     def is_cut(self) -> bool:
-        """The last reply was cut by the limit of tokens."""
+        """Whether the last reply was cut by the token limit."""
         turns = self.chat.turns
         return bool(turns) and turns[-1].stop_reason == "length" and not self._panel.steering.running
 
     def continue_reply(self) -> None:
-        """Lets the model go on with a reply that was cut."""
+        """Lets the model continue a reply that was cut."""
         turn, facts = self._last_reply(), self._facts()
         if not self.is_cut:
-            raise Refused("the reply has an end of its own", hint="R writes it again")
+            raise Refused("the reply is complete", hint="press R to write it again")
         draft = self._panel.steering.draft or self._reopen(turn)
         ids = draft.version.reply_ids(facts.model.stop_ids) or turn.token_ids
         job = draft.further(ids, self._opening.max_tokens, self._seeds())
@@ -342,7 +342,7 @@ class ConversationController:
         self._transcript.replace_last(turn_entry(turn))
         self._changed()
         if version.run.log.finished and turn.stop_reason == "length":
-            self._prompt.notify("the reply was cut: /continue goes on with it")
+            self._prompt.notify("the reply was cut: use /continue to continue it")
 
     def _turn(self, draft: Draft, version: Version) -> Turn:
         log, origin = version.run.log, version

@@ -31,13 +31,13 @@ ending: Final = threading.Event()
 _PASTE_BEGIN: Final = "\x1b[200~"
 _PASTE_END: Final = "\x1b[201~"
 _TYPED: Final = re.compile(r"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]+")
-"""What keys and pastes have in common: text, tabs and line ends."""
+"""Characters that can come from keys or from a paste: text, tabs and line ends."""
 _LINES: Final = re.compile(r"[\r\n][^\r\n]")
 _LINE: Final = re.compile(r"[^\r\n]{2}[\r\n]+\Z")
 BURST: Final = 0.03
-"""Seconds between two reads of one paste, at most."""
+"""Most seconds between two reads of one paste."""
 _MOST_TYPED: Final = 1000
-"""Characters that arrive at once are a paste from here on."""
+"""This many characters that arrive at once count as a paste."""
 
 
 def patch_driver() -> None:
@@ -122,17 +122,17 @@ class PasteSafeParser(XTermParser):
     _kept = ""
     "bytes that may be the start of the end of a paste"
     _burst_until = 0.0
-    "until then, more text belongs to a paste without brackets"
+    "the time until which more text belongs to a paste without brackets"
 
     def __init__(self, debug: bool = False) -> None:
         super().__init__(debug)
         self._brackets = "TMUX" in os.environ
-        "the terminal marks its pastes: a single line and Enter were typed"
+        "whether the terminal marks its pastes, so a single line with Enter was typed"
 
     def feed(self, data: str) -> Iterable[Message]:
         if not data:  # the end of all input
             return super().feed(data)
-        self._brackets = self._brackets or _PASTE_BEGIN in data or "$y" in data  # an answer about a mode
+        self._brackets = self._brackets or _PASTE_BEGIN in data or "$y" in data  # a reply about a mode
         if not self._pasting and self._is_paste(data):
             self._burst_until = time.monotonic() + BURST
             data = _PASTE_BEGIN + data + _PASTE_END

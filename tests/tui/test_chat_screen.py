@@ -953,7 +953,7 @@ async def test_a_reply_with_an_end_is_not_continued() -> None:
     async with chat() as seen:
         await seen.reply()
         await seen.say("/continue")
-        assert "an end of its own" in seen.notices()
+        assert "the reply is complete" in seen.notices()
         assert seen.screen.prompt.text == "/continue"
         assert len(seen.backend.jobs) == 1
 

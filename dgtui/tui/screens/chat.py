@@ -83,7 +83,7 @@ class ChatScreen(BaseScreen):
         )  # fmt: skip
         self._commands = ChatCommands(self, self.conversation, self.panel, self.attached, self.load)
         self._command = ""
-        "what asked for the model that is being loaded"
+        "the command that requested the model that is being loaded"
         self._interrupted = float("-inf")
 
     def on_mount(self) -> None:
@@ -223,7 +223,7 @@ class ChatScreen(BaseScreen):
             self.send(chosen.prompt)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """The keys of the start card work while it is shown, and "continue" for a reply that was cut."""
+        """Enables the keys of the start card while it is shown, and "continue" for a reply that was cut."""
         if action == "continue_reply":
             return self.conversation.is_cut
         return action != "start" or self.has_class("empty")
@@ -233,7 +233,7 @@ class ChatScreen(BaseScreen):
         self.guarded(self.conversation.regenerate)
 
     def action_continue_reply(self) -> None:
-        """Lets the model go on with the last reply, which was cut."""
+        """Lets the model continue the last reply, which was cut."""
         self.guarded(self.conversation.continue_reply)
 
     def action_edit_reply(self) -> None:

@@ -1,4 +1,4 @@
-"""Two texts, compared line by line."""
+"""Compares two texts line by line."""
 
 import asyncio
 import itertools
@@ -21,15 +21,15 @@ from dgtui.text import sanitize
 MOST_LINES: Final = 2000
 """Most lines to show; a last line says that there are more."""
 AT_ONCE: Final = 1000
-"""Lines that are compared without a thread."""
+"""Texts with up to this many lines are compared without a thread."""
 MOST_SECONDS: Final = 2.0
-"""That a comparison may take."""
+"""Most seconds that a comparison may take."""
 MOST_PAIRS: Final = 5_000_000
-"""Pairs of equal lines of both texts that are compared at most, about a second's work."""
+"""Most pairs of equal lines that are compared: about a second's work."""
 
 
 class Differences(ModalScreen[None]):
-    """The lines that differ."""
+    """Shows the lines that differ."""
 
     DEFAULT_CSS = """
     Differences { align: center middle; }
@@ -58,7 +58,7 @@ class Differences(ModalScreen[None]):
         return self._old.count("\n") + self._new.count("\n") > AT_ONCE
 
     async def _compare(self) -> None:
-        """Compares in a thread: the screen can be left meanwhile."""
+        """Compares in a thread, so the screen can be closed meanwhile."""
         shown = await asyncio.to_thread(_shown, self._old, self._new)
         self.query_one(Static).update(shown)
 
@@ -74,7 +74,7 @@ _STYLES: Final = {"-": "$text-error", "+": "$text-success"}
 
 
 class _TooLong(Exception):
-    """A comparison takes longer than somebody waits."""
+    """The comparison takes too long."""
 
 
 class _Matcher(SequenceMatcher[str]):
@@ -94,7 +94,7 @@ class _Matcher(SequenceMatcher[str]):
 
 
 def _shown(old: str, new: str) -> Content:
-    """What is shown of a comparison."""
+    """The text that shows a comparison."""
     try:
         lines = [*itertools.islice(_lines(old.split("\n"), new.split("\n")), MOST_LINES + 1)]
     except _TooLong:
