@@ -64,18 +64,18 @@ class Camera:
         await self.pilot.pause(0.1)
 
     async def press(self, *keys: str) -> None:
-        self.chat.panel.canvas.focus()
+        self.chat.panel.open()
         await self.pilot.pause()
         await self.pilot.press(*keys)
         await self.pilot.pause(0.1)
 
-    async def shoot(self, name: str) -> None:
+    async def shoot(self, name: str, folder: Path = OUT) -> None:
         self.app.clear_notifications()
         await self.pilot.pause(0.3)
         svg = self.app.export_screenshot(title="dgtui")
         # No web fonts: the picture loads nothing
         svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
-        (OUT / f"{name}.svg").write_text(re.sub(r"[ \t]+\n", "\n", svg), encoding="utf-8")
+        (folder / f"{name}.svg").write_text(re.sub(r"[ \t]+\n", "\n", svg), encoding="utf-8")
 
     @contextmanager
     def held(self) -> Iterator[list[RunHandle]]:

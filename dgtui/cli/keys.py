@@ -7,6 +7,7 @@ import typer
 
 from dgtui.cli.terminal import columns, note, put
 from dgtui.tui import keymap
+from dgtui.tui.key_commands import Command
 from dgtui.tui.key_names import plain, shown
 
 _TITLES: Final = {
@@ -49,7 +50,7 @@ def command(
     return 0
 
 
-def _row(command: keymap.Command, taken: dict[str, str]) -> list[str]:
+def _row(command: Command, taken: dict[str, str]) -> list[str]:
     keys = " ".join(_shown(key) for key in keymap.keys_of(command, taken))
     before = f" (was {' '.join(map(shown, command.keys))})" if command.id in taken else ""
     return ["*" if before else " ", keys, command.id, command.help + before]
@@ -60,7 +61,7 @@ def _shown(key: str) -> str:
     return shown(key) if plain(key) else f"({shown(key)})"
 
 
-def _described(context: str, command: keymap.Command, taken: dict[str, str]) -> dict[str, object]:
+def _described(context: str, command: Command, taken: dict[str, str]) -> dict[str, object]:
     return {
         "id": command.id,
         "context": context,

@@ -12,14 +12,15 @@ from dgtui.mistakes import closest, did_you_mean
 from dgtui.paths import typed_path
 
 if TYPE_CHECKING:
+    from dgtui.tui.exports.exporter import Exporter
     from dgtui.tui.exports.recorded_run import RecordedRun
     from dgtui.tui.theme import Theme
 
-KINDS: Final = (".svg", ".html", ".cast")
+KINDS: Final = (".svg", ".gif", ".html", ".cast")
 WIDTH: Final = 100
 STILLS: Final = 5
 MOST_ANIMATED: Final = 48
-"""Steps in an animated .svg; with more, some are left out."""
+"""Steps in a moving picture; with more, some are left out."""
 MOST_STEPS: Final = 2000
 """Steps in a page or a cast; with more, some are left out."""
 
@@ -36,7 +37,7 @@ def command(
         typer.Option(
             metavar="FILE",
             parser=typed_path,
-            help="Write a picture (.svg), a web page (.html) or an asciinema cast (.cast).",
+            help="Write a picture (.svg), a moving picture (.gif), a web page (.html) or an asciinema cast (.cast).",
         ),
     ] = None,
     step: Annotated[
@@ -103,7 +104,7 @@ def _check(
         raise UsageError("--stills needs an .svg and cannot be combined with --step")
     if animate and (step or stills or kind != ".svg"):
         raise UsageError("--animate needs an .svg and cannot be combined with --step or --stills")
-    if step and kind == ".cast":
+    if step and kind in (".cast", ".gif"):
         raise UsageError("--step works on the screen and with an .svg or an .html")
     if not export.absolute().parent.is_dir():
         raise UsageError(f"there is no folder {export.parent}")
@@ -149,28 +150,39 @@ def _export(
     recorded: "RecordedRun", path: Path, theme: "Theme", width: int, stills: list[int] | None, first: int, force: bool
 ) -> None:
     """Writes the export. An .svg is animated if `stills` is None."""
-    from dgtui.session.export import FileExists, write
+    from dgtui.session.export import FileExists, write_bytes
     from dgtui.tui.exports.exporter import Exporter
 
     exporter = Exporter(recorded, theme, width)
-    if path.suffix.lower() == ".svg":
+    kind = path.suffix.lower()
+    if kind == ".gif":
+        from dgtui.tui.exports import gif
+
+        data = gif.animation(exporter, recorded.chosen(MOST_ANIMATED))
+    elif kind == ".svg":
         from dgtui.tui.exports import svg
 
-        text = svg.picture(exporter, stills) if stills else svg.animation(exporter, recorded.chosen(MOST_ANIMATED))
+        steps = recorded.chosen(MOST_ANIMATED)
+        data = (svg.picture(exporter, stills) if stills else svg.animation(exporter, steps)).encode()
     else:
-        steps = recorded.chosen(MOST_STEPS)
-        if len(steps) < len(recorded):
-            note(f"{len(recorded):,} steps are too many: the export holds {len(steps):,} evenly spaced ones")
-        if path.suffix.lower() == ".html":
-            from dgtui.tui.exports import web
-
-            text = web.page(exporter, steps, first)
-        else:
-            from dgtui.tui.exports import cast
-
-            text = cast.document(exporter, steps)
+        data = _long(exporter, kind, first).encode()
     try:
-        write(path, text, overwrite=force)
+        write_bytes(path, data, overwrite=force)
     except FileExists as there:
         raise FileExists(there.message, hint="use --force to overwrite it") from None
-    note(f"{path}: {len(text.encode()):,} bytes")
+    note(f"{path}: {len(data):,} bytes")
+
+
+def _long(exporter: "Exporter", kind: str, first: int) -> str:
+    """A page or a cast, which hold more steps than a picture."""
+    recorded = exporter.recorded
+    steps = recorded.chosen(MOST_STEPS)
+    if len(steps) < len(recorded):
+        note(f"{len(recorded):,} steps are too many: the export holds {len(steps):,} evenly spaced ones")
+    if kind == ".html":
+        from dgtui.tui.exports import web
+
+        return web.page(exporter, steps, first)
+    from dgtui.tui.exports import cast
+
+    return cast.document(exporter, steps)

@@ -27,6 +27,8 @@ class Keeper(Protocol):
     def append(self, conversation: str, turn: Turn) -> int: ...
     def update(self, turn_id: int, turn: Turn) -> None: ...
     def supersede(self, conversation: str, turn_ids: Sequence[int]) -> bool: ...
+    def keep_timeline(self, turn_id: int, steps: bytes) -> None: ...
+    def timeline(self, turn_id: int) -> bytes: ...
     def turn_ids(self, conversation: str) -> list[int]: ...
     def turns(self, conversation: str) -> list[Stored]: ...
     def set_system(self, conversation: str, system: str) -> None: ...
@@ -67,6 +69,14 @@ class Chat:
         self.turns[-1] = turn
         self.store.update(self._stored[-1], turn)
 
+    def keep_timeline(self, steps: bytes) -> None:
+        """Stores the packed steps of the last turn's run."""
+        self.store.keep_timeline(self._stored[-1], steps)
+
+    def timeline(self, position: int) -> bytes:
+        """The packed steps of a turn's run; empty if none are stored."""
+        return self.store.timeline(self._stored[position])
+
     def rewind(self, position: int) -> list[Turn]:
         """Supersedes this window's turns from `position` on, and returns them. Turns of other windows are kept.
 
@@ -101,8 +111,10 @@ class Chat:
         """The images of all turns."""
         return [image for turn in self.turns for image in turn.images]
 
-    def messages(self, see: "Callable[[Attachment], Image | None]" = lambda _: None) -> list[Message]:
-        """Returns the messages for the model: the system prompt and the turns, without empty replies.
+    def messages(
+        self, see: "Callable[[Attachment], Image | None]" = lambda _: None, before: int | None = None
+    ) -> list[Message]:
+        """Returns the messages for the model: the system prompt and the turns (`before` one), without empty replies.
 
         `see` turns an image into the model's input, or returns None if that is not possible.
         """
@@ -114,7 +126,7 @@ class Chat:
                 turn.token_ids if turn.role == "model" else (),
                 tuple(image for attached in turn.images if (image := see(attached)) is not None),
             )
-            for turn in self.turns
+            for turn in self.turns[:before]
             if turn.text.strip() or turn.role == "user"
         ]
 

@@ -83,8 +83,13 @@ def write(path: Path, text: str, *, overwrite: bool = False) -> None:
         FileExists: The file exists and must not be overwritten.
         RunFailed: The file could not be written. An existing one is unchanged.
     """
+    write_bytes(path, storable(text).encode(), overwrite=overwrite)
+
+
+def write_bytes(path: Path, data: bytes, *, overwrite: bool = False) -> None:
+    """The same for a file that is not text."""
     if overwrite:
-        write_private(path, storable(text).encode())
+        write_private(path, data)
         return
     try:
         path = path.resolve()
@@ -96,7 +101,7 @@ def write(path: Path, text: str, *, overwrite: bool = False) -> None:
             f"{path} could not be written: {reason(error)}", hint="choose another folder or name"
         ) from error
     try:
-        write_private(path, storable(text).encode())
+        write_private(path, data)
     except BaseException:
         path.unlink(missing_ok=True)
         raise

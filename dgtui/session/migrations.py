@@ -99,7 +99,17 @@ _FIRST: Final = (
 # Digests of the files in `images`, in the same order.
 _IMAGES: Final = ("ALTER TABLE turns ADD COLUMN image_digests TEXT NOT NULL DEFAULT '[]'",)
 
-STEPS: Final[Sequence[Step]] = (_FIRST, _IMAGES)
+# The steps of a reply's run, as `timeline` packs them. Apart from the turns, which are read much more often.
+_TIMELINES: Final = (
+    """
+    CREATE TABLE timelines (
+        turn INTEGER PRIMARY KEY REFERENCES turns (id) ON DELETE CASCADE,
+        steps BLOB NOT NULL
+    )
+    """,
+)
+
+STEPS: Final[Sequence[Step]] = (_FIRST, _IMAGES, _TIMELINES)
 """All steps from an empty file to the schema of this program."""
 
 

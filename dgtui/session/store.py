@@ -109,6 +109,17 @@ class Store:
         if turn_id in known.turns:
             known.turns[turn_id] |= row
 
+    def keep_timeline(self, turn_id: int, steps: bytes) -> None:
+        """Stores the packed steps of a turn's run; none removes them. A turn that is gone gets none."""
+        with self._database.writing() as connection:
+            if steps:
+                connection.execute(
+                    "INSERT OR REPLACE INTO timelines (turn, steps) SELECT id, ? FROM turns WHERE id = ?",
+                    (steps, turn_id),
+                )
+            else:
+                connection.execute("DELETE FROM timelines WHERE turn = ?", (turn_id,))
+
     def supersede(self, conversation: str, turn_ids: Sequence[int]) -> bool:
         """Supersedes these turns and no others: they stay in the file but are no longer listed.
 
@@ -167,6 +178,12 @@ class Store:
             turns = [turn_of(dict(row)) for row in rows]
         self._known[conversation] = Known(head, {row["id"]: dict(row) for row in rows})
         return turns
+
+    def timeline(self, turn_id: int) -> bytes:
+        """Returns the packed steps of a turn's run; empty if none are stored."""
+        with self._database.reading() as connection:
+            found = connection.execute("SELECT steps FROM timelines WHERE turn = ?", (turn_id,)).fetchone()
+        return bytes(found[0]) if found and isinstance(found[0], bytes) else b""
 
     def turn_ids(self, conversation: str) -> list[int]:
         """Returns the ids of the listed turns, in order. Empty for a conversation that does not exist."""

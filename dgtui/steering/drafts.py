@@ -85,10 +85,10 @@ class Version:
         """All frames of its candidate, block after block."""
         return self.run.log.frames(candidate=self.candidate)
 
-    def reply_ids(self, stop_ids: frozenset[int]) -> tuple[int, ...]:
-        """The current reply, up to the first stop id."""
+    def reply_ids(self, stop_ids: frozenset[int], before: int | None = None) -> tuple[int, ...]:
+        """The current reply, up to the first stop id; only the blocks `before` one, if that is given."""
         ids: list[int] = []
-        for block in range(self.block + 1):
+        for block in range(self.block + 1 if before is None else before):
             canvas = self.ids(block)
             ids += canvas.tolist() if canvas is not None else []
         stops = (at for at, token in enumerate(ids) if token in stop_ids)

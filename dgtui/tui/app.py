@@ -54,7 +54,8 @@ class BaseApp(App[None]):
 
     TITLE = "dgtui"
     CSS = """
-    ToastRack { dock: top; align-vertical: top; margin: 1 0 0 0; }
+    ToastRack { dock: top; align: right top; margin: 0; }
+    Toast { width: auto; max-width: 100%; padding: 0 1; margin: 0; }
     """
     ENABLE_COMMAND_PALETTE = True
     COMMANDS = App.COMMANDS | {_key_commands}
@@ -89,6 +90,11 @@ class BaseApp(App[None]):
         return self._theme_named(self.theme).look(color=self._color)
 
     @property
+    def token_theme(self) -> Theme:
+        """The current theme."""
+        return self._theme_named(self.theme)
+
+    @property
     def theme_names(self) -> list[str]:
         """The themes that can be chosen."""
         return list(self._themes)
@@ -118,16 +124,18 @@ class BaseApp(App[None]):
             self.notify(problem, severity="warning", timeout=10)
 
     async def on_event(self, event: events.Event) -> None:
-        """Delays a key until the focused widget has handled earlier keys.
+        """Delays a key until the focused widget and the screen have handled earlier keys.
 
-        Otherwise a key of the whole screen would overtake them, and a saved or sent text would lack its last
-        characters.
+        Otherwise a key of the whole screen would overtake them: a saved or sent text would lack its last characters, or
+        the key would reach a widget that earlier keys are about to leave.
         """
         if isinstance(event, events.Key) and not event.is_forwarded and self.focused is not None:
-            taken = asyncio.Event()
-            if self.focused.call_later(taken.set):
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(taken.wait(), KEY_WAIT)
+            # The widget handles the key, then what it posted to itself, and the screen what reached it from there
+            for node in (self.focused, self.focused, self.screen):
+                taken = asyncio.Event()
+                if node.call_later(taken.set):
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(taken.wait(), KEY_WAIT)
         await super().on_event(event)
 
     @property

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from dgtui.backend import Backend, Facts, RunHandle
+from dgtui.backend import Backend, Facts
 from dgtui.diffusion.events import Amended
 from dgtui.diffusion.settings import BadJob, SamplerSettings
 from dgtui.errors import DgtuiError
@@ -20,6 +20,7 @@ from dgtui.steering.drafts import Draft, Refused, Version
 from dgtui.text import decode_utf8
 from dgtui.tui.commands import unescaped
 from dgtui.tui.messages import explain
+from dgtui.tui.reply_on_canvas import ReplyOnCanvas
 from dgtui.tui.widgets.attached import Attached
 from dgtui.tui.widgets.canvas_panel import CanvasPanel
 from dgtui.tui.widgets.entry_view import turn_entry
@@ -77,8 +78,7 @@ class ConversationController:
         self.seed = opening.seed
         "seed of all replies; None: a new one each time"
         self.think = opening.think
-        self._reopened: tuple[RunHandle, Turn] | None = None
-        "the run that stands for a reopened reply, and that reply"
+        self.on_canvas = ReplyOnCanvas(self, backend, panel, transcript)
         self._waiting: str | None = None
 
     # -- which conversation -----------------------------------------------------------------------------------------
@@ -98,6 +98,7 @@ class ConversationController:
         if chat.turns:
             self._prompt.past = [turn.text for turn in chat.turns if turn.role == "user"]
         self._attached.conversation(chat.images())
+        self.on_canvas.past = None
         self._panel.clear()
         self._changed()
 
@@ -164,6 +165,7 @@ class ConversationController:
             self._prompt.notify(f"this will be sent as soon as {until}")
             return
         self.refuse_while_running("then send again")
+        self.on_canvas.look_away()
         before = len(self.chat.turns)
         turn = Turn("user", unescaped(text), images=self._attached.take())
         self._store(lambda: self.chat.add(turn))
@@ -200,11 +202,11 @@ class ConversationController:
 
         `again` rewrites the last reply with a new seed; the previous reply is kept as a version.
         """
-        facts = self._facts()
-        messages = self._messages()
+        facts = self.facts()
+        messages = self.messages()
         if again and messages[-1].role == "model":
             messages.pop()
-        ids, dropped = self._prompt_ids(messages, facts.model.canvas_length)
+        ids, dropped = self.prompt_ids(messages, facts.model.canvas_length)
         if dropped and not again:
             self._transcript.notice(f"the context is full: the model no longer sees the first {dropped} turns")
         before = self._panel.steering.draft if again else None
@@ -214,29 +216,24 @@ class ConversationController:
         most, images = min(self._opening.max_tokens, facts.model.max_context - len(ids)), images_left(messages, dropped)
         job = draft.first(ids, seed, most, template, images)
         pins = {0: frozenset(template)} if template else {}
-        if before and not self._is_reopened(first := before.versions[0]):
+        if before and not self.on_canvas.stored(first := before.versions[0]):
             job, pins = replace(job, starts=first.run.job.starts), first.pins
         if again:
             self._rewind(len(self.chat.turns) - 1)
         self._store(lambda: self.chat.add(Turn("model", "", seed=seed, finished=False)))
-        self._transcript.add(Entry("model", "", finished=False))
+        self._transcript.add(Entry("model", "", finished=False, on_canvas=True))
         if before:
             self._panel.run("reply", job, pins)
         else:
             self._panel.start(draft, job, pins)
+        self.on_canvas.place()
         self._changed()
 
     def regenerate(self) -> None:
         """Rewrites the last reply with a new seed; the previous reply is kept as a version."""
-        self._last_reply()
+        self.last_reply()
+        self.on_canvas.look_away()
         self.reply(again=True)
-
-    def edit_reply(self) -> None:
-        """Opens the last reply on the canvas, to steer and continue it."""
-        turn = self._last_reply()
-        if self._panel.steering.draft is None:
-            self._reopen(turn)
-        self._panel.open()
 
     @property
     def is_cut(self) -> bool:
@@ -246,37 +243,16 @@ class ConversationController:
 
     def continue_reply(self) -> None:
         """Lets the model continue a reply that was cut."""
-        turn, facts = self._last_reply(), self._facts()
         if not self.is_cut:
             raise Refused("the reply is complete", hint="press R to write it again")
-        draft = self._panel.steering.draft or self._reopen(turn)
-        ids = draft.version.reply_ids(facts.model.stop_ids) or turn.token_ids
-        job = draft.further(ids, self._opening.max_tokens, self._seeds())
-        self._panel.run("continue", job, draft.version.pins)
+        draft = self.on_canvas.last_draft()
+        ids = draft.version.reply_ids(self.facts().model.stop_ids) or self.last_reply().token_ids
+        self._panel.run("continue", draft.further(ids, self._opening.max_tokens, self._seeds()), draft.version.pins)
+        self.on_canvas.place()
         self._changed()
 
-    def _reopen(self, turn: Turn) -> Draft:
-        """Makes a draft of a stored reply: a run with every position pinned takes no step and is its own result."""
-        facts = self._facts()
-        ids, model = turn.token_ids, facts.model
-        if not ids:
-            raise Refused("this reply is empty", hint="press R to write it again")
-        if not self._reads(ids, turn.text):
-            raise Refused("this reply was written by another model", hint="press R to write it again")
-        whole = [*ids, model.turn_end_id] if turn.stop_reason != "length" else [*ids]
-        whole += [model.fill_id] * (-len(whole) % model.canvas_length)
-        messages = self._messages()[:-1]
-        prompt_ids, dropped = self._prompt_ids(messages, len(whole))
-        draft = Draft(facts, self.settings())
-        job = draft.first(prompt_ids, turn.seed or 0, len(whole), {}, images_left(messages, dropped))
-        self._reopened = self._panel.start(draft, draft.written(job, whole)).run, turn
-        return draft
-
-    def _is_reopened(self, version: Version) -> bool:
-        """Whether it is a stored reply on the canvas, and not a run of this model."""
-        return self._reopened is not None and version.run is self._reopened[0]
-
-    def _last_reply(self) -> Turn:
+    def last_reply(self) -> Turn:
+        """The last turn. Raises `Refused` if it is no reply, or one is being written."""
         self.refuse_while_running()
         if not self.chat.turns or self.chat.turns[-1].role != "model":
             raise Refused("there is no reply yet")
@@ -284,38 +260,40 @@ class ConversationController:
 
     def settings(self) -> SamplerSettings:
         """The model's own sampler settings with the changes of this conversation."""
-        return replace(self._facts().settings, **self.chat.settings)
+        return replace(self.facts().settings, **self.chat.settings)
 
     def change_setting(self, name: str, value: float | None) -> None:
         """Changes a sampler setting from the next run on; None restores the model's own. Raises `BadJob`."""
         changed = {key: kept for key, kept in self.chat.settings.items() if key != name}
         if value is not None:
             changed[name] = value
-        replace(self._facts().settings, **changed)  # raises if they contradict each other
+        replace(self.facts().settings, **changed)  # raises if they contradict each other
         self._store(lambda: self.chat.set_settings(changed))
         if draft := self._panel.steering.draft:
             draft.settings = self.settings()
 
-    def _facts(self) -> Facts:
+    def facts(self) -> Facts:
+        """The loaded model. Raises `Refused` if there is none."""
         if self._backend.facts is None:
             raise Refused("no model is loaded", hint="load one with /model")
         return self._backend.facts
 
-    def _prompt_ids(self, messages: Sequence[Message], reply: int) -> tuple[list[int], int]:
+    def prompt_ids(self, messages: Sequence[Message], reply: int) -> tuple[list[int], int]:
         """The ids of the newest messages that leave room for a reply, and how many messages were left out."""
-        room = self._facts().model.max_context - reply
+        room = self.facts().model.max_context - reply
         return prompt(messages, lambda kept: self._backend.chat(kept, think=self.think), room)
 
-    def _messages(self) -> list[Message]:
-        """The conversation's messages. Ids that this model's tokenizer would decode differently are left out."""
+    def messages(self, before: int | None = None) -> list[Message]:
+        """The messages, or those `before` a turn. Ids that this tokenizer would decode differently are left out."""
         return [
             message
-            if not message.token_ids or self._reads(message.token_ids, message.content)
+            if not message.token_ids or self.reads(message.token_ids, message.content)
             else replace(message, token_ids=())
-            for message in self.chat.messages(self._attached.see)
+            for message in self.chat.messages(self._attached.see, before)
         ]
 
-    def _reads(self, ids: Sequence[int], text: str) -> bool:
+    def reads(self, ids: Sequence[int], text: str) -> bool:
+        """Whether the tokenizer reads these ids as the text."""
         try:
             return decode_utf8(b"".join(self._backend.pieces(ids))) == text
         except (IndexError, KeyError, ValueError):
@@ -326,12 +304,14 @@ class ConversationController:
     def draft_changed(self, version: Version) -> None:
         """Stores a version as the reply."""
         draft, turns = self._panel.steering.draft, self.chat.turns
-        if draft is None or version not in draft.versions or not turns or turns[-1].role != "model":
-            return  # the draft is gone
+        if self.on_canvas.past is not None or draft is None or version not in draft.versions:
+            return  # an earlier reply, or the draft is gone
+        if not turns or turns[-1].role != "model":
+            return
         while not version.frames() and version.parent:  # stopped before its first step: use the previous version
             version = version.parent
-        if self._reopened and self._is_reopened(version):
-            turn = self._reopened[1]
+        if stored := self.on_canvas.stored(version):
+            turn = stored
         elif version.frames():
             turn = self._turn(draft, version)
         elif version.run.log.finished or version.run.control.cancelled:
@@ -339,18 +319,26 @@ class ConversationController:
         else:
             return
         self._store(lambda: self.chat.revise(turn))
-        self._transcript.replace_last(turn_entry(turn))
+        if not version.running or version.run.control.cancelled:
+            self._keep_steps(version)
+        self.on_canvas.place()
         self._changed()
         if version.run.log.finished and turn.stop_reason == "length":
             self._prompt.notify("the reply was cut: use /continue to continue it")
+
+    def _keep_steps(self, version: Version) -> None:
+        from dgtui.session.timeline import pack_timeline
+
+        if version.frames():
+            self._store(lambda: self.chat.keep_timeline(pack_timeline(version.run.log.copy(), version.candidate)))
 
     def _turn(self, draft: Draft, version: Version) -> Turn:
         log, origin = version.run.log, version
         thought, answer = self._backend.split_thought(version.reply_ids(draft.facts.model.stop_ids))
         while origin.kind != "reply" and origin.parent:
             origin = origin.parent
-        if self._reopened and self._is_reopened(origin):
-            thought = self._reopened[1].thought  # the canvas holds the answer only
+        if not origin.frames() and (stored := self.on_canvas.stored(origin)):
+            thought = stored.thought  # the canvas holds the answer only
         finished, last = log.finished, log[len(log) - 1]
         # A run that was asked to stop counts as stopped at once: the program may end before the run does.
         reason = str(finished.reason) if finished else "cancelled" if version.run.control.cancelled else ""
@@ -378,9 +366,10 @@ class ConversationController:
             self._take_back()
 
     def discard_draft(self) -> None:
-        """Removes a reply that was stopped, and puts its question into the prompt; a complete reply is kept."""
-        was_empty = not self._prompt.text
-        if self._panel.steering.stopped and self._take_back():
+        """Removes a reply that was stopped and puts its question into the prompt; any other reply is kept."""
+        was_empty, version = not self._prompt.text, self._panel.steering.version
+        is_stored = version is not None and self.on_canvas.stored(version) is not None
+        if self._panel.steering.stopped and not is_stored and self._take_back():
             self._panel.steering.draft = None
             where = "is back in the prompt" if was_empty else "can be recalled with up in an empty prompt"
             self._prompt.notify(f"draft discarded; its question {where}")

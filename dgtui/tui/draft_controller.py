@@ -17,11 +17,16 @@ from dgtui.steering.drafts import Draft, Kind, Refused, Version
 from dgtui.steering.search import Search
 from dgtui.text import decode_utf8
 from dgtui.tui.record import record
+from dgtui.tui.stored_run import StoredRun
+from dgtui.tui.version_tree import version_tree
 
 Pins = Mapping[int, frozenset[int]]
 """Pinned positions by block."""
 Span = tuple[int, int]
 """Positions of a canvas, the end exclusive."""
+
+
+_LOOKING = ("scrub", "scrub_to", "stop", "accept", "copy", "alternatives", "pace", "xray", "share")
 
 
 class Pointer(Protocol):
@@ -59,6 +64,8 @@ class DraftController:
         self._backend, self._pointer, self._submit, self._switched = backend, pointer, submit, switched
         self._seeds = seeds
         self.draft: Draft | None = None
+        self.past: int | None = None
+        "the position of the earlier reply that it is of: its steps can be watched, but later turns depend on its text"
         self.strength = 1.0
         "the share of the old text that a re-diffusion renoises"
         self.playhead: int | None = None
@@ -110,6 +117,11 @@ class DraftController:
         if self.searching:
             raise Refused("the length of the gap is still being searched", hint="press esc to end the search")
 
+    def refuse_past(self) -> None:
+        """Raises `Refused` for an earlier reply."""
+        if self.past is not None:
+            raise Refused("this is an earlier reply: its steps can be watched, not changed")
+
     def _now(self) -> tuple[Draft, Version]:
         if self.draft is None:
             raise Refused("there is no draft yet", hint="send a message first")
@@ -126,8 +138,10 @@ class DraftController:
         draft, version = self.draft, self.version
         if draft is None or version is None:  # on a template
             return action in ("pin", "type_here", "stop", "accept")
+        if self.past is not None and action not in _LOOKING:
+            return False
         checks: dict[str, Callable[[], object]] = {
-            **dict.fromkeys(("scrub", "scrub_to", "fork", "record", "alternatives", "polish"), version.frames),
+            **dict.fromkeys(("scrub", "scrub_to", "fork", "record", "share", "alternatives", "polish"), version.frames),
             "pause": lambda: version.running,
             "step": lambda: version.running and version.run.control.paused,
             "accept": lambda: not version.running,
@@ -180,6 +194,7 @@ class DraftController:
         self, kind: Kind, job: Job, *, span: Span | None = None, pins: Pins | None = None, beside: bool = False
     ) -> Version:
         """Submits a job, stops the run before it, and makes the new run the current version."""
+        self.refuse_past()
         draft = self.draft
         assert draft is not None
         self.stop()
@@ -239,13 +254,15 @@ class DraftController:
         """Continues from the shown step with a new seed."""
         draft, version = self._now()
         frame = self._frame("there is no step to fork from yet")
+        if isinstance(version.run, StoredRun):
+            raise Refused("a stored reply has its steps, but not what a fork needs", hint="press R to write it again")
         self.run("fork", draft.fork(frame.block, frame.step, self._seeds()), pins=version.pins)
 
     def record(self, path: Path | None = None) -> str:
         """Writes the run to a recording; without a path, to a new one in the current folder."""
         draft, version = self._now()
-        if not version.frames():
-            raise Refused("there are no steps to record yet")
+        if not version.frames() or isinstance(version.run, StoredRun):
+            raise Refused("there are no steps to record", hint="a stored reply has less than a recording holds")
         if path is None:
             name = f"dgtui-{version.run.job.seed}"
             paths = (Path(f"{name}{suffix}.dgtui") for suffix in ("", *(f"-{n}" for n in range(2, 1000))))
@@ -281,6 +298,7 @@ class DraftController:
         """Opens a gap of some tokens at the cursor and fills it; without a length, several are tried."""
         if length and not (length.isascii() and length.isdigit() and int(length) > 0):
             raise Refused("the length of a gap must be a number of tokens, for example 8")
+        self.refuse_past()
         draft, at = self._now()[0], self._pointer().cursor
         search = Search(draft.gap(self.block, at, int(length) if length else None, self._seeds()), self._submit)
         self.stop()
@@ -290,6 +308,7 @@ class DraftController:
 
     def pin(self) -> str:
         """Pins the selection, or unpins it if all of it is pinned; during a run, from the next step on."""
+        self.refuse_past()
         self.refuse_while_searching()
         (draft, version), block = self._now(), self.block
         places, pinned = draft.toggle_pins(block, self._span)
@@ -374,9 +393,4 @@ class DraftController:
 
     def described(self) -> Iterator[tuple[int, bool, str]]:
         """For each version: its number, whether it is current, and a line that describes it."""
-        draft, current = self._now()
-        for version in draft.versions:
-            origin = f" of {version.parent.number}" if version.parent else ""
-            text = " ".join(self.text(version).split())
-            line = f"{version.number}  {version.kind}{origin} · seed {version.run.job.seed} · {text}"
-            yield version.number, version is current, line
+        return version_tree(self._now()[0], self.text)

@@ -9,6 +9,7 @@ from textual.content import Content
 from textual.dom import DOMNode
 
 from dgtui.tui import keymap
+from dgtui.tui.key_commands import Command
 from dgtui.tui.key_names import shown
 from dgtui.tui.textual_patches import bound_by
 
@@ -17,7 +18,7 @@ from dgtui.tui.textual_patches import bound_by
 class _Choice:
     name: str
     keys: str
-    command: keymap.Command
+    command: Command
     node: DOMNode
     "the node that has the action"
 

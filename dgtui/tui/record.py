@@ -3,23 +3,22 @@
 from pathlib import Path
 
 from dgtui.backend import Backend, Facts, RunHandle
+from dgtui.tui.share import recorded
 
 
 def record(path: Path, run: RunHandle, facts: Facts, backend: Backend) -> None:
     """Writes a run with the data of its model. Raises `RunFailed` if it cannot be written."""
     from dgtui.session import recording
-    from dgtui.session.run_pack import occurring_ids
 
-    log = run.log.copy()  # it may still grow
-    ids = occurring_ids(log).tolist()
+    made = recorded(run, facts, backend)
     recording.save(
         path,
-        log,
-        pieces=dict(zip(ids, backend.pieces(ids), strict=True)),
-        special_ids=facts.model.special_ids,
-        fingerprint=facts.fingerprint,
-        model=facts.name,
-        stepper=facts.stepper,
-        device=facts.device,
-        versions=facts.versions,
+        made.log,
+        pieces=made.pieces,
+        special_ids=made.special_ids,
+        fingerprint=made.fingerprint,
+        model=made.model,
+        stepper=made.stepper,
+        device=made.device,
+        versions=made.versions,
     )

@@ -16,7 +16,7 @@ from recorded import hostile, write
 
 from dgtui import paths
 
-KINDS = ("svg", "html", "cast")
+KINDS = ("svg", "gif", "html", "cast")
 
 
 @pytest.fixture
@@ -56,8 +56,8 @@ def test_the_screen_needs_a_terminal_and_says_what_does_not(made: Path, dgtui: A
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--export", "film.mp4"), ".svg, .html, .cast"),
-        (("--export", "film"), ".svg, .html, .cast"),
+        (("--export", "film.mp4"), ".svg, .gif, .html, .cast"),
+        (("--export", "film"), ".svg, .gif, .html, .cast"),
         (("--export", "nowhere/film.svg"), "no folder nowhere"),
         (("--export", "film.svg", "--step", "99"), "has"),
         (("--export", "film.svg", "--step", "2", "--animate"), "--animate"),
@@ -97,8 +97,9 @@ def test_an_export_is_written_and_never_over_another_file(kind: str, made: Path,
     assert file.read_text() == "something dear"
     done = dgtui("replay", made, "--export", file, "--force")
     assert (done.code, done.out) == (0, b"")
-    text = file.read_text(encoding="utf-8")
-    assert "Tell me of the river." in text and "something dear" not in text
+    data = file.read_bytes()
+    assert b"something dear" not in data
+    assert data.startswith(b"GIF89a") if kind == "gif" else "Tell me of the river." in data.decode()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert not [path for path in made.parent.iterdir() if path.name.startswith(".")]
 

@@ -102,6 +102,15 @@ ALTER TABLE turns ADD COLUMN image_digests TEXT NOT NULL DEFAULT '[]';
 PRAGMA user_version = 2;
 """
 
+# What version 3 made of it.
+VERSION_3 = """
+CREATE TABLE timelines (
+    turn INTEGER PRIMARY KEY REFERENCES turns (id) ON DELETE CASCADE,
+    steps BLOB NOT NULL
+);
+PRAGMA user_version = 3;
+"""
+
 NEXT = (
     *STEPS,
     ("ALTER TABLE turns ADD COLUMN mood TEXT NOT NULL DEFAULT 'calm'", "UPDATE turns SET steps = steps + 1"),
@@ -439,13 +448,13 @@ def test_a_file_held_by_another_program_is_a_failure(path: Path, monkeypatch: py
 # -- migrations -------------------------------------------------------------------------------------------------------
 
 
-def test_a_new_file_has_the_shape_of_version_2(path: Path, tmp_path: Path) -> None:
+def test_a_new_file_has_the_shape_of_version_3(path: Path, tmp_path: Path) -> None:
     Store(path).close()
     make_version_1(tmp_path / "1.db")
     with closing(sqlite3.connect(tmp_path / "1.db")) as connection:
-        connection.executescript(VERSION_2)
+        connection.executescript(VERSION_2 + VERSION_3)
     assert schema(path) == schema(tmp_path / "1.db")
-    assert version(path) == len(STEPS) == 2
+    assert version(path) == len(STEPS) == 3
     assert APPLICATION_ID == 1684501621
 
 

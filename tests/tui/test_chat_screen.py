@@ -69,15 +69,22 @@ class Seen:
         await self.say(text)
         await self.until(lambda: len(self.chat.turns) == count + 2, "two turns")
         await self.settled()
+        await self.open_canvas()
         return self.chat.turns[-1].text
 
     async def settled(self) -> None:
         await self.until(lambda: not self.steering.running, "the run's end")
         await self.pilot.pause()
 
+    async def open_canvas(self) -> None:
+        """From the prompt to the canvas, which a finished reply has only while it has the focus."""
+        self.screen.prompt.focus()
+        await self.pilot.press("shift+tab")
+        await self.until(lambda: self.screen.panel.canvas.has_focus, "the canvas")
+
     async def canvas(self, *keys: str) -> None:
-        self.screen.panel.canvas.focus()
-        await self.pilot.pause()
+        if not self.screen.panel.canvas.has_focus:
+            await self.open_canvas()
         await self.pilot.press(*keys)
         await self.pilot.pause()
 
@@ -120,6 +127,8 @@ async def test_a_message_is_answered_and_stored() -> None:
         (conversation,) = seen.store.conversations()
         assert [s.turn.text for s in seen.store.turns(conversation.id)] == ["tell me why", text]
         assert seen.store.turns(conversation.id)[1].turn.finished
+        await seen.pilot.press("tab")
+        await seen.until(lambda: not seen.screen.panel.is_open, "the rendered reply")
         assert [e.text for e in seen.screen.transcript.entries] == ["tell me why", text]
 
 
@@ -253,7 +262,7 @@ async def test_scrubbing_looks_back_and_a_fork_there_keeps_both() -> None:
         panel = seen.screen.panel
         await seen.canvas("left_curly_bracket", "right_square_bracket")
         assert panel.steering.playhead == 1
-        assert "looking back" in str(panel.border_title)
+        assert "looking back" in panel.status
         first = panel.steering.version
         await seen.canvas("f")
         await seen.settled()
@@ -327,8 +336,8 @@ async def test_discarding_a_change_that_was_stopped_leaves_the_reply_it_was_made
         assert seen.chat.turns[-1].stop_reason == "cancelled"
         await seen.canvas("escape")
         assert [t.text for t in seen.chat.turns] == ["tell me", text]
-        assert seen.screen.transcript.entries[-1].text == text
-        assert panel.has_class("open") and not seen.screen.prompt.text
+        assert seen.steering.text(panel.steering.version) == text
+        assert panel.is_open and not seen.screen.prompt.text
         await seen.canvas("U")
         assert panel.steering.version.kind == "re-diffuse"
 
@@ -395,7 +404,7 @@ async def test_a_run_that_fails_in_the_middle_keeps_its_draft_and_the_next_messa
         await seen.until(lambda: "the connection broke" in seen.notices(), "the notice")
         await seen.pilot.pause()
         panel = seen.screen.panel
-        assert panel.has_class("open") and len(panel.steering.version.frames()) == 3
+        assert panel.steering.draft is not None and len(panel.steering.version.frames()) == 3
         assert not panel.steering.running and [turn.role for turn in seen.chat.turns] == ["user", "model"]
         seen.backend.denoiser.logits = logits
         await seen.say("go on")
@@ -618,7 +627,8 @@ async def test_undoing_all_changes_of_a_stored_reply_restores_it(tmp_path: Path)
         assert seen.chat.turns[-1] != before
         await seen.canvas("u")
         assert seen.chat.turns[-1] == before
-        assert seen.screen.transcript.entries[-1].text == text
+        await seen.pilot.press("tab")
+        await seen.until(lambda: seen.screen.transcript.entries[-1].text == text, "the rendered reply")
         assert seen.store.turns(seen.chat.id)[-1].turn == before
 
 
@@ -626,7 +636,7 @@ async def test_a_stored_reply_has_no_run_to_record(tmp_path: Path) -> None:
     async with reopened(tmp_path) as (seen, _):
         target = tmp_path / "run.dgtui"
         await seen.say(f"/record {target}")
-        assert "no steps" in seen.notices() and not target.exists()
+        assert "no steps to record" in seen.notices() and not target.exists()
 
 
 async def test_a_stored_reply_that_was_opened_can_be_written_anew(tmp_path: Path) -> None:
@@ -759,6 +769,8 @@ async def test_a_terminal_that_is_too_small_is_told_so_and_nothing_is_lost() -> 
 async def test_ctrl_c_copies_what_is_selected_in_the_transcript_before_it_quits() -> None:
     async with chat() as seen:
         text = await seen.reply()
+        await seen.pilot.press("tab")
+        await seen.until(lambda: not seen.screen.panel.is_open, "the rendered reply")
         seen.screen.selections = {seen.screen.query(EntryView).last(): SELECT_ALL}
         await seen.pilot.press("ctrl+c")
         assert text.split()[0] in seen.app.clipboard
@@ -887,10 +899,10 @@ async def test_a_run_that_was_asked_to_stop_says_so_until_its_step_ends() -> Non
         await seen.say("tell me")
         await seen.until(lambda: seen.steering.version and seen.steering.version.frames(), "a step")
         await seen.canvas("escape")
-        assert "stopping" in str(seen.screen.panel.border_title)
+        assert "stopping" in seen.screen.panel.status
         seen.backend.step_gate.open()
         await seen.settled()
-        assert "stopping" not in str(seen.screen.panel.border_title)
+        assert "stopping" not in seen.screen.panel.status
 
 
 @pytest.mark.parametrize("key", ["t", "p"])

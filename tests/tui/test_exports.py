@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import hashlib
+import io
 import json
 import re
 import tempfile
@@ -18,6 +19,7 @@ import pytest
 from fakes import CANVAS, EOS, VOCAB, NumericDenoiser, certain
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from recorded import HOSTILE, PIECES, TALE, ended, hostile, recorded, run
 
 from dgtui.diffusion.events import BlockStarted, Frame, StopReason
@@ -25,8 +27,8 @@ from dgtui.diffusion.log import RunLog
 from dgtui.errors import RecordingRefused
 from dgtui.session.recording import Recording
 from dgtui.text import cell_width
-from dgtui.tui.exports import cast, svg, web
-from dgtui.tui.exports.exporter import ASKED, Exporter
+from dgtui.tui.exports import cast, gif, svg, web
+from dgtui.tui.exports.exporter import ASKED, LAST_SECONDS, Exporter, step_seconds
 from dgtui.tui.exports.recorded_run import IDLE, RecordedRun, stop_ids
 from dgtui.tui.frames import view_at
 from dgtui.tui.theme_file import load_themes, theme_folders
@@ -352,14 +354,36 @@ def test_a_film_ends_with_the_last_step_on_the_screen(tmp_path: Path) -> None:
     rows = [row.rstrip() for row in screen.display]
     assert rows[1] == f" {ASKED}Tell me of the river."
     assert rows[2].startswith(" block 1 · step ")
-    assert "".join("".join(rows[3:-4]).split()) == "".join(drawn.recorded.text(last).split())
-    assert rows[-2].startswith(" ") and "end of reply" in rows[-2]
+    assert "".join("".join(rows[3:-5]).split()) == "".join(drawn.recorded.text(last).split())
+    assert rows[-3].startswith(" ") and "end of reply" in rows[-3]
 
 
-def test_a_film_keeps_the_recorded_times(tmp_path: Path) -> None:
+def test_a_film_shows_every_step_for_the_same_time_however_long_the_model_took(tmp_path: Path) -> None:
     drawn = exporter(recorded(tmp_path))
     events = [json.loads(line) for line in cast.document(drawn, every(drawn)).splitlines()][1:]
-    assert [time for time, _, _ in events[1:-1]] == pytest.approx(drawn.recorded.seconds, abs=1e-5)
+    each = step_seconds(len(drawn.recorded))
+    assert [time for time, _, _ in events[1:-1]] == pytest.approx([at * each for at in every(drawn)], abs=1e-5)
+    assert events[-1][0] - events[-2][0] == pytest.approx(LAST_SECONDS)
+
+
+def test_a_gif_shows_every_step_and_holds_the_last(tmp_path: Path) -> None:
+    drawn = exporter(recorded(tmp_path, ended()), width=60)
+    film = Image.open(io.BytesIO(gif.animation(drawn, every(drawn))))
+    times = []
+    for at in range(film.n_frames):
+        film.seek(at)
+        times.append(film.info["duration"])
+    assert film.n_frames == len(drawn.recorded) and film.info["loop"] == 0
+    assert times == [round(1000 * step_seconds(len(times)))] * (len(times) - 1) + [round(1000 * LAST_SECONDS)]
+    assert film.width == 2 * 18 + 60 * 9
+
+
+def test_moving_pictures_have_a_legend(tmp_path: Path) -> None:
+    drawn = exporter(recorded(tmp_path, ended()))
+    assert "just settled" in "".join(check_svg(svg.animation(drawn, every(drawn))).itertext())
+    assert "just settled" in "\n".join(check_cast(cast.document(drawn, every(drawn))).display)
+    narrow = exporter(recorded(tmp_path, ended()), width=24)
+    assert sum(len(text) for text, _ in narrow.legend) <= 24
 
 
 def test_a_film_in_the_terminals_colours_names_no_others(tmp_path: Path) -> None:

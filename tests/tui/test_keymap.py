@@ -15,8 +15,9 @@ from textual.keys import _character_to_key, format_key
 from textual.widgets import Static, TextArea
 
 from dgtui.tui import keymap
+from dgtui.tui.key_commands import Command
 from dgtui.tui.key_names import normal, plain, shown, types
-from dgtui.tui.keymap import COMMANDS, Command, bindings, check, ids
+from dgtui.tui.keymap import COMMANDS, bindings, check, ids
 
 ALL = [command for commands in COMMANDS.values() for command in commands]
 BY_ID = {command.id: command for command in ALL}
@@ -232,8 +233,8 @@ def test_nothing_to_change_changes_nothing() -> None:
 
 
 def test_good_keys_are_taken_in_textuals_names() -> None:
-    assert check({"canvas.pin": ("P", "ctrl+k"), "app.help": ("f9",), "canvas.polish": (",",)}) == (
-        {"app.help": "f9", "canvas.pin": "P,ctrl+k", "canvas.polish": "comma"},
+    assert check({"canvas.pin": ("P", "ctrl+k"), "app.help": ("f9",), "canvas.polish": (";",)}) == (
+        {"app.help": "f9", "canvas.pin": "P,ctrl+k", "canvas.polish": "semicolon"},
         [],
     )
 
@@ -389,8 +390,8 @@ async def test_keys_run_their_actions_with_their_arguments() -> None:
 
 
 async def test_swapped_and_added_keys_work_in_textual() -> None:
-    overrides = {"canvas.pin": ("r",), "canvas.rediffuse": ("p", ","), "app.help": ("f9", "question_mark")}
-    done, app = await pressed(overrides, ["r", "p", "comma", "f1", "f9", "question_mark"])
+    overrides = {"canvas.pin": ("r",), "canvas.rediffuse": ("p", ";"), "app.help": ("f9", "question_mark")}
+    done, app = await pressed(overrides, ["r", "p", "semicolon", "f1", "f9", "question_mark"])
     assert done == ["pin", "re-diffuse", "re-diffuse"]
     assert app.helped == 2
 

@@ -1,4 +1,4 @@
-"""A recorded run as an asciinema cast (version 2), which a terminal or a web page plays at its original speed.
+"""A recorded run as an asciinema cast (version 2), which a terminal or a web page plays at a readable pace.
 
 All escape sequences are written here: styles, cursor positions, one clear at the start. Only rows that changed are
 painted. https://docs.asciinema.org/manual/asciicast/v2/
@@ -12,7 +12,7 @@ from rich.color import ColorSystem
 from rich.style import Style
 
 from dgtui.text import cell_width, truncate
-from dgtui.tui.exports.exporter import ASKED, Exporter, Snapshot
+from dgtui.tui.exports.exporter import ASKED, LAST_SECONDS, Exporter, Snapshot, step_seconds
 from dgtui.tui.exports.recorded_run import IDLE
 from dgtui.tui.exports.svg import playhead
 from dgtui.tui.widgets.brush import Ink
@@ -20,10 +20,8 @@ from dgtui.tui.widgets.timeline import BARS
 
 MOST_ROWS: Final = 200
 """Longer texts are cut."""
-_HOLD: Final = 1.5
-"""Seconds to show the end before a player starts again."""
-_AROUND: Final = 7
-"""Rows in addition to the text: prompt, status, timeline, meters, and blank rows between them."""
+_AROUND: Final = 8
+"""Rows in addition to the text: prompt, status, timeline, meters, legend, and blank rows between them."""
 
 
 def document(exporter: Exporter, steps: Sequence[int]) -> str:
@@ -62,13 +60,13 @@ def _events(exporter: Exporter, snapshots: Sequence[Snapshot], text_rows: int) -
     screen[1] = paint.row(((ASKED + exporter.prompt, paint.accent),))
     yield 0.0, "\x1b[?25l\x1b[2J" + "".join(_put(row, text) for row, text in enumerate(screen))
     time = 0.0
-    for snapshot in snapshots:
+    for number, snapshot in enumerate(snapshots):
         shown = _screen(exporter, snapshot, text_rows, paint, screen[1])
         changed = [_put(row, text) for row, (text, old) in enumerate(zip(shown, screen, strict=True)) if text != old]
-        screen, time = shown, exporter.recorded.seconds[snapshot.at]
+        screen, time = shown, number * step_seconds(len(snapshots))
         if changed:
             yield time, "".join(changed)
-    yield time + _HOLD, f"\x1b[{len(screen)};1H\x1b[0m\x1b[?25h"
+    yield time + LAST_SECONDS, f"\x1b[{len(screen)};1H\x1b[0m\x1b[?25h"
 
 
 def _put(row: int, text: str) -> str:
@@ -87,6 +85,7 @@ def _screen(exporter: Exporter, snapshot: Snapshot, text_rows: int, paint: "_Pai
         paint.row(()),
         paint.row(_timeline(exporter, snapshot.at, paint)),
         paint.row(((recorded.meters(snapshot.at, exporter.width), paint.muted),)),
+        paint.row(exporter.legend),
         paint.row(()),
     ]
 

@@ -16,9 +16,10 @@ from rich.style import Style
 from rich.terminal_theme import DEFAULT_TERMINAL_THEME, SVG_EXPORT_THEME
 
 from dgtui.layout import lay_out, shown_tokens
-from dgtui.text import sanitize, truncate
+from dgtui.text import cell_width, sanitize, truncate
 from dgtui.tui.colour import faded, mix
 from dgtui.tui.exports.recorded_run import RecordedRun
+from dgtui.tui.legend import legend
 from dgtui.tui.theme import Theme
 from dgtui.tui.widgets.brush import Brush, Ink
 
@@ -27,6 +28,14 @@ LEAST_FULL_NATS: Final = 1.0
 """Nats for a bar of full height, unless a step of the run was less certain."""
 ASKED: Final = "› "
 """Precedes the prompt."""
+LAST_SECONDS: Final = 4.0
+"""Seconds that a moving picture shows the last step before it starts again."""
+
+
+def step_seconds(count: int) -> float:
+    """Seconds that a moving picture of `count` steps shows each step: long enough to read, and about twelve seconds in
+    all. The time that the model took does not matter."""
+    return max(0.1, min(0.4, 12 / count))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +96,18 @@ class Exporter:
             np.concatenate([held, view.entropy[:end]]).astype(np.float32),
             np.concatenate([held, view.flags[:end]]).astype(np.uint8),
             settled,
+            None if view.glow is None else np.concatenate([held, view.glow[:end]]).astype(np.uint8),
         )
         return Snapshot(at, tuple(self._brush.rows(lay_out(tokens, self.width), styles, None, None)))
+
+    @property
+    def legend(self) -> Ink:
+        """What the colours mean, as far as the width allows."""
+        row: list[tuple[str, Style]] = []
+        for word, style in legend(self.look):
+            if sum(cell_width(text) for text, _ in row) + len(word) + 2 <= self.width:
+                row += [(word, style), ("  ", Style())]
+        return tuple(row)
 
     def bars(self, most: int = MOST_BARS) -> list[Bar]:
         """The timeline of the whole run. With more steps than `most`, each bar stands for several."""

@@ -8,7 +8,7 @@ from html import escape
 from typing import Final
 
 from dgtui.text import cell_width, sanitize, truncate
-from dgtui.tui.exports.exporter import ASKED, Bar, Exporter, Paint, Snapshot
+from dgtui.tui.exports.exporter import ASKED, LAST_SECONDS, Bar, Exporter, Paint, Snapshot, step_seconds
 from dgtui.tui.widgets.brush import Ink
 
 FONTS: Final = '"JetBrains Mono", "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", "Liberation Mono", monospace'
@@ -19,11 +19,6 @@ _SMALL = 12
 _EDGE = 24
 _BARS, _WIDEST_BAR = 26, 20.0
 _GAP = 30  # between snapshots
-
-STEP_SECONDS: Final = 0.4
-"""Seconds that an animation shows each step."""
-LAST_SECONDS: Final = 4.0
-"""Seconds that it shows the last step before it starts again."""
 
 
 def picture(exporter: Exporter, steps: Sequence[int]) -> str:
@@ -59,6 +54,9 @@ class _Sheet:
             self._y = top
             body += [f'<g class="step s{number}">', *self._snapshot(snapshot), "</g>"]
             bottom = max(bottom, self._y)
+        self._y = bottom + 6
+        body += self._row(self.exporter.legend)
+        bottom = self._y + _LINE
         return self._document(_title(self.exporter, snapshots[-1:]), body, bottom, _turns(len(snapshots)))
 
     def _document(self, title: str, body: Sequence[str], bottom: float, extra_css: str = "") -> str:
@@ -141,11 +139,12 @@ class _Sheet:
 
 def _turns(count: int) -> str:
     """CSS that shows `count` groups in turn; only the last is visible without animation."""
-    whole = (count - 1) * STEP_SECONDS + LAST_SECONDS
+    each = step_seconds(count)
+    whole = (count - 1) * each + LAST_SECONDS
     lines = ["", f".step{{visibility:hidden;animation:{_n(whole)}s step-end infinite}}"]
     for number in range(count):
-        start = 100 * number * STEP_SECONDS / whole
-        end = 100 * (number + 1) * STEP_SECONDS / whole if number + 1 < count else 100.0
+        start = 100 * number * each / whole
+        end = 100 * (number + 1) * each / whole if number + 1 < count else 100.0
         hidden_after = f"{_n(end)}%{{visibility:hidden}}" if end < 100 else ""
         hidden_before = "0%{visibility:hidden}" if number else ""
         lines.append(f".s{number}{{animation-name:k{number}}}")

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import on
 from textual.app import SystemCommand
+from textual.css.query import QueryType
 from textual.screen import Screen
+from textual.widget import Widget
 from textual.widgets.text_area import Selection
 
 from dgtui.backend import Backend
@@ -70,13 +72,13 @@ class ChatScreen(BaseScreen):
         super().__init__(settings, look)
         self.backend, self._opening = backend, opening
         seeds = seed_source(opening.seed)
-        self.transcript = Transcript(id="transcript")
+        self.panel = CanvasPanel(backend, settings.screen, look, seeds, opening.record, id="panel")
+        self.transcript = Transcript(canvas=self.panel, id="transcript")
         self.start_card = StartCard(look, self.app.keys, id="start")
         self.loader = Loading(id="loading")
-        self.panel = CanvasPanel(backend, settings.screen, look, seeds, opening.record, id="panel")
         self.attached = Attached(backend, opening.images, id="attached")
         self.prompt = Prompt(arguments=self._argument_choices, id="prompt")
-        self.parts = (self.start_card, self.transcript, self.loader, self.panel, self.attached, self.prompt)
+        self.parts = (self.start_card, self.transcript, self.loader, self.attached, self.prompt)
         self.conversation = ConversationController(
             backend, store, opening, seeds, self.draw_top,
             panel=self.panel, transcript=self.transcript, prompt=self.prompt, attached=self.attached,
@@ -99,7 +101,7 @@ class ChatScreen(BaseScreen):
 
     def draw_top(self) -> None:
         """Also shows or hides the start card."""
-        self.set_class(not self.transcript.entries, "empty")
+        self.set_class(not self.transcript.entries and not self.panel.is_open, "empty")
         super().draw_top()
 
     def keep(self) -> None:
@@ -192,6 +194,11 @@ class ChatScreen(BaseScreen):
     def _draft_changed(self, message: CanvasPanel.Changed) -> None:
         self.conversation.draft_changed(message.version)
 
+    @on(CanvasPanel.Placed)
+    def _canvas_placed(self) -> None:
+        self.conversation.on_canvas.place()
+        self.draw_top()
+
     @on(CanvasPanel.Accepted)
     def _draft_accepted(self) -> None:
         if self.panel.steering.draft or not self.panel.template:  # a template is shown until it is used
@@ -210,6 +217,20 @@ class ChatScreen(BaseScreen):
         self.prompt.focus()
 
     # -- keys -------------------------------------------------------------------------------------------------------
+
+    def get_focusable_widget_at(self, x: int, y: int) -> Widget | None:
+        """A click on the numbers around a canvas is meant for the canvas, not for the transcript that it stands in."""
+        found = super().get_focusable_widget_at(x, y)
+        if found is self.transcript and self.panel in self.get_widget_at(x, y)[0].ancestors:
+            return self.panel.canvas
+        return found
+
+    def focus_previous(self, selector: str | type[QueryType] = "*") -> Widget | None:
+        """From the prompt to the canvas: that of the last reply is opened again."""
+        if self.focused is self.prompt and self.panel.steering.draft is not None:
+            self.panel.open()
+            return self.panel.canvas
+        return super().focus_previous(selector)
 
     def action_start(self, name: str) -> None:
         """Sends a prompt of the start card; one with a name to replace is put into the prompt instead."""
@@ -237,8 +258,8 @@ class ChatScreen(BaseScreen):
         self.guarded(self.conversation.continue_reply)
 
     def action_edit_reply(self) -> None:
-        """Opens the last reply on the canvas."""
-        self.guarded(self.conversation.edit_reply)
+        """Opens the marked reply on the canvas."""
+        self.guarded(self.conversation.on_canvas.open)
 
     def action_raw(self) -> None:
         """Shows the marked turn as it was written, or rendered."""

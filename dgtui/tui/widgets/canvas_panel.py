@@ -12,8 +12,7 @@ from functools import partial, wraps
 from pathlib import Path
 from typing import Any, ClassVar, Concatenate, ParamSpec
 
-from textual import getters, on
-from textual.app import ComposeResult
+from textual import on
 from textual.message import Message
 
 from dgtui.backend import Backend, RunHandle
@@ -28,12 +27,12 @@ from dgtui.tui.draft_controller import DraftController, Pins, tokens
 from dgtui.tui.frames import View, view_at, with_pins
 from dgtui.tui.messages import BlockDone, FramesReady, RunEnded, explain
 from dgtui.tui.pace import Pace
+from dgtui.tui.player import Player
 from dgtui.tui.template import Template
 from dgtui.tui.theme import Look
 from dgtui.tui.widgets import meters
 from dgtui.tui.widgets.alternatives import Alternatives
-from dgtui.tui.widgets.canvas_box import CanvasBox
-from dgtui.tui.widgets.question import Question
+from dgtui.tui.widgets.placed_box import PlacedBox
 from dgtui.tui.widgets.timeline import Timeline, bars_of
 
 MEASURES_EVERY = 0.25
@@ -71,7 +70,7 @@ def _steers(
     return _action(act)
 
 
-class CanvasPanel(CanvasBox):
+class CanvasPanel(PlacedBox):
     """A canvas that can be steered. Hidden while it is empty.
 
     Args:
@@ -80,8 +79,6 @@ class CanvasPanel(CanvasBox):
     """
 
     DEFAULT_CSS = """
-    CanvasPanel { display: none; }
-    CanvasPanel.open { display: block; }
     CanvasPanel Question { height: 1; border: none; padding: 0; }
     """
     BINDINGS: ClassVar[list[Any]] = keymap.bindings("steering")
@@ -102,30 +99,22 @@ class CanvasPanel(CanvasBox):
     class Discarded(Message):
         """The user discarded the draft."""
 
-    question = getters.query_one(Question)
-
     def __init__(
         self, backend: Backend, settings: ScreenSettings, look: Look, seeds: Callable[[], int],
         record_to: Path | None = None, **kwargs: Any,
     ) -> None:  # fmt: skip
         super().__init__(show_timeline=settings.show_timeline, **kwargs)
+        self.display = False
         self.backend, self._settings, self._look, self._record_to = backend, settings, look, record_to
         self.steering = DraftController(backend, lambda: self.canvas, self._submit, self._tell, seeds)
         self.template = Template(backend)
+        self.player = Player(0 if settings.reduced_motion else settings.pace)
         self.can, self.label_of, self._phase = self.steering.can, self.steering.label_of, self.steering.phase
         self._measured = 0.0
         self._pace = Pace(settings.max_fps)
 
-    def compose_below(self) -> ComposeResult:
-        yield Question(self._question_closed, id="question")
-
     def on_mount(self) -> None:
         self.set_look(self._look)
-
-    def set_look(self, look: Look) -> None:
-        """Sets the style of tokens."""
-        super().set_look(look)
-        self.repaint()
 
     # -- runs -------------------------------------------------------------------------------------------------------
 
@@ -144,26 +133,24 @@ class CanvasPanel(CanvasBox):
 
     def _submit(self, job: Job) -> RunHandle:
         self._pace = Pace(self._settings.max_fps)
+        self.player.restart()
         run = self._pace.submit(self.backend, job, self, only_blocks=self._settings.reduced_motion)
-        self.add_class("open")
+        self._played = run
+        self.show_box(True)
         return run
 
-    def open(self) -> None:
-        """Shows the panel and gives it the focus."""
-        self.add_class("open")
+    def show_draft(self, draft: Draft) -> None:
+        """Puts a draft with a run that has ended on the canvas."""
+        self.question.action_close()
+        self.steering.draft, self.steering.playhead = draft, None
+        self.canvas.clear_selection()
         self.repaint()
-        self.canvas.focus()
 
     def clear(self) -> None:
         """Drops the draft and the template, and hides the panel."""
         self.steering.draft = None
         self.template.clear()
         self.close()
-
-    def close(self) -> None:
-        """Hides the panel. The versions are kept."""
-        self.question.action_close()
-        self.remove_class("open")
 
     def _shows(self, run: RunHandle) -> bool:
         version = self.steering.version
@@ -175,7 +162,8 @@ class CanvasPanel(CanvasBox):
             self._pace.drawn()
             self.steering.follow()
             due = time.monotonic() - self._measured >= MEASURES_EVERY
-            self.repaint(measures=due or message.run.control.paused)
+            if self._due is None:  # else the next step is drawn at its pace
+                self.repaint(measures=due or message.run.control.paused or bool(self.player.pace))
 
     @on(BlockDone)
     def _block_done(self, message: BlockDone) -> None:
@@ -200,6 +188,7 @@ class CanvasPanel(CanvasBox):
             if not error:
                 self.keep_recording()
             self._tell()
+            self._leave()
         self.repaint()
 
     def keep_recording(self) -> None:
@@ -224,15 +213,17 @@ class CanvasPanel(CanvasBox):
         if draft is None or version is None:
             self._show_template()
             return
-        frames, playhead = version.frames(), self.steering.playhead
-        at = frames[playhead] if playhead is not None and playhead < len(frames) else None
-        block, stop_ids = at.block if at else version.block, draft.facts.model.stop_ids
+        frames, stop_ids = version.frames(), draft.facts.model.stop_ids
+        block, step = self._looked_at(frames)
         self.steering.frame, view = view_at(
-            version.run.log, block, at.step if at else None, version.candidate, self.backend.pieces, stop_ids
+            version.run.log, block, step, version.candidate, self.backend.pieces, stop_ids
         )
-        if at is None:
+        self._tell_place()
+        if step is None:
             view = with_pins(view, draft.user_pins(block), others=version.running)
-        self.canvas.calm = version.running
+        self._play()
+        self.show_xray()
+        self.canvas.calm = version.running or bool(self.behind)
         self.canvas.show(view)
         if measures:
             self._measured = time.monotonic()
@@ -247,16 +238,19 @@ class CanvasPanel(CanvasBox):
             memory=meters.memory(*self.backend.memory()),
             proposal=f"proposal {proposals.index(version) + 1} of {len(proposals)}" if len(proposals) > 1 else "",
         )  # fmt: skip
+        behind = self.behind
+        pace = [f"catching up: {behind} behind" if behind else "live"] if self.player.pace else []
         self.show_numbers(
-            " · ".join([*self.steering.states(), status]),
-            meters.line(measures, max(20, self.content_size.width)),
+            " · ".join([*(pace if version.running or behind else []), *self.steering.states(), status]),
+            meters.line(measures, self.line_width),
             bars_of(frames, log.amended(version.candidate)),
             next((index for index, f in enumerate(frames) if f is frame), None),
             frames[-1].max_steps - frames[-1].step if version.running and frames else 0,
         )
 
     def _show_template(self) -> None:
-        if self.backend.facts is None or not self.has_class("open"):
+        self._tell_place()
+        if self.backend.facts is None or not self.is_open:
             self.canvas.show(None)
             return
         self.canvas.show(self.template.view())
@@ -312,9 +306,20 @@ class CanvasPanel(CanvasBox):
         else:
             self.post_message(self.Accepted())
 
+    @_action
+    def action_pace(self) -> str:
+        """Changes how long a step stays visible at least. The model runs on at its own speed."""
+        pace = self.player.next_pace()
+        return f"each step stays at least {pace} ms; the model runs on" if pace else "steps are shown live"
+
     def action_scrub_to(self, end: str) -> None:
         """Moves the playhead to the first or the newest step."""
         self._scrub_to(0 if end == "first" else None)
+
+    @_action
+    def action_xray(self) -> str | None:
+        """Shows the x-ray: first entropies, then when each token was decided; then hides it."""
+        return None if self.xray.next_mode() else "the x-ray is hidden"
 
     @on(Timeline.Picked)
     def _picked(self, message: Timeline.Picked) -> None:
@@ -393,8 +398,3 @@ class CanvasPanel(CanvasBox):
 
         self.canvas.pointing = True
         self.question.ask(f"{what}: enter accepts, esc closes", partial(answered, self))
-
-    def _question_closed(self, had_focus: bool) -> None:
-        self.canvas.pointing = False
-        if had_focus:
-            self.canvas.focus()

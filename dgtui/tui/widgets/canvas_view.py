@@ -200,6 +200,11 @@ class CanvasView(ScrollView, can_focus=True, inherit_bindings=False):
     def cursor(self, place: int) -> None:
         self._go(place)
 
+    def piece(self, place: int) -> bytes:
+        """The bytes of a token; none of one that is not shown."""
+        view = self._view
+        return view.pieces[place] if view is not None and place < min(view.end, len(view.pieces)) else b""
+
     @property
     def cursor_cell(self) -> Offset:
         """The cell of the screen that the cursor begins in."""

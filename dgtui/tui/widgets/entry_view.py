@@ -34,6 +34,13 @@ class Entry:
     note: str = ""
     """One line below the text, about the run that produced it."""
     finished: bool = True
+    on_canvas: bool = False
+    """The text is the part above the canvas, which stands in for the rest of the reply."""
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether anything of it stands above the canvas."""
+        return not self.on_canvas or bool(self.text.strip() or self.thought.strip())
 
 
 def turn_entry(turn: Turn) -> Entry:
@@ -45,7 +52,7 @@ def turn_entry(turn: Turn) -> Entry:
         if turn.seconds and turn.token_ids:
             notes.append(f"{len(turn.token_ids) / turn.seconds:.0f} tok/s wall")
         if turn.stop_reason:
-            notes.append({"cancelled": "stopped", "length": "cut: no room left"}.get(turn.stop_reason, "ended"))
+            notes.append({"cancelled": "stopped", "length": "cut: no room left"}.get(turn.stop_reason, "end of reply"))
         elif not turn.finished:
             notes.append("unfinished")
         if turn.seed is not None:
@@ -57,7 +64,8 @@ class EntryView(Widget):
     """Shows a turn."""
 
     DEFAULT_CSS = """
-    EntryView { height: auto; margin: 0 0 1 0; padding: 0 0 0 1; border-left: blank; }
+    EntryView { height: auto; max-width: 109; margin: 0 0 1 0; padding: 0 0 0 1; border-left: blank; }
+    EntryView.-on-canvas { margin: 0; }
     """
 
     entry = reactive(Entry("notice", ""), layout=True, init=False)
@@ -72,6 +80,12 @@ class EntryView(Widget):
         self.set_reactive(EntryView.entry, entry)
         self._page: tuple[object, Page] | None = None
         self._fold_at: int | None = None
+        self.watch_entry()
+
+    def watch_entry(self) -> None:
+        """Makes room for the canvas that stands in for the reply."""
+        self.set_class(self.entry.on_canvas, "-on-canvas")
+        self.display = self.entry.is_shown
 
     @property
     def foldable(self) -> bool:
@@ -125,7 +139,7 @@ class EntryView(Widget):
                 left = len(entry.text.splitlines()) - len(text.splitlines())
                 rest = f"{left:,} more lines" if left > 0 else f"{len(entry.text) - len(text):,} more characters"
                 blocks.append(self._fold("show less" if self.is_unfolded else rest, _HANG))
-        if not entry.finished and entry.role == "model":
+        if not entry.finished and entry.role == "model" and not entry.on_canvas:
             blocks.append(Paragraph([Content.styled("…", MUTED)], lead()))
         if entry.note:
             blocks.append(plain_text(entry.note.replace("\n", " "), lead(), _HANG, MUTED))

@@ -12,8 +12,8 @@ from dgtui.diffusion.events import Flag
 from dgtui.steering.drafts import Refused
 from dgtui.sudoku import Puzzle
 from dgtui.tui import keymap
-from dgtui.tui.frames import GLOW_STEPS
 from dgtui.tui.key_names import shown
+from dgtui.tui.legend import legend
 from dgtui.tui.theme import Look
 
 FIRST: Final = "Mira was a brave fox who lived by the river and had a blue kite."
@@ -85,13 +85,5 @@ class StartCard(Static):
             key = shown(keymap.keys_of(command, self._keys)[0])
             card.append(f"  {key:<4}", look.style(0.0, Flag.ACCEPTED)).append(f"{command.help}\n")
         card.append("\nPress Shift+Tab to move to the canvas and steer it with single keys. F1 lists all keys.\n\n")
-        legend = {
-            "undecided": look.style(2.0, Flag.RENOISED),
-            "accepted": look.style(0.7, Flag.ACCEPTED),
-            "just settled": look.style(0.0, 0, settled=True, glow=GLOW_STEPS),
-            "certain": look.style(0.0, 0, settled=True),
-            "changed": look.style(0.3, Flag.CHANGED),
-            "pinned": look.style(0.0, Flag.PINNED),
-        }
-        card.append(Text("  ").join(Text(word, style) for word, style in legend.items()))
+        card.append(Text("  ").join(Text(word, style) for word, style in legend(look)))
         self.update(card)

@@ -8,8 +8,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Literal
 
 from textual import events
+from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.geometry import Size
+from textual.widget import Widget
 
 from dgtui.tui import keymap
 from dgtui.tui.widgets.entry_view import Entry, EntryView
@@ -23,7 +25,11 @@ LINES = 3
 
 
 class Transcript(VerticalScroll):
-    """The turns, with the newest at the bottom."""
+    """The turns, with the newest at the bottom.
+
+    Args:
+        canvas: What stands below the entry that is on the canvas, or at the end if there is none.
+    """
 
     DEFAULT_CSS = """
     Transcript { scrollbar-size-vertical: 1; }
@@ -31,15 +37,23 @@ class Transcript(VerticalScroll):
     """
     BINDINGS: ClassVar[list[Any]] = keymap.bindings("transcript")
 
-    def __init__(self, entries: Iterable[Entry] = (), *, id: str | None = None, classes: str | None = None) -> None:
+    def __init__(
+        self, entries: Iterable[Entry] = (), *, canvas: Widget | None = None, id: str | None = None,
+        classes: str | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(id=id, classes=classes)
         self._entries = list(entries)
+        self._canvas = canvas
         self._views: list[EntryView] = []
         """Views of the entries from `_first` on."""
         self._first = 0
         self._current: int | None = None
         """The index of an entry."""
         self._growing = False
+
+    def compose(self) -> ComposeResult:
+        if self._canvas is not None:
+            yield self._canvas
 
     # -- the conversation -------------------------------------------------------------------------------------------
 
@@ -53,6 +67,12 @@ class Transcript(VerticalScroll):
         """The turn that keys act on: the marked one, else the last."""
         index = self._turn()
         return None if index is None else self._entries[index]
+
+    @property
+    def position(self) -> int | None:
+        """The position of the turn that keys act on; None: there is no turn."""
+        index = self._turn()
+        return None if index is None else sum(entry.role != "notice" for entry in self._entries[:index])
 
     def set_turns(self, entries: Iterable[Entry]) -> None:
         """Shows another conversation, scrolled to its end."""
@@ -71,6 +91,7 @@ class Transcript(VerticalScroll):
         if self._end == len(self._entries) - 1:
             self._views.append(EntryView(entry))
             self.mount(self._views[-1])
+            self._seat()
             if len(self._views) > 3 * BATCH and self._at_end:
                 self._drop(BATCH)
         elif entry.role == "user":
@@ -88,10 +109,33 @@ class Transcript(VerticalScroll):
         index = self._last_turn()
         if index is None:
             self.add(entry)
+        else:
+            self._replace(index, entry)
+
+    def replace(self, position: int, entry: Entry) -> None:
+        """Replaces the turn at a position."""
+        turns = [index for index, known in enumerate(self._entries) if known.role != "notice"]
+        if 0 <= position < len(turns):
+            self._replace(turns[position], entry)
+
+    def _replace(self, index: int, entry: Entry) -> None:
+        if self._entries[index] == entry:
             return
         self._entries[index] = entry
         if view := self._view(index):
             view.entry = entry
+        self._seat()
+
+    def _seat(self) -> None:
+        """Puts the canvas below the entry that is on it."""
+        canvas = self._canvas
+        if canvas is None or canvas.parent is not self:
+            return
+        index = next((i for i, entry in enumerate(self._entries) if entry.on_canvas), len(self._entries) - 1)
+        above = self._view(index) or (self._views[-1] if self._views else None)
+        children = self.children
+        if above is not None and above.parent is self and children.index(canvas) != children.index(above) + 1:
+            self.move_child(canvas, after=above)
 
     def truncate(self, position: int) -> None:
         """Removes the turn at a position and everything after it."""
@@ -225,6 +269,7 @@ class Transcript(VerticalScroll):
         self._first = max(0, end - BATCH)
         self._views = [EntryView(entry) for entry in self._entries[self._first : end]]
         self.mount_all(self._views)
+        self._seat()
         self._mark()
         self._growing = True
         self.call_after_refresh(self._grown)
@@ -251,6 +296,7 @@ class Transcript(VerticalScroll):
             more = [EntryView(entry) for entry in self._entries[self._end : self._end + BATCH]]
             self.mount_all(more)
             self._views += more
+        self._seat()
         self._mark()
         self.call_after_refresh(self._grown)
 

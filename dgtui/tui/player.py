@@ -1,0 +1,49 @@
+"""Which step of a run is shown: the newest, or one after the other at a pace that a person can follow."""
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+PACES: Final = (0, 100, 250, 500, 1000)
+"""Milliseconds that the key for the pace offers; 0: live."""
+
+
+class Player:
+    """Plays a run that may be growing.
+
+    Args:
+        pace: Milliseconds that a step stays visible at least; 0: always the newest step.
+    """
+
+    def __init__(self, pace: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
+        self.pace = pace
+        self._clock = clock
+        self._shown = -1
+        self._since = float("-inf")
+
+    def restart(self) -> None:
+        """Begins another run with its first step."""
+        self._shown, self._since = -1, float("-inf")
+
+    def at(self, steps: int) -> int | None:
+        """The index of the step to show now, of as many as there are; None: the newest."""
+        if not self.pace:
+            return None
+        now = self._clock()
+        if self._shown < steps - 1 and now - self._since >= self.pace / 1000:
+            self._shown, self._since = self._shown + 1, now
+        return self._shown if 0 <= self._shown < steps - 1 else None
+
+    def behind(self, steps: int) -> int:
+        """How many steps are still to be shown after the one that is."""
+        return max(0, steps - 1 - max(0, self._shown)) if self.pace else 0
+
+    @property
+    def wait(self) -> float:
+        """Seconds until the next step may be shown."""
+        return max(0.0, self._since + self.pace / 1000 - self._clock())
+
+    def next_pace(self) -> int:
+        """Changes to the next slower pace, or from the slowest to live. The step that is shown stays."""
+        self.pace = next((pace for pace in PACES if pace > self.pace), 0)
+        return self.pace

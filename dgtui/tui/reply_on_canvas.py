@@ -1,0 +1,125 @@
+"""Which reply of the conversation stands on the canvas: the one that is written, or a stored one that was opened again.
+
+The canvas stands in the transcript at the place of that reply. The blocks before the one on the canvas are drawn above.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dgtui.backend import Backend, RunHandle
+from dgtui.session.chat import images_left
+from dgtui.session.records import Turn
+from dgtui.steering.drafts import Draft, Refused, Version
+from dgtui.text import decode_utf8
+from dgtui.tui.stored_run import stored_run
+from dgtui.tui.widgets.canvas_panel import CanvasPanel
+from dgtui.tui.widgets.entry_view import Entry, turn_entry
+from dgtui.tui.widgets.transcript import Transcript
+
+if TYPE_CHECKING:
+    from dgtui.tui.conversation_controller import ConversationController
+
+
+class ReplyOnCanvas:
+    """The place of the canvas in a conversation."""
+
+    def __init__(
+        self, conversation: ConversationController, backend: Backend, panel: CanvasPanel, transcript: Transcript
+    ) -> None:
+        self._talk, self._backend, self._panel, self._transcript = conversation, backend, panel, transcript
+        self._reopened: tuple[RunHandle, Turn] | None = None
+        "the run that holds a stored reply, and that reply"
+
+    @property
+    def past(self) -> int | None:
+        """The position of an earlier reply whose steps are on the canvas; None: it is the last reply."""
+        return self._panel.steering.past
+
+    @past.setter
+    def past(self, position: int | None) -> None:
+        self._panel.steering.past = position
+
+    def stored(self, version: Version) -> Turn | None:
+        """The stored reply that a version is. None: it is a run of this program."""
+        return self._reopened[1] if self._reopened and version.run is self._reopened[0] else None
+
+    def open(self) -> None:
+        """Opens the marked reply on the canvas: the last one to steer and continue it, an earlier one to see its steps.
+
+        The reply to a marked question counts as marked.
+        """
+        self._talk.refuse_while_running()
+        turns, at = self._talk.chat.turns, self._transcript.position
+        if at is not None and turns[at].role == "user":
+            at += 1
+        if at is None or at >= len(turns) - 1:
+            self.last_draft()
+        elif at != self.past:
+            self.look_away()
+            self._reopen(turns[at], at)
+            self.past = at
+        self._panel.open()
+        self.place()
+
+    def last_draft(self) -> Draft:
+        """The draft of the last reply, which is made of the stored reply if there is none. Raises `Refused`."""
+        turn, steering = self._talk.last_reply(), self._panel.steering
+        if self.past is not None or steering.draft is None:
+            self.look_away()
+            self._reopen(turn, len(self._talk.chat.turns) - 1)
+        assert steering.draft is not None
+        return steering.draft
+
+    def look_away(self) -> None:
+        """Draws an earlier reply that was on the canvas as a message again."""
+        if self.past is not None:
+            self._transcript.replace(self.past, turn_entry(self._talk.chat.turns[self.past]))
+            self._panel.clear()
+        self.past = None
+
+    def _reopen(self, turn: Turn, at: int) -> None:
+        """Makes a draft of a stored reply. Its run has the stored steps. If there are none, it is a run with every
+        position pinned, which takes no step and is its own result; that is for the last reply only."""
+        facts = self._talk.facts()
+        ids, model = turn.token_ids, facts.model
+        if not ids:
+            raise Refused("this reply is empty", hint="press R to write it again")
+        if not self._talk.reads(ids, turn.text):
+            raise Refused("this reply was written by another model", hint="press R to write it again")
+        is_last = at == len(self._talk.chat.turns) - 1
+        whole = [*ids, model.turn_end_id] if turn.stop_reason != "length" else [*ids]
+        whole += [model.fill_id] * (-len(whole) % model.canvas_length)
+        messages = self._talk.messages(at)
+        prompt_ids, dropped = self._talk.prompt_ids(messages, len(whole))
+        draft = Draft(facts, self._talk.settings())
+        job = draft.first(prompt_ids, turn.seed or 0, len(whole), {}, images_left(messages, dropped))
+        if run := stored_run(self._talk.chat.timeline(at), job):
+            draft.add("reply", run)
+            if self._backend.split_thought(draft.version.reply_ids(model.stop_ids))[1] == ids:
+                self._panel.show_draft(draft)
+                self._reopened = run, turn
+                return
+            draft = Draft(facts, self._talk.settings())
+        if not is_last:
+            raise Refused("the steps of this reply are not stored")
+        self._reopened = self._panel.start(draft, draft.written(job, whole)).run, turn
+
+    def place(self) -> None:
+        """Draws the reply of the draft as the canvas leaves it: above it the blocks before, or the whole reply where
+        the canvas is closed."""
+        turns, panel = self._talk.chat.turns, self._panel
+        at = len(turns) - 1 if self.past is None else self.past
+        if at < 0 or turns[at].role != "model":
+            panel.name_reply(True)
+            return
+        entry, version = turn_entry(turns[at]), panel.steering.version
+        if panel.is_open and version is not None:
+            stop_ids = self._talk.facts().model.stop_ids
+            thought, above = self._backend.split_thought(version.reply_ids(stop_ids, panel.block))
+            text = decode_utf8(b"".join(self._backend.pieces(above)))
+            if not version.frames() and (stored := self.stored(version)):
+                thought = stored.thought  # the canvas holds the answer only
+            entry = Entry("model", text, thought=thought, on_canvas=True)
+        self._transcript.replace(at, entry)
+        panel.name_reply(not entry.is_shown)

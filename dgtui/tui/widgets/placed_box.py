@@ -1,0 +1,182 @@
+"""A canvas box with a draft, at the place of its reply in the conversation: shown during a run, and later while it has
+the focus. A finished reply that is left is drawn as a message again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from textual import getters, on
+from textual.app import ComposeResult
+from textual.message import Message
+from textual.timer import Timer
+
+from dgtui.backend import Backend, RunHandle
+from dgtui.diffusion.events import Frame
+from dgtui.errors import DgtuiError
+from dgtui.tui.app import BaseApp
+from dgtui.tui.draft_controller import DraftController
+from dgtui.tui.messages import explain
+from dgtui.tui.player import Player
+from dgtui.tui.share import recorded, share
+from dgtui.tui.theme import Look
+from dgtui.tui.widgets.canvas_box import CanvasBox
+from dgtui.tui.widgets.canvas_view import CanvasView
+from dgtui.tui.widgets.question import Question
+from dgtui.tui.widgets.xray import XRay
+
+
+class PlacedBox(CanvasBox):
+    """Hidden while there is nothing on it."""
+
+    DEFAULT_CSS = """
+    PlacedBox { max-height: 100%; margin: 0 0 1 0; }
+    """
+
+    class Placed(Message):
+        """The box was opened or closed, or shows another block."""
+
+    app = getters.app(BaseApp)
+    backend: Backend
+    steering: DraftController
+    player: Player
+    question = getters.query_one(Question)
+    xray = getters.query_one(XRay)
+    _played: RunHandle | None = None
+    "the run that the player shows; any other is shown as it is"
+    _due: Timer | None = None
+    _place: tuple[bool, int] = False, 0
+    "whether the box was open, and the block it showed, when it was last told"
+
+    def compose_below(self) -> ComposeResult:
+        yield XRay(id="xray")
+        yield Question(self._question_closed, id="question")
+
+    def _question_closed(self, had_focus: bool) -> None:
+        self.canvas.pointing = False
+        if had_focus:
+            self.canvas.focus()
+
+    def repaint(self) -> None:
+        """Draws what is on the canvas."""
+
+    def set_look(self, look: Look) -> None:
+        """How tokens, bars and cells are drawn from now on."""
+        super().set_look(look)
+        self.xray.look = look
+        self.repaint()
+
+    @on(CanvasView.Moved)
+    def show_xray(self) -> None:
+        """Draws the x-ray of the block that is shown, if it is open."""
+        version, frame = self.steering.version, self.steering.frame
+        if self.xray.mode is None or version is None:
+            return
+        frames = [f for f in version.frames() if f.block == self.block]
+        at = next((index for index, f in enumerate(frames) if f is frame), -1)
+        cursor = self.canvas.cursor
+        self.xray.show(frames, at, cursor, self.canvas.piece(cursor))
+
+    @on(XRay.Picked)
+    def _cell_picked(self, message: XRay.Picked) -> None:
+        """Goes to the token and the step of a cell."""
+        version, block = self.steering.version, self.block
+        if version is not None:
+            self.canvas.cursor = message.place
+            self.steering.scrub_to(sum(frame.block < block for frame in version.frames()) + message.step)
+            self.repaint()
+
+    def action_share(self) -> None:
+        """Writes the run as an animated SVG and a GIF."""
+        version, facts = self.steering.version, self.backend.facts
+        if version is None or facts is None or not version.frames():
+            self.notify("there is no step to share yet", severity="warning")
+            return
+        self.notify("drawing the pictures …")
+        made, candidate, theme = recorded(version.run, facts, self.backend), version.candidate, self.app.token_theme
+
+        def draw() -> None:
+            try:
+                picture, film = share(made, candidate, theme)
+            except DgtuiError as error:
+                self.app.call_from_thread(self.notify, explain(error), severity="error")
+            else:
+                self.app.call_from_thread(self.notify, f"shared as {picture} and {film}")
+
+        self.run_worker(draw, thread=True, group="share")
+
+    def open(self) -> None:
+        """Shows the box and gives it the focus."""
+        self.show_box(True)
+        self.repaint()
+        self.screen.set_focus(self.canvas)
+
+    def show_box(self, shown: bool) -> None:
+        """Shows or hides the box at once, not only with the next update of the styles: the next key may be for it."""
+        self.set_class(shown, "open")
+        self.display = shown
+
+    def close(self) -> None:
+        """Hides the box. The versions are kept."""
+        self.question.action_close()
+        self.show_box(False)
+        self._tell_place()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the box is shown."""
+        return self.has_class("open")
+
+    @property
+    def block(self) -> int:
+        """The block that is shown; 0 if there is none."""
+        version = self.steering.version
+        return 0 if version is None else self._looked_at(version.frames())[0]
+
+    def name_reply(self, name: bool) -> None:
+        """Writes whose text it is beside the canvas, unless the message above does."""
+        self.query_one("#who").visible = name
+
+    def _looked_at(self, frames: Sequence[Frame]) -> tuple[int, int | None]:
+        """The block that is shown, and its step; None: the newest."""
+        version, playhead = self.steering.version, self.steering.playhead
+        assert version is not None
+        if playhead is None and version.run is self._played:
+            playhead = self.player.at(len(frames))
+        if playhead is not None and playhead < len(frames):
+            return frames[playhead].block, frames[playhead].step
+        return version.block, None
+
+    def _tell_place(self) -> None:
+        if (place := (self.is_open, self.block)) != self._place:
+            self._place = place
+            self.post_message(self.Placed())
+
+    def on_descendant_blur(self) -> None:
+        self.call_after_refresh(self._leave)
+
+    def _leave(self) -> None:
+        """Closes the box of a finished reply, which is drawn as a message, once another part has the focus."""
+        focused = self.screen.focused if self.is_attached else None
+        left = focused is not None and self not in focused.ancestors
+        if left and self.steering.draft is not None and not self.steering.running and not self.behind:
+            self.close()
+
+    @property
+    def behind(self) -> int:
+        """How many steps of the run are still to be shown, at the pace of the player."""
+        version = self.steering.version
+        if version is None or version.run is not self._played or not self.player.pace:
+            return 0
+        return self.player.behind(len(version.frames()))
+
+    def _play(self) -> None:
+        """Shows the next step when it is due."""
+        if self._due is None and self.behind:
+            self._due = self.set_timer(self.player.wait, self._show_next)
+
+    def _show_next(self) -> None:
+        self._due = None
+        self.repaint()
+        if not self.behind:
+            self._leave()
