@@ -1,11 +1,15 @@
 """Shares a run: an animated SVG and a GIF of it in the current folder."""
 
+from __future__ import annotations
+
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from dgtui.backend import Backend, Facts, RunHandle
-from dgtui.session.recording import Recording
 from dgtui.tui.theme import Theme
+
+if TYPE_CHECKING:
+    from dgtui.session.recording import Recording
 
 WIDTH: Final = 84
 """Columns of the text."""
@@ -15,6 +19,7 @@ MOST_STEPS: Final = 48
 
 def recorded(run: RunHandle, facts: Facts, backend: Backend) -> Recording:
     """A run, finished or not, as a recording would hold it."""
+    from dgtui.session.recording import Recording
     from dgtui.session.run_pack import occurring_ids
 
     log = run.log.copy()  # it may still grow
