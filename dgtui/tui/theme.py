@@ -63,6 +63,8 @@ to parse, even with Textual's own themes."""
 _SETTLED: Final = 0.05
 _UNDECIDED: Final = 3.0
 _LEVELS: Final = 48
+_FAINTEST: Final = 0.08
+"""Position on the ramp below which a map shows nothing."""
 NOISE_SHARE: Final = 0.35
 """The position of the colour of noise between the ground and the colour of its entropy."""
 
@@ -236,6 +238,17 @@ class Look:
     def ramp(self, entropy: float) -> str:
         """The colour of an entropy (nats), in rich's notation, for the bars of the timeline."""
         return self._ramp[round(ramp_position(entropy) * _LEVELS)]
+
+    def heat(self, entropy: float) -> str | None:
+        """The colour of an entropy (nats) in a map, the stronger the less certain. None: certain, the ground shows."""
+        position = ramp_position(entropy)
+        if position < _FAINTEST:
+            return None
+        color = self._ramp[round(position * _LEVELS)]
+        if not self._grounds:
+            return color
+        faint = mix(self.theme.ground, color, 0.3 + 0.7 * position)
+        return in_256(faint) if self.theme.limited else faint
 
     def _ramp_color(self, position: float) -> str:
         if not self.color:

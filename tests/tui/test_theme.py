@@ -523,3 +523,10 @@ def test_the_files_say_no_more_than_is_read() -> None:
         if theme.ansi:
             assert not re.search(r"#[0-9a-f]{3}", source)
             assert set(theme.colors.values()) <= set(ANSI)
+
+
+@pytest.mark.parametrize("theme", sorted(SHIPPED))
+def test_a_map_shows_only_what_is_uncertain(theme: str) -> None:
+    look = SHIPPED[theme].look()
+    assert look.heat(0.0) is None
+    assert look.heat(3.0) == look.ramp(3.0)

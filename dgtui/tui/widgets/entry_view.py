@@ -64,7 +64,7 @@ class EntryView(Widget):
     """Shows a turn."""
 
     DEFAULT_CSS = """
-    EntryView { height: auto; max-width: 109; margin: 0 0 1 0; padding: 0 0 0 1; border-left: blank; }
+    EntryView { height: auto; max-width: 111; margin: 0 0 1 0; padding: 0 2 0 1; border-left: blank; }
     EntryView.-on-canvas { margin: 0; }
     """
 

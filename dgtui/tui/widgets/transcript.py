@@ -153,6 +153,10 @@ class Transcript(VerticalScroll):
             del self._views[count - self._first :]
         self._mark()
 
+    def can(self, action: str) -> bool:
+        """Whether the footer offers a key: on the canvas its own keys are enough."""
+        return self._canvas is None or self._canvas not in (self.screen.focused or self).ancestors_with_self
+
     # -- keys ------------------------------------------------------------------------------------------------------
 
     def toggle_raw(self) -> None:

@@ -141,12 +141,13 @@ class XRay(Widget):
             value = nats[0]
             share = 0.0 if value is None or value != value else min(1.0, value / UNKNOWN_NATS)
             return Segment(SHADES[round(share * (len(SHADES) - 1))], base)
-        above, below = (None if value is None or value != value else self.look.ramp(value) for value in nats)
+        color = self.look.ramp if self.mode == "decided" else self.look.heat
+        above, below = (None if value is None or value != value else color(value) for value in nats)
         if above is None and below is None:
             return Segment(" ", base)
         if above is None:
             return Segment("▄", base + Style(color=below))
-        return Segment("▀", base + Style(color=above, bgcolor=below))
+        return Segment("▀", base + Style(color=above, bgcolor=below or base.bgcolor))
 
     def _caption(self, base: Style, width: int) -> Strip:
         at, cursor = self._cursor - self._first + _GUTTER, self._cursor
