@@ -26,17 +26,23 @@ from transformers.models.diffusion_gemma import DiffusionGemmaGenerationConfig
 from transformers.models.diffusion_gemma.generation_diffusion_gemma import EntropyBoundSamplerConfig
 
 from dgtui.train import tokenizer as tokenizers
-from dgtui.train.lessons import mixture, people, prose, tales
+from dgtui.train.lessons import EASY_SHARES, SHARES, mixture, people, prose, tales
 from dgtui.train.objective import Losses, losses
 from dgtui.train.packed import PackedPass, pack
 from dgtui.train.taught import Encoder
 from dgtui.train.trainer import Progress, Schedule, Trainer, processes
 
 VOCAB_SIZE = 5120
-ROWS, LENGTH = 8, 512
-"""Rows and their length, for one part of a step."""
+PLACES = 4096
+"""Of one part of a step, in rows of SHORT or LONG places: attention costs less in short rows."""
+SHORT, LONG = 256, 512
+LONG_SHARE = 0.2
+"""Share of the parts with long rows, where long examples have room."""
 FULL_CANVAS_SHARE = 0.1
-"""Share of the steps whose canvases are all 256 positions long, as in inference."""
+"""Share of the parts whose canvases are all 256 places long, as they are when the model runs."""
+
+EASY_STEPS = 1500
+"""Steps that draw from the easy mixture, before all lessons are drawn by their shares."""
 
 
 def config(tokenizer: PreTrainedTokenizerFast) -> DiffusionGemmaConfig:
@@ -132,10 +138,14 @@ def step_losses(through: PackedPass, encoder: Encoder, seed: int, rank: int, par
 
     def of(step: int, noise: torch.Generator) -> Iterator[tuple[Losses, int]]:
         rng = random.Random(f"{seed} {step} {rank}")
-        items = encoder.items(rng)
+        items = encoder.items(rng, EASY_SHARES if step < EASY_STEPS else SHARES)
         for _ in range(parts):
-            canvas = 256 if rng.random() < FULL_CANVAS_SHARE else None
-            packed = pack(items, ROWS, LENGTH, tokenizer.pad_token_id, tokenizer.eos_token_id, window, canvas, rng)
+            draw = rng.random()
+            length = LONG if draw < LONG_SHARE else SHORT
+            canvas = 256 if draw < FULL_CANVAS_SHARE else None
+            packed = pack(
+                items, PLACES // length, length, tokenizer.pad_token_id, tokenizer.eos_token_id, window, canvas, rng
+            )
             content = int(((packed.weight == 1.0) | ((packed.example >= 0) & ~packed.canvas)).sum())
             yield losses(through, packed.to(device), noise), content
 
@@ -148,16 +158,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder to write the finished model to")
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--decay", type=int, default=0, help="steps of linear decay at the end")
-    parser.add_argument("--parts", type=int, default=1, help="parts of a step, per process")
-    parser.add_argument("--rate", type=float, default=1.0, help="factor for the peak rates")
-    parser.add_argument(
-        "--packed-from", type=float, default=1.0, help="fraction of the run after which weights are NF4"
-    )
+    parser.add_argument("--parts", type=int, default=2, help="parts of a step, for each process")
+    parser.add_argument("--rate", type=float, default=1.0, help="factor on the peak rates")
+    parser.add_argument("--packed-from", type=float, default=1.0, help="part of the run after which weights are NF4")
     parser.add_argument("--seed", type=int, default=20)
     args = parser.parse_args()
 
     process = processes()
     torch.manual_seed(args.seed)
+    torch.set_flush_denormal(True)  # late in a step, gradients have many of them, and products with them are slow
     args.work.mkdir(parents=True, exist_ok=True)
     folder = args.work / "tokenizer"
     if process.rank == 0 and not (folder / "tokenizer.json").exists():

@@ -11,8 +11,8 @@ its own mistakes.
 from dataclasses import dataclass
 
 import torch
-from torch.nn import functional as F
 
+from dgtui.train.fused import ROWS_AT_ONCE
 from dgtui.train.packed import Pack, PackedPass
 
 FULL_NOISE_SHARE = 0.2
@@ -23,10 +23,17 @@ PINNED_WEIGHT = 0.05
 """Loss weight of pinned positions, which are given."""
 
 
+ENCODER_WEIGHT = 0.5
+ENCODER_SHARE = 0.25
+"""Share of the prefix places at which the encoder's loss is taken."""
+
+
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """`diffusion` and `encoder` in nats per token; `accuracy` of the argmax at corrupted positions."""
+    """`total` is what is learned; `diffusion` and `encoder`, nats per token; `accuracy` of the argmax on corrupted
+    places. Gradients come from the total alone."""
 
+    total: torch.Tensor
     diffusion: torch.Tensor
     encoder: torch.Tensor
     accuracy: torch.Tensor
@@ -54,21 +61,22 @@ def losses(through: PackedPass, pack: Pack, rng: torch.Generator) -> Losses:
     if half:
         soft, noisy[:half] = _conditioned(through, pack.rows(half), noisy[:half], replaced[:half], level[:half], rng)
         soft = torch.cat((soft, soft.new_zeros((len(pack.ids) - half, *soft.shape[1:]))))
-    logits = through.logits(through.states(noisy, pack, soft))
+    states = through.states(noisy, pack, soft)
 
     ahead = torch.zeros_like(pack.canvas)  # prefix positions whose next position belongs to the same prefix
     ahead[:, :-1] = ~pack.canvas[:, :-1] & ~pack.canvas[:, 1:] & (pack.example[:, :-1] == pack.example[:, 1:])
     ahead &= pack.example >= 0
-    target = torch.where(ahead, pack.ids.roll(-1, 1), pack.ids)
-    each = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none").view(target.shape)
+    ahead &= torch.rand(tuple(ahead.shape), generator=rng).to(ahead.device) < ENCODER_SHARE
     weight = pack.weight * torch.where(pack.infill & ~pack.free, PINNED_WEIGHT, 1.0)
-    judged = replaced & (pack.weight == 1.0)
-    right = (logits.argmax(-1) == pack.ids) & judged
-    return Losses(
-        (each * weight).sum() / weight.sum(),
-        (each * ahead).sum() / ahead.sum().clamp_min(1),
-        (right.sum() / judged.sum().clamp_min(1)).detach(),
-    )
+    weight, of_encoder = weight / weight.sum(), ahead / ahead.sum().clamp_min(1)
+    places = (ahead | (weight > 0)).flatten().nonzero().flatten()
+    target = torch.where(ahead, pack.ids.roll(-1, 1), pack.ids).flatten()[places]
+    weight, of_encoder = weight.flatten()[places], of_encoder.flatten()[places]
+    total, each, best = through.loss(states.flatten(0, 1).index_select(0, places), target,
+                                     weight + ENCODER_WEIGHT * of_encoder)  # fmt: skip
+    judged = (replaced & (pack.weight == 1.0)).flatten()[places]
+    right = ((best == target) & judged).sum() / judged.sum().clamp_min(1)
+    return Losses(total, (each * weight).sum(), (each * of_encoder).sum(), right)
 
 
 @torch.no_grad()
@@ -76,14 +84,21 @@ def _conditioned(
     through: PackedPass, pack: Pack, noisy: torch.Tensor, replaced: torch.Tensor, level: torch.Tensor,
     rng: torch.Generator,
 ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
-    """Soft embeddings (R, L, H) of a first guess, and canvases; in half of them confident guesses replace noise."""
-    device, vocab = pack.ids.device, int(through.config.vocab_size)
-    temperature = T_MIN + (T_MAX - T_MIN) * level[..., None]
-    guess = (through.logits(through.states(noisy, pack)) / temperature).softmax(-1)
-    pinned = (pack.infill & ~pack.free)[..., None]
-    guess = torch.where(pinned, F.one_hot(pack.ids, vocab).to(guess.dtype), guess)
-    threshold = torch.rand((*pack.ids.shape, 1), generator=rng).to(device)
-    sample = (guess.cumsum(-1) < threshold).sum(-1).clamp_max(vocab - 1)
-    sure = guess.gather(-1, sample[..., None])[..., 0] > OWN_CONFIDENCE
+    """Soft embeddings (R, L, H) of a first guess, and canvases in half of which confident guesses replace noise."""
+    device, shape = pack.ids.device, tuple(pack.ids.shape)
+    threshold = torch.rand(shape, generator=rng).to(device).flatten()
     own = torch.rand(pack.count, generator=rng).to(device)[pack.example.clamp_min(0)] < OWN_SHARE
-    return through.soft(guess) * pack.canvas[..., None], torch.where(replaced & sure & own, sample, noisy)
+    states = through.states(noisy, pack).flatten(0, 1)
+    soft, new = torch.zeros_like(states), noisy.flatten().clone()
+    pinned, open_to_own = (pack.infill & ~pack.free).flatten(), (replaced & own).flatten()
+    temperature = (T_MIN + (T_MAX - T_MIN) * level).flatten()
+    held = pinned.nonzero().flatten()
+    soft[held] = through.embedded(pack.ids.flatten()[held])
+    guessed = (pack.canvas.flatten() & ~pinned).nonzero().flatten()
+    for places in guessed.split(ROWS_AT_ONCE):
+        guess = (through.logits(states[places]) / temperature[places, None]).softmax(-1)
+        soft[places] = through.soft(guess)
+        sample = (guess.cumsum(-1) < threshold[places, None]).sum(-1).clamp_max(guess.shape[-1] - 1)
+        sure = guess.gather(-1, sample[:, None])[:, 0] > OWN_CONFIDENCE
+        new[places] = torch.where(open_to_own[places] & sure, sample, new[places])
+    return soft.view(*shape, -1), new.view(shape)

@@ -3,7 +3,7 @@
 transformers runs the encoder over the prefix and then the decoder over the canvas, each padded to its longest example.
 Here both are one sequence (the prefix attends causally, the canvas to its prefix and to itself), several examples share
 a row, and every tensor has the same shape in every step. The weights are the model's own, and the logits equal
-transformers' (see tests/train/test_packed.py). Text only; dense experts.
+transformers' (see tests/train/test_training.py). Text only.
 """
 
 import random
@@ -14,7 +14,9 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 from transformers import DiffusionGemmaForBlockDiffusion
+from transformers.models.diffusion_gemma.modeling_diffusion_gemma import DiffusionGemmaTextExperts
 
+from dgtui.train.fused import head_loss, rms_norm
 from dgtui.train.items import FILL_WEIGHT, Item
 
 Tensor = torch.Tensor
@@ -56,7 +58,7 @@ class Pack:
 
 def pack(items: Iterator[Item], rows: int, length: int, pad: int, eos: int, window: int, canvas: int | None,
          rng: random.Random) -> Pack:  # fmt: skip
-    """Fills rows with the next items, first fit; an item that does not fit anywhere ends the pack.
+    """Fills rows with the next items, as many as the rows have places for; the few that then fit nowhere are left out.
 
     Args:
         window: The window of the sliding layers.
@@ -70,24 +72,16 @@ def pack(items: Iterator[Item], rows: int, length: int, pad: int, eos: int, wind
     on_canvas, free, infill = (torch.zeros(shape, dtype=torch.bool) for _ in range(3))
     weight = torch.zeros(shape)
     used, count = [0] * rows, 0
-    for item in items:
-        prefix = len(item.prefix)
-        places = canvas or min(256, len(item.reply) + 1 + rng.choice((0, 8, 16)))
-        total = prefix + places
-        row = next((r for r in range(rows) if used[r] + total <= length), None)
-        if total > length:
-            continue
-        if row is None:
-            break
+    for row, item, places in _placed(items, rows, length, canvas, rng):
         start = used[row]
-        middle, end = start + prefix, start + total
+        middle, end = start + len(item.prefix), start + len(item.prefix) + places
         reply = item.reply[:places]
         ids[row, start:middle] = torch.tensor(item.prefix)
         ids[row, middle:end] = eos
         ids[row, middle : middle + len(reply)] = torch.tensor(reply)
-        positions[row, start:end] = torch.arange(total)
+        positions[row, start:end] = torch.arange(end - start)
         example[row, start:end] = count
-        prefix_of[row, start:end] = prefix
+        prefix_of[row, start:end] = len(item.prefix)
         on_canvas[row, middle:end] = True
         weight[row, middle:end] = FILL_WEIGHT
         weight[row, middle : middle + len(reply) + 1] = 1.0
@@ -108,12 +102,37 @@ def pack(items: Iterator[Item], rows: int, length: int, pad: int, eos: int, wind
                 (full | itself)[:, None], ((full & near) | itself)[:, None], count)  # fmt: skip
 
 
+def _placed(items: Iterator[Item], rows: int, length: int, canvas: int | None,
+            rng: random.Random) -> list[tuple[int, Item, int]]:  # fmt: skip
+    """Row, item and canvas length of the next items in the order drawn. The longest find their place first, which
+    leaves little padding; the rows are then shuffled, as only the first half of them is self-conditioned."""
+    drawn: list[tuple[Item, int]] = []
+    wanted = rows * length
+    for item in items:
+        places = canvas or min(256, len(item.reply) + 1 + rng.choice((0, 8, 16)))
+        if (total := len(item.prefix) + places) <= length:
+            drawn.append((item, places))
+            wanted -= total
+        if wanted <= 0:
+            break
+    left, found = [length] * rows, []
+    shuffled = rng.sample(range(rows), rows)
+    for at in sorted(range(len(drawn)), key=lambda i: -len(drawn[i][0].prefix) - drawn[i][1]):
+        item, places = drawn[at]
+        total = len(item.prefix) + places
+        row = next((r for r in range(rows) if left[r] >= total), None)
+        if row is not None:
+            left[row] -= total
+            found.append((at, shuffled[row], item, places))
+    return [(row, item, places) for _, row, item, places in sorted(found, key=lambda one: one[0])]
+
+
 class PackedPass:
     """The forward pass of a model on packs; gradients reach the model's own parameters.
 
     Args:
-        model: Dense, in fp32.
-        low: Do matrix products in bfloat16, everything else in fp32. Faster if the processor supports such products.
+        model: In fp32, or with quantized layers, which stay as they are.
+        low: Matrix products in bfloat16, everything else in fp32. Faster where the processor has such products.
     """
 
     def __init__(self, model: DiffusionGemmaForBlockDiffusion, low: bool = False) -> None:
@@ -125,41 +144,60 @@ class PackedPass:
         self.scale: float = self.config.hidden_size**0.5
         self.low = low
 
-    def _linear(self, x: Tensor, weight: Any) -> Tensor:
+    def _product(self, x: Tensor, weight: Any) -> Tensor:
         return F.linear(x.bfloat16(), weight.bfloat16()).float() if self.low else F.linear(x, weight)
 
+    def _linear(self, x: Tensor, part: Any) -> Tensor:
+        if type(part) is torch.nn.Linear:
+            return self._product(x, part.weight)
+        result: Tensor = part(x)  # quantized, or with an adapter
+        return result
+
     def _norm(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
-        return F.rms_norm(x, x.shape[-1:], weight, self.config.rms_norm_eps)
+        return rms_norm(x, weight, self.config.rms_norm_eps)
 
     def _gated(self, x: Tensor, part: Any) -> Tensor:
-        gate = F.gelu(self._linear(x, part.gate_proj.weight), approximate="tanh")
-        return self._linear(gate * self._linear(x, part.up_proj.weight), part.down_proj.weight)
+        gate = F.gelu(self._linear(x, part.gate_proj), approximate="tanh")
+        return self._linear(gate * self._linear(x, part.up_proj), part.down_proj)
 
     def _attention(self, x: Tensor, part: Any, turn: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
         rows, length, _ = x.shape
         head = part.head_dim
-        query = self._linear(x, part.q_proj.weight).view(rows, length, -1, head)
-        raw = self._linear(x, part.k_proj.weight).view(rows, length, -1, head)
-        value = raw if part.v_proj is None else self._linear(x, part.v_proj.weight).view(rows, length, -1, head)
+        query = self._linear(x, part.q_proj).view(rows, length, -1, head)
+        raw = self._linear(x, part.k_proj).view(rows, length, -1, head)
+        value = raw if part.v_proj is None else self._linear(x, part.v_proj).view(rows, length, -1, head)
         query = _turned(self._norm(query, part.q_norm.weight), *turn).transpose(1, 2)
         key = _turned(self._norm(raw, part.k_norm.weight), *turn).transpose(1, 2)
         value = self._norm(value).transpose(1, 2)
         share = query.shape[1] // key.shape[1]
         key, value = key.repeat_interleave(share, 1), value.repeat_interleave(share, 1)
         out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=1.0)
-        return self._linear(out.transpose(1, 2).reshape(rows, length, -1), part.o_proj.weight)
+        return self._linear(out.transpose(1, 2).reshape(rows, length, -1), part.o_proj)
 
     def _experts(self, h: Tensor, x: Tensor, layer: Any) -> Tensor:
-        """Every expert for every position, weighted by the router: with few experts this is cheaper than sorting."""
+        """The chosen experts of every place: places are sorted by expert, and each expert gets its own in one piece."""
         router, experts = layer.router, layer.experts
-        scores = F.linear(self._norm(h) * router.scale * router.scalar_root_size, router.proj.weight).softmax(-1)
-        best, index = scores.topk(self.config.top_k_experts, -1)
-        best = best / best.sum(-1, keepdim=True)
-        share = torch.zeros_like(scores).scatter(-1, index, best) * router.per_expert_scale
-        both = self._linear(x, experts.gate_up_proj.flatten(0, 1)).view(*x.shape[:-1], self.config.num_experts, -1)
-        gate, up = both.chunk(2, -1)
-        act = (F.gelu(gate, approximate="tanh") * up * share[..., None]).flatten(-2)
-        return self._linear(act, experts.down_proj.transpose(0, 1).flatten(1))
+        k, width = self.config.top_k_experts, x.shape[-1]
+        scores = F.linear(self._norm(h) * (router.scale * router.scalar_root_size), router.proj.weight)
+        best, index = scores.float().softmax(-1).flatten(0, -2).topk(k, -1)
+        share = best / best.sum(-1, keepdim=True) * router.per_expert_scale[index]
+        if type(experts) is not DiffusionGemmaTextExperts:
+            mixed: Tensor = experts(x.flatten(0, -2), index, share)
+            return mixed.view(x.shape)
+        routes = index.flatten()
+        order = routes.argsort(stable=True)
+        counts = routes.bincount(minlength=self.config.num_experts).tolist()
+        each = x.reshape(-1, width).index_select(0, order // k).split(counts)
+        stacks = zip(each, experts.gate_up_proj.unbind(0), experts.down_proj.unbind(0), strict=True)
+        sent = [self._expert(mine, wide, down) for mine, wide, down in stacks if len(mine)]
+        back = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
+        results = torch.cat(sent).index_select(0, back).view(-1, k, width)
+        mixed = (share.unsqueeze(1) @ results).squeeze(1)
+        return mixed.view(x.shape)
+
+    def _expert(self, x: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
+        gate, up = self._product(x, gate_up).chunk(2, -1)
+        return self._product(F.gelu(gate, approximate="tanh") * up, down)
 
     def _layer(self, h: Tensor, layer: Any, scale: Tensor, turn: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
         x = self._attention(self._norm(h, layer.input_layernorm.weight), layer.self_attn, turn, mask)
@@ -178,7 +216,7 @@ class PackedPass:
             soft: (R, L, H) soft embeddings of the previous step, zero if there are none.
         """
         decoder = self.decoder
-        embedded = decoder.embed_tokens.weight[ids] * self.scale
+        embedded = self.embedded(ids)
         part = decoder.self_conditioning
         signal = 0.0 if soft is None else self._gated(self._norm(soft, part.pre_norm.weight), part)
         canvas = pack.canvas[..., None]
@@ -195,14 +233,22 @@ class PackedPass:
         states: Tensor = self._norm(h, decoder.norm.weight)
         return states
 
+    def embedded(self, ids: Tensor) -> Tensor:
+        """Embeddings (…, H) of ids (…)."""
+        return F.embedding(ids, self.decoder.embed_tokens.weight) * self.scale
+
+    def loss(self, states: Tensor, target: Tensor, share: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`fused.head_loss` of states (N, H)."""
+        return head_loss(states, self.decoder.embed_tokens.weight, self.cap, target, share, self.low)
+
     def logits(self, states: Tensor) -> Tensor:
         """Logits (…, V) of states (…, H), softcapped."""
-        logits: Tensor = self._linear(states, self.decoder.embed_tokens.weight)
+        logits: Tensor = self._product(states, self.decoder.embed_tokens.weight)
         return logits if self.cap is None else logits.div(self.cap).tanh().mul(self.cap)
 
     def soft(self, probabilities: Tensor) -> Tensor:
         """Soft embeddings (…, H) of probabilities (…, V)."""
-        return self._linear(probabilities, self.decoder.embed_tokens.weight.T) * self.scale
+        return self._product(probabilities, self.decoder.embed_tokens.weight.T) * self.scale
 
 
 def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

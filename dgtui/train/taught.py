@@ -1,13 +1,13 @@
 """The lessons as token ids: a step's items, drawn from the step's own random stream."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
 from dgtui.train.items import Item, random_spans
-from dgtui.train.lessons import Example, mixture
+from dgtui.train.lessons import SHARES, Example, mixture
 
 LONGEST_PREFIX = 300
 DOCUMENT_SHARE = 0.1
@@ -87,9 +87,9 @@ class Encoder:
             spans = random_spans(rng, len(reply))
         return Item(tuple(prefix), (*reply, self.turn_end), spans or None)
 
-    def items(self, rng: random.Random) -> Iterator[Item]:
-        """An endless stream of training items."""
-        for example in mixture(rng, "train"):
+    def items(self, rng: random.Random, shares: Mapping[str, int] = SHARES) -> Iterator[Item]:
+        """Endless items of the training side, of lessons in these shares."""
+        for example in mixture(rng, "train", shares):
             item = self.item(example, rng)
             if item is not None:
                 yield item

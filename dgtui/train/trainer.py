@@ -25,8 +25,6 @@ from dgtui.train.muon import Muon
 from dgtui.train.nf4_aware import as_packed
 from dgtui.train.objective import Losses
 
-ENCODER_WEIGHT = 0.5
-
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
@@ -148,7 +146,7 @@ class Trainer:
         rng = torch.Generator().manual_seed(hash((self.seed, self.step, self.process.rank)) & (2**63 - 1))
         means, seen, parts = torch.zeros(3), 0, 0
         for losses, tokens in self.step_losses(self.step, rng):
-            (losses.diffusion + ENCODER_WEIGHT * losses.encoder).backward()  # type: ignore[no-untyped-call]
+            losses.total.backward()  # type: ignore[no-untyped-call]
             means += torch.stack((losses.diffusion.detach(), losses.encoder.detach(), losses.accuracy)).cpu()
             seen, parts = seen + tokens, parts + 1
         gradients = [p.grad for p in (*self.matrices, *self.vectors) if p.grad is not None]

@@ -125,7 +125,7 @@ def test_muon_moves_a_stack_of_experts_as_it_moves_each_alone() -> None:
 
 def test_the_diffusion_loss_reaches_encoder_and_self_conditioning() -> None:
     model = trainable()
-    losses(PackedPass(model), packed(1), torch.Generator().manual_seed(0)).diffusion.backward()
+    losses(PackedPass(model), packed(1), torch.Generator().manual_seed(0)).total.backward()
     layer = model.model.decoder.layers[0]
     assert layer.self_attn.k_proj.weight.grad.abs().sum() > 0
     assert layer.experts.gate_up_proj.grad.abs().sum() > 0

@@ -1,7 +1,7 @@
 """The training data of the embedded model: generators of examples, and their mixture."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import ModuleType
 
 from dgtui.train.lessons import edits, facts, functions, grids, guide, honest, prose, tales, turns
@@ -14,13 +14,16 @@ SHARES = {
     "tales": 34, "json": 12, "python": 9, "sudoku": 16, "about": 8, "other": 7, "turns": 9, "edits": 3, "prose": 2,
 }  # fmt: skip
 
+EASY_SHARES = {"about": 28, "other": 24, "json": 14, "sudoku": 14, "python": 10, "tales": 8, "turns": 2}
+"""For the beginning: mostly replies that are one of a few texts, or a copy of the prompt."""
 
-def mixture(rng: random.Random, split: Split) -> Iterator[Example]:
-    """An endless stream of examples of one split; lessons are drawn by their shares."""
-    streams = {name: stream(LESSONS[name].make, rng, split) for name in SHARES}
-    names, shares = list(SHARES), list(SHARES.values())
+
+def mixture(rng: random.Random, split: Split, shares: Mapping[str, int] = SHARES) -> Iterator[Example]:
+    """Endless examples of one side, lessons drawn by their shares."""
+    streams = {name: stream(LESSONS[name].make, rng, split) for name in shares}
+    names, weights = list(shares), list(shares.values())
     while True:
-        yield next(streams[rng.choices(names, shares)[0]])
+        yield next(streams[rng.choices(names, weights)[0]])
 
 
-__all__ = ["LESSONS", "SHARES", "Example", "Split", "mixture", "split_of", "stream"]
+__all__ = ["EASY_SHARES", "LESSONS", "SHARES", "Example", "Split", "mixture", "split_of", "stream"]
