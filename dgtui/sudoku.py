@@ -10,8 +10,15 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
+from dgtui.errors import InputRefused
+
 SIZES: Final = (9, 4)
 _BLANKS: Final = "0._?*xX-"
+_OTHER_WORDS: Final = 40
+"""A message with more words beside its grid is about something else."""
+_LONGEST_MESSAGE: Final = 4000
+_MOST_TRIES: Final = 20_000
+"""Cells that are filled in before a search for a solution is given up: about a second."""
 _BORDER = re.compile(r"[\s+\-=|:─━│┃┼╋┌┐└┘├┤┬┴╬═║╔╗╚╝╠╣╦╩]*")
 _LINES = str.maketrans(dict.fromkeys("│┃║", "|"))
 
@@ -45,16 +52,24 @@ class Puzzle:
             values = [self.cells[i] for i in unit if self.cells[i]]
             for value in sorted(set(values)):
                 if values.count(value) > 1:
-                    return f"{value} occurs twice in {name}"
-        return "" if next(solutions(self.cells), None) else "it has no solution"
+                    return f"{value} stands twice in {name}"
+        try:
+            return "" if next(solutions(self.cells, _MOST_TRIES), None) else "it has no solution"
+        except TimeoutError:
+            return ""
 
     def solved_by(self, text: str) -> bool:
         """Whether `text` is this puzzle's grid, complete and right."""
+        return not self.fault(text)
+
+    def fault(self, text: str) -> str:
+        """Why `text` is not this puzzle's solution; empty if it is."""
         answer = find(text)
         if answer is None or answer.size != self.size or 0 in answer.cells:
-            return False
-        kept = all(given in (0, value) for given, value in zip(self.cells, answer.cells, strict=True))
-        return kept and not answer.conflict()
+            return "it is not a full grid"
+        if any(given not in (0, value) for given, value in zip(self.cells, answer.cells, strict=True)):
+            return "a given digit was changed"
+        return answer.conflict()
 
 
 @cache
@@ -75,14 +90,19 @@ def _units_of(size: int) -> tuple[tuple[int, int, int], ...]:
     return tuple((r, c, r // box * box + c // box) for r in range(size) for c in range(size))
 
 
-def solutions(cells: Grid) -> Iterator[Grid]:
-    """Every solution of a grid without conflicts, by search from the cell with the fewest candidates."""
+def solutions(cells: Grid, most: int | None = None) -> Iterator[Grid]:
+    """Every solution of a grid without conflicts, by search from the cell with the fewest candidates.
+
+    Raises:
+        TimeoutError: `most` cells were filled in, and there may be more solutions.
+    """
     size = 9 if len(cells) == 81 else 4
     where = _units_of(size)
     full = (1 << size) - 1
     rows, columns, boxes = [full] * size, [full] * size, [full] * size
     grid = list(cells)
     blanks = []
+    tried = 0
     for i, value in enumerate(cells):
         r, c, b = where[i]
         bit = 1 << (value - 1) if value else 0
@@ -95,6 +115,10 @@ def solutions(cells: Grid) -> Iterator[Grid]:
             blanks.append(i)
 
     def search() -> Iterator[Grid]:
+        nonlocal tried
+        tried += 1
+        if most is not None and tried > most:
+            raise TimeoutError
         best, options, fewest = -1, 0, size + 1
         for k, i in enumerate(blanks):
             r, c, b = where[i]
@@ -160,3 +184,27 @@ def find(text: str) -> Puzzle | None:
             if max(cells) <= size and any(cells):
                 return Puzzle(tuple(cells))
     return None
+
+
+def asked(text: str) -> Puzzle | None:
+    """The puzzle that a message wants solved, or None."""
+    if len(text) > _LONGEST_MESSAGE or len(re.findall(r"[^\W\d_]{2,}", text)) > _OTHER_WORDS:
+        return None
+    found = find(text)
+    return found if found is not None and 0 in found.cells else None
+
+
+def refuse_contradiction(text: str) -> None:
+    """Raises `InputRefused` if a message asks for the solution of a puzzle that has none."""
+    puzzle = asked(text)
+    if puzzle is not None and (conflict := puzzle.conflict()):
+        raise InputRefused(f"this Sudoku cannot be solved: {conflict}", hint="check its digits")
+
+
+def checked(question: str, reply: str) -> str:
+    """What a check of the reply found, in a few words; empty if the question has no puzzle."""
+    puzzle = asked(question)
+    if puzzle is None:
+        return ""
+    fault = puzzle.fault(reply)
+    return f"not a solution: {fault}" if fault else "checked: this is a solution"

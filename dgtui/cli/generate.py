@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from dgtui import sudoku
 from dgtui.cli import options, runs
 from dgtui.cli.terminal import is_terminal, note, put, redrawable
 from dgtui.errors import EmptyPrompt, PromptTooLong, RunFailed, UsageError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from dgtui.config import Settings
     from dgtui.diffusion.events import Finished, Frame
     from dgtui.diffusion.image import Image
+    from dgtui.diffusion.job import Start
     from dgtui.model.loader import LoadedModel
     from dgtui.server.served import ServedModel
     from dgtui.worker import Run
@@ -72,6 +74,9 @@ def command(
     if image and (ids is not None or raw):
         raise UsageError("--image needs the chat template", hint="leave out --token-ids and --raw")
     text = "" if ids is not None else _text(prompt, raw)
+    question = "" if raw or image else text
+    """The message that may be a Sudoku."""
+    sudoku.refuse_contradiction(question)
     runs.check_record(record)
     pictures = runs.pictures(image)
 
@@ -79,15 +84,21 @@ def command(
     try:
         loaded = options.load(worker, settings, mode="blocks")
         images = runs.seen(pictures, loaded)
+        from dgtui.diffusion.job import Start
+        from dgtui.steering import puzzles
+
+        start = Start()
         if ids is None:
             tokenizer = loaded.tokenizer
-            message = [Message("user", text, images=images)]
+            think = bool(settings.sampler.think)
             if raw:
                 ids = [*([tokenizer.bos_id] if tokenizer.bos_id is not None else []), *tokenizer.encode(text)]
             else:
-                ids = tokenizer.chat(message, think=bool(settings.sampler.think))
+                ids = tokenizer.chat(puzzles.normalised([Message("user", text, images=images)]), think=think)
+                if question and not think:
+                    start = puzzles.laid_out(question, tokenizer.encode, loaded.info)
         most = max_tokens or settings.sampler.max_tokens or MOST_TOKENS
-        return _run(worker, loaded, settings, ids, images, seed, most, as_json, frames, record)
+        return _run(worker, loaded, settings, ids, images, seed, most, as_json, frames, record, start, question)
     finally:
         worker.close()
 
@@ -145,7 +156,7 @@ def _text(prompt: str | None, raw: bool) -> str:
 
 def _run(
     worker: Any, loaded: "LoadedModel | ServedModel", settings: Any, ids: list[int], images: "tuple[Image, ...]",
-    seed: int | None, max_tokens: int, as_json: bool, frames: bool, record: Path | None,
+    seed: int | None, max_tokens: int, as_json: bool, frames: bool, record: Path | None, start: "Start", question: str,
 ) -> int:  # fmt: skip
     from dgtui.diffusion.job import BadJob, Job
 
@@ -163,12 +174,13 @@ def _run(
             seed=options.new_seed() if seed is None else seed,
             max_tokens=max_tokens,
             settings=options.sampler_settings(settings, loaded.settings),
+            starts=(start,),
             images=images,
         )
     except BadJob as error:
         raise UsageError(str(error)) from None
 
-    out = _Output(loaded, as_json or frames, frames)
+    out = _Output(loaded, as_json or frames, frames, question)
     began = time.perf_counter()
     run: Run = worker.submit(job, out.sink if frames else None)
     try:
@@ -191,8 +203,8 @@ def _run(
 class _Output:
     """Standard output: text or JSON. One thread writes at a time: frames during the run, then the result."""
 
-    def __init__(self, loaded: "LoadedModel | ServedModel", as_json: bool, frames: bool) -> None:
-        self.loaded, self.as_json, self.frames = loaded, as_json, frames
+    def __init__(self, loaded: "LoadedModel | ServedModel", as_json: bool, frames: bool, question: str = "") -> None:
+        self.loaded, self.as_json, self.frames, self.question = loaded, as_json, frames, question
 
     def sink(self, run: "Run", upto: int) -> None:
         """Prints a JSON line for the newest event if it is a frame. Called on the model thread."""
@@ -207,9 +219,12 @@ class _Output:
         ids = finished.token_ids[0].tolist()
         thought = self.loaded.tokenizer.split_thought(ids)
         answer = self.loaded.tokenizer.decode_bytes(list(thought.answer_ids))
+        checked = sudoku.checked(self.question, decode_utf8(answer))
         if self.as_json:
             found = _object(run, finished, wall, self.loaded)
             found |= {"text": decode_utf8(answer)}
+            if checked:
+                found |= {"checked": checked}
             if thought.thought is not None:
                 found |= {"thought": decode_utf8(thought.thought)}
             put(json.dumps(found) + "\n")
@@ -217,6 +232,8 @@ class _Output:
             put(sanitize(decode_utf8(answer), tabs="expand") + "\n")
         else:  # a pipe gets the model's bytes unchanged
             put(answer + b"\n")
+        if checked and not self.as_json:
+            note(checked)
         if finished.reason == "length" and not self.as_json:
             full = len(ids) < run.job.max_tokens
             limit = "raise --context, which is full" if full else "raise --max-tokens"

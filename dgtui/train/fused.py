@@ -13,7 +13,7 @@ ROWS_AT_ONCE = 256
 def rms_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
     """x (…, H) by its root mean square, times `weight` (H)."""
     if x.is_cuda or not (torch.is_grad_enabled() and x.requires_grad):
-        return F.rms_norm(x, x.shape[-1:], weight, eps)
+        return F.rms_norm(x, x.shape[-1:], weight, eps)  # type: ignore[no-any-return]
     result: Tensor = _Norm.apply(x, weight, eps)  # type: ignore[no-untyped-call]
     return result
 

@@ -95,7 +95,7 @@ def _conditioned(
     held = pinned.nonzero().flatten()
     soft[held] = through.embedded(pack.ids.flatten()[held])
     guessed = (pack.canvas.flatten() & ~pinned).nonzero().flatten()
-    for places in guessed.split(ROWS_AT_ONCE):
+    for places in torch.split(guessed, ROWS_AT_ONCE):
         guess = (through.logits(states[places]) / temperature[places, None]).softmax(-1)
         soft[places] = through.soft(guess)
         sample = (guess.cumsum(-1) < threshold[places, None]).sum(-1).clamp_max(guess.shape[-1] - 1)

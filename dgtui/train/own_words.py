@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from dgtui import sudoku
 from dgtui.message import Message
+from dgtui.steering import puzzles
 from dgtui.train import judge
 from dgtui.train.lessons import guide, honest
 from dgtui.train.lessons.example import DATA
@@ -81,28 +81,9 @@ def answers(model: str | None) -> Iterator[Answered]:
             messages.append(Message("user", user))
             before = written if not written.startswith("(") else say(messages, Start())[0]
             messages.append(Message("model", before))
-        puzzle = sudoku.find(row["prompt"]) if row["kind"] == "sudoku" else None
-        prompt, start = row["prompt"], Start()
-        if puzzle is not None:
-            prompt, start = puzzle.prompt(), laid_out(puzzle, tokenizer, info)
-        reply, steps = say([*messages, Message("user", prompt)], start)
+        start = puzzles.laid_out(row["prompt"], tokenizer.encode, info)
+        reply, steps = say(puzzles.normalised([*messages, Message("user", row["prompt"])]), start)
         yield Answered(row["kind"], row["prompt"], reply, judge.verdict(row["expect"], reply, before), steps)
-
-
-def laid_out(puzzle: sudoku.Puzzle, tokenizer: Any, info: Any) -> Any:
-    """The canvas of a puzzle: its grid with pinned givens, the end of the reply, and padding."""
-    from dgtui.diffusion.job import Start
-
-    ids: list[int] = []
-    free: list[int] = []
-    for number, row in enumerate(puzzle.rows()):
-        ids += tokenizer.encode("\n") if number else []
-        for cell in row:
-            if cell == "0":
-                free.append(len(ids))
-            ids += tokenizer.encode(cell)
-    ids += [info.turn_end_id] + [info.fill_id] * (info.canvas_length - len(ids) - 1)
-    return Start(tuple(ids), frozenset(range(len(ids))) - frozenset(free))
 
 
 def main() -> None:

@@ -187,8 +187,10 @@ class PackedPass:
         routes = index.flatten()
         order = routes.argsort(stable=True)
         counts = routes.bincount(minlength=self.config.num_experts).tolist()
-        each = x.reshape(-1, width).index_select(0, order // k).split(counts)
-        stacks = zip(each, experts.gate_up_proj.unbind(0), experts.down_proj.unbind(0), strict=True)
+        each = x.reshape(-1, width).index_select(0, order // k)
+        stacks = zip(
+            torch.split(each, counts), experts.gate_up_proj.unbind(0), experts.down_proj.unbind(0), strict=True
+        )
         sent = [self._expert(mine, wide, down) for mine, wide, down in stacks if len(mine)]
         back = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
         results = torch.cat(sent).index_select(0, back).view(-1, k, width)

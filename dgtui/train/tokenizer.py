@@ -33,7 +33,7 @@ CHAT_TEMPLATE = """\
 {% if role == 'model' and '<channel|>' in message['content'] -%}
 {{ message['content'].split('<channel|>')[-1] }}
 {%- else -%}
-{{ message['content'] }}
+{{ message['content'] | trim }}
 {%- endif %}<turn|>
 {% endfor -%}
 {%- if add_generation_prompt | default(false) -%}

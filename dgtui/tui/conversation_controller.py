@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from dgtui import sudoku
 from dgtui.backend import Backend, Facts
 from dgtui.diffusion.events import Amended
 from dgtui.diffusion.settings import BadJob, SamplerSettings
@@ -16,6 +17,7 @@ from dgtui.errors import DgtuiError
 from dgtui.message import Message
 from dgtui.session.chat import Chat, images_left, prompt
 from dgtui.session.store import ConversationNotFound, Turn
+from dgtui.steering import puzzles
 from dgtui.steering.drafts import Draft, Refused, Version
 from dgtui.text import decode_utf8
 from dgtui.tui.commands import unescaped
@@ -94,7 +96,8 @@ class ConversationController:
 
     def _show(self, chat: Chat) -> None:
         self.chat = chat
-        self._transcript.set_turns([turn_entry(turn) for turn in chat.turns])
+        pairs = zip(chat.turns, (None, *chat.turns), strict=False)
+        self._transcript.set_turns([turn_entry(turn, before) for turn, before in pairs])
         if chat.turns:
             self._prompt.past = [turn.text for turn in chat.turns if turn.role == "user"]
         self._attached.conversation(chat.images())
@@ -154,6 +157,7 @@ class ConversationController:
         Raises:
             Refused: It cannot be sent now. `load_error` is the reason if the model failed to load.
         """
+        sudoku.refuse_contradiction(text)
         facts = self._backend.facts
         if facts is None and load_error:
             raise Refused("no model is loaded", hint="load one with /model, then send the message again")
@@ -212,10 +216,10 @@ class ConversationController:
         before = self._panel.steering.draft if again else None
         draft = before or Draft(facts, self.settings())
         seed = self._seeds() if again or self.seed is None else self.seed
-        template = dict(self._panel.template.tokens)
+        template = dict(self._panel.template.tokens) or self._puzzle(messages[-1], facts)
         most, images = min(self._opening.max_tokens, facts.model.max_context - len(ids)), images_left(messages, dropped)
         job = draft.first(ids, seed, most, template, images)
-        pins = {0: frozenset(template)} if template else {}
+        pins = {0: frozenset(p for p, token in template.items() if token != facts.model.fill_id)} if template else {}
         if before and not self.on_canvas.stored(first := before.versions[0]):
             job, pins = replace(job, starts=first.run.job.starts), first.pins
         if again:
@@ -228,6 +232,13 @@ class ConversationController:
             self._panel.start(draft, job, pins)
         self.on_canvas.place()
         self._changed()
+
+    def _puzzle(self, message: Message, facts: Facts) -> dict[int, int]:
+        """The tokens that a pasted puzzle pins on the first canvas, by position."""
+        if self.think or message.images or message.role != "user":
+            return {}
+        start = puzzles.laid_out(message.content, self._backend.encode, facts.model)
+        return {place: start.ids[place] for place in start.pinned} if start.ids else {}
 
     def regenerate(self) -> None:
         """Rewrites the last reply with a new seed; the previous reply is kept as a version."""
@@ -281,7 +292,7 @@ class ConversationController:
     def prompt_ids(self, messages: Sequence[Message], reply: int) -> tuple[list[int], int]:
         """The ids of the newest messages that leave room for a reply, and how many messages were left out."""
         room = self.facts().model.max_context - reply
-        return prompt(messages, lambda kept: self._backend.chat(kept, think=self.think), room)
+        return prompt(puzzles.normalised(messages), lambda kept: self._backend.chat(kept, think=self.think), room)
 
     def messages(self, before: int | None = None) -> list[Message]:
         """The messages, or those `before` a turn. Ids that this tokenizer would decode differently are left out."""

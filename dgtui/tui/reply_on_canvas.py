@@ -74,7 +74,7 @@ class ReplyOnCanvas:
     def look_away(self) -> None:
         """Draws an earlier reply that was on the canvas as a message again."""
         if self.past is not None:
-            self._transcript.replace(self.past, turn_entry(self._talk.chat.turns[self.past]))
+            self._transcript.replace(self.past, turn_entry(*self._talk.chat.answer(self.past)))
             self._panel.clear()
         self.past = None
 
@@ -113,7 +113,7 @@ class ReplyOnCanvas:
         if at < 0 or turns[at].role != "model":
             panel.name_reply(True)
             return
-        entry, version = turn_entry(turns[at]), panel.steering.version
+        entry, version = turn_entry(*self._talk.chat.answer(at)), panel.steering.version
         if panel.is_open and version is not None:
             stop_ids = self._talk.facts().model.stop_ids
             thought, above = self._backend.split_thought(version.reply_ids(stop_ids, panel.block))

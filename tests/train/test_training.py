@@ -14,6 +14,7 @@ from transformers import DiffusionGemmaForBlockDiffusion, DynamicCache
 from dgtui.model import nf4
 from dgtui.model.denoiser import CACHE
 from dgtui.model.parts import can_be_packed
+from dgtui.train.fused import ROWS_AT_ONCE, head_loss, rms_norm
 from dgtui.train.items import FILL_WEIGHT, Item, random_spans
 from dgtui.train.muon import Muon, orthogonalize
 from dgtui.train.nf4_aware import as_packed
@@ -201,3 +202,34 @@ def test_packed_weights_are_seen_by_the_step_and_updated_as_they_are(tmp_path: P
     trainer(model, tmp_path / "checkpoint", Schedule(2, warmup=1, packed_from=0.0)).train(ignore)
     changed = model.model.decoder.layers[0].mlp.up_proj.weight - before["layers.0.mlp.up_proj.weight"]
     assert 0 < changed.abs().max() < 0.1  # a small step from the weight itself, not from where NF4 puts it
+
+
+@pytest.mark.parametrize("cap", [None, 5.0])
+def test_the_head_and_the_norm_have_the_gradients_of_autograd(cap: float | None) -> None:
+    draw = torch.Generator().manual_seed(5)
+    weight = torch.randn(12, generator=draw).double().requires_grad_()
+    x = torch.randn(3, 7, 12, generator=draw).double().requires_grad_()
+    assert torch.autograd.gradcheck(lambda x, w: rms_norm(x, w, 1e-6), (x, weight))
+    assert torch.autograd.gradcheck(lambda x: rms_norm(x, None, 1e-6), (x,))
+    states = torch.randn(ROWS_AT_ONCE + 9, 12, generator=draw).requires_grad_()
+    table = torch.randn(30, 12, generator=draw).requires_grad_()
+    target = torch.randint(30, (len(states),), generator=draw)
+    share = torch.rand(len(states), generator=draw)
+    total, each, best = head_loss(states, table, cap, target, share, low=False)
+    found = torch.autograd.grad(total, (states, table))
+    logits = states @ table.T
+    logits = logits if cap is None else torch.tanh(logits / cap) * cap
+    own = torch.nn.functional.cross_entropy(logits, target, reduction="none")
+    torch.testing.assert_close(each, own.detach(), rtol=1e-5, atol=1e-5)
+    assert torch.equal(best, logits.argmax(-1))
+    for one, other in zip(found, torch.autograd.grad((own * share).sum(), (states, table)), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_a_pack_has_little_padding_and_each_row_its_own_examples() -> None:
+    for seed in range(4):
+        made = packed(seed, rows=8, length=256)
+        assert (made.example < 0).float().mean() < 0.1
+        for row in made.example:
+            mine = row[row >= 0]
+            assert len(mine.unique_consecutive()) == len(mine.unique())

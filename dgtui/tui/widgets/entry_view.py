@@ -12,6 +12,7 @@ from textual.reactive import reactive
 from textual.selection import Selection
 from textual.widget import Widget
 
+from dgtui import sudoku
 from dgtui.session.records import Turn
 from dgtui.tui.widgets.attached import image_name
 from dgtui.tui.widgets.markdown import markdown_blocks, plain_text
@@ -43,8 +44,8 @@ class Entry:
         return not self.on_canvas or bool(self.text.strip() or self.thought.strip())
 
 
-def turn_entry(turn: Turn) -> Entry:
-    """A stored turn, with a line about its run or its images."""
+def turn_entry(turn: Turn, before: Turn | None = None) -> Entry:
+    """A stored turn, with a line about its run or its images. `before` is the turn that it answers."""
     notes = [f"image: {image_name(image.path)}" for image in turn.images]
     if turn.role == "model":
         if turn.steps:
@@ -57,6 +58,8 @@ def turn_entry(turn: Turn) -> Entry:
             notes.append("unfinished")
         if turn.seed is not None:
             notes.append(f"seed {turn.seed}")
+        if before is not None and turn.finished and (found := sudoku.checked(before.text, turn.text)):
+            notes.append(found)
     return Entry(turn.role, turn.text, thought=turn.thought, note=" · ".join(notes), finished=turn.finished)
 
 
