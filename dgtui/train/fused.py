@@ -13,7 +13,7 @@ ROWS_AT_ONCE = 256
 def rms_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
     """x (…, H) by its root mean square, times `weight` (H)."""
     if x.is_cuda or not (torch.is_grad_enabled() and x.requires_grad):
-        return F.rms_norm(x, x.shape[-1:], weight, eps)  # type: ignore[no-any-return]
+        return F.rms_norm(x, x.shape[-1:], weight, eps)
     result: Tensor = _Norm.apply(x, weight, eps)  # type: ignore[no-untyped-call]
     return result
 
@@ -24,7 +24,7 @@ class _Norm(torch.autograd.Function):
         size = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
         inverse = (size * size / x.shape[-1] + eps).rsqrt_()
         ctx.save_for_backward(x, weight, inverse)
-        scaled = x * inverse
+        scaled: Tensor = x * inverse
         return scaled if weight is None else scaled.mul_(weight)
 
     @staticmethod
