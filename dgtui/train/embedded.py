@@ -34,15 +34,15 @@ from dgtui.train.trainer import Progress, Schedule, Trainer, processes
 
 VOCAB_SIZE = 5120
 PLACES = 4096
-"""Of one part of a step, in rows of SHORT or LONG places: attention costs less in short rows."""
+"""Positions of one part of a step, in rows of SHORT or LONG: attention costs less in short rows."""
 SHORT, LONG = 256, 512
 LONG_SHARE = 0.2
-"""Share of the parts with long rows, where long examples have room."""
+"""Share of the parts with long rows, which long examples need."""
 FULL_CANVAS_SHARE = 0.1
-"""Share of the parts whose canvases are all 256 places long, as they are when the model runs."""
+"""Share of the parts whose canvases are all 256 positions long, as in inference."""
 
 EASY_STEPS = 1500
-"""Steps that draw from the easy mixture, before all lessons are drawn by their shares."""
+"""The first steps use the easy mixture."""
 
 
 def config(tokenizer: PreTrainedTokenizerFast) -> DiffusionGemmaConfig:
@@ -158,9 +158,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder to write the finished model to")
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--decay", type=int, default=0, help="steps of linear decay at the end")
-    parser.add_argument("--parts", type=int, default=2, help="parts of a step, for each process")
-    parser.add_argument("--rate", type=float, default=1.0, help="factor on the peak rates")
-    parser.add_argument("--packed-from", type=float, default=1.0, help="part of the run after which weights are NF4")
+    parser.add_argument("--parts", type=int, default=2, help="parts of a step, per process")
+    parser.add_argument("--rate", type=float, default=1.0, help="factor for the peak rates")
+    parser.add_argument("--packed-from", type=float, default=1.0, help="share of the run after which weights are NF4")
     parser.add_argument("--seed", type=int, default=20)
     args = parser.parse_args()
 

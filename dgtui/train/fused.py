@@ -1,4 +1,4 @@
-"""Two pieces of the training step whose gradients are written out: autograd's would read and write far more memory."""
+"""Two parts of the training step with gradients written by hand: autograd would read and write far more memory."""
 
 from typing import Any
 
@@ -7,11 +7,11 @@ from torch.nn import functional as F
 
 Tensor = torch.Tensor
 ROWS_AT_ONCE = 256
-"""Places whose logits exist at a time."""
+"""Positions whose logits are in memory at a time."""
 
 
 def rms_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
-    """x (…, H) by its root mean square, times `weight` (H)."""
+    """x (…, H) divided by its root mean square, times `weight` (H)."""
     if x.is_cuda or not (torch.is_grad_enabled() and x.requires_grad):
         return F.rms_norm(x, x.shape[-1:], weight, eps)
     result: Tensor = _Norm.apply(x, weight, eps)  # type: ignore[no-untyped-call]
@@ -42,16 +42,16 @@ class _Norm(torch.autograd.Function):
 def head_loss(
     states: Tensor, embedding: Tensor, cap: float | None, target: Tensor, share: Tensor, low: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Cross-entropy of softcapped logits, which exist for a few places at a time and are computed once.
+    """Cross-entropy of softcapped logits, computed for a few positions at a time and only once.
 
     Args:
         states: (N, H) final states.
         embedding: (V, H), tied to the head.
         target: (N) ids.
-        share: (N) of each place in the loss.
+        share: (N) weight of each position in the sum.
 
     Returns:
-        The sum of the losses by their shares; each loss (N) in nats and each argmax (N), without gradients.
+        The weighted sum of the losses; each loss (N) in nats and each argmax (N), without gradients.
     """
     total, each, best = _Head.apply(  # type: ignore[no-untyped-call]
         states, embedding, cap, target, share, low, torch.is_grad_enabled()

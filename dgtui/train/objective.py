@@ -25,13 +25,13 @@ PINNED_WEIGHT = 0.05
 
 ENCODER_WEIGHT = 0.5
 ENCODER_SHARE = 0.25
-"""Share of the prefix places at which the encoder's loss is taken."""
+"""Share of the prefix positions that the encoder loss is computed at."""
 
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """`total` is what is learned; `diffusion` and `encoder`, nats per token; `accuracy` of the argmax on corrupted
-    places. Gradients come from the total alone."""
+    """`total` is minimised, and the only one with gradients; `diffusion` and `encoder` in nats per token; `accuracy` of
+    the argmax at corrupted positions."""
 
     total: torch.Tensor
     diffusion: torch.Tensor
@@ -84,7 +84,7 @@ def _conditioned(
     through: PackedPass, pack: Pack, noisy: torch.Tensor, replaced: torch.Tensor, level: torch.Tensor,
     rng: torch.Generator,
 ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
-    """Soft embeddings (R, L, H) of a first guess, and canvases in half of which confident guesses replace noise."""
+    """Soft embeddings (R, L, H) of a first guess, and canvases; in half of them confident guesses replace noise."""
     device, shape = pack.ids.device, tuple(pack.ids.shape)
     threshold = torch.rand(shape, generator=rng).to(device).flatten()
     own = torch.rand(pack.count, generator=rng).to(device)[pack.example.clamp_min(0)] < OWN_SHARE

@@ -58,7 +58,7 @@ class Pack:
 
 def pack(items: Iterator[Item], rows: int, length: int, pad: int, eos: int, window: int, canvas: int | None,
          rng: random.Random) -> Pack:  # fmt: skip
-    """Fills rows with the next items, as many as the rows have places for; the few that then fit nowhere are left out.
+    """Fills rows with the next items, as many as there are positions. The few that do not fit are left out.
 
     Args:
         window: The window of the sliding layers.
@@ -104,8 +104,10 @@ def pack(items: Iterator[Item], rows: int, length: int, pad: int, eos: int, wind
 
 def _placed(items: Iterator[Item], rows: int, length: int, canvas: int | None,
             rng: random.Random) -> list[tuple[int, Item, int]]:  # fmt: skip
-    """Row, item and canvas length of the next items in the order drawn. The longest find their place first, which
-    leaves little padding; the rows are then shuffled, as only the first half of them is self-conditioned."""
+    """Row, item and canvas length of the next items, in the order drawn.
+
+    The longest are placed first, which leaves little padding. The rows are then shuffled, because only the first half
+    of them is self-conditioned."""
     drawn: list[tuple[Item, int]] = []
     wanted = rows * length
     for item in items:
@@ -131,8 +133,8 @@ class PackedPass:
     """The forward pass of a model on packs; gradients reach the model's own parameters.
 
     Args:
-        model: In fp32, or with quantized layers, which stay as they are.
-        low: Matrix products in bfloat16, everything else in fp32. Faster where the processor has such products.
+        model: In fp32, or with quantized layers, which stay frozen.
+        low: Do matrix products in bfloat16, everything else in fp32. Faster if the processor supports such products.
     """
 
     def __init__(self, model: DiffusionGemmaForBlockDiffusion, low: bool = False) -> None:
@@ -175,7 +177,7 @@ class PackedPass:
         return self._linear(out.transpose(1, 2).reshape(rows, length, -1), part.o_proj)
 
     def _experts(self, h: Tensor, x: Tensor, layer: Any) -> Tensor:
-        """The chosen experts of every place: places are sorted by expert, and each expert gets its own in one piece."""
+        """The chosen experts of every position. Positions are sorted by expert, and each expert runs once."""
         router, experts = layer.router, layer.experts
         k, width = self.config.top_k_experts, x.shape[-1]
         scores = F.linear(self._norm(h) * (router.scale * router.scalar_root_size), router.proj.weight)

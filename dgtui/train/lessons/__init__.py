@@ -15,11 +15,11 @@ SHARES = {
 }  # fmt: skip
 
 EASY_SHARES = {"about": 28, "other": 24, "json": 14, "sudoku": 14, "python": 10, "tales": 8, "turns": 2}
-"""For the beginning: mostly replies that are one of a few texts, or a copy of the prompt."""
+"""The mixture at the beginning: mostly replies that are one of a few texts, or copy from the prompt."""
 
 
 def mixture(rng: random.Random, split: Split, shares: Mapping[str, int] = SHARES) -> Iterator[Example]:
-    """Endless examples of one side, lessons drawn by their shares."""
+    """An endless stream of examples of one split; lessons are drawn by their shares."""
     streams = {name: stream(LESSONS[name].make, rng, split) for name in shares}
     names, weights = list(shares), list(shares.values())
     while True:
