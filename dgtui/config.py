@@ -28,6 +28,8 @@ class ModelSettings:
     name: str | None = field(default=None, metadata={"rule": NAME})
     """A name from the catalog, a hub id, or a folder. None: the real checkpoint if it is on this machine and fits, else
     the embedded one. Also `DGTUI_MODEL`."""
+    adapter: str | None = field(default=None, metadata={"rule": NAME})
+    """The folder of a LoRA adapter that is added to the model."""
     server: str | None = field(default=None, metadata={"rule": NAME})
     """The address of a vLLM server that runs the model instead. None: it runs on this machine."""
     server_mode: str = field(default="auto", metadata={"rule": SERVER_MODE})

@@ -52,7 +52,7 @@ class Puzzle:
             values = [self.cells[i] for i in unit if self.cells[i]]
             for value in sorted(set(values)):
                 if values.count(value) > 1:
-                    return f"{value} stands twice in {name}"
+                    return f"{value} occurs twice in {name}"
         try:
             return "" if next(solutions(self.cells, _MOST_TRIES), None) else "it has no solution"
         except TimeoutError:

@@ -47,6 +47,7 @@ Model = Annotated[
     str | None,
     _option(_MODEL, "--model", "-m", metavar="NAME", help="A name from `dgtui model list`, a hub id, or a folder."),
 ]
+Adapter = Annotated[str | None, _option(_MODEL, metavar="DIR", help="Add a LoRA adapter from `dgtui train --lora`.")]
 Server = Annotated[str | None, _option(_MODEL, metavar="URL", help="Use the model of a vLLM server instead.")]
 ServerMode = Annotated[
     str | None,
@@ -68,6 +69,7 @@ Think = Annotated[bool | None, _option(_SAMPLER, "--think/--no-think", help="Let
 
 _SHARED: Final[dict[str, tuple[str, Any]]] = {
     "model": ("model.name", Model),
+    "adapter": ("model.adapter", Adapter),
     "server": ("model.server", Server),
     "server_mode": ("model.server_mode", ServerMode),
     "device": ("model.device", Device),
@@ -139,6 +141,7 @@ def load_options(settings: "Settings") -> "LoadOptions":
         context=own.context,
         vision=own.vision,
         memory=own.gpu_memory,
+        adapter=paths.typed_path(own.adapter) if own.adapter is not None else None,
         cache=paths.cache_path() if own.keep_quantized else None,
     )
 

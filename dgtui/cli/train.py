@@ -27,6 +27,9 @@ def command(
     length: Annotated[int, typer.Option(min=64, metavar="TOKENS", help="Tokens per row.")] = 512,
     validation: Annotated[float, typer.Option(min=0.0, max=0.5, metavar="SHARE", help="Share of the examples that is "
                                               "held back for validation.")] = 0.05,
+    lora: Annotated[bool, typer.Option("--lora", help="Train an adapter (LoRA) instead of the weights, which may be "
+                                       "quantized.")] = False,
+    rank: Annotated[int, typer.Option(min=1, max=512, metavar="N", help="Rank of the adapter.")] = 16,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed for the order of the data and the noise.")] = 1,
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1 …")] = "auto",
 ) -> int:  # fmt: skip
@@ -49,16 +52,17 @@ def command(
 
     from dgtui.model.loader import LoadOptions, load
     from dgtui.train import finetune
+    from dgtui.train.lora import Lora
     from dgtui.train.trainer import processes
 
     opened = open_checkpoint(resolve(model))
     where = choose_device(device)
-    finetune.check_fits(opened, available(where))
+    if not lora:
+        finetune.check_fits(opened, available(where))
     process = processes()
     first = process.rank == 0
-    held = load(opened, LoadOptions(device="cpu"))
+    held = load(opened, LoadOptions(device=str(where) if lora else "cpu", dtype=torch.float32, vision=False))
     tokenizer, info = held.tokenizer, held.info
-    del held
     found = data.items(
         records, tokenizer, info, length - info.canvas_length if length > info.canvas_length else length // 2
     )
@@ -66,10 +70,15 @@ def command(
     checkpoint = out / "checkpoint"
     resumed = (checkpoint / "progress.json").exists()
     torch.manual_seed(seed)
-    trained = finetune.load_for_training(checkpoint if resumed else opened.checkpoint.path, where)
+    trained, adapter = held.model, Lora(held.model, rank, opened.checkpoint.name) if lora else None
+    del held
+    if adapter is None:
+        trained = finetune.load_for_training(checkpoint if resumed else opened.checkpoint.path, where)
+    elif resumed:
+        adapter.resume(checkpoint)
     tuning = finetune.Tuning(steps, rate, rows, length, seed, where)
     out.mkdir(parents=True, exist_ok=True)
-    run = finetune.FineTuning(trained, tokenizer, info, tuning, training, kept, checkpoint, process)
+    run = finetune.FineTuning(trained, tokenizer, info, tuning, training, kept, checkpoint, process, adapter)
     run.trainer.resume()
     if first:
         parts = f"{len(training):,} training canvases, {len(kept):,} held back"
@@ -87,7 +96,8 @@ def command(
     if first:
         dtype = getattr(torch, opened.dtype, torch.bfloat16)
         run.save(opened.checkpoint.path, out, dtype)
-        note(f"the trained model is in {out}; to use it: dgtui chat --model {out}")
+        use = f"--model {model} --adapter {out}" if lora else f"--model {out}"
+        note(f"the trained {'adapter' if lora else 'model'} is in {out}; to use it: dgtui chat {use}")
     return 0
 
 

@@ -27,6 +27,7 @@ from dgtui.inference.sampling import head_for
 from dgtui.inference.stepper import DeviceStepper
 from dgtui.kernels import availability, self_test
 from dgtui.kernels.ops import TORCH, TRITON, Ops
+from dgtui.model.adapter import is_beside
 from dgtui.model.denoiser import TransformersDenoiser
 
 if TYPE_CHECKING:
@@ -168,6 +169,8 @@ def _own(
 ) -> "Stepper":
     """The device stepper with dgtui's own forward; `static`: its steps can be captured."""
     plan = loaded.plan
+    if is_beside(loaded.model):
+        raise Unavailable("an adapter is beside its quantized layers")
     with torch.inference_mode():
         decoder = Decoder(loaded.model, ops, make_experts, make_product)
     denoiser = OwnDenoiser(loaded.model, loaded.stop_ids, plan.context, plan.snapshots)

@@ -23,7 +23,7 @@ from dgtui.errors import (
     VocabularyMismatch,
     out_of_memory,
 )
-from dgtui.model import devices, foreign, quantized
+from dgtui.model import adapter, devices, foreign, quantized
 from dgtui.model.catalog import Checkpoint
 from dgtui.model.devices import gigabytes
 from dgtui.model.generation import for_generate, read_generation
@@ -139,6 +139,7 @@ def load(
     tokenizer = read_tokenizer(opened)
     _check_vocabulary(tokenizer.vocab_size, vocab_size)
     plan = _plan(opened, geometry, options)
+    added = adapter.read(options.adapter) if options.adapter is not None else None
     notes = [plan.reason] if plan.reason else []
     try:
         model = _read(opened, geometry, plan, options.cache, progress, notes)
@@ -150,6 +151,9 @@ def load(
             hint="close other programs that use memory, or use a smaller model: --model embedded",
         ) from error
     model.generation_config = for_generate(generation)
+    if added is not None:
+        adapter.attach(model, added)
+        notes.append(f"the adapter in {shown(added.folder)} is added to {len(added.layers)} layers")
     return LoadedModel(
         checkpoint=opened.checkpoint,
         model=model,
@@ -157,7 +161,7 @@ def load(
         settings=generation.settings,
         stop_ids=generation.stop_ids,
         pad_id=generation.pad_id,
-        fingerprint=opened.fingerprint + _suffix(plan, opened),
+        fingerprint=opened.fingerprint + _suffix(plan, opened) + (f"-lora-{added.fingerprint}" if added else ""),
         plan=plan,
         notes=tuple(notes),
         load_seconds=time.perf_counter() - began,

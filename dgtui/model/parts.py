@@ -115,5 +115,7 @@ class LoadOptions:
     """The vision tower is required (True), left out (False), or kept if it fits (None)."""
     memory: int | None = None
     """Most bytes of the device's memory to use."""
+    adapter: Path | None = None
+    """Folder of a LoRA adapter to add to the model."""
     cache: Path | None = None
     """Where to keep a packed copy for the next load; None to keep none."""

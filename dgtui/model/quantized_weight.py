@@ -156,6 +156,16 @@ class QuantizedWeight(nn.Module):
         }
         return moved
 
+    @property
+    def device(self) -> torch.device:
+        """Where its tensors are."""
+        return self.packed.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of its codes."""
+        return self.packed.dtype
+
     def extra_repr(self) -> str:
         return f"{self.form.name}, {self.shape}"
 

@@ -13,6 +13,7 @@ from transformers import DiffusionGemmaForBlockDiffusion
 from dgtui.errors import ModelUnloadable, OutOfMemory
 from dgtui.train import data
 from dgtui.train.items import Item
+from dgtui.train.lora import Lora
 from dgtui.train.objective import Losses, losses
 from dgtui.train.packed import PackedPass, pack
 from dgtui.train.trainer import Process, Progress, Schedule, Trainer
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from dgtui.model.tokenizer import ModelTokenizer
     from dgtui.model_info import ModelInfo
 
+FULL_CANVAS_SHARE: Final = 0.25
+"""Share of the steps whose canvases have their full length, end-of-sequence included."""
 BYTES_PER_WEIGHT: Final = 16
 """Weight, gradient and two optimizer states in fp32."""
 SMALL_FILES: Final = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")
@@ -70,29 +73,35 @@ class FineTuning:
 
     def __init__(
         self, model: DiffusionGemmaForBlockDiffusion, tokenizer: "ModelTokenizer", info: "ModelInfo", tuning: Tuning,
-        training: list[Item], validation: list[Item], folder: Path, process: Process,
+        training: list[Item], validation: list[Item], folder: Path, process: Process, lora: Lora | None = None,
     ) -> None:  # fmt: skip
         self.model, self.tuning, self.info, self.process = model, tuning, info, process
         self.training, self.validation = training, validation
-        self.through = PackedPass(model)
+        self.through = PackedPass(
+            model, low=lora is not None and tuning.device.type == "cuda", recompute=lora is not None
+        )
+        self.tokenizer, self.lora = tokenizer, lora
         self.pad = tokenizer.pad_id or 0
         decay = tuning.steps // 3
         schedule = Schedule(
             tuning.steps, 0.02 * tuning.rate, 3e-3 * tuning.rate, max(1, min(40, tuning.steps // 10)), decay
         )
-        self.trainer = Trainer(model, schedule, folder, tuning.seed, self._step, process)
+        self.trainer = Trainer(model, schedule, folder, tuning.seed, self._step, process, lora)
 
-    def _pack(self, items: Iterator[Item], rng: random.Random) -> Any:
+    def _pack(self, items: Iterator[Item], rng: random.Random, whole: bool = False) -> Any:
+        """`whole`: canvases have their full length, as in inference."""
         window = int(getattr(self.through.config, "sliding_window", 0) or self.tuning.length)
         return pack(
-            items, self.tuning.rows, self.tuning.length, self.pad, self.info.fill_id, window, None, rng
+            items, self.tuning.rows, self.tuning.length, self.pad, self.info.fill_id, window,
+            self.info.canvas_length if whole else None, rng,
         ).to(self.tuning.device)  # fmt: skip
 
     def _step(self, step: int, noise: torch.Generator) -> Iterator[tuple[Losses, int]]:
         seed, process = self.tuning.seed, self.process
         rng = random.Random(f"{seed} {step} {process.rank}")
         each = max(1, self.tuning.rows * self.tuning.length // self._mean_places())
-        found = self._pack(data.stream(self.training, seed, step, process.rank, process.world, each), rng)
+        whole = self.tuning.length > self.info.canvas_length and rng.random() < FULL_CANVAS_SHARE
+        found = self._pack(data.stream(self.training, seed, step, process.rank, process.world, each), rng, whole)
         content = int(((found.weight == 1.0) | ((found.example >= 0) & ~found.canvas)).sum())
         yield losses(self.through, found, noise), content
 
@@ -108,12 +117,34 @@ class FineTuning:
         found = self._pack(iter(self.validation), random.Random(0))
         return losses(self.through, found, torch.Generator().manual_seed(0))
 
+    @torch.no_grad()
+    def sample(self, steps: int = 4) -> str:
+        """What the model makes of the first held-back canvas from pure noise, in a few coarse steps."""
+        if not self.validation:
+            return ""
+        found = self._pack(iter(self.validation[:1]), random.Random(0))
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.randint(int(self.through.config.vocab_size), tuple(found.ids.shape), generator=generator)
+        ids = torch.where(found.free, noise.to(found.ids.device), found.ids)
+        soft = None
+        for _ in range(steps):
+            states = self.through.states(ids, found, soft)
+            guess = self.through.logits(states).softmax(-1)
+            soft = self.through.soft(guess) * found.canvas[..., None]
+            ids = torch.where(found.free, guess.argmax(-1), found.ids)
+        reply = ids[found.canvas].tolist()
+        end = next((at for at, token in enumerate(reply) if token in self.info.stop_ids), len(reply))
+        return self.tokenizer.decode_bytes(reply[:end]).decode("utf-8", "replace")
+
     def run(self, report: Callable[[Progress], None], stop: Callable[[], bool], every: int) -> None:
         """Trains to the end, or until `stop`."""
         self.trainer.train(report, every, stop=stop)
 
     def save(self, source: Path, out: Path, dtype: torch.dtype) -> None:
-        """Writes a folder for `--model`: weights, config, and the source's tokenizer files."""
+        """Writes the adapter, or a folder for `--model`: weights, config, and the source's tokenizer files."""
+        if self.lora is not None:
+            self.lora.save(out)
+            return
         model: Any = self.model
         model.to(dtype).save_pretrained(out)
         for name in SMALL_FILES:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 from transformers import DiffusionGemmaForBlockDiffusion
 from transformers.models.diffusion_gemma.modeling_diffusion_gemma import DiffusionGemmaTextExperts
 
@@ -135,16 +136,17 @@ class PackedPass:
     Args:
         model: In fp32, or with quantized layers, which stay frozen.
         low: Do matrix products in bfloat16, everything else in fp32. Faster if the processor supports such products.
+        recompute: Keep only the input of each layer for the backward pass, and compute the rest again.
     """
 
-    def __init__(self, model: DiffusionGemmaForBlockDiffusion, low: bool = False) -> None:
+    def __init__(self, model: DiffusionGemmaForBlockDiffusion, low: bool = False, recompute: bool = False) -> None:
         base: Any = model
         self.config: Any = base.config.text_config
         self.decoder: Any = base.model.decoder
         self.encoder_scales = [layer.layer_scalar for layer in base.model.encoder.language_model.layers]
         self.cap: float | None = base.final_logit_softcapping
         self.scale: float = self.config.hidden_size**0.5
-        self.low = low
+        self.low, self.recompute = low, recompute
 
     def _product(self, x: Tensor, weight: Any) -> Tensor:
         return F.linear(x.bfloat16(), weight.bfloat16()).float() if self.low else F.linear(x, weight)
@@ -152,8 +154,8 @@ class PackedPass:
     def _linear(self, x: Tensor, part: Any) -> Tensor:
         if type(part) is torch.nn.Linear:
             return self._product(x, part.weight)
-        result: Tensor = part(x)  # quantized, or with an adapter
-        return result
+        result: Tensor = part(x.bfloat16() if self.low else x)  # quantized, or with an adapter
+        return result.float()
 
     def _norm(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
         return rms_norm(x, weight, self.config.rms_norm_eps)
@@ -184,8 +186,8 @@ class PackedPass:
         best, index = scores.float().softmax(-1).flatten(0, -2).topk(k, -1)
         share = best / best.sum(-1, keepdim=True) * router.per_expert_scale[index]
         if type(experts) is not DiffusionGemmaTextExperts:
-            mixed: Tensor = experts(x.flatten(0, -2), index, share)
-            return mixed.view(x.shape)
+            mixed: Tensor = experts(x.flatten(0, -2).to(torch.bfloat16 if self.low else x.dtype), index, share)
+            return mixed.view(x.shape).float()
         routes = index.flatten()
         order = routes.argsort(stable=True)
         counts = routes.bincount(minlength=self.config.num_experts).tolist()
@@ -233,7 +235,11 @@ class PackedPass:
         masks = {"full_attention": pack.full, "sliding_attention": pack.sliding}
         for kind, layer, scale in zip(self.config.layer_types, decoder.layers, self.encoder_scales, strict=True):
             scales = torch.where(canvas, layer.layer_scalar, scale)
-            h = self._layer(h, layer, scales, turns[kind], masks[kind])
+            if self.recompute and torch.is_grad_enabled():
+                of = (h, layer, scales, turns[kind], masks[kind])
+                h = checkpoint(self._layer, *of, use_reentrant=False)
+            else:
+                h = self._layer(h, layer, scales, turns[kind], masks[kind])
         states: Tensor = self._norm(h, decoder.norm.weight)
         return states
 

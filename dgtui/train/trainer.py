@@ -21,6 +21,7 @@ import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from transformers import DiffusionGemmaForBlockDiffusion
 
+from dgtui.train.lora import Lora
 from dgtui.train.muon import Muon
 from dgtui.train.nf4_aware import as_packed
 from dgtui.train.objective import Losses
@@ -87,6 +88,7 @@ class Trainer:
     Args:
         step_losses: (step, generator) → pairs of losses and content tokens, one per part of the step.
         trained: The parameters to train; AdamW handles the embedding and vectors.
+        lora: The adapter to train instead of the model, with AdamW.
     """
 
     def __init__(
@@ -97,14 +99,15 @@ class Trainer:
         seed: int,
         step_losses: Callable[[int, torch.Generator], Iterable[tuple[Losses, int]]],
         process: Process = Process(),
+        lora: Lora | None = None,
     ) -> None:
         self.model, self.schedule, self.folder, self.seed, self.process = model, schedule, folder, seed, process
-        self.step_losses = step_losses
+        self.step_losses, self.lora = step_losses, lora
         embedding = model.get_input_embeddings().weight
         trained = [p for name, p in model.named_parameters() if p.requires_grad and "vision" not in name]
-        self.matrices = [p for p in trained if p.ndim >= 2 and p is not embedding]
-        self.vectors = [p for p in trained if p.ndim < 2 or p is embedding]
-        self.muon = Muon(self.matrices, lr=schedule.matrix_rate)
+        self.matrices = [p for p in trained if p.ndim >= 2 and p is not embedding and lora is None]
+        self.vectors = [p for p in trained if p.ndim < 2 or p is embedding or lora is not None]
+        self.muon = Muon(self.matrices or [torch.nn.Parameter(torch.empty(0, 0))], lr=schedule.matrix_rate)
         self.adam = torch.optim.AdamW(self.vectors, lr=schedule.vector_rate, betas=(0.9, 0.98), weight_decay=0.0)
         self.step = 0
 
@@ -173,7 +176,7 @@ class Trainer:
         """Replaces the checkpoint as a whole."""
         new, old = self.folder.with_name(self.folder.name + ".new"), self.folder.with_name(self.folder.name + ".old")
         shutil.rmtree(new, ignore_errors=True)
-        self.model.save_pretrained(new)
+        (self.lora.save if self.lora else self.model.save_pretrained)(new)
         state = {f"muon.{i}": self.muon.state[p]["momentum"] for i, p in enumerate(self.matrices)}
         for i, p in enumerate(self.vectors):
             state |= {f"adam.{i}.{key}": value for key, value in self.adam.state[p].items()}

@@ -21,4 +21,4 @@ def test_a_sudoku_in_any_layout_is_solved_and_checked(dgtui: Any, layout: str) -
 def test_a_contradictory_sudoku_is_refused_before_a_model_is_loaded(dgtui: Any) -> None:
     done = dgtui("generate", "0234\n3310\n0140\n0300", "--model", "no-such-model")
     assert done.code != 0 and done.out == b""
-    assert "3 stands twice in row 2" in done.err
+    assert "3 occurs twice in row 2" in done.err

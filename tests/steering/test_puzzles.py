@@ -39,11 +39,11 @@ def test_the_model_reads_a_puzzle_in_the_usual_form() -> None:
 
 
 def test_a_contradiction_is_refused_and_a_reply_is_checked() -> None:
-    with pytest.raises(InputRefused, match="3 stands twice in row 2"):
+    with pytest.raises(InputRefused, match="3 occurs twice in row 2"):
         sudoku.refuse_contradiction("0234\n3310\n0140\n0300")
     sudoku.refuse_contradiction(DRAWN)
     assert sudoku.checked(DRAWN, "1234\n3412\n2143\n4321") == "checked: this is a solution"
-    assert sudoku.checked(DRAWN, "1234\n3412\n2143\n4322").startswith("not a solution: 2 stands twice in row 4")
+    assert sudoku.checked(DRAWN, "1234\n3412\n2143\n4322").startswith("not a solution: 2 occurs twice in row 4")
     assert sudoku.checked(DRAWN, "2134\n3412\n2143\n4321") == "not a solution: a given digit was changed"
     assert sudoku.checked("Hello", "1234\n3412\n2143\n4321") == ""
 
