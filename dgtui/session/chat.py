@@ -111,6 +111,10 @@ class Chat:
         """The images of all turns."""
         return [image for turn in self.turns for image in turn.images]
 
+    def answer(self, at: int) -> tuple[Turn, Turn | None]:
+        """A turn, and the turn that it answers."""
+        return self.turns[at], self.turns[at - 1] if at else None
+
     def messages(
         self, see: "Callable[[Attachment], Image | None]" = lambda _: None, before: int | None = None
     ) -> list[Message]:
