@@ -71,7 +71,7 @@ class ScreenSettings:
     max_fps: int = field(default=30, metadata={"rule": whole(1, 120)})
     """Most frames per second."""
     pace: int = field(default=0, metadata={"rule": whole(0, 5000)})
-    """Milliseconds that a denoising step stays visible at least, while the model runs on. 0: live."""
+    """Least milliseconds to show each denoising step, while the model keeps running. 0: live."""
     reduced_motion: bool = field(default=False, metadata={"rule": SWITCH})
     """Repaint once per block instead of once per step."""
     mouse: bool = field(default=True, metadata={"rule": SWITCH})

@@ -1,4 +1,4 @@
-"""Pictures of eight moments of the screens, in several sizes and themes, to be looked at: made with the real program.
+"""Takes pictures of eight moments of the screens, in several sizes and themes, with the real program, for review.
 
 PYTHONPATH=. python scripts/moments.py FOLDER [--size 80x24]
 """

@@ -174,7 +174,7 @@ def _export(
 
 
 def _long(exporter: "Exporter", kind: str, first: int) -> str:
-    """A page or a cast, which hold more steps than a picture."""
+    """A page or a cast, which can hold more steps than a picture."""
     recorded = exporter.recorded
     steps = recorded.chosen(MOST_STEPS)
     if len(steps) < len(recorded):

@@ -110,7 +110,7 @@ class Store:
             known.turns[turn_id] |= row
 
     def keep_timeline(self, turn_id: int, steps: bytes) -> None:
-        """Stores the packed steps of a turn's run; none removes them. A turn that is gone gets none."""
+        """Stores the packed steps of a turn's run; empty bytes remove them. Does nothing if the turn is gone."""
         with self._database.writing() as connection:
             if steps:
                 connection.execute(

@@ -1,8 +1,8 @@
-"""The steps of a stored reply, packed into few bytes: what its timeline shows, not what an exact fork needs.
+"""Packs the steps of a stored reply into few bytes: enough to show its timeline, but not for an exact fork.
 
-Ids, entropies and flags of one candidate, step by step, without prompt, alternatives and random states. They are packed
-like a recording and compressed. Entropies are rounded to 1/64 nat, which no colour shows. A run that stays too large
-loses every second step, except the last ones, until it fits.
+It holds ids, entropies and flags of one candidate, step by step, without prompt, alternatives and random states, packed
+like a recording and compressed. Entropies are rounded to 1/64 nat, which is not visible in colours. If a run is too
+large, every second step except the last ones is dropped until it fits.
 """
 
 import json
@@ -24,9 +24,9 @@ from dgtui.session.run_schema import Malformed
 MOST_BYTES: Final = 2**18
 """Most bytes of a packed timeline."""
 MOST_UNPACKED: Final = 2**25
-"""Most bytes that are unpacked: 256 places take about 5 kB per step."""
+"""Most bytes to unpack: 256 positions take about 5 kB per step."""
 _LAST: Final = 3
-"""The last steps of a block are always kept: what has settled is read from two of them."""
+"""Number of last steps of a block that are always kept: two are needed to tell which positions have settled."""
 _GRAINS: Final = 64
 
 
@@ -34,7 +34,7 @@ def pack_timeline(log: RunLog, candidate: int = 0) -> bytes:
     """Packs the steps of a candidate. Empty for a run without steps, or one that cannot be made small enough.
 
     Args:
-        log: Of a run, finished or not. Take a copy of one that still grows.
+        log: Of a run, finished or not. Pass a copy if it still grows.
         candidate: Which of the canvases that were denoised together.
     """
     small = RunLog(_job(log.job, candidate), _events(log, candidate))
@@ -54,7 +54,7 @@ def unpack_timeline(packed: bytes) -> RunLog:
     """Returns the steps as the log of a run without a prompt.
 
     Raises:
-        Malformed: The bytes are damaged, or were not packed here.
+        Malformed: The bytes are damaged, or were not packed by `pack`.
     """
     try:
         inflate = zlib.decompressobj()
@@ -75,7 +75,7 @@ def _job(job: Job, candidate: int) -> Job:
 
 
 def _events(log: RunLog, candidate: int) -> Iterator[Event]:
-    """The events of one candidate, without what the timeline does not show."""
+    """The events of one candidate, reduced to what the timeline shows."""
     none = np.zeros(0, np.int32)
     for event in log:
         if isinstance(event, BlockStarted):

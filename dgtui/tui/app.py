@@ -130,7 +130,7 @@ class BaseApp(App[None]):
         the key would reach a widget that earlier keys are about to leave.
         """
         if isinstance(event, events.Key) and not event.is_forwarded and self.focused is not None:
-            # The widget handles the key, then what it posted to itself, and the screen what reached it from there
+            # The widget handles the key, then its own messages, then the screen those that reached it
             for node in (self.focused, self.focused, self.screen):
                 taken = asyncio.Event()
                 if node.call_later(taken.set):

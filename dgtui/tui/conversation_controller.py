@@ -263,7 +263,7 @@ class ConversationController:
         self._changed()
 
     def last_reply(self) -> Turn:
-        """The last turn. Raises `Refused` if it is no reply, or one is being written."""
+        """The last turn. Raises `Refused` if it is not a reply, or one is being written."""
         self.refuse_while_running()
         if not self.chat.turns or self.chat.turns[-1].role != "model":
             raise Refused("there is no reply yet")
@@ -304,7 +304,7 @@ class ConversationController:
         ]
 
     def reads(self, ids: Sequence[int], text: str) -> bool:
-        """Whether the tokenizer reads these ids as the text."""
+        """Whether the tokenizer decodes these ids to the text."""
         try:
             return decode_utf8(b"".join(self._backend.pieces(ids))) == text
         except (IndexError, KeyError, ValueError):

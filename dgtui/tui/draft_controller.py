@@ -65,7 +65,7 @@ class DraftController:
         self._seeds = seeds
         self.draft: Draft | None = None
         self.past: int | None = None
-        "the position of the earlier reply that it is of: its steps can be watched, but later turns depend on its text"
+        "the position of the earlier reply: its steps can only be viewed, because later turns depend on its text"
         self.strength = 1.0
         "the share of the old text that a re-diffusion renoises"
         self.playhead: int | None = None
@@ -120,7 +120,7 @@ class DraftController:
     def refuse_past(self) -> None:
         """Raises `Refused` for an earlier reply."""
         if self.past is not None:
-            raise Refused("this is an earlier reply: its steps can be watched, not changed")
+            raise Refused("this is an earlier reply: its steps can be viewed but not changed")
 
     def _now(self) -> tuple[Draft, Version]:
         if self.draft is None:
@@ -255,14 +255,14 @@ class DraftController:
         draft, version = self._now()
         frame = self._frame("there is no step to fork from yet")
         if isinstance(version.run, StoredRun):
-            raise Refused("a stored reply has its steps, but not what a fork needs", hint="press R to write it again")
+            raise Refused("a stored reply does not have the data for a fork", hint="press R to write it again")
         self.run("fork", draft.fork(frame.block, frame.step, self._seeds()), pins=version.pins)
 
     def record(self, path: Path | None = None) -> str:
         """Writes the run to a recording; without a path, to a new one in the current folder."""
         draft, version = self._now()
         if not version.frames() or isinstance(version.run, StoredRun):
-            raise Refused("there are no steps to record", hint="a stored reply has less than a recording holds")
+            raise Refused("there are no steps to record", hint="a stored reply does not have the data for a recording")
         if path is None:
             name = f"dgtui-{version.run.job.seed}"
             paths = (Path(f"{name}{suffix}.dgtui") for suffix in ("", *(f"-{n}" for n in range(2, 1000))))

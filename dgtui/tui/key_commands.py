@@ -47,7 +47,7 @@ def moves() -> Iterator[Command]:
 
 
 def steering() -> Iterator[Command]:
-    """What steers a run."""
+    """The commands that steer a run."""
 
     def command(name: str, key: str, action: str, label: str, help: str, footer: bool = False) -> Command:
         return Command(f"canvas.{name}", (key,), action, label, help, footer)
@@ -68,7 +68,9 @@ def steering() -> Iterator[Command]:
     yield command("branches", "b", "branches", "branches", "list the versions of the reply and switch between them")
     yield command("scrub_back", "left_square_bracket", "scrub(-1)", "back", "show the previous step", True)
     yield command("scrub_forward", "right_square_bracket", "scrub(1)", "on", "show the next step", True)
-    yield command("pace", "comma", "pace", "pace", "set how long a step stays visible at least; the model runs on")
+    yield command(
+        "pace", "comma", "pace", "pace", "set the least time that each step is shown; the model keeps running"
+    )
     yield command("xray", "X", "xray", "x-ray", "map of all steps: entropies, or when each token was decided")
     yield command("scrub_first", "left_curly_bracket", "scrub_to('first')", "first step", "show the first step")
     yield command("scrub_last", "right_curly_bracket", "scrub_to('last')", "last step", "show the newest step")
@@ -88,7 +90,7 @@ def steering() -> Iterator[Command]:
 
 
 def editing() -> Iterator[Command]:
-    """What the editor does."""
+    """The commands of the editor."""
     for name, key, select, where in (
         ("left", "left", "shift+left", "to the previous character"),
         ("right", "right", "shift+right", "to the next character"),

@@ -1,18 +1,18 @@
-"""Which step of a run is shown: the newest, or one after the other at a pace that a person can follow."""
+"""Chooses the step of a run to show: the newest, or one after the other at a readable pace."""
 
 import time
 from collections.abc import Callable
 from typing import Final
 
 PACES: Final = (0, 100, 250, 500, 1000)
-"""Milliseconds that the key for the pace offers; 0: live."""
+"""The paces that the key cycles through, in milliseconds; 0: live."""
 
 
 class Player:
-    """Plays a run that may be growing.
+    """Plays a run, which may still grow.
 
     Args:
-        pace: Milliseconds that a step stays visible at least; 0: always the newest step.
+        pace: Least milliseconds to show each step; 0: always the newest step.
     """
 
     def __init__(self, pace: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
@@ -22,11 +22,11 @@ class Player:
         self._since = float("-inf")
 
     def restart(self) -> None:
-        """Begins another run with its first step."""
+        """Starts another run with its first step."""
         self._shown, self._since = -1, float("-inf")
 
     def at(self, steps: int) -> int | None:
-        """The index of the step to show now, of as many as there are; None: the newest."""
+        """The index of the step to show now, of `steps` steps; None: the newest."""
         if not self.pace:
             return None
         now = self._clock()
@@ -35,7 +35,7 @@ class Player:
         return self._shown if 0 <= self._shown < steps - 1 else None
 
     def behind(self, steps: int) -> int:
-        """How many steps are still to be shown after the one that is."""
+        """How many steps remain to be shown."""
         return max(0, steps - 1 - max(0, self._shown)) if self.pace else 0
 
     @property
@@ -44,6 +44,6 @@ class Player:
         return max(0.0, self._since + self.pace / 1000 - self._clock())
 
     def next_pace(self) -> int:
-        """Changes to the next slower pace, or from the slowest to live. The step that is shown stays."""
+        """Changes to the next slower pace, or from the slowest to live. The shown step does not change."""
         self.pace = next((pace for pace in PACES if pace > self.pace), 0)
         return self.pace

@@ -1,6 +1,6 @@
-"""Which reply of the conversation stands on the canvas: the one that is written, or a stored one that was opened again.
+"""The reply of the conversation that is on the canvas: the one being written, or a stored one that was reopened.
 
-The canvas stands in the transcript at the place of that reply. The blocks before the one on the canvas are drawn above.
+The canvas takes the place of that reply in the transcript. Earlier blocks of the reply are drawn above it.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class ReplyOnCanvas:
     ) -> None:
         self._talk, self._backend, self._panel, self._transcript = conversation, backend, panel, transcript
         self._reopened: tuple[RunHandle, Turn] | None = None
-        "the run that holds a stored reply, and that reply"
+        "the run that stands for a stored reply, and that reply"
 
     @property
     def past(self) -> int | None:
-        """The position of an earlier reply whose steps are on the canvas; None: it is the last reply."""
+        """The position of an earlier reply whose steps are on the canvas; None for the last reply."""
         return self._panel.steering.past
 
     @past.setter
@@ -41,7 +41,7 @@ class ReplyOnCanvas:
         self._panel.steering.past = position
 
     def stored(self, version: Version) -> Turn | None:
-        """The stored reply that a version is. None: it is a run of this program."""
+        """The stored reply that a version stands for; None for a run of this program."""
         return self._reopened[1] if self._reopened and version.run is self._reopened[0] else None
 
     def open(self) -> None:
@@ -63,7 +63,7 @@ class ReplyOnCanvas:
         self.place()
 
     def last_draft(self) -> Draft:
-        """The draft of the last reply, which is made of the stored reply if there is none. Raises `Refused`."""
+        """The draft of the last reply, created from the stored reply if there is none. Raises `Refused`."""
         turn, steering = self._talk.last_reply(), self._panel.steering
         if self.past is not None or steering.draft is None:
             self.look_away()
@@ -106,8 +106,8 @@ class ReplyOnCanvas:
         self._reopened = self._panel.start(draft, draft.written(job, whole)).run, turn
 
     def place(self) -> None:
-        """Draws the reply of the draft as the canvas leaves it: above it the blocks before, or the whole reply where
-        the canvas is closed."""
+        """Draws the draft's reply in the transcript: earlier blocks above the canvas, or the whole reply if the canvas
+        is closed."""
         turns, panel = self._talk.chat.turns, self._panel
         at = len(turns) - 1 if self.past is None else self.past
         if at < 0 or turns[at].role != "model":

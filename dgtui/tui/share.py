@@ -18,7 +18,7 @@ MOST_STEPS: Final = 48
 
 
 def recorded(run: RunHandle, facts: Facts, backend: Backend) -> Recording:
-    """A run, finished or not, as a recording would hold it."""
+    """A run, finished or not, as a recording."""
     from dgtui.session.recording import Recording
     from dgtui.session.run_pack import occurring_ids
 

@@ -1,4 +1,4 @@
-"""The run of a stored reply: its steps without the model, where a screen expects a run."""
+"""The run of a stored reply: its stored steps, with the interface of a run, without a model."""
 
 from collections import Counter
 from concurrent.futures import Future
@@ -20,12 +20,12 @@ class StoredRun:
 
     @property
     def job(self) -> Job:
-        """What the run was to do."""
+        """The job of the run."""
         return self.log.job
 
 
 def stored_run(packed: bytes, job: Job) -> StoredRun | None:
-    """The run with these packed steps, for a job with the prompt of its conversation. None: there are no steps, or
+    """The run with these packed steps, for a job with the prompt of its conversation; None if there are no steps or
     they cannot be read."""
     from dgtui.session.run_schema import Malformed
     from dgtui.session.timeline import unpack_timeline

@@ -1,4 +1,4 @@
-"""The versions of a reply as a tree in lines: each below the one it was made from, with the words that it changed."""
+"""The versions of a reply as a tree of lines: each version below its parent, with the changed words."""
 
 from collections.abc import Callable, Iterator
 from difflib import SequenceMatcher
@@ -7,12 +7,12 @@ from typing import Final
 from dgtui.steering.drafts import Draft, Version
 
 _MOST_WORDS: Final = 8
-"""Words shown of a change."""
+"""Most words to show of a change."""
 _MOST_CHANGES: Final = 3
 
 
 def version_tree(draft: Draft, text_of: Callable[[Version], str]) -> Iterator[tuple[int, bool, str]]:
-    """Each version's number, whether it is the current one, and a line about it."""
+    """For each version: its number, whether it is current, and a line that describes it."""
     children: dict[Version | None, list[Version]] = {}
     for version in draft.versions:
         children.setdefault(version.parent, []).append(version)
@@ -31,7 +31,7 @@ def version_tree(draft: Draft, text_of: Callable[[Version], str]) -> Iterator[tu
 
 
 def changes(before: str, after: str) -> str:
-    """What changed, in words: the old words and the new ones of each place."""
+    """A description of the changes: the old and the new words of each."""
     old, new = before.split(), after.split()
     matcher = SequenceMatcher(None, old, new, autojunk=False)
     changed = [

@@ -93,7 +93,7 @@ async def test_an_earlier_reply_shows_its_steps_at_its_place_and_cannot_be_chang
         await seen.canvas("left_square_bracket")
         assert "looking back" in seen.screen.panel.status
         await seen.canvas("right_curly_bracket", "r", "p", "i", "escape")
-        assert "can be watched, not changed" in seen.notices()
+        assert "can be viewed but not changed" in seen.notices()
         assert seen.chat.turns[1] == first and len(seen.chat.turns) == 4
         await seen.until(lambda: seen.screen.transcript.entries[1].text == first.text, "the rendered reply")
         text = await seen.reply("three")

@@ -102,7 +102,7 @@ class Exporter:
 
     @property
     def legend(self) -> Ink:
-        """What the colours mean, as far as the width allows."""
+        """A legend of the colours, as far as the width allows."""
         row: list[tuple[str, Style]] = []
         for word, style in legend(self.look):
             if sum(cell_width(text) for text, _ in row) + len(word) + 2 <= self.width:

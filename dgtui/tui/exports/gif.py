@@ -1,6 +1,6 @@
-"""Steps of a recorded run as an animated GIF, drawn with Pillow: for places that show no animated SVG.
+"""Steps of a recorded run as an animated GIF, drawn with Pillow, for programs that cannot show animated SVGs.
 
-The font is the first monospaced one that is found on this machine, else the one of Pillow, word by word on a grid.
+It uses the first monospaced font found on this machine, else Pillow's, and places each word on a grid.
 """
 
 import io
@@ -118,6 +118,6 @@ class _Reel:
 
 
 def _words(text: str) -> Iterator[tuple[int, str]]:
-    """The words of a text with their cells. Word by word, as a font's own advances drift from the grid."""
+    """The words of a text with their cells. Placed one by one, because the advances of a font drift from the grid."""
     for word in re.finditer(r"\S+", text):
         yield cell_width(text[: word.start()]), word.group()

@@ -219,14 +219,14 @@ class ChatScreen(BaseScreen):
     # -- keys -------------------------------------------------------------------------------------------------------
 
     def get_focusable_widget_at(self, x: int, y: int) -> Widget | None:
-        """A click on the numbers around a canvas is meant for the canvas, not for the transcript that it stands in."""
+        """A click on the numbers around a canvas focuses the canvas, not the transcript."""
         found = super().get_focusable_widget_at(x, y)
         if found is self.transcript and self.panel in self.get_widget_at(x, y)[0].ancestors:
             return self.panel.canvas
         return found
 
     def focus_previous(self, selector: str | type[QueryType] = "*") -> Widget | None:
-        """From the prompt to the canvas: that of the last reply is opened again."""
+        """Moves from the prompt to the canvas; reopens the canvas of the last reply."""
         if self.focused is self.prompt and self.panel.steering.draft is not None:
             self.panel.open()
             return self.panel.canvas

@@ -36,7 +36,7 @@ class CanvasBox(Vertical):
         super().__init__(**kwargs)
         self._show_timeline = show_timeline
         self.status = ""
-        "what the line below the text says: the step, and what is special about it"
+        "the line below the text: the step, and remarks about it"
 
     def compose(self) -> ComposeResult:
         yield Static("Model", id="who", markup=False)

@@ -140,7 +140,7 @@ class CanvasPanel(PlacedBox):
         return run
 
     def show_draft(self, draft: Draft) -> None:
-        """Puts a draft with a run that has ended on the canvas."""
+        """Shows a draft whose run has ended on the canvas."""
         self.question.action_close()
         self.steering.draft, self.steering.playhead = draft, None
         self.canvas.clear_selection()
@@ -308,9 +308,9 @@ class CanvasPanel(PlacedBox):
 
     @_action
     def action_pace(self) -> str:
-        """Changes how long a step stays visible at least. The model runs on at its own speed."""
+        """Changes the least time that each step is shown. The model keeps running at its own speed."""
         pace = self.player.next_pace()
-        return f"each step stays at least {pace} ms; the model runs on" if pace else "steps are shown live"
+        return f"each step is shown for at least {pace} ms; the model keeps running" if pace else "steps are shown live"
 
     def action_scrub_to(self, end: str) -> None:
         """Moves the playhead to the first or the newest step."""

@@ -201,7 +201,7 @@ class CanvasView(ScrollView, can_focus=True, inherit_bindings=False):
         self._go(place)
 
     def piece(self, place: int) -> bytes:
-        """The bytes of a token; none of one that is not shown."""
+        """The bytes of a token; empty if it is not shown."""
         view = self._view
         return view.pieces[place] if view is not None and place < min(view.end, len(view.pieces)) else b""
 

@@ -36,11 +36,11 @@ class Entry:
     """One line below the text, about the run that produced it."""
     finished: bool = True
     on_canvas: bool = False
-    """The text is the part above the canvas, which stands in for the rest of the reply."""
+    """The text is the part above the canvas, which shows the rest of the reply."""
 
     @property
     def is_shown(self) -> bool:
-        """Whether anything of it stands above the canvas."""
+        """Whether it has text above the canvas."""
         return not self.on_canvas or bool(self.text.strip() or self.thought.strip())
 
 
@@ -86,7 +86,7 @@ class EntryView(Widget):
         self.watch_entry()
 
     def watch_entry(self) -> None:
-        """Makes room for the canvas that stands in for the reply."""
+        """Makes room for the canvas that replaces the reply."""
         self.set_class(self.entry.on_canvas, "-on-canvas")
         self.display = self.entry.is_shown
 

@@ -1,5 +1,5 @@
-"""A canvas box with a draft, at the place of its reply in the conversation: shown during a run, and later while it has
-the focus. A finished reply that is left is drawn as a message again.
+"""A canvas box with a draft, in the place of its reply in the conversation. It is shown during a run, and later while
+it has the focus. When a finished reply loses the focus, it is drawn as a message again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from dgtui.tui.widgets.xray import XRay
 
 
 class PlacedBox(CanvasBox):
-    """Hidden while there is nothing on it."""
+    """Hidden while it is empty."""
 
     DEFAULT_CSS = """
     PlacedBox { max-height: 100%; margin: 0 0 1 0; }
@@ -43,10 +43,10 @@ class PlacedBox(CanvasBox):
     question = getters.query_one(Question)
     xray = getters.query_one(XRay)
     _played: RunHandle | None = None
-    "the run that the player shows; any other is shown as it is"
+    "the run that the player plays; others are shown without it"
     _due: Timer | None = None
     _place: tuple[bool, int] = False, 0
-    "whether the box was open, and the block it showed, when it was last told"
+    "the last reported state: whether the box was open, and its block"
 
     def compose_below(self) -> ComposeResult:
         yield XRay(id="xray")
@@ -58,17 +58,17 @@ class PlacedBox(CanvasBox):
             self.canvas.focus()
 
     def repaint(self) -> None:
-        """Draws what is on the canvas."""
+        """Draws the content of the canvas."""
 
     def set_look(self, look: Look) -> None:
-        """How tokens, bars and cells are drawn from now on."""
+        """Sets the style of tokens, bars and cells."""
         super().set_look(look)
         self.xray.look = look
         self.repaint()
 
     @on(CanvasView.Moved)
     def show_xray(self) -> None:
-        """Draws the x-ray of the block that is shown, if it is open."""
+        """Draws the x-ray of the shown block, if it is open."""
         version, frame = self.steering.version, self.steering.frame
         if self.xray.mode is None or version is None:
             return
@@ -112,7 +112,7 @@ class PlacedBox(CanvasBox):
         self.screen.set_focus(self.canvas)
 
     def show_box(self, shown: bool) -> None:
-        """Shows or hides the box at once, not only with the next update of the styles: the next key may be for it."""
+        """Shows or hides the box at once, not with the next style update, because the next key may be for it."""
         self.set_class(shown, "open")
         self.display = shown
 
@@ -134,11 +134,11 @@ class PlacedBox(CanvasBox):
         return 0 if version is None else self._looked_at(version.frames())[0]
 
     def name_reply(self, name: bool) -> None:
-        """Writes whose text it is beside the canvas, unless the message above does."""
+        """Shows or hides the name beside the canvas; the message above may already show it."""
         self.query_one("#who").visible = name
 
     def _looked_at(self, frames: Sequence[Frame]) -> tuple[int, int | None]:
-        """The block that is shown, and its step; None: the newest."""
+        """The shown block and its step; None: the newest."""
         version, playhead = self.steering.version, self.steering.playhead
         assert version is not None
         if playhead is None and version.run is self._played:
@@ -156,7 +156,7 @@ class PlacedBox(CanvasBox):
         self.call_after_refresh(self._leave)
 
     def _leave(self) -> None:
-        """Closes the box of a finished reply, which is drawn as a message, once another part has the focus."""
+        """Closes the box of a finished reply once another part has the focus; the reply is then drawn as a message."""
         focused = self.screen.focused if self.is_attached else None
         left = focused is not None and self not in focused.ancestors
         if left and self.steering.draft is not None and not self.steering.running and not self.behind:
@@ -164,7 +164,7 @@ class PlacedBox(CanvasBox):
 
     @property
     def behind(self) -> int:
-        """How many steps of the run are still to be shown, at the pace of the player."""
+        """How many steps of the run remain to be shown at the player's pace."""
         version = self.steering.version
         if version is None or version.run is not self._played or not self.player.pace:
             return 0

@@ -70,7 +70,7 @@ class Transcript(VerticalScroll):
 
     @property
     def position(self) -> int | None:
-        """The position of the turn that keys act on; None: there is no turn."""
+        """The position of the turn that keys act on; None if there is no turn."""
         index = self._turn()
         return None if index is None else sum(entry.role != "notice" for entry in self._entries[:index])
 

@@ -1,7 +1,7 @@
 """The x-ray of a block: a map of its positions (from left to right) and its denoising steps (from top to bottom).
 
-A cell shows the entropy of a token after a step, or from which step on the token was decided. The column below the mark
-is the token under the cursor, the row beside the mark is the step that is shown.
+A cell shows the entropy of a token after a step, or the step from which on the token was decided. A mark below the map
+points to the column of the token under the cursor, and a mark on the left to the row of the shown step.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Mode = Literal["entropy", "decided"]
 MODES: Final[tuple[Mode, ...]] = ("entropy", "decided")
 SHADES: Final = " ░▒▓█"
-"""From certain to undecided, where there are no colours."""
+"""From certain to undecided, for terminals without colours."""
 _GUTTER: Final = 2
 _MOST_ROWS: Final = 12
 
@@ -56,7 +56,7 @@ class XRay(Widget):
         self.look: Look | None = None
         self._nats: npt.NDArray[np.float32] | None = None
         self._steps: list[int] = []
-        "the numbers of the steps"
+        "the step numbers"
         self._decided: list[int] = []
         self._cursor = self._first = 0
         self._playhead = -1
@@ -73,10 +73,10 @@ class XRay(Widget):
         """Draws the frames of a block.
 
         Args:
-            frames: In order, of one candidate.
-            playhead: The index of the frame that is shown; -1: none.
+            frames: The frames of one candidate, in order.
+            playhead: The index of the shown frame; -1: none.
             cursor: The position under the cursor.
-            word: Its bytes.
+            word: The bytes of its token.
         """
         import numpy as np
 
@@ -100,7 +100,7 @@ class XRay(Widget):
 
     @property
     def _halves(self) -> int:
-        """Steps per row: two where half blocks in colours can show them."""
+        """Steps per row: two if half blocks in colours can show them."""
         return 2 if self.look is None or self.look.color else 1
 
     @property
