@@ -181,6 +181,9 @@ async def session(args: argparse.Namespace, folder: Path) -> list[tuple[float, i
                 await writer.edit()
             else:
                 await (window.turn() if what == "turn" else window.rewrite())
+            for backend in backends:  # it keeps what it was asked, for tests
+                backend.jobs.clear()
+                backend.runs.clear()
             if chance.random() < 0.1:
                 await chance.choice(pilots).resize_terminal(chance.randrange(40, 140), chance.randrange(12, 50))
             if chance.random() < 0.05:

@@ -129,7 +129,7 @@ def resume(out: Path, prompts: Sequence[Prompt]) -> tuple[int, int]:
         raise RunFailed(f"{out} cannot be read: {reason(error)}") from None
     whole = data[: data.rfind(b"\n") + 1]
     rows: list[Any] = []
-    with suppress(ValueError):
+    with suppress(ValueError, RecursionError):
         rows = [json.loads(line) for line in whole.splitlines()]
     matching = (
         len(rows) == len(whole.splitlines()) <= len(prompts)

@@ -199,7 +199,7 @@ class _Task:
 def _length(given: str) -> int | None:
     if given == "auto":
         return None
-    if not given.isdecimal() or not 1 <= int(given) <= 100_000:
+    if not given.isdecimal() or len(given) > 6 or not 1 <= int(given) <= 100_000:
         raise UsageError(f"--length must be a number of tokens or auto, not {given[:40]!r}")
     return int(given)
 

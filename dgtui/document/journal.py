@@ -249,7 +249,7 @@ def _read(file: Path, path: Path) -> Recovery | None:
         header = json.loads(frames[0][2])
         owner = int(header["pid"])
         belongs = header["path"] == str(path.resolve())
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
         owner, belongs = None, False
     if in_use:
         return Recovery(file, "in use", when, owner=owner)

@@ -12,7 +12,7 @@ import numpy as np
 
 from dgtui.errors import CorruptCheckpoint, ModelUnloadable
 from dgtui.model.formats import GGUF
-from dgtui.model.gguf_header import ARCHITECTURE
+from dgtui.model.gguf_header import ARCHITECTURE, is_whole
 from dgtui.model.shards import shown
 from dgtui.model.stored import Part, StoredTensor
 
@@ -75,12 +75,15 @@ class GgufFile:
             ) from None
         self.path, self._package = path, package
         try:
+            if not is_whole(path):
+                raise ValueError("its header is damaged or cut short")
             self._reader = package.GGUFReader(path)
+            parts = int(self.value("split.count") or 1)
         except Exception as error:  # a damaged file makes it raise anything
             raise CorruptCheckpoint(
                 f"{shown(path.name)} cannot be read: {shown(error)}", hint="download the file again"
             ) from error
-        if int(self.value("split.count") or 1) > 1:
+        if parts > 1:
             raise ModelUnloadable(
                 f"{shown(path.name)} is one of several files of a model", hint="join them with llama-gguf-split --merge"
             )

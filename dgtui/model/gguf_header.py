@@ -1,5 +1,6 @@
 """Reads the first kilobytes of a GGUF file, local or on a hub, to tell what kind of model it holds."""
 
+import mmap
 import struct
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +13,7 @@ _SCALARS: Final = {
     0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d",
 }  # fmt: skip
 _STRING, _ARRAY = 8, 9
+_MOST_DIMENSIONS: Final = 8
 
 
 def read_start(data: bytes) -> dict[str, Any] | None:
@@ -46,14 +48,40 @@ def architecture(path: Path) -> str | None:
     return name if isinstance(name, str) else None
 
 
+def is_whole(path: Path) -> bool:
+    """Whether the header of a file is complete: no count in it exceeds the file.
+
+    The package gguf trusts the counts, and a damaged one makes it read without end.
+    """
+    with path.open("rb") as file:
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    with data:
+        reader = _Reader(data, 8)
+        try:
+            tensors, values = reader.number("<Q"), reader.number("<Q")
+            for _ in range(values):
+                reader.text()
+                reader.value(reader.number("<I"))
+            for _ in range(tensors):
+                reader.text()
+                if (dimensions := reader.number("<I")) > _MOST_DIMENSIONS:
+                    return False
+                reader.number(f"<{dimensions * 8}x")
+                reader.number("<I")
+                reader.number("<Q")
+        except (struct.error, UnicodeDecodeError, KeyError):
+            return False
+    return True
+
+
 class _Reader:
-    def __init__(self, data: bytes, at: int) -> None:
+    def __init__(self, data: bytes | mmap.mmap, at: int) -> None:
         self._data, self._at = data, at
 
     def number(self, form: str) -> Any:
-        (value,) = struct.unpack_from(form, self._data, self._at)
+        value = struct.unpack_from(form, self._data, self._at)
         self._at += struct.calcsize(form)
-        return value
+        return value[0] if value else None
 
     def text(self) -> str:
         size = self.number("<Q")
@@ -69,9 +97,12 @@ class _Reader:
         if kind != _ARRAY:
             return self.number(_SCALARS[kind])
         of, length = self.number("<I"), self.number("<Q")
+        size = 8 if of == _STRING else struct.calcsize(_SCALARS[of])
+        if length * size > len(self._data) - self._at:
+            raise struct.error("the array is cut short")
         if of in _SCALARS:
-            self._at += length * struct.calcsize(_SCALARS[of])
+            self._at += length * size
             return None
         for _ in range(length):
-            self.value(of)
+            self.text()
         return None

@@ -185,7 +185,7 @@ class Client:
                 if response.status_code not in _TURNED_AWAY or attempt == TRIES:
                     return self._parsed(path, response.status_code, response.text)
                 asked = response.headers.get("retry-after", "")
-                wait = min(float(asked), LONGEST_WAIT) if asked.isdigit() else wait
+                wait = min(float(asked), LONGEST_WAIT) if asked.isascii() and asked.isdigit() else wait
             await asyncio.sleep(wait)
             wait *= 2
         raise AssertionError("the last try returns or raises")
@@ -193,7 +193,7 @@ class Client:
     def _parsed(self, path: str, status: int, text: str) -> Any:
         try:
             answer = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             answer = None
         said = _said(answer) or text.strip()[:200]
         if status == 200 and answer is not None and not (isinstance(answer, dict) and "error" in answer):

@@ -62,13 +62,13 @@ def recognise(client: Client, model: str | None = None) -> Served:
             f"the server has no model {model!r}", hint=f"its models: {names}" if names else "it has no models"
         )
     name = chosen["id"]
-    length = _number(r"must hold exactly (\d+) ids", _refusal(client, name, [0]))
+    length = _number(r"must hold exactly (\d{1,6}) ids", _refusal(client, name, [0]))
     if length is None:
         raise NotSteerable(
             f"{name} on {client.url} does not accept a canvas",
             hint="serve a DiffusionGemma checkpoint with vLLM 0.32 or newer",
         )
-    vocab = _number(r"must be in \[0, (\d+)\)", _refusal(client, name, [2**31 - 1] * length))
+    vocab = _number(r"must be in \[0, (\d{1,9})\)", _refusal(client, name, [2**31 - 1] * length))
     if vocab is None:
         raise NotSteerable(
             f"{name} on {client.url} does not check the ids of a canvas", hint="serve it with vLLM 0.32 or newer"
@@ -86,7 +86,8 @@ def check_tokenizer(client: Client, served: Served, tokenizer: Tokenizer, vocab_
         )
     for text in SAMPLES:
         body = {"model": served.model, "prompt": text, "add_special_tokens": False}
-        theirs = client.post("/tokenize", body).get("tokens")
+        answer = client.post("/tokenize", body)
+        theirs = answer.get("tokens") if isinstance(answer, dict) else None
         if theirs != tokenizer.encode(text) and "<" not in text:
             raise NotSteerable(
                 f"the local tokenizer and the server's differ on {text!r}",

@@ -341,7 +341,12 @@ def likeliest(choice: Any, length: int, vocab_size: int) -> tuple[Ids, npt.NDArr
             raise _nonsense(f"nothing at position {place}")
         for k, (text, value) in enumerate(row.items()):
             digits = text.removeprefix("token_id:")
-            if not digits.isdecimal() or int(digits) >= vocab_size or not isinstance(value, int | float):
+            if (
+                not digits.isdecimal()
+                or len(digits) > 9
+                or int(digits) >= vocab_size
+                or not isinstance(value, int | float)
+            ):
                 raise _nonsense(f"{text[:40]!r} at position {place}")
             ids[place, k], log_probs[place, k] = int(digits), value
     if np.isnan(log_probs).any():

@@ -296,7 +296,7 @@ class DraftController:
 
     def gap(self, length: str = "") -> None:
         """Opens a gap of some tokens at the cursor and fills it; without a length, several are tried."""
-        if length and not (length.isascii() and length.isdigit() and int(length) > 0):
+        if length and not (length.isascii() and length.isdigit() and len(length) < 7 and int(length)):
             raise Refused("the length of a gap must be a number of tokens, for example 8")
         self.refuse_past()
         draft, at = self._now()[0], self._pointer().cursor

@@ -19,7 +19,7 @@ from dgtui.backend import Facts
 from dgtui.config import Settings
 from dgtui.diffusion.events import Flag
 from dgtui.diffusion.settings import SAMPLER
-from dgtui.errors import ModelNotFound, RunFailed
+from dgtui.errors import DgtuiError, ModelNotFound, RunFailed
 from dgtui.session.chat import Chat
 from dgtui.session.store import Store, Turn
 from dgtui.tui.commands import SLASHES
@@ -1019,3 +1019,13 @@ async def test_every_command_that_is_refused_comes_back_to_the_prompt() -> None:
             seen.screen.prompt.load_text("")
         seen.backend.step_gate.open()
         await seen.settled()
+
+
+async def test_a_number_that_is_too_long_is_refused() -> None:
+    async with chat() as seen:
+        await seen.reply()
+        digits = "9" * 5000
+        for command in (f"/seed {digits}", f"/template {digits} red"):
+            assert not seen.screen.guarded(lambda command=command: seen.screen._send(command))
+        with pytest.raises(DgtuiError):
+            seen.steering.gap(digits)

@@ -58,7 +58,7 @@ class ChatCommands:
         return "the system prompt is set"
 
     def do_seed(self, text: str) -> str:
-        if text and not (text.isascii() and text.isdigit() and int(text) < 2**63):
+        if text and not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) < 2**63):
             raise UsageError(
                 "a seed must be a whole number, 0 or more", hint="use /seed alone for a new seed for each reply"
             )
@@ -97,7 +97,7 @@ class ChatCommands:
         at, _, words = text.partition(" ")
         if text and not (at.isascii() and at.isdigit()):
             at, words = "0", text
-        self._panel.open_template(words, int(at or 0))
+        self._panel.open_template(words, int(at[:9] or 0))
 
     def do_record(self, name: str) -> str:
         path = typed_path(name) if name else None
