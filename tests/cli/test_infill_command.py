@@ -39,6 +39,11 @@ def test_standard_output_holds_the_file_and_only_the_span_is_another(dgtui: Any,
     assert tale.read_bytes() == b"\xef\xbb\xbf" + TALE, "the file is not touched"
 
 
+def test_the_same_seed_fills_in_the_same_text(dgtui: Any, tale: Path) -> None:
+    first, second = (dgtui("infill", tale, "--span", "1:12-1:21", *QUICK).out for _ in range(2))
+    assert first and first == second
+
+
 def test_a_pipe_in_is_a_pipe_out(dgtui: Any) -> None:
     done = dgtui("infill", "-", "--at", "2:1", *QUICK, stdin=TALE)
     assert done.code == 0, done.err

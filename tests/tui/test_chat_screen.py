@@ -1029,3 +1029,11 @@ async def test_a_number_that_is_too_long_is_refused() -> None:
             assert not seen.screen.guarded(lambda command=command: seen.screen._send(command))
         with pytest.raises(DgtuiError):
             seen.steering.gap(digits)
+
+
+async def test_the_same_seed_writes_the_same_reply() -> None:
+    texts = []
+    for _ in range(2):
+        async with chat(opening=Opening(seed=8)) as seen:
+            texts.append(await seen.reply())
+    assert texts[0] and texts[0] == texts[1]

@@ -734,3 +734,16 @@ async def test_a_line_break_that_comes_or_goes_is_seen(tmp_path: Path) -> None:
     async with edit(tmp_path, "two\nthree") as seen:
         await seen.offer("two\nthree", "twothree")
         assert "⏎" in seen.shown()
+
+
+async def test_the_same_seed_proposes_the_same_text(tmp_path: Path) -> None:
+    texts = []
+    for name in ("one.md", "two.md"):
+        async with edit(tmp_path, name=name) as seen:
+            await seen.select(FOX)
+            seen.screen.action_rediffuse()
+            await seen.reviewed()
+            review = seen.proposals.review
+            assert review is not None
+            texts.append([proposal.texts for proposal in review.passage.proposals])
+    assert texts[0] and texts[0] == texts[1]
