@@ -46,6 +46,8 @@ class Facts:
     versions: Mapping[str, str]
     notes: tuple[str, ...] = ()
     "sentences for the user about how it is loaded"
+    fixed: str = ""
+    "why its canvas cannot be steered; empty if it can"
 
 
 class RunHandle(Protocol):

@@ -31,10 +31,11 @@ class ModelSettings:
     adapter: str | None = field(default=None, metadata={"rule": NAME})
     """The folder of a LoRA adapter that is added to the model."""
     server: str | None = field(default=None, metadata={"rule": NAME})
-    """The address of a vLLM server that runs the model instead. None: it runs on this machine."""
+    """The address of a server that runs the model instead. None: it runs on this machine."""
     server_mode: str = field(default="auto", metadata={"rule": SERVER_MODE})
-    """"steps": one request per denoising step, which can be steered; "blocks": the server samples whole canvases.
-    "auto": blocks for `generate`, steps for all other commands."""
+    """"steps": one request per denoising step, which can be steered; "blocks": the server samples whole canvases;
+    "chat": any OpenAI-compatible server, text only. "auto": blocks for `generate`, steps for all other commands, and
+    chat if the server takes no canvas."""
     device: str = field(default="auto", metadata={"rule": DEVICE})
     """Where it runs. "auto": the first GPU, else the CPU."""
     context: int | None = field(default=None, metadata={"rule": whole(1)})

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
 class WorkerBackend:
     """A `dgtui.backend.Backend` with its own worker."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, text: bool = False) -> None:
+        """`text`: the screen can do with a server that answers with text alone."""
+        self._settings, self._text = settings, text
         self._worker = new_worker(settings)
         self._served: ServedModel | None = None
         self.facts: Facts | None = None
@@ -79,7 +81,7 @@ class WorkerBackend:
 
         def open_stepper() -> "Stepper":
             progress(Stage("asking the server", 0, 0))
-            found.append(served(self._settings, name))
+            found.append(served(self._settings, name, text=self._text))
             return found[0].stepper()
 
         def connected(future: "Future[Stepper]") -> None:
@@ -109,6 +111,7 @@ class WorkerBackend:
             stepper=stepper.name,
             versions=versions(),
             notes=loaded.notes,
+            fixed=self._served.fixed if self._served is not None else "",
         )
 
     @property
@@ -120,6 +123,8 @@ class WorkerBackend:
 
     def submit(self, job: Job, sink: Callable[[Run, int], None]) -> Run:
         """Queues a job."""
+        if self._served is not None and (most := self._served.limit(job.max_tokens)) != job.max_tokens:
+            job = replace(job, max_tokens=most)
         return self._worker.submit(job, sink)
 
     def chat(self, messages: Sequence[Message], *, think: bool = False) -> list[int]:

@@ -58,7 +58,7 @@ def command(
         return 1 if failed else 0
     worker = options.new_worker(settings, exact=False)
     try:
-        loaded = options.load(worker, settings, mode="blocks")
+        loaded = options.load(worker, settings, mode="blocks", text=True)
         task = _Task(loaded, settings, options.new_seed() if seed is None else seed, max_tokens)
         with out.open("a", encoding="utf-8") as sink, working("generating") as say:
             progress = _Progress(done, len(prompts), failed, say)
@@ -192,11 +192,9 @@ class _Task:
             raise PromptTooLong(f"the prompt has {len(ids):,} tokens, too many for a context of {info.max_context:,}")
         seed = (self.seed + prompt.line) % 2**63 if prompt.seed is None else prompt.seed
         sampler = options.sampler_settings(self.settings, self.loaded.settings)
+        most = options.reply_limit(self.settings, self.loaded, prompt.max_tokens or self.max_tokens)
         try:
-            return Job(
-                f"line-{prompt.line}", tuple(ids), seed, prompt.max_tokens or self.max_tokens, sampler,
-                (Start(),) * copies,
-            )  # fmt: skip
+            return Job(f"line-{prompt.line}", tuple(ids), seed, most, sampler, (Start(),) * copies)
         except BadJob as error:
             raise InputRefused(str(error)) from None
 
@@ -279,7 +277,7 @@ def _answer(served: "ServedModel", task: _Task, prompt: Prompt, control: "Contro
     from dgtui.server.client import Refused, ServerError
     from dgtui.server.stepper import TextStepper
 
-    stepper = served.stepper()
+    stepper = served.stepper(prompt.max_tokens)
     if served.mode == "blocks":
         stepper = TextStepper(served.client, served.served, served.info.stop_ids)
     try:

@@ -58,7 +58,7 @@ def command(
             tuple(image or ()),
             settings.sampler.max_tokens or MOST_TOKENS,
         )
-        with closing(WorkerBackend(settings)) as backend:
+        with closing(WorkerBackend(settings, text=True)) as backend:
             return show(
                 lambda: ChatApp(backend, store, settings, opening, theme_folders=theme_folders(), problems=problems),
                 settings,

@@ -61,10 +61,10 @@ def command(
 
     In a pipe, standard output contains the text and nothing else.
     """
-    settings = options.merged(options.with_vision(flags, image))
+    settings = options.merged(options.with_vision(flags, image) | {"sampler.max_tokens": max_tokens})
     if batch is not None or out is not None:
         single = prompt is not None or as_json or frames or raw or token_ids is not None or image or record
-        most = max_tokens or settings.sampler.max_tokens or MOST_TOKENS
+        most = settings.sampler.max_tokens or MOST_TOKENS
         return _batch(batch, out, bool(single), concurrency, settings, seed, most)
     if sys.stdout is None:
         raise RunFailed("standard output is closed", hint="redirect it to a file or a pipe")
@@ -82,7 +82,7 @@ def command(
 
     worker = options.new_worker(settings, exact=ids is not None)
     try:
-        loaded = options.load(worker, settings, mode="blocks")
+        loaded = options.load(worker, settings, mode="blocks", text=True)
         images = runs.seen(pictures, loaded)
         from dgtui.diffusion.job import Start
         from dgtui.steering import puzzles
@@ -95,9 +95,9 @@ def command(
                 ids = [*([tokenizer.bos_id] if tokenizer.bos_id is not None else []), *tokenizer.encode(text)]
             else:
                 ids = tokenizer.chat(puzzles.normalised([Message("user", text, images=images)]), think=think)
-                if question and not think:
+                if question and not think and not options.sends_text_only(settings, loaded):
                     start = puzzles.laid_out(question, tokenizer.encode, loaded.info)
-        most = max_tokens or settings.sampler.max_tokens or MOST_TOKENS
+        most = options.reply_limit(settings, loaded, settings.sampler.max_tokens or MOST_TOKENS)
         return _run(worker, loaded, settings, ids, images, seed, most, as_json, frames, record, start, question)
     finally:
         worker.close()

@@ -11,6 +11,7 @@ import typer
 
 from dgtui.cli.terminal import loading, note
 from dgtui.diffusion.settings import SAMPLER, Spec
+from dgtui.errors import UsageError
 from dgtui.paths import typed_path
 
 if TYPE_CHECKING:
@@ -48,10 +49,12 @@ Model = Annotated[
     _option(_MODEL, "--model", "-m", metavar="NAME", help="A name from `dgtui model list`, a hub id, or a folder."),
 ]
 Adapter = Annotated[str | None, _option(_MODEL, metavar="DIR", help="Add a LoRA adapter from `dgtui train --lora`.")]
-Server = Annotated[str | None, _option(_MODEL, metavar="URL", help="Use the model of a vLLM server instead.")]
+Server = Annotated[str | None, _option(_MODEL, metavar="URL", help="Use the model of a server instead.")]
 ServerMode = Annotated[
     str | None,
-    _option(_MODEL, metavar="MODE", help="steps: every step can be steered; blocks: faster. Default: auto."),
+    _option(
+        _MODEL, metavar="MODE", help="steps: every step can be steered; blocks: faster; chat: text only. Default: auto."
+    ),
 ]
 Device = Annotated[str | None, _option(_MODEL, metavar="NAME", help="auto, cpu, mps, cuda, cuda:1 …")]
 Context = Annotated[int | None, _option(_MODEL, metavar="TOKENS", help="Most tokens of prompt and reply together.")]
@@ -130,6 +133,25 @@ def sampler_settings(settings: "Settings", checkpoint: "SamplerSettings") -> "Sa
     return replace(checkpoint, **settings.sampler.chosen)
 
 
+def reply_limit(settings: "Settings", loaded: "LoadedModel | ServedModel", tokens: int) -> int:
+    """At how many tokens a reply is cut: `tokens`, unless the server counts its own."""
+    if not settings.model.server:
+        return tokens
+    from dgtui.server.served import ServedModel
+
+    assert isinstance(loaded, ServedModel), "a server is used"
+    return loaded.limit(tokens)
+
+
+def sends_text_only(settings: "Settings", loaded: "LoadedModel | ServedModel") -> bool:
+    """Whether the model is on a server that sends only text."""
+    if not settings.model.server:
+        return False
+    from dgtui.server.served import ServedModel
+
+    return isinstance(loaded, ServedModel) and bool(loaded.fixed)
+
+
 def load_options(settings: "Settings") -> "LoadOptions":
     """How the user wants a model to be loaded."""
     from dgtui import paths
@@ -153,11 +175,16 @@ def new_worker(settings: "Settings", exact: bool = False) -> "Worker":
     return Worker(partial(best_stepper, wanted="reference" if exact else settings.model.stepper))
 
 
-def load(worker: "Worker", settings: "Settings", mode: "Mode" = "steps") -> "LoadedModel | ServedModel":
-    """Loads the requested model or the default. On a terminal, a line shows the progress."""
+def load(
+    worker: "Worker", settings: "Settings", mode: "Mode" = "steps", *, text: bool = False
+) -> "LoadedModel | ServedModel":  # fmt: skip
+    """Loads the requested model or the default. On a terminal, a line shows the progress.
+
+    `mode` and `text` are those of `served`.
+    """
     loaded: LoadedModel | ServedModel
     if settings.model.server:
-        loaded = served(settings, mode=mode)
+        loaded = served(settings, mode=mode, text=text)
         worker.connect(loaded.stepper).result()
     else:
         from dgtui.model.selection import select
@@ -165,17 +192,30 @@ def load(worker: "Worker", settings: "Settings", mode: "Mode" = "steps") -> "Loa
         checkpoint = select(settings.model.name)
         with loading(checkpoint.name) as progress:
             loaded = worker.load(checkpoint, load_options(settings), progress=progress).result()
-    for text in loaded.notes:
-        note(f"{loaded.name}: {text}")
+    for said in loaded.notes:
+        note(f"{loaded.name}: {said}")
     return loaded
 
 
-def served(settings: "Settings", name: str | None = None, *, mode: "Mode" = "steps") -> "ServedModel":
-    """The model on the configured server. `mode` is used if the settings say "auto". Raises `DgtuiError`."""
+def served(
+    settings: "Settings", name: str | None = None, *, mode: "Mode" = "steps", text: bool = False
+) -> "ServedModel":  # fmt: skip
+    """The model on the configured server. Raises `DgtuiError`.
+
+    Args:
+        name: The model's name; None: the configured one.
+        mode: Used if the settings say "auto".
+        text: The caller accepts a server that only sends text.
+    """
     from dgtui.model.offline import go_offline
     from dgtui.server.served import connect
 
     go_offline()
     assert settings.model.server, "the caller checks this"
     chosen: Any = settings.model.server_mode
-    return connect(settings.model.server, mode if chosen == "auto" else chosen, name or settings.model.name)
+    if chosen == "chat" and not text:
+        raise UsageError("this command needs a canvas", hint="--server-mode chat is for chat and generate")
+    return connect(
+        settings.model.server, mode if chosen == "auto" else chosen, name or settings.model.name,
+        otherwise_chat=text and chosen == "auto", most_tokens=settings.sampler.max_tokens,
+    )  # fmt: skip

@@ -134,7 +134,7 @@ class _Run:
         if block.cancelled:
             return StopReason.CANCELLED
         if all(self._tokens(candidate)[1] for candidate in range(self.job.candidates)):
-            return StopReason.EOS
+            return StopReason.LENGTH if block.cut else StopReason.EOS
         length, next_block = self.stepper.canvas_length, block.number + 1
         full = len(self.job.prompt_ids) + (next_block + 1) * length > self.stepper.max_context
         if self.job.candidates > 1 or next_block * length >= self.job.max_tokens or full:
@@ -156,6 +156,8 @@ class _Block:
         self.taken = 0
         "denoising steps so far"
         self.cancelled = False
+        self.cut = False
+        "there was no more room for the reply"
         self.running: set[int] = set()
         "candidates that are not done"
         self.done_after: dict[int, int] = {}
@@ -204,6 +206,7 @@ class _Block:
             for step in steps:
                 self._check_pins(step)
                 self.drafts[step.candidate] = step.ids
+                self.cut |= step.cut
                 if step.done:
                     self.running.discard(step.candidate)
                     self.done_after[step.candidate] = self.taken

@@ -41,6 +41,8 @@ class CandidateStep:
     temperature: float
     done: bool
     "stable and confident"
+    cut: bool = False
+    "the reply ends here because there is no more room, not because it is complete"
 
 
 class Interrupted(Exception):  # not an error: the user stopped the run

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from tokenizers import Tokenizer
 
@@ -51,7 +51,7 @@ class ModelTokenizer(Vocabulary):
         self._channel = (self._id_of("<|channel>"), self._id_of("<channel|>"))
 
     @classmethod
-    def load(cls, folder: Path, template: str | None = None) -> "ModelTokenizer":
+    def load(cls, folder: Path, template: str | None = None) -> Self:
         """Reads `tokenizer.json`, `tokenizer_config.json` and the chat template.
 
         Args:

@@ -8,10 +8,10 @@ import asyncio
 import ipaddress
 import json
 import threading
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
-from contextlib import suppress
-from typing import Any, Final
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
@@ -20,6 +20,7 @@ from dgtui.diffusion.stepper import Interrupted
 from dgtui.errors import DgtuiError, UsageError
 
 Body = Mapping[str, Any]
+Answer = TypeVar("Answer")
 
 CONNECT_SECONDS: Final = 5.0
 READ_SECONDS: Final = 600.0
@@ -37,6 +38,10 @@ class ServerError(DgtuiError):
 
 class Refused(ServerError):
     """The server answered a request with 400; `message` quotes it."""
+
+
+class NotThere(ServerError):
+    """The server knows no such address or model."""
 
 
 class _Key(httpx.Auth):
@@ -62,12 +67,13 @@ def address(url: str) -> str:
     parts = urlsplit(url if "://" in url else f"http://{url}")
     try:
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
+        httpx.URL(parts.geturl())
+    except (ValueError, httpx.InvalidURL):
         valid = False
+    if "@" in parts.netloc:
+        raise UsageError("the address of the server holds a password", hint="put the key into DGTUI_SERVER_KEY instead")
     if not valid:
         raise UsageError(f"{url!r} is not the address of a server", hint="write it like http://localhost:8000")
-    if parts.username or parts.password:
-        raise UsageError("the address of the server holds a password", hint="put the key into DGTUI_SERVER_KEY instead")
     path = parts.path.rstrip("/").removesuffix("/v1")
     return f"{parts.scheme}://{parts.netloc}{path}"
 
@@ -90,17 +96,32 @@ class Client:
         url: In the form that `address` returns.
         key: Sent as a bearer token; empty if the server needs none.
         transport: For tests.
+
+    Raises:
+        UsageError: The key cannot be sent.
+        ServerError: The environment names a proxy or certificates that cannot be used.
     """
 
     def __init__(self, url: str, key: str = "", transport: httpx.AsyncBaseTransport | None = None) -> None:
         self.url = url
-        self._http = httpx.AsyncClient(
-            base_url=url,
-            auth=_Key(key) if key else None,
-            timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
-            limits=httpx.Limits(max_connections=64),
-            transport=transport,
-        )
+        fits = key.strip().isascii() and key.strip().isprintable()
+        auth = _Key(key.strip()) if key.strip() else None
+        del key  # no traceback of what follows holds it
+        if not fits:  # the HTTP library would quote it in its refusal
+            raise UsageError("the key of the server holds a character that no key has", hint="copy it again")
+        try:
+            self._http = httpx.AsyncClient(
+                base_url=url,
+                auth=auth,
+                timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
+                limits=httpx.Limits(max_connections=64),
+                transport=transport,
+            )
+        except (ValueError, ImportError, OSError) as error:
+            raise ServerError(
+                f"the network settings of this machine cannot be used: {error}",
+                hint="check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY and SSL_CERT_FILE",
+            ) from None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="dgtui-server", daemon=True)
         self._thread.start()
@@ -118,10 +139,14 @@ class Client:
         if self._loop.is_closed():
             return
         self.interrupt()
-        asyncio.run_coroutine_threadsafe(self._http.aclose(), self._loop).result(2)
+        asyncio.run_coroutine_threadsafe(self._shut_down(), self._loop).result(2)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(2)
         self._loop.close()
+
+    async def _shut_down(self) -> None:
+        await self._http.aclose()
+        await self._loop.shutdown_asyncgens()  # of streams that were not read to their end
 
     def interrupt(self) -> None:
         """Ends the waiting calls, and further ones until `resume`, with `Interrupted`."""
@@ -148,54 +173,84 @@ class Client:
         """Several requests at once; the answers in order. The first failure ends the others."""
         return self._wait([self._call("POST", path, body) for body in bodies])
 
+    def start(self, call: Coroutine[Any, Any, Answer]) -> Future[Answer]:
+        """Runs a coroutine on the client's thread; `interrupt` cancels it. Raises `Interrupted` after one."""
+        with self._lock:
+            if self._interrupted:
+                call.close()
+                raise Interrupted
+            future = asyncio.run_coroutine_threadsafe(call, self._loop)
+            self._waiting.add(future)
+        future.add_done_callback(self._forget)
+        return future
+
+    def _forget(self, future: Future[Any]) -> None:
+        with self._lock:
+            self._waiting.discard(future)
+
     def _wait(self, calls: list[Coroutine[Any, Any, Any]]) -> list[Any]:
         async def together() -> list[Any]:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(call) for call in calls]
             return [task.result() for task in tasks]
 
-        with self._lock:
-            if self._interrupted:
-                for call in calls:
-                    call.close()
-                raise Interrupted
-            future = asyncio.run_coroutine_threadsafe(together(), self._loop)
-            self._waiting.add(future)
         try:
-            return future.result()
+            return self.start(together()).result()
+        except Interrupted:
+            for call in calls:
+                call.close()
+            raise
         except CancelledError:
             raise Interrupted from None
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
-        finally:
-            with self._lock:
-                self._waiting.discard(future)
 
     async def _call(self, method: str, path: str, body: Body | None) -> Any:
+        async with self.open(method, path, body) as response:
+            return self.parsed(path, 200, (await response.aread()).decode(errors="replace"))
+
+    @asynccontextmanager
+    async def open(self, method: str, path: str, body: Body | None) -> AsyncIterator[httpx.Response]:
+        """Sends a request, and again where it cannot have been sampled; yields a response with status 200, not read
+        yet. On the client's thread only. Raises `ServerError`, `Refused` for a 400."""
+        request = self._http.build_request(method, path, json=body)
+        try:
+            response = await self._answered(request)
+            try:
+                if response.status_code != 200:
+                    self.parsed(path, response.status_code, (await response.aread()).decode(errors="replace"))
+                yield response
+            finally:
+                await response.aclose()
+        except httpx.HTTPError as error:
+            raise self._broken(error) from None
+
+    async def _answered(self, request: httpx.Request) -> httpx.Response:
+        """The first answer that does not turn the request away, or the last."""
         wait = self.first_wait
         for attempt in range(1, TRIES + 1):
             try:
-                response = await self._http.request(method, path, json=body)
+                response = await self._http.send(request, stream=True)
             except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
                 if attempt == TRIES:
                     raise self._unreachable(error) from None
-            except httpx.HTTPError as error:
-                raise self._broken(error) from None
             else:
                 if response.status_code not in _TURNED_AWAY or attempt == TRIES:
-                    return self._parsed(path, response.status_code, response.text)
+                    return response
+                await response.aclose()
                 asked = response.headers.get("retry-after", "")
                 wait = min(float(asked), LONGEST_WAIT) if asked.isascii() and asked.isdigit() else wait
             await asyncio.sleep(wait)
             wait *= 2
         raise AssertionError("the last try returns or raises")
 
-    def _parsed(self, path: str, status: int, text: str) -> Any:
+    def parsed(self, path: str, status: int, text: str) -> Any:
+        """The JSON of an answer. Raises `ServerError` for a failure, also one that is sent under status 200."""
         try:
             answer = json.loads(text)
         except (ValueError, RecursionError):
             answer = None
-        said = _said(answer) or text.strip()[:200]
+        said = _said(answer) or " ".join(text.split())[:200]
         if status == 200 and answer is not None and not (isinstance(answer, dict) and "error" in answer):
             return answer
         raise self._failed(path, status, said)
@@ -210,8 +265,8 @@ class Client:
                 )
             case 401 | 403:
                 return ServerError(f"{where} rejected the key ({status})", hint="set DGTUI_SERVER_KEY, then try again")
-            case 404:
-                return ServerError(
+            case 404 | 405 | 501:
+                return NotThere(
                     f"{where} has no {path}: {said}", hint="check that it is a vLLM server, and the model's name"
                 )
             case 413:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from dgtui.errors import DgtuiError
-from dgtui.server.client import Client, Refused, ServerError
+from dgtui.server.client import Client, NotThere, Refused, ServerError
 
 SAMPLES: Final = ("Once there was a fox.", "def f(x):\n    return x + 2\n", "naïve 12×12 — «ß»\t", "<turn|>")
 """Texts for which the local tokenizer and the server must give the same ids."""
@@ -96,12 +96,14 @@ def check_tokenizer(client: Client, served: Served, tokenizer: Tokenizer, vocab_
 
 
 def _refusal(client: Client, model: str, canvas: list[int]) -> str:
-    """The server's error for a canvas; empty if it accepts it."""
+    """The server's error for a canvas; empty if it accepts it, or has no completions."""
     body = {"model": model, "prompt": [1], "max_tokens": 1, "vllm_xargs": {"diffusion_seed_canvas": canvas}}
     try:
         client.post("/v1/completions", body)
     except Refused as error:
         return error.message
+    except NotThere:
+        return ""
     return ""
 
 

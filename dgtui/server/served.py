@@ -2,9 +2,9 @@
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -12,15 +12,17 @@ from dgtui.config import KEY_VARIABLE
 from dgtui.diffusion.settings import SamplerSettings
 from dgtui.errors import DgtuiError, ModelNotFound
 from dgtui.model_info import ModelInfo
-from dgtui.server.client import Client, address, sent_in_the_clear
-from dgtui.server.probe import Served, check_tokenizer, recognise
+from dgtui.server.chat import CANVAS, CONTEXT, FIXED, ChatStepper, ChatTokenizer
+from dgtui.server.client import Client, ServerError, address, sent_in_the_clear
+from dgtui.server.probe import NotSteerable, Served, check_tokenizer, models, recognise
 from dgtui.server.stepper import BlocksStepper, StepsStepper
 
 if TYPE_CHECKING:
     from dgtui.model.tokenizer import ModelTokenizer
 
-Mode = Literal["steps", "blocks"]
+Mode = Literal["steps", "blocks", "chat"]
 KEYRING_SERVICE: Final = "dgtui"
+UNENCRYPTED: Final = "prompts and replies are sent to another machine unencrypted: use https or a tunnel"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,6 +37,8 @@ class ServedModel:
     mode: Mode
     notes: tuple[str, ...]
     load_seconds: float
+    most_tokens: int | None = None
+    """Of a reply in the mode "chat", as the server counts them; None: its own limit."""
     images: None = None
     checkpoint: None = None
 
@@ -56,15 +60,27 @@ class ServedModel:
     @property
     def held(self) -> str:
         """What serves it, such as "vLLM 0.32"."""
-        return f"vLLM {self.served.version}".strip()
+        return "text only" if self.fixed else f"vLLM {self.served.version}".strip()
+
+    @property
+    def fixed(self) -> str:
+        """Why its canvas cannot be steered; empty if it can."""
+        return FIXED if self.mode == "chat" else ""
+
+    def limit(self, tokens: int) -> int:
+        """At how many tokens a reply is cut here. A server of text counts its own."""
+        return self.info.max_context if self.mode == "chat" else tokens
 
     @property
     def fingerprint(self) -> str:
         """Identifies the model, as far as the server's data allows."""
-        return f"vllm:{self.served.model}:{self.served.version}"
+        return f"{'chat' if self.fixed else 'vllm'}:{self.served.model}:{self.served.version}"
 
-    def stepper(self) -> StepsStepper:
-        """A stepper for it."""
+    def stepper(self, most_tokens: int | None = None) -> StepsStepper:
+        """A stepper for it; `most_tokens` overrides the limit of the mode "chat"."""
+        if isinstance(self.tokenizer, ChatTokenizer):
+            most = most_tokens or self.most_tokens
+            return ChatStepper(self.client, self.served, self.tokenizer, self.info.turn_end_id, most)
         return {"steps": StepsStepper, "blocks": BlocksStepper}[self.mode](self.client, self.served, self.info.stop_ids)
 
 
@@ -79,35 +95,84 @@ def api_key(environment: Mapping[str, str] = os.environ, url: str = "") -> str:
     return ""
 
 
-def connect(url: str, mode: Mode, name: str | None = None, *, client: Client | None = None) -> ServedModel:
-    """Identify the model on a server and find its tokenizer on this machine.
+def connect(
+    url: str, mode: Mode, name: str | None = None, *, otherwise_chat: bool = False, most_tokens: int | None = None,
+    client: Client | None = None,
+) -> ServedModel:  # fmt: skip
+    """Identifies the model on a server and finds its tokenizer on this machine.
 
     Args:
         url: The server's address, as the user wrote it.
-        mode: "steps": one request per denoising step; "blocks": the server samples whole canvases.
+        mode: "steps": one request per denoising step; "blocks": the server samples whole canvases; "chat": messages are
+            sent and text comes back, which every OpenAI-compatible server can do.
         name: The served model, or a local checkpoint or folder with the same tokenizer.
+        otherwise_chat: Use the mode "chat" if the server accepts no canvas.
+        most_tokens: Limit of a reply in the mode "chat".
         client: For tests.
 
     Raises:
         DgtuiError: The server cannot be used, or the tokenizer is not on this machine; the hint says what to do.
     """
-    from dgtui.model.generation import read_generation
-    from dgtui.model.shards import read_json
-    from dgtui.model.tokenizer import ModelTokenizer
-
     started = time.monotonic()
     url = address(url)
     client = client or Client(url, api_key(url=url))
-    served = _served(client, name)
+    notes = ["prompts and replies are sent to another machine unencrypted: use https or a tunnel"] * sent_in_the_clear(
+        url
+    )
+    served = None
+    try:
+        served = None if mode == "chat" else _served(client, name)
+    except NotSteerable as refused:
+        if not otherwise_chat:
+            raise
+        notes.insert(0, f"{refused.message}: replies come as text and cannot be steered")
+    if served is None:
+        return _chat(client, name, notes, most_tokens, started)
+    from dgtui.model.tokenizer import ModelTokenizer
+
     folder = _tokenizer_folder(served.model, name)
     tokenizer = ModelTokenizer.load(folder)
     check_tokenizer(client, served, tokenizer, tokenizer.vocab_size)
+    if mode == "steps":
+        notes.insert(0, "it runs without self-conditioning, one request per step")
+    settings, info = _described(folder, tokenizer, served)
+    return ServedModel(client, served, tokenizer, settings, info, mode, tuple(notes), time.monotonic() - started)
+
+
+def _chat(
+    client: Client, name: str | None, notes: Sequence[str], most_tokens: int | None, started: float
+) -> ServedModel:  # fmt: skip
+    """A model that is sent messages. Its text is shown in tokens of the named checkpoint, or of the embedded model."""
+    from dgtui.model.catalog import resolve
+    from dgtui.paths import embedded_dir
+
+    known: list[str] = [model["id"] for model in models(client)]
+    if not known:
+        raise ServerError(f"{client.url} serves no model", hint="load one on the server")
+    model = name if name is not None and name in known else known[0]
+    folder = embedded_dir()
+    with suppress(DgtuiError):
+        folder = resolve(name or model).path
+    tokenizer = ChatTokenizer.load(folder)
+    served = Served(model, "", CANVAS, tokenizer.ids_in_use, CONTEXT)
+    settings, info = _described(folder, tokenizer, served)
+    settings = replace(settings, steps=CANVAS)  # as many as there can be
+    return ServedModel(
+        client, served, tokenizer, settings, info, "chat", tuple(notes), time.monotonic() - started, most_tokens
+    )
+
+
+def _described(folder: Path, tokenizer: "ModelTokenizer", served: Served) -> tuple[SamplerSettings, ModelInfo]:
+    """The sampler settings of a checkpoint's files, and what the program has to know of the model."""
+    from dgtui.model.generation import read_generation
+    from dgtui.model.shards import read_json
+
     config, generation = read_json(folder / "config.json"), read_json(folder / "generation_config.json")
     sampling = read_generation(generation, config, served.vocab_size)
     stop_ids = frozenset(sampling.stop_ids)
     end = tokenizer.turn_end_id if tokenizer.turn_end_id in stop_ids else tokenizer.eos_id
     end = min(stop_ids) if end is None else end
-    info = ModelInfo(
+    return sampling.settings, ModelInfo(
         canvas_length=served.canvas_length,
         max_context=served.max_context,
         bos_id=tokenizer.bos_id,
@@ -117,18 +182,10 @@ def connect(url: str, mode: Mode, name: str | None = None, *, client: Client | N
         special_ids=tokenizer.special_ids,
         reads_marks=folder.name != "embedded",
     )
-    notes = ["it runs without self-conditioning, one request per step"] if mode == "steps" else []
-    if sent_in_the_clear(url):
-        notes.append("prompts and replies are sent to another machine unencrypted: use https or a tunnel")
-    return ServedModel(
-        client, served, tokenizer, sampling.settings, info, mode, tuple(notes), time.monotonic() - started
-    )
 
 
 def _served(client: Client, name: str | None) -> Served:
     """The served model of that name; the first model if the name is only known locally."""
-    from dgtui.server.probe import models
-
     known = {model["id"] for model in models(client)}
     return recognise(client, name if name in known else None)
 

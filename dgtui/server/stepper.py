@@ -98,7 +98,7 @@ class StepsStepper:
         self._suppressed = np.array(sorted(suppressed), dtype=np.int64)
         self._remaining = schedule.entry_step(starts[0].strength, settings.steps)
         self._rows = [self._lay_out(i, start) for i, start in enumerate(starts)]
-        return [_frozen(row.canvas, np.int32) for row in self._rows]
+        return [frozen(row.canvas, np.int32) for row in self._rows]
 
     def _noise(self, candidate: int) -> Ids:
         return self._rng[candidate].integers(self.vocab_size, size=self.canvas_length, dtype=np.int32)
@@ -211,12 +211,12 @@ class StepsStepper:
         top = np.argsort(-probs, axis=-1, kind="stable")[:, : settings.top_k]
         return CandidateStep(
             candidate=candidate,
-            ids=_frozen(row.draft, np.int32),
-            canvas=_frozen(row.canvas, np.int32),
-            entropy=_frozen(entropy, np.float32),
-            flags=_frozen(flags, np.uint8),
-            top_ids=_frozen(np.take_along_axis(ids, top, -1), np.int32),
-            top_probs=_frozen(np.take_along_axis(probs, top, -1), np.float32),
+            ids=frozen(row.draft, np.int32),
+            canvas=frozen(row.canvas, np.int32),
+            entropy=frozen(entropy, np.float32),
+            flags=frozen(flags, np.uint8),
+            top_ids=frozen(np.take_along_axis(ids, top, -1), np.int32),
+            top_probs=frozen(np.take_along_axis(probs, top, -1), np.float32),
             mean_entropy=mean,
             temperature=temperature,
             done=done,
@@ -364,7 +364,8 @@ def _allowed(suppressed: npt.NDArray[np.int64], vocab_size: int) -> int:
     return next(i for i in range(vocab_size) if i not in taken)
 
 
-def _frozen(array: npt.NDArray[Any], dtype: Any) -> Any:
+def frozen(array: npt.NDArray[Any], dtype: Any) -> Any:
+    """A read-only copy, as events hold them."""
     out = np.array(array, dtype=dtype)
     out.flags.writeable = False
     return out

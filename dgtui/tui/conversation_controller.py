@@ -235,7 +235,7 @@ class ConversationController:
 
     def _puzzle(self, message: Message, facts: Facts) -> dict[int, int]:
         """The tokens that a pasted puzzle pins on the first canvas, by position."""
-        if self.think or message.images or message.role != "user":
+        if facts.fixed or self.think or message.images or message.role != "user":
             return {}
         start = puzzles.laid_out(message.content, self._backend.encode, facts.model)
         return {place: start.ids[place] for place in start.pinned} if start.ids else {}

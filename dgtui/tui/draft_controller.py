@@ -16,6 +16,8 @@ from dgtui.diffusion.job import Amendment, Job
 from dgtui.steering.drafts import Draft, Kind, Refused, Version
 from dgtui.steering.search import Search
 from dgtui.text import decode_utf8
+from dgtui.tui.fixed import refusal, refuse_fixed
+from dgtui.tui.messages import tokens
 from dgtui.tui.record import record
 from dgtui.tui.stored_run import StoredRun
 from dgtui.tui.version_tree import version_tree
@@ -36,11 +38,6 @@ class Pointer(Protocol):
     def cursor(self) -> int: ...
     @property
     def selection(self) -> Span | None: ...
-
-
-def tokens(count: int) -> str:
-    """A number of tokens, in words."""
-    return f"{count} token{'' if count == 1 else 's'}"
 
 
 class DraftController:
@@ -114,6 +111,7 @@ class DraftController:
 
     def refuse_while_searching(self) -> None:
         """Raises `Refused` while lengths of a gap are tried, because each has its text at other positions."""
+        refuse_fixed(self._backend)
         if self.searching:
             raise Refused("the length of the gap is still being searched", hint="press esc to end the search")
 
@@ -150,7 +148,7 @@ class DraftController:
             "proposal": lambda: len(draft.proposals()) > 1,
             "branches": lambda: len(draft.versions) > 1,
         }
-        return bool(checks.get(action, lambda: True)())
+        return not refusal(self._backend, action) and bool(checks.get(action, lambda: True)())
 
     @property
     def phase(self) -> tuple[object, ...]:
@@ -172,8 +170,9 @@ class DraftController:
             "paused": version.running and version.run.control.paused,
             "stopping": self.stopping,
             version.kind: version.kind not in ("reply", "pin"),
+            refusal(self._backend): True,
         }
-        return [state for state, holds in states.items() if holds]
+        return [state for state, holds in states.items() if state and holds]
 
     def text(self, version: Version) -> str:
         """A version's reply as text, without its thought."""
@@ -197,6 +196,8 @@ class DraftController:
         self.refuse_past()
         draft = self.draft
         assert draft is not None
+        if kind != "reply":
+            refuse_fixed(self._backend)
         self.stop()
         self.playhead = None
         return draft.add(kind, self._submit(job), span=span, pins=pins, beside=beside)
@@ -299,6 +300,7 @@ class DraftController:
         if length and not (length.isascii() and length.isdigit() and len(length) < 7 and int(length)):
             raise Refused("the length of a gap must be a number of tokens, for example 8")
         self.refuse_past()
+        refuse_fixed(self._backend)
         draft, at = self._now()[0], self._pointer().cursor
         search = Search(draft.gap(self.block, at, int(length) if length else None, self._seeds()), self._submit)
         self.stop()
@@ -346,8 +348,8 @@ class DraftController:
             version.run.control.amend(Amendment(place, action, token, version.candidate, block))
 
     def alternatives(self) -> tuple[list[tuple[int, bytes, float]], dict[int, str], int]:
-        """The most probable tokens at the cursor: (id, bytes, probability) of each; names for ids without text; and
-        the current id."""
+        """The most probable tokens at the cursor: (id, bytes, probability); names of ids without text; the current id."""
+        refuse_fixed(self._backend)
         model, at = self._now()[0].facts.model, self._pointer().cursor
         _, frame = self.block, self._frame("there are no alternatives before the first step")
         ids = frame.top_ids[at].tolist()

@@ -34,6 +34,11 @@ class RunEnded(Message):
         self.run = run
 
 
+def tokens(count: int) -> str:
+    """A number of tokens, in words."""
+    return f"{count} token{'' if count == 1 else 's'}"
+
+
 def explain(error: BaseException) -> str:
     """An error in words: what happened, and what to do."""
     if isinstance(error, DgtuiError):

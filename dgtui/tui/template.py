@@ -5,6 +5,7 @@ from __future__ import annotations
 from dgtui.backend import Backend
 from dgtui.diffusion.events import Flag
 from dgtui.steering.drafts import Refused
+from dgtui.tui.fixed import refuse_fixed
 from dgtui.tui.frames import View
 
 EMPTY = b"\xc2\xb7 "
@@ -23,6 +24,7 @@ class Template:
 
     def write(self, at: int, words: str) -> None:
         """Pins words from a position on. Raises `Refused` if they do not fit, or no model is loaded."""
+        refuse_fixed(self._backend)
         length = self._length()
         apart = words if at == 0 or words[:1].isspace() else f" {words}"
         ids = self._backend.encode(apart) if words else []
@@ -31,7 +33,9 @@ class Template:
         self.tokens |= dict(enumerate(ids, start=at))
 
     def hold(self, tokens: dict[int, int]) -> None:
-        """Pins exactly these tokens."""
+        """Pins exactly these tokens. Raises `Refused` if this model cannot hold them."""
+        if tokens:
+            refuse_fixed(self._backend)
         self.tokens = tokens
 
     def free(self, span: tuple[int, int]) -> int:

@@ -1,12 +1,14 @@
 """The promises of `docs/server.md` on a real vLLM server with the embedded model.
 
 Make the environment once: `tests/server/vllm/setup.sh DIR`. Then `DGTUI_VLLM=DIR pytest -m vllm -s` prints what it
-measures. `DGTUI_VLLM_URL` uses a server that is running already.
+measures. `DGTUI_VLLM_URL` uses a server that is running already. Kernels are interpreted on the CPU: spans, files and
+batches are written in few steps.
 """
 
 import json
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -173,14 +175,38 @@ def test_a_batch_is_faster_with_eight_at_a_time(url: str, tmp_path: Path) -> Non
         out = tmp_path / f"{at_a_time}.jsonl"
         began = time.monotonic()
         subprocess.run(
-            [sys.executable, "-m", "dgtui", "generate", "--server", url, "--model", "embedded", "--batch",
-             str(tmp_path / "p.jsonl"), "--out", str(out), "--concurrency", str(at_a_time)], check=True,
+            [sys.executable, "-m", "dgtui", "generate", "--server", url, "--model", "embedded", "--steps", "2",
+             "--batch", str(tmp_path / "p.jsonl"), "--out", str(out), "--concurrency", str(at_a_time)], check=True,
         )  # fmt: skip
         seconds[at_a_time] = time.monotonic() - began
         rows = [json.loads(line) for line in out.read_text().splitlines()]
         assert [row["prompt"] for row in rows] == asked and all(row["text"] for row in rows)
     print(f"\n{count} prompts: {seconds[8]:.1f} s with 8 at a time, {seconds[1]:.1f} s with 1")
     assert seconds[8] < seconds[1]
+
+
+def test_tasks_are_done_as_well_as_on_this_machine(url: str, tmp_path: Path) -> None:
+    from dgtui.train.corpus import SHARES, TASKS
+    from dgtui.train.table import held_out
+
+    count = int(os.environ.get("DGTUI_VLLM_TABLE", "100"))
+    examples = [example for task in SHARES for example in held_out(task, -(-count // len(SHARES)))][:count]
+    file = tmp_path / "p.jsonl"
+    file.write_text("".join(json.dumps({"prompt": e.prompt, "seed": n}) + "\n" for n, e in enumerate(examples)))
+    right, steps = {}, {}
+    for where, options in {"local": [], "server": ["--server", url, "--server-mode", "steps"]}.items():
+        out = tmp_path / f"{where}.jsonl"
+        command = [sys.executable, "-m", "dgtui", "generate", "--model", "embedded", "--batch", file, "--out", out]
+        subprocess.run([*command, *options], check=True)
+        rows = [json.loads(line) for line in out.read_text().splitlines()]
+        right[where] = [TASKS[e.task].check(e, row["text"]) for e, row in zip(examples, rows, strict=True)]
+        steps[where] = sum(sum(row["steps"]) for row in rows) / len(rows)
+    print("\n| task | prompts | local | server |\n|---|---|---|---|")
+    for task in SHARES:
+        mine = [n for n, e in enumerate(examples) if e.task == task]
+        print(f"| {task} | {len(mine)} | {' | '.join(str(sum(found[n] for n in mine)) for found in right.values())} |")
+    print(f"steps, mean: {steps['local']:.1f} local, {steps['server']:.1f} server")
+    assert sum(right["server"]) >= sum(right["local"]) - count / 10
 
 
 def test_spans_of_tales_are_filled_at_the_right_length(url: str, served: ServedModel, tmp_path: Path) -> None:
@@ -198,12 +224,12 @@ def test_spans_of_tales_are_filled_at_the_right_length(url: str, served: ServedM
         file.write_text(tale)
         done = subprocess.run(
             [sys.executable, "-m", "dgtui", "infill", str(file), "--span", f"1:{start}-1:{end}", "--server", url,
-             "--model", "embedded", "--seed", str(number), "--json"], check=True, capture_output=True,
+             "--model", "embedded", "--steps", "2", "--seed", str(number), "--json"], check=True, capture_output=True,
         )  # fmt: skip
         new = json.loads(done.stdout)["spans"][0]["new"]
         fits = len(new.split()) == 2
         right += fits
-        print(f"\n{words[at : at + 2]} -> {new!r} {'' if fits else 'WRONG'}", end="")
+        print(f"\n{words[at : at + 2]} -> {new!r} {'' if fits else 'WRONG'}", end="", flush=True)
     assert right >= 9
 
 
@@ -230,6 +256,30 @@ def test_a_canvas_is_watched_paused_pinned_and_rewritten_in_a_terminal(url: str)
         terminal.keys("esc")
         terminal.wait_for("stopped", WAIT)
         print(f"\nEsc to stopped: {time.monotonic() - began:.2f} s")
+
+
+def test_a_file_is_edited_in_a_terminal_and_only_the_span_changes(url: str, tmp_path: Path) -> None:
+    before, old, after = "Mira was a brave fox and had ", "a blue kite", ". Then Tom the otter came along.\n"
+    tale = tmp_path / "tale.txt"
+    tale.write_text(before + old + after)
+    command = [sys.executable, "-m", "dgtui", "edit", tale, "--server", url, "--model", "embedded", "--seed", "5"]
+    with Terminal([*command, "--steps", "3"], columns=100, rows=30) as terminal:
+        terminal.wait_for(re.compile(r"embedded.* · \d+:\d+"), WAIT)
+        terminal.keys("ctrl+f", old, "enter", "esc")
+        terminal.wait_for(lambda t: not t.text().splitlines()[0].endswith("1:1"), WAIT)
+        terminal.keys("ctrl+r")
+        terminal.wait_for(re.compile(r"step \d+/3"), WAIT)
+        terminal.wait_for(re.compile(r"proposal \d+ of \d+"), WAIT)
+        assert tale.read_text() == before + old + after
+        terminal.keys("A")
+        terminal.wait_for(lambda t: "●" in t.text().splitlines()[0], WAIT)
+        terminal.keys("ctrl+s")
+        terminal.wait_for(lambda t: "●" not in t.text().splitlines()[0], WAIT)
+        terminal.keys("ctrl+q")
+        assert terminal.wait_exit(WAIT).code == 0
+    found = tale.read_text()
+    assert found.startswith(before) and found.endswith(after) and len(found) > len(before + after)
+    print(f"\n{old!r} -> {found[len(before) : -len(after)]!r}")
 
 
 @pytest.mark.skipif(not VENV, reason="only a server of its own is killed")

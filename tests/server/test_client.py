@@ -86,6 +86,38 @@ def test_every_broken_connection_has_its_sentence(failure: httpx.HTTPError, word
         client.get("/v1/models")
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("HTTPS_PROXY", "carrier-pigeon://here", "network settings"),
+        ("SSL_CERT_FILE", "/no/such/file.pem", "network settings"),
+    ],
+)
+def test_an_environment_that_cannot_be_used_has_its_sentence(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, words: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ServerError, match=words) as error:
+        Client("https://here")
+    assert variable in error.value.hint
+
+
+@pytest.mark.parametrize("tail", ["\x00", "é", "\nx: y", "\x7f"])
+def test_a_key_that_cannot_be_sent_is_refused_without_being_shown(tail: str) -> None:
+    with pytest.raises(UsageError) as error:
+        Client("http://here", KEY + tail)
+    shown = traceback.TracebackException.from_exception(error.value, capture_locals=True)
+    own = [frame for frame in shown.stack if "dgtui" in frame.filename]
+    assert own and KEY not in "".join(traceback.StackSummary.from_list(own).format())
+    assert KEY not in error.value.message + error.value.hint
+
+
+def test_blanks_around_a_key_are_not_sent() -> None:
+    stub = StubServer([])
+    Client("http://here", f" {KEY}\n", transport=stub).get("/v1/models")
+    assert stub.requests[0][2]["authorization"] == f"Bearer {KEY}"
+
+
 def test_only_what_cannot_have_been_sampled_is_tried_again() -> None:
     stub = StubServer([5])
     client = Client("http://here", transport=stub)
@@ -153,7 +185,9 @@ def test_addresses_are_taken_as_people_write_them(given: str, known: str) -> Non
     assert address(given) == known
 
 
-@pytest.mark.parametrize("given", ["ftp://x", "http://", "http://user:secret@x", "http://x:99999"])
+@pytest.mark.parametrize(
+    "given", ["ftp://x", "http://", "http://user:secret@x", "http://user:secret@x:0", "http://x:99999", "http://a b"]
+)
 def test_other_addresses_are_usage_errors_without_the_password(given: str) -> None:
     with pytest.raises(UsageError) as error:
         address(given)

@@ -22,10 +22,10 @@ from dgtui.diffusion.job import Job
 from dgtui.diffusion.settings import BadJob
 from dgtui.errors import DgtuiError
 from dgtui.steering.drafts import Draft, Kind, Refused, Version
-from dgtui.tui import keymap
-from dgtui.tui.draft_controller import DraftController, Pins, tokens
+from dgtui.tui import fixed, keymap
+from dgtui.tui.draft_controller import DraftController, Pins
 from dgtui.tui.frames import View, view_at, with_pins
-from dgtui.tui.messages import BlockDone, FramesReady, RunEnded, explain
+from dgtui.tui.messages import BlockDone, FramesReady, RunEnded, explain, tokens
 from dgtui.tui.pace import Pace
 from dgtui.tui.player import Player
 from dgtui.tui.template import Template
@@ -110,7 +110,7 @@ class CanvasPanel(PlacedBox):
         self.template = Template(backend)
         self.player = Player(0 if settings.reduced_motion else settings.pace)
         self.can, self.label_of, self._phase = self.steering.can, self.steering.label_of, self.steering.phase
-        self._measured = 0.0
+        self.refusal, self._measured = partial(fixed.refusal, backend), 0.0
         self._pace = Pace(settings.max_fps)
 
     def on_mount(self) -> None:
@@ -231,7 +231,7 @@ class CanvasPanel(PlacedBox):
 
     def _show_measures(self, draft: Draft, version: Version, frames: list[Frame], view: View) -> None:
         frame, log = self.steering.frame, version.run.log
-        status = meters.status(frame, view, log.job.seed) if frame else f"seed {log.job.seed}"
+        status = meters.status(frame, view, log.job.seed, draft.facts.fixed) if frame else f"seed {log.job.seed}"
         proposals = draft.proposals()
         measures = meters.measure(
             log, now=None, stop_ids=draft.facts.model.stop_ids, candidate=version.candidate,

@@ -1,4 +1,5 @@
-"""The last line of a screen: the keys of the currently possible actions, as many as fit without cutting a word."""
+"""The last line of a screen: the keys of the currently possible actions, as many as fit without cutting a word.
+Keys of actions that this model does not support are dimmed, and show the reason when pressed."""
 
 from textual import events
 from textual.app import ComposeResult
@@ -30,7 +31,9 @@ class KeyLine(Footer):
                     yield widget
                     continue
                 found = active.get(widget.key.split(",")[0])
-                skipping = found is not None and not possible(found.node, widget.action)
+                refused = found is not None and self._is_refused(found.node, widget.action)
+                widget.set_class(refused, "-disabled")
+                skipping = found is not None and not refused and not possible(found.node, widget.action)
                 if found is not None and hasattr(found.node, "label_of"):
                     widget.description = found.node.label_of(widget.action, widget.description)
                 group = found.binding.group if found is not None and not widget.description else None
@@ -42,6 +45,12 @@ class KeyLine(Footer):
                 room -= 0 if skipping else cells
             if not skipping and room >= 0:
                 yield widget
+
+    @staticmethod
+    def _is_refused(node: object, action: str) -> bool:
+        """Whether this model can never do it. A node that knows this has a method `refusal`."""
+        why = getattr(node, "refusal", None)
+        return why is not None and bool(why(action.partition("(")[0]))
 
     @staticmethod
     def _cells(key: str, label: str) -> int:

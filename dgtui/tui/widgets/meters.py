@@ -140,8 +140,13 @@ def memory(size: int, kind: str) -> str:
     return f"{amount} {kind}"
 
 
-def status(frame: Frame, view: View, seed: int) -> str:
-    """`block 2 · step 9/48 · 61% settled · mean entropy 0.41 · t 0.71 · seed 4711`, over the whole canvas."""
+def status(frame: Frame, view: View, seed: int, fixed: str = "") -> str:
+    """`block 2 · step 9/48 · 61% settled · mean entropy 0.41 · t 0.71 · seed 4711`, over the whole canvas.
+
+    `fixed` is that of the model's facts: of text that a server sent nothing else is known.
+    """
+    if fixed:
+        return f"part {frame.block + 1} · seed {seed}"
     settled = int(100 * view.settled.mean()) if len(view.settled) else 0  # rounded down: 100% means all
     return (
         f"block {frame.block + 1} · step {frame.step}/{frame.max_steps} · {settled}% settled · "
