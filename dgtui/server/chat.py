@@ -138,6 +138,8 @@ class ChatStepper(StepsStepper):
         self._reply, self._shown = _Reply(), 0
         self._drawn = ""
         """The draft that was shown last."""
+        self._settled = 0
+        """How many settled tokens were shown last."""
         self._failure: ServerError | None = None
 
     def encode(self, ids: Sequence[int], images: Sequence[Image] = ()) -> None:
@@ -161,6 +163,7 @@ class ChatStepper(StepsStepper):
         held = [len(start.pinned) for start in starts]
         if held not in ([0], [self.canvas_length]) or suppressed:
             raise RunFailed(FIXED, hint="steering needs vLLM with a DiffusionGemma checkpoint")
+        self._settled = 0
         return super().begin(starts, settings, suppressed)
 
     def _noise(self, candidate: int) -> Ids:
@@ -183,7 +186,7 @@ class ChatStepper(StepsStepper):
     def step(self) -> list[CandidateStep]:
         """Waits for a new draft, or for enough text that the steps that are left suffice for a canvas."""
         (row,) = self._rows
-        least = math.ceil(self.canvas_length / self._settings.steps) * (row.steps + 1)
+        least = max(math.ceil(self.canvas_length / self._settings.steps) * (row.steps + 1), self._settled + 1)
         last = row.steps + 1 >= self._settings.steps
         while True:
             settled = self._ids(self._reply.settled[self._shown :])
@@ -197,7 +200,7 @@ class ChatStepper(StepsStepper):
         """The canvas with the text so far. Its rest holds the id that ends a reply."""
         row, draft = self._rows[0], self._reply.draft
         ids = settled if done or not draft else self._ids(self._reply.settled[self._shown :] + _utf8(draft))
-        self._drawn = draft
+        self._drawn, self._settled = draft, len(settled)
         canvas = np.full(self.canvas_length, self._stop_id, dtype=np.int32)
         count = min(len(ids), self.canvas_length)
         canvas[:count] = ids[:count]

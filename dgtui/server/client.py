@@ -64,13 +64,13 @@ def address(url: str) -> str:
     Raises:
         UsageError: Not an http or https address, or one with a password in it.
     """
-    parts = urlsplit(url if "://" in url else f"http://{url}")
     try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
         httpx.URL(parts.geturl())
     except (ValueError, httpx.InvalidURL):
         valid = False
-    if "@" in parts.netloc:
+    if "@" in url:
         raise UsageError("the address of the server holds a password", hint="put the key into DGTUI_SERVER_KEY instead")
     if not valid:
         raise UsageError(f"{url!r} is not the address of a server", hint="write it like http://localhost:8000")

@@ -4,8 +4,10 @@ The model and the screen share the GIL. The interval between two frames depends 
 the last one, such that drawing takes about `DRAWING_SHARE` of the time.
 """
 
+import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from textual.message_pump import MessagePump
@@ -42,18 +44,34 @@ class Pace:
             if node.is_attached:
                 node.post_message(message)
 
-        run = backend.submit(job, self.sink(tell, only_blocks=only_blocks))
+        loop = asyncio.get_running_loop()
+
+        def later(seconds: float, call: Callable[[], None]) -> None:
+            with suppress(RuntimeError):  # the screen is gone
+                loop.call_soon_threadsafe(loop.call_later, seconds, call)
+
+        run = backend.submit(job, self.sink(tell, later, only_blocks=only_blocks))
         run.ended.add_done_callback(lambda _: tell(RunEnded(run)))
         return run
 
     def sink(
-        self, tell: Callable[[FramesReady | BlockDone], None], *, only_blocks: bool
-    ) -> Callable[[RunHandle, int], None]:
-        """The sink of a run, called on the model's thread; posts messages for blocks, and for frames when due."""
-        last = 0.0
+        self, tell: Callable[[FramesReady | BlockDone], None],
+        later: Callable[[float, Callable[[], None]], object] = lambda seconds, call: None, *, only_blocks: bool,
+    ) -> Callable[[RunHandle, int], None]:  # fmt: skip
+        """The sink of a run, called on the model's thread; posts messages for blocks, and for frames when due.
+
+        `later` calls a function on the screen's thread after some seconds: a frame that came too soon is shown even if
+        the next one takes long.
+        """
+        last, owed = 0.0, False
+
+        def catch_up(run: RunHandle) -> None:
+            nonlocal last, owed
+            last, owed = time.monotonic(), False
+            tell(FramesReady(run))
 
         def sink(run: RunHandle, upto: int) -> None:
-            nonlocal last
+            nonlocal last, owed
             event = run.log[upto - 1]
             if isinstance(event, BlockFinished):
                 tell(BlockDone(run))
@@ -62,5 +80,8 @@ class Pace:
                 if now - last >= self._every or run.control.paused:
                     last = now
                     tell(FramesReady(run))
+                elif not owed:
+                    owed = True
+                    later(self._every - (now - last), lambda: catch_up(run))
 
         return sink

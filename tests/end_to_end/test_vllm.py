@@ -224,7 +224,8 @@ def test_spans_of_tales_are_filled_at_the_right_length(url: str, served: ServedM
         file.write_text(tale)
         done = subprocess.run(
             [sys.executable, "-m", "dgtui", "infill", str(file), "--span", f"1:{start}-1:{end}", "--server", url,
-             "--model", "embedded", "--steps", "2", "--seed", str(number), "--json"], check=True, capture_output=True,
+             "--model", "embedded", "--server-mode", "blocks", "--steps", "4", "--seed", str(number), "--json"],
+            check=True, capture_output=True,
         )  # fmt: skip
         new = json.loads(done.stdout)["spans"][0]["new"]
         fits = len(new.split()) == 2

@@ -186,7 +186,16 @@ def test_addresses_are_taken_as_people_write_them(given: str, known: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "given", ["ftp://x", "http://", "http://user:secret@x", "http://user:secret@x:0", "http://x:99999", "http://a b"]
+    "given",
+    [
+        "ftp://x",
+        "http://",
+        "http://user:secret@x",
+        "http://user:secret@x:0",
+        "http://x:99999",
+        "http://[::1",
+        "http://a\x00",
+    ],
 )
 def test_other_addresses_are_usage_errors_without_the_password(given: str) -> None:
     with pytest.raises(UsageError) as error:
