@@ -251,8 +251,8 @@ class ChatStepper(StepsStepper):
         if not events:
             if not self._stream.whole:
                 raise ServerError(
-                    f"the server at {self.client.url} broke off in the middle of the reply",
-                    hint="what was written stays; look at the server's log",
+                    f"the server at {self.client.url} broke off the reply",
+                    hint="the text so far is kept; look at the server's log",
                 )
             self._reply.finish = self._reply.finish or "stop"
         if self._reply.finish == "length":  # also where the limit is the one of this program
@@ -292,4 +292,6 @@ def _utf8(text: str) -> bytes:
 
 
 def _nonsense(what: str) -> ServerError:
-    return ServerError(f"the server's answer makes no sense: {what}", hint="is it an OpenAI-compatible server?")
+    return ServerError(
+        f"the server's answer makes no sense: {what}", hint="check that it is an OpenAI-compatible server"
+    )

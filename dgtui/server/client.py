@@ -275,7 +275,8 @@ class Client:
                 return ServerError(f"{where} is busy (429)", hint="try again in a while, or lower --concurrency")
             case 200:
                 return ServerError(
-                    f"{where} broke off the response: {said}", hint="look at the server's log, and restart it"
+                    f"{where} broke off the response: {said}",
+                    hint="the text so far is kept; look at the server's log, and restart it",
                 )
             case _ if status >= 500:
                 return ServerError(

@@ -116,9 +116,7 @@ def connect(
     started = time.monotonic()
     url = address(url)
     client = client or Client(url, api_key(url=url))
-    notes = ["prompts and replies are sent to another machine unencrypted: use https or a tunnel"] * sent_in_the_clear(
-        url
-    )
+    notes = [UNENCRYPTED] if sent_in_the_clear(url) else []
     served = None
     try:
         served = None if mode == "chat" else _served(client, name)

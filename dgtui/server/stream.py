@@ -75,7 +75,9 @@ class Stream:
                     return
                 event = self._client.parsed(path, 200, data.decode(errors="replace"))
                 if not isinstance(event, dict):
-                    raise ServerError("the server's answer makes no sense", hint="is it an OpenAI-compatible server?")
+                    raise ServerError(
+                        "the server's answer makes no sense", hint="check that it is an OpenAI-compatible server"
+                    )
                 self._arrived.put(event)
 
 
@@ -85,7 +87,9 @@ async def _events(response: httpx.Response) -> AsyncGenerator[bytes, None]:
     async for chunk in response.aiter_bytes():
         *lines, left = (left + chunk).split(b"\n")
         if len(left) > LONGEST_LINE:
-            raise ServerError("the server sends a line without an end", hint="is this the address of a model server?")
+            raise ServerError(
+                "the server sends a line without an end", hint="check that this is the address of a model server"
+            )
         for line in lines:
             line = line.removesuffix(b"\r")
             if line.startswith(b"data:"):

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stub import CANVAS, VOCAB, StubServer, transcript
 
@@ -193,7 +193,7 @@ junk = st.recursive(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(junk)
 def test_no_answer_of_a_server_crashes_a_step(answer: Any) -> None:
     text = json.dumps(answer)
