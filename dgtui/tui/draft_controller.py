@@ -348,7 +348,7 @@ class DraftController:
             version.run.control.amend(Amendment(place, action, token, version.candidate, block))
 
     def alternatives(self) -> tuple[list[tuple[int, bytes, float]], dict[int, str], int]:
-        """The most probable tokens at the cursor: (id, bytes, probability); names of ids without text; the current id."""
+        """The most probable tokens at the cursor (id, bytes, probability); names of ids without text; the id there."""
         refuse_fixed(self._backend)
         model, at = self._now()[0].facts.model, self._pointer().cursor
         _, frame = self.block, self._frame("there are no alternatives before the first step")
