@@ -293,9 +293,9 @@ def test_a_screen_is_told_that_the_canvas_is_fixed(told: Any) -> None:
     chosen, _ = load_settings(flags={"model.server": told.url})
     backend = WorkerBackend(chosen, text=True)
     try:
-        facts = backend.load(None, lambda stage: None).result(30)
+        facts = backend.load(None, lambda stage: None).result(240)
         assert "text only" in facts.fixed and facts.name.startswith("storyteller on ")
         job = Job("j", tuple(backend.chat([Message("user", "hi")])), 1, 8, facts.settings)
-        assert backend.submit(job, lambda run, upto: None).ended.result(30).reason is StopReason.EOS
+        assert backend.submit(job, lambda run, upto: None).ended.result(240).reason is StopReason.EOS
     finally:
         backend.close()

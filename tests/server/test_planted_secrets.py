@@ -114,10 +114,10 @@ def failure(server: ChatServer) -> DgtuiError:
     settings, _ = load_settings(flags={"model.server": server.url, "model.server_mode": "chat"})
     backend = WorkerBackend(settings, text=True)
     try:
-        facts = backend.load(None, lambda stage: None).result(30)
+        facts = backend.load(None, lambda stage: None).result(240)
         job = Job("j", tuple(backend.chat([Message("user", PROMPT)])), 1, 8, facts.settings)
         with pytest.raises(DgtuiError) as error:
-            backend.submit(job, lambda run, upto: None).ended.result(30)
+            backend.submit(job, lambda run, upto: None).ended.result(240)
         return error.value
     finally:
         backend.close()
