@@ -81,6 +81,7 @@ def command(
     worker = options.new_worker(settings)
     try:
         loaded = options.load(worker, settings)
+        _tell_world(buffer, loaded)
         try:
             sampler = options.sampler_settings(settings, loaded.settings)
         except BadJob as error:
@@ -194,6 +195,14 @@ class _Task:
                 return proposal
         assert refused is not None, "an infill without proposals has raised"
         raise refused
+
+
+def _tell_world(buffer: "Buffer", loaded: "LoadedModel | ServedModel") -> None:
+    """Says so if the embedded model has not learned this kind of text."""
+    from dgtui.steering import world
+
+    if told := world.notice(map(buffer.line, range(buffer.lines)), loaded.tokenizer.encode, loaded.info):
+        note(told)
 
 
 def _length(given: str) -> int | None:

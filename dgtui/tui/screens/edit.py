@@ -17,6 +17,7 @@ from dgtui.backend import Backend
 from dgtui.config import Settings
 from dgtui.document.buffer import Anchor
 from dgtui.document.open_file import OpenFile
+from dgtui.steering import world
 from dgtui.steering.instructions import READY
 from dgtui.steering.proposals import Span, joined
 from dgtui.text import cell_width, sanitize, truncate
@@ -85,6 +86,9 @@ class EditScreen(BaseScreen):
 
     @on(Loading.Ended)
     def _load_ended(self) -> None:
+        buffer, facts = self.files.file.buffer, self.backend.facts
+        if facts and (told := world.notice(map(buffer.line, range(buffer.lines)), self.backend.encode, facts.model)):
+            self.notify(told)
         self.proposals.ask_waiting()
         self.draw_top()
 
