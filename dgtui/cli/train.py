@@ -1,5 +1,6 @@
 """`dgtui train`: fine-tunes a model on the user's own examples."""
 
+import shutil
 import signal
 import sys
 from contextlib import suppress
@@ -10,13 +11,16 @@ import typer
 
 from dgtui.cli.terminal import note, redrawable
 from dgtui.errors import UsageError
+from dgtui.text import sanitize, truncate
 
 if TYPE_CHECKING:
+    from dgtui.train.data import Record
     from dgtui.train.trainer import Progress
 
 
 def command(
-    file: Annotated[Path, typer.Argument(metavar="DATA.jsonl", help="One JSON object per line; see docs/train.md.")],
+    file: Annotated[Path, typer.Argument(metavar="DATA", help="A file with one JSON object per line (see "
+                                         "docs/train.md), or the name of a generator, such as sudoku.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the trained model and its checkpoints.")],
     model: Annotated[
         str, typer.Option("--model", "-m", metavar="NAME", help="The model to start from: a name, or a folder.")
@@ -30,6 +34,7 @@ def command(
     lora: Annotated[bool, typer.Option("--lora", help="Train an adapter (LoRA) instead of the weights, which may be "
                                        "quantized.")] = False,
     rank: Annotated[int, typer.Option(min=1, max=512, metavar="N", help="Rank of the adapter.")] = 16,
+    examples: Annotated[int, typer.Option(min=1, metavar="N", help="Examples that a generator makes.")] = 4000,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed for the order of the data and the noise.")] = 1,
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1 …")] = "auto",
 ) -> int:  # fmt: skip
@@ -39,7 +44,7 @@ def command(
     """
     from dgtui.train import data
 
-    records = data.read(file)
+    records = _records(file, examples, seed)
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file", hint="give --out a folder")
     from dgtui.model.catalog import resolve
@@ -101,8 +106,17 @@ def command(
     return 0
 
 
+def _records(file: Path, examples: int, seed: int) -> "list[Record]":
+    from dgtui.train import data
+    from dgtui.train.lessons import LESSONS
+
+    if not file.exists() and str(file) in (data.ALL, *LESSONS):
+        return data.generated(str(file), examples, seed)
+    return data.read(file)
+
+
 class _Report:
-    """One line per report: redrawn on a terminal, printed in a pipe."""
+    """On a terminal, a line and a sample that are redrawn. In a pipe, one line per report."""
 
     def __init__(self, run: Any) -> None:
         self._run = run
@@ -111,16 +125,24 @@ class _Report:
 
     def __call__(self, now: "Progress") -> None:
         measured = self._run.validate()
-        held = f"  held back {measured.diffusion.item():.3f}" if measured is not None else ""
+        held = (
+            f"  held back {measured.diffusion.item():.3f} ({measured.accuracy.item():.0%} right)"
+            if measured is not None
+            else ""
+        )
         self._curve = [*self._curve, now.diffusion][-24:]
         line = (
             f"step {now.step}/{now.steps}  loss {now.diffusion:.3f}{held}  {now.right:.0%} right  "
             f"{now.tokens_per_second:,.0f} tok/s  {_time(now.left)} left"
         )
         if self._redraw:
-            end = "\n" if now.step == now.steps else ""
+            end = "\n\n" if now.step == now.steps else ""
+            width = shutil.get_terminal_size().columns - 1
+            shown = truncate(f"{_bars(self._curve)} {line}", width)
+            sample = truncate(sanitize(self._run.sample(), newlines=False, tabs="replace"), width)
             with suppress(OSError):  # the terminal is gone, but the training continues
-                print(f"\r\x1b[2K{_bars(self._curve)} {line}", end=end, file=sys.stderr, flush=True)
+                text = f"\r\x1b[2K{shown}\n\r\x1b[2K{sample}\x1b[1A\r"
+                print(text, end=end, file=sys.stderr, flush=True)
         else:
             note(line)
 

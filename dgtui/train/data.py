@@ -8,24 +8,28 @@ In a conversation, every reply of the model is learned, with the turns before it
 canvas, and so are replies longer than a canvas.
 """
 
+import itertools
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dgtui.errors import InputRefused, reason
-from dgtui.message import Message
+from dgtui.message import Message, Role
 from dgtui.train.items import Item, random_spans
 
 if TYPE_CHECKING:
     from dgtui.model.tokenizer import ModelTokenizer
     from dgtui.model_info import ModelInfo
 
-ROLES: Final = {"system": "system", "user": "user", "model": "model", "assistant": "model"}
+ROLES: Final[Mapping[str, Role]] = {"system": "system", "user": "user", "model": "model", "assistant": "model"}
 SPANS_SHARE: Final = 0.2
 """Share of the items in which only some spans are corrupted while the rest is pinned."""
+_SIDES: Final = (ROLES["user"], ROLES["model"])
+ALL: Final = "lessons"
+"""The name of all generators together."""
 SHOWN: Final = 5
 """Most invalid lines that an error names."""
 
@@ -37,6 +41,8 @@ class Record:
     line: int
     messages: tuple[Message, ...] = ()
     text: str = ""
+    free: tuple[tuple[int, int], ...] = ()
+    """Ranges of the last reply that the model writes; the rest of it is pinned. Empty: it writes everything."""
 
 
 def read(path: Path) -> list[Record]:
@@ -70,6 +76,20 @@ def read(path: Path) -> list[Record]:
     return found
 
 
+def generated(name: str, count: int, seed: int) -> list[Record]:
+    """Examples of a lesson of the embedded model, or of all of them ("lessons")."""
+    from dgtui.train.lessons import LESSONS, SHARES, mixture, stream
+
+    rng = random.Random(f"{seed} {name}")
+    endless = mixture(rng, "train", SHARES) if name == ALL else stream(LESSONS[name].make, rng, "train")
+    records = []
+    for number, example in enumerate(itertools.islice(endless, count), 1):
+        turns = [Message(role, said) for pair in example.history for role, said in zip(_SIDES, pair, strict=True)]
+        turns += [Message("user", example.prompt)] if example.prompt else []
+        records.append(Record(number, (*turns, Message("model", example.response)), free=example.free))
+    return records
+
+
 def _record(number: int, line: str) -> Record:
     try:
         row = json.loads(line)
@@ -95,7 +115,7 @@ def _messages(rows: Sequence[Any]) -> tuple[Message, ...]:
         role = ROLES.get(row.get("role", "")) if isinstance(row, dict) else None
         if role is None or not isinstance(row.get("content"), str):
             raise ValueError("a message needs a role (system, user or model) and a content")
-        found.append(Message(role, row["content"]))  # type: ignore[arg-type]  # one of the three
+        found.append(Message(role, row["content"]))
     if not any(message.role == "model" and message.content.strip() for message in found):
         raise ValueError("has no model reply to learn")
     return tuple(found)
@@ -111,8 +131,28 @@ def items(records: Sequence[Record], tokenizer: "ModelTokenizer", info: "ModelIn
         for at, message in enumerate(record.messages):
             if message.role == "model" and message.content.strip():
                 prefix = tokenizer.chat(list(record.messages[:at]), think=False)
-                made += _canvases(prefix, tokenizer.encode(message.content), info, longest)
+                if record.free and at == len(record.messages) - 1:
+                    made += _pinned(prefix, message.content, record.free, tokenizer, info)
+                else:
+                    made += _canvases(prefix, tokenizer.encode(message.content), info, longest)
     return made
+
+
+def _pinned(
+    prefix: list[int], text: str, free: Sequence[tuple[int, int]], tokenizer: "ModelTokenizer", info: "ModelInfo"
+) -> Iterator[Item]:
+    """One canvas with its pinned parts, which are encoded apart from the free ones; none if it does not fit."""
+    ids: list[int] = []
+    spans: list[tuple[int, int]] = []
+    end = 0
+    for first, last in free:
+        ids += tokenizer.encode(text[end:first])
+        new = tokenizer.encode(text[first:last])
+        spans.append((len(ids), len(ids) + len(new)))
+        ids, end = ids + new, last
+    ids += tokenizer.encode(text[end:])
+    if len(ids) < info.canvas_length:
+        yield Item(tuple(prefix), (*ids, info.turn_end_id), tuple(spans))
 
 
 def _canvases(prefix: list[int], reply: list[int], info: "ModelInfo", longest: int) -> Iterator[Item]:
@@ -124,7 +164,7 @@ def _canvases(prefix: list[int], reply: list[int], info: "ModelInfo", longest: i
 
 def with_spans(item: Item, rng: random.Random) -> Item:
     """The item unchanged, or sometimes as an infill."""
-    if len(item.reply) < 4 or rng.random() >= SPANS_SHARE:
+    if item.spans is not None or len(item.reply) < 4 or rng.random() >= SPANS_SHARE:
         return item
     return Item(item.prefix, item.reply, random_spans(rng, len(item.reply) - 1))
 

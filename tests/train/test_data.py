@@ -2,8 +2,11 @@
 
 import itertools
 import json
+import random
 import signal
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -45,7 +48,7 @@ def test_all_three_kinds_of_lines_are_read(file: Path) -> None:
         ('{"prompt": 1, "response": "b"}', "has prompt, response"),
         ('{"text": " "}', "has text"),
         ('{"messages": [{"role": "judge", "content": "x"}]}', "a role"),
-        ('{"messages": [{"role": "user", "content": "x"}]}', "no reply"),
+        ('{"messages": [{"role": "user", "content": "x"}]}', "no model reply"),
         ("{}", "no keys"),
     ],
 )
@@ -119,3 +122,26 @@ def test_a_trained_model_is_loaded_by_its_folder(
     assert "starting at step 3 of 4" in capfd.readouterr().err
     assert main(["generate", "Who keeps the key?", "--model", str(out), "--seed", "1", "--json", "--steps", "2"]) == 0
     assert json.loads(capfd.readouterr().out)["model"] == str(out)
+
+
+def test_a_generator_gives_sudokus_whose_blanks_alone_are_learned() -> None:
+    records = data.generated("sudoku", 30, seed=1)
+    assert records == data.generated("sudoku", 30, seed=1) and len(records) == 30
+    pinned = [record for record in records if record.free]
+    assert 15 < len(pinned) <= 30
+    tokenizer: Any = SimpleNamespace(encode=lambda text: [ord(c) for c in text], chat=lambda messages, think: [2])
+    info: Any = SimpleNamespace(canvas_length=256, turn_end_id=7)
+    for record in pinned:
+        (made,) = data.items([record], tokenizer, info, 100)
+        reply, prompt = record.messages[-1].content, record.messages[-2].content
+        assert bytes(made.reply[:-1]).decode() == reply and made.reply[-1] == 7
+        assert made.spans is not None
+        learned = sum(end - start for start, end in made.spans)
+        assert learned == sum(prompt.count(blank) for blank in "0") - prompt.split("\n")[0].count("0")
+        assert data.with_spans(made, random.Random(1)) is made
+
+
+def test_all_lessons_together_have_turns_and_text() -> None:
+    records = data.generated("lessons", 200, seed=2)
+    assert all(record.messages[-1].role == "model" for record in records)
+    assert any(len(record.messages) > 2 for record in records)
