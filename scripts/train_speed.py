@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-ROUNDS, STEPS = 5, 2
+ROUNDS, STEPS = 4, 1
 
 COMMON = """
 import random, sys, time, torch
@@ -94,6 +94,7 @@ def main() -> None:
             side.stdin.write("go\n")
             side.stdin.flush()
             speeds[name].append(float(side.stdout.readline()))
+            print(f"{name} {speeds[name][-1]:,.0f}", file=sys.stderr, flush=True)
     for side in sides.values():
         side.kill()
     for name, found in speeds.items():
