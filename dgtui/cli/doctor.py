@@ -301,12 +301,17 @@ def _checksums(settings: "Settings") -> Iterator[Check]:
             yield Check("checksums", mark, f"{name}: {error.message}", error.hint)
 
 
+FOR_CHAT = "chat and generate can use it; edit and infill need a DiffusionGemma served by vLLM"
+
+
 def _server(settings: "Settings") -> Check:
     """Whether `generate` could use the configured server: a few small requests, without sampling."""
     try:
-        found = options.served(settings)
+        found = options.served(settings, text=True)
     except DgtuiError as error:
         return Check("server", "fail", error.message, error.hint)
+    if found.fixed:
+        return Check("server", "warn", f"{found.name}, {found.held}", "; ".join(found.notes) or FOR_CHAT)
     info, insecure = found.info, [text for text in found.notes if "unencrypted" in text]
     shown = (
         f"{found.name}, {found.held}, canvas of {info.canvas_length}, {found.served.vocab_size:,} ids, context of "

@@ -289,6 +289,12 @@ def test_what_needs_a_canvas_refuses_a_server_of_text(
     assert (tmp_path / "f").read_text() == "Once there was a fox.\n"
 
 
+def test_doctor_says_that_a_server_sends_text_only(told: Any, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    main(["doctor", "--server", told.url, "--json"])
+    (check,) = [c for c in json.loads(capsysbinary.readouterr().out)["checks"] if c["name"] == "server"]
+    assert check["mark"] == "warn" and "text only" in check["found"] and "cannot be steered" in check["advice"]
+
+
 def test_a_screen_is_told_that_the_canvas_is_fixed(told: Any) -> None:
     chosen, _ = load_settings(flags={"model.server": told.url})
     backend = WorkerBackend(chosen, text=True)
