@@ -113,9 +113,10 @@ class ReplyOnCanvas:
         if at < 0 or turns[at].role != "model":
             panel.name_reply(True)
             return
-        entry, version = turn_entry(*self._talk.chat.answer(at)), panel.steering.version
-        if panel.is_open and version is not None:
-            stop_ids = self._talk.facts().model.stop_ids
+        entry = turn_entry(*self._talk.chat.answer(at))
+        draft, version = panel.steering.draft, panel.steering.version
+        if panel.is_open and draft is not None and version is not None:
+            stop_ids = draft.facts.model.stop_ids
             thought, above = self._backend.split_thought(version.reply_ids(stop_ids, panel.block))
             text = decode_utf8(b"".join(self._backend.pieces(above)))
             if not version.frames() and (stored := self.stored(version)):
