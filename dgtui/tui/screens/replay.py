@@ -86,10 +86,10 @@ class ReplayScreen(BaseScreen):
             return
         recorded, at = self.recorded, self.at
         self.canvas.show(recorded.view(at))
-        meters = recorded.meters(at, self.box.line_width)
         sign = "▶" if self.playing else "‖"
-        clock = f"{recorded.seconds[at]:.2f} s of {recorded.seconds[-1]:.2f} s"
-        self.box.show_numbers(f"{sign} ×{self.pace:g} · {clock} · {recorded.status(at)}", meters, recorded.bars, at)
+        clock = f"{sign} ×{self.pace:g} · {recorded.seconds[at]:.2f} s of {recorded.seconds[-1]:.2f} s"
+        meters = recorded.meters(at, max(1, self.box.line_width - len(clock) - 3))
+        self.box.show_numbers(recorded.status(at), f"{clock} · {meters}", recorded.bars, at)
         self.draw_top()
         self._show_before()
 
