@@ -113,7 +113,7 @@ def test_a_second_pull_transfers_no_weights(dgtui: Any, server: FakeHub) -> None
     done = dgtui("model", "pull", NAME)
     assert done.code == 0
     assert server.sent == sent
-    assert "were here" in done.err
+    assert "already here" in done.err
 
 
 @pytest.mark.parametrize("broken", [10_000, 500_000])

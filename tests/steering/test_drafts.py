@@ -184,7 +184,7 @@ def test_a_gap_of_a_given_length_has_that_length_or_is_refused() -> None:
     steered = Steered()
     steered.gap(5, 4)
     assert [len(steered.backend.jobs), steered.backend.jobs[-1].candidates] == [2, 1]
-    for length, refusal in ((CANVAS, f"has {CANVAS - len(TALE) - 1 - 4} places left"), (None, "no places left")):
+    for length, refusal in ((CANVAS, f"has {CANVAS - len(TALE) - 1 - 4} positions left"), (None, "no positions left")):
         with pytest.raises(Refused, match=refusal):
             steered.draft.gap(0, 5, length, 1)
         room = CANVAS - len(TALE) - 1 - 4
