@@ -177,12 +177,12 @@ def test_keys_reports_what_it_cannot_take(dgtui: Any) -> None:
 
 
 def test_keys_as_json(dgtui: Any) -> None:
-    configure('[keys]\n"canvas.pin" = ","\n"canvas.x" = "z"\n')
+    configure('[keys]\n"canvas.pin" = ";"\n"canvas.x" = "z"\n')
     done = dgtui("keys", "--json")
     by_id = {binding["id"]: binding for binding in done.json["bindings"]}
     assert by_id.keys() == keymap.ids()
     pin = by_id["canvas.pin"]
-    assert (pin["keys"], pin["default_keys"], pin["changed"]) == (["comma"], ["p"], True)
+    assert (pin["keys"], pin["default_keys"], pin["changed"]) == (["semicolon"], ["p"], True)
     assert by_id["app.help"]["keys"] == ["f1", "question_mark"] and not by_id["app.help"]["changed"]
     assert len(done.json["problems"]) == 1
 
