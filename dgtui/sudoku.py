@@ -18,7 +18,7 @@ _OTHER_WORDS: Final = 40
 """A message with more words beside its grid is about something else."""
 _LONGEST_MESSAGE: Final = 4000
 _MOST_TRIES: Final = 20_000
-"""Cells that are filled in before a search for a solution is given up: about a second."""
+"""Number of cells to fill in before the search for a solution stops: about a second."""
 _BORDER = re.compile(r"[\s+\-=|:─━│┃┼╋┌┐└┘├┤┬┴╬═║╔╗╚╝╠╣╦╩]*")
 _LINES = str.maketrans(dict.fromkeys("│┃║", "|"))
 
@@ -202,7 +202,7 @@ def refuse_contradiction(text: str) -> None:
 
 
 def checked(question: str, reply: str) -> str:
-    """What a check of the reply found, in a few words; empty if the question has no puzzle."""
+    """The result of checking the reply, as a short text; empty if the question has no puzzle."""
     puzzle = asked(question)
     if puzzle is None:
         return ""

@@ -29,7 +29,7 @@ class WorkerBackend:
     """A `dgtui.backend.Backend` with its own worker."""
 
     def __init__(self, settings: Settings, text: bool = False) -> None:
-        """`text`: the screen can do with a server that answers with text alone."""
+        """`text`: whether the screen supports a server that only sends text."""
         self._settings, self._text = settings, text
         self._worker = new_worker(settings)
         self._served: ServedModel | None = None

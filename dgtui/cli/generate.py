@@ -75,7 +75,7 @@ def command(
         raise UsageError("--image needs the chat template", hint="leave out --token-ids and --raw")
     text = "" if ids is not None else _text(prompt, raw)
     question = "" if raw or image else text
-    """The message that may be a Sudoku."""
+    """The message, which may contain a Sudoku."""
     sudoku.refuse_contradiction(question)
     runs.check_record(record)
     pictures = runs.pictures(image)

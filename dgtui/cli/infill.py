@@ -198,7 +198,7 @@ class _Task:
 
 
 def _tell_world(buffer: "Buffer", loaded: "LoadedModel | ServedModel") -> None:
-    """Says so if the embedded model has not learned this kind of text."""
+    """Prints a warning if the embedded model was not trained on this kind of text."""
     from dgtui.steering import world
 
     if told := world.notice(map(buffer.line, range(buffer.lines)), loaded.tokenizer.encode, loaded.info):

@@ -134,7 +134,7 @@ def sampler_settings(settings: "Settings", checkpoint: "SamplerSettings") -> "Sa
 
 
 def reply_limit(settings: "Settings", loaded: "LoadedModel | ServedModel", tokens: int) -> int:
-    """At how many tokens a reply is cut: `tokens`, unless the server counts its own."""
+    """The number of tokens at which a reply is cut: `tokens`, unless the server counts its own."""
     if not settings.model.server:
         return tokens
     from dgtui.server.served import ServedModel
@@ -214,7 +214,7 @@ def served(
     assert settings.model.server, "the caller checks this"
     chosen: Any = settings.model.server_mode
     if chosen == "chat" and not text:
-        raise UsageError("this command needs a canvas", hint="--server-mode chat is for chat and generate")
+        raise UsageError("this command needs a canvas", hint="use --server-mode chat only with chat and generate")
     return connect(
         settings.model.server, mode if chosen == "auto" else chosen, name or settings.model.name,
         otherwise_chat=text and chosen == "auto", most_tokens=settings.sampler.max_tokens,

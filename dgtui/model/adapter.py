@@ -1,4 +1,4 @@
-"""LoRA adapters: small matrices beside the layers of a checkpoint, as PEFT stores them.
+"""LoRA adapters in PEFT's format: small matrices for the layers of a checkpoint.
 
 Over layers in full precision an adapter is added into the weights, and the model runs as it did. Over quantized layers
 it stays beside them.
@@ -21,7 +21,7 @@ from dgtui.model.shards import shown
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX: Final = "base_model.model."
-"""Before the names of modules in a file of PEFT's."""
+"""Prefix of module names in PEFT's files."""
 LAYERS: Final = re.compile(
     r"model\.decoder\.(layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)"
     r"|self_conditioning\.(gate|up|down)_proj)"
@@ -33,7 +33,7 @@ _DECODER, _ENCODER = "model.decoder.", "model.encoder.language_model."
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """Of each layer A (rank, in) and B (out, rank); the layer's result grows by scale · B A x."""
+    """For each layer A (rank, in) and B (out, rank); scale · B A x is added to the layer's result."""
 
     folder: Path
     layers: Mapping[str, tuple[torch.Tensor, torch.Tensor]]
@@ -42,7 +42,7 @@ class Adapter:
 
 
 class AdaptedLinear(nn.Module):
-    """A quantized linear layer and what an adapter adds to it."""
+    """A quantized linear layer with its adapter."""
 
     def __init__(self, base: nn.Module, a: torch.Tensor, b: torch.Tensor, scale: float) -> None:
         super().__init__()
@@ -62,13 +62,13 @@ def read(folder: Path) -> Adapter:
     Raises:
         ModelNotFound: There is none.
         CorruptCheckpoint: Its files cannot be read, or matrices are missing.
-        ModelUnloadable: It is of a kind, or for layers, that are not supported.
+        ModelUnloadable: Its kind or its layers are not supported.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     if not (folder / CONFIG).is_file():
-        raise ModelNotFound(f"there is no adapter in {shown(folder)}", hint=f"it has a file {CONFIG}")
+        raise ModelNotFound(f"there is no adapter in {shown(folder)}", hint=f"name a folder with {CONFIG}")
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         tensors = load_file(folder / WEIGHTS)
@@ -80,8 +80,8 @@ def read(folder: Path) -> Adapter:
         match = _KEY.fullmatch(name)
         if match is None or not LAYERS.fullmatch(match["layer"]):
             raise ModelUnloadable(
-                f"the adapter in {shown(folder)} changes {shown(name)}",
-                hint="adapters of attention, dense MLP and self-conditioning can be loaded",
+                f"the adapter in {shown(folder)} changes {shown(name)}, which is not supported",
+                hint="use an adapter for attention, dense MLP or self-conditioning",
             )
         layers.setdefault(match["layer"], {})[match["side"]] = tensor
     if any(pair.keys() != {"A", "B"} for pair in layers.values()) or not layers:
@@ -99,7 +99,7 @@ def _scale(config: Any, folder: Path) -> float:
         rank, alpha = float(config["r"]), float(config["lora_alpha"])
         return alpha / (rank**0.5 if config.get("use_rslora") else rank)
     except (KeyError, TypeError, AttributeError, ValueError, ZeroDivisionError) as error:
-        raise CorruptCheckpoint(f"{CONFIG} in {shown(folder)} is not one of PEFT's: {reason(error)}") from error
+        raise CorruptCheckpoint(f"{CONFIG} in {shown(folder)} is not a valid PEFT config: {reason(error)}") from error
 
 
 @torch.no_grad()
@@ -129,7 +129,7 @@ def attach(model: Any, adapter: Adapter) -> None:
 
 
 def is_beside(model: nn.Module) -> bool:
-    """Whether a model has an adapter beside its layers."""
+    """Whether a model has an adapter that is not merged into its weights."""
     return any(isinstance(module, AdaptedLinear) for module in model.modules())
 
 

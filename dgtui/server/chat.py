@@ -1,4 +1,4 @@
-"""Chat over any OpenAI-compatible server: messages in, text out, and no canvas that could be steered.
+"""Chat with any OpenAI-compatible server: it gets messages and sends text, so there is no canvas to steer.
 
 The text is shown on a canvas of tokens of a local tokenizer, so transcript, history and recordings stay one code. A
 server that streams its drafts (`"type": "diffusion_frame"`, as Unsloth's shim for llama.cpp does) is shown with them.
@@ -26,22 +26,22 @@ from dgtui.server.stream import Stream
 
 PATH: Final = "/v1/chat/completions"
 CANVAS: Final = 256
-"""Tokens of the local tokenizer that are shown together."""
+"""Number of local tokens that are shown together."""
 CONTEXT: Final = 1 << 20
-"""Most tokens of a conversation here. The server knows its own limit, and says so."""
+"""Most tokens of a conversation here. The server reports its own limit."""
 LONGEST: Final = 1 << 18
 """Most characters of a reply, for a server that does not stop."""
 FIXED: Final = "this server sends text only"
 """Why the canvas cannot be steered."""
 _ROLES: Final[tuple[Role, ...]] = ("system", "user", "model")
 _NAMES: Final = {"model": "assistant"}
-"""Roles that the protocol calls otherwise."""
+"""Roles with a different name in the protocol."""
 _OPTIONAL: Final = ("seed", "chat_template_kwargs")
-"""Left out for a server that refuses them."""
+"""Left out if a server rejects them."""
 
 
 class ChatTokenizer(ModelTokenizer):
-    """A local tokenizer whose prompts can be taken apart into messages again.
+    """A local tokenizer whose prompts can be split into messages again.
 
     Each message is an id above the vocabulary, which stands for its role, and the ids of its text.
     """
@@ -59,7 +59,7 @@ class ChatTokenizer(ModelTokenizer):
 
     @property
     def ids_in_use(self) -> int:
-        """Ids are 0 to this, exclusive."""
+        """Ids are below this."""
         return self._think_id + 1
 
     def request(self, ids: Sequence[int]) -> dict[str, Any]:
@@ -79,7 +79,7 @@ class ChatTokenizer(ModelTokenizer):
 
 
 class _Reply:
-    """What has come of a reply so far."""
+    """The reply received so far."""
 
     def __init__(self) -> None:
         self.content, self.thought, self.draft = "", "", ""
@@ -96,10 +96,10 @@ class _Reply:
             raise _nonsense("no choices")
         for choice in choices[:1]:  # the last event may have none
             if not isinstance(choice, dict):
-                raise _nonsense("a choice that is no object")
+                raise _nonsense("a choice that is not an object")
             delta = choice.get("delta", choice.get("message")) or {}
             if not isinstance(delta, dict):
-                raise _nonsense("a message that is no object")
+                raise _nonsense("a message that is not an object")
             self._add(delta.get("content"), delta.get("reasoning_content", delta.get("reasoning")))
             if finish := choice.get("finish_reason"):
                 self.finish, self.draft = str(finish), ""
@@ -114,7 +114,7 @@ class _Reply:
 
     @property
     def settled(self) -> bytes:
-        """The text that will not change any more. A thought stands before it, as `split_thought` folds it."""
+        """The text that will not change any more, after its thought in the form that `split_thought` expects."""
         thought = f"<think>{self.thought}" if self.thought else ""
         if thought and (self.content or self.finish):
             thought += "</think>"
@@ -170,7 +170,7 @@ class ChatStepper(StepsStepper):
         return np.full(self.canvas_length, self._stop_id, dtype=np.int32)
 
     def amend(self, amendment: Amendment) -> int:
-        """Always refused."""
+        """Raises `RunFailed`: not supported."""
         raise RunFailed(FIXED, hint="steering needs vLLM with a DiffusionGemma checkpoint")
 
     def commit(self, ids: Ids) -> None:
@@ -178,7 +178,7 @@ class ChatStepper(StepsStepper):
         self._shown += len(self._tokenizer.decode_bytes(ids.tolist()))
 
     def release(self) -> None:
-        """Ends the request and drops what has come of the reply."""
+        """Ends the request and drops the reply."""
         self.interrupt()
         super().release()
         self._stream, self._reply = None, _Reply()
@@ -197,7 +197,7 @@ class ChatStepper(StepsStepper):
             self._read()
 
     def _show(self, settled: list[int], done: bool) -> CandidateStep:
-        """The canvas with the text so far. Its rest holds the id that ends a reply."""
+        """The canvas with the text so far, padded with the id that ends a reply."""
         row, draft = self._rows[0], self._reply.draft
         ids = settled if done or not draft else self._ids(self._reply.settled[self._shown :] + _utf8(draft))
         self._drawn, self._settled = draft, len(settled)
@@ -226,7 +226,7 @@ class ChatStepper(StepsStepper):
         )
 
     def _read(self) -> None:
-        """Takes what has arrived of the reply; sends the request first."""
+        """Processes the received part of the reply; sends the request first."""
         if self._failure is not None:
             raise self._failure
         if self._stream is None:
@@ -246,7 +246,7 @@ class ChatStepper(StepsStepper):
             except ServerError as error:
                 if not count:
                     raise
-                self._failure = error  # what came before it is shown first
+                self._failure = error  # the text before it is shown first
                 break
         if not events:
             if not self._stream.whole:
@@ -293,5 +293,5 @@ def _utf8(text: str) -> bytes:
 
 def _nonsense(what: str) -> ServerError:
     return ServerError(
-        f"the server's answer makes no sense: {what}", hint="check that it is an OpenAI-compatible server"
+        f"the server's response is not valid: {what}", hint="check that it is an OpenAI-compatible server"
     )

@@ -41,7 +41,7 @@ class Refused(ServerError):
 
 
 class NotThere(ServerError):
-    """The server knows no such address or model."""
+    """The server does not know this address or model."""
 
 
 class _Key(httpx.Auth):
@@ -108,7 +108,7 @@ class Client:
         auth = _Key(key.strip()) if key.strip() else None
         del key  # no traceback of what follows holds it
         if not fits:  # the HTTP library would quote it in its refusal
-            raise UsageError("the key of the server holds a character that no key has", hint="copy it again")
+            raise UsageError("the server's key contains an invalid character", hint="copy it again")
         try:
             self._http = httpx.AsyncClient(
                 base_url=url,

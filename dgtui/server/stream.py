@@ -1,6 +1,6 @@
-"""A streamed answer: server-sent events, read on the client's thread and handed over as they come.
+"""Reads a streamed response: server-sent events, read on the client's thread and passed on as they arrive.
 
-A server that ignores `stream` and answers with one JSON object is read as one event.
+If a server ignores `stream` and sends one JSON object, it counts as one event.
 """
 
 import queue
@@ -15,19 +15,19 @@ from dgtui.diffusion.stepper import Interrupted
 from dgtui.server.client import Body, Client, ServerError
 
 LONGEST_LINE: Final = 1 << 24
-"""Bytes of one event that are read at most."""
+"""Most bytes of one event."""
 _END: Final = None
 
 
 class Stream:
-    """One streamed answer. `read` may be called on one thread, `close` on any."""
+    """One streamed response. Call `read` on one thread; `close` may be called on any."""
 
     def __init__(self, client: Client, path: str, body: Body) -> None:
         self._client = client
         self._arrived: queue.SimpleQueue[dict[str, Any] | Exception | None] = queue.SimpleQueue()
         self._ended = False
         self.whole = False
-        """The server said that the answer is complete."""
+        """Whether the server has reported that the response is complete."""
         self._future: Future[None] = client.start(self._receive(path, body))
         self._future.add_done_callback(self._stop)
 
@@ -42,7 +42,7 @@ class Stream:
         while not self._ended and not (events and self._arrived.empty()):
             event = self._arrived.get()
             if isinstance(event, Exception):
-                if events:  # what came before it is shown first
+                if events:  # earlier events are returned first
                     self._arrived.put(event)
                     return events
                 self._ended = True
@@ -54,7 +54,7 @@ class Stream:
         return events
 
     def close(self) -> None:
-        """Ends the request: the server sees that nobody waits any more. A `read` that waits raises `Interrupted`."""
+        """Ends the request, which closes the connection. A waiting `read` raises `Interrupted`."""
         self._future.cancel()
 
     def _stop(self, future: Future[None]) -> None:
@@ -62,7 +62,7 @@ class Stream:
             future.result()
         except CancelledError:
             self._arrived.put(Interrupted())
-        except Exception as error:  # whoever reads must see it
+        except Exception as error:  # passed on to the reader
             self._arrived.put(error)
         else:
             self._arrived.put(_END)
@@ -76,7 +76,7 @@ class Stream:
                 event = self._client.parsed(path, 200, data.decode(errors="replace"))
                 if not isinstance(event, dict):
                     raise ServerError(
-                        "the server's answer makes no sense", hint="check that it is an OpenAI-compatible server"
+                        "the server's response is not valid", hint="check that it is an OpenAI-compatible server"
                     )
                 self._arrived.put(event)
 
@@ -88,7 +88,7 @@ async def _events(response: httpx.Response) -> AsyncGenerator[bytes, None]:
         *lines, left = (left + chunk).split(b"\n")
         if len(left) > LONGEST_LINE:
             raise ServerError(
-                "the server sends a line without an end", hint="check that this is the address of a model server"
+                "the server sends a line that is too long", hint="check that this is the address of a model server"
             )
         for line in lines:
             line = line.removesuffix(b"\r")

@@ -1,4 +1,4 @@
-"""A Sudoku on the canvas: the message in the form that models are trained on, and the grid with its givens pinned."""
+"""Puts a Sudoku on the canvas: the message in the form used in training, and the grid with pinned givens."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -21,7 +21,7 @@ def normalised(messages: Sequence[Message]) -> list[Message]:
 def laid_out(text: str, encode: Callable[[str], list[int]], info: ModelInfo) -> Start:
     """The canvas of a reply to `text`: the grid with its givens, the end of the reply and what follows it pinned.
 
-    Without a puzzle, and for a tokenizer that has no token for each cell, it is all noise.
+    It is pure noise without a puzzle, or if the tokenizer does not have one token per cell.
     """
     puzzle = sudoku.asked(text)
     if puzzle is None:

@@ -1,4 +1,4 @@
-"""Whether a text is of the kind that the embedded model has learned."""
+"""Tells whether a text is of the kind that the embedded model was trained on."""
 
 import itertools
 import re
@@ -8,16 +8,16 @@ from typing import Final
 from dgtui.model_info import ModelInfo
 
 NOTICE: Final = (
-    "the embedded model knows only its own short tales: expect little of it on this text (--model loads another)"
+    "the embedded model only knows short tales: expect poor results on this text (use --model to load another)"
 )
 _LINES, _FEWEST, _MOST = 400, 12, 200
-"""Lines and words that are looked at."""
+"""Most lines and words to check."""
 _LEAST_KNOWN: Final = 0.6
 """Share of words that are one token each. In its tales 0.8 and more, in README 0.5, in other prose 0.3."""
 
 
 def notice(lines: Iterable[str], encode: Callable[[str], list[int]], info: ModelInfo) -> str:
-    """What to tell a person who opens a text with the embedded model; empty for other models, and for its own world."""
+    """A warning for a text opened with the embedded model; empty for other models, and for texts that it knows."""
     if info.reads_marks:
         return ""
     found = itertools.chain.from_iterable(re.findall(r"[^\W\d_]{3,}", line) for line in itertools.islice(lines, _LINES))

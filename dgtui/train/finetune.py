@@ -119,7 +119,7 @@ class FineTuning:
 
     @torch.no_grad()
     def sample(self, steps: int = 4) -> str:
-        """What the model makes of the first held-back canvas from pure noise, in a few coarse steps."""
+        """The model's reply for the first held-back canvas, from pure noise in a few coarse steps."""
         if not self.validation:
             return ""
         found = self._pack(iter(self.validation[:1]), random.Random(0))

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 Tensor = torch.Tensor
 ROWS_AT_ONCE = 256
-"""Positions whose logits are in memory at a time."""
+"""Number of positions whose logits are in memory at a time."""
 
 
 def rms_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""Low-rank adaptation: matrices beside the frozen layers learn, with PEFT."""
+"""Low-rank adaptation with PEFT: trains small matrices while the layers are frozen."""
 
 import warnings
 from importlib.util import find_spec
@@ -14,7 +14,7 @@ _DECODER: Final = "model.decoder."
 
 
 class Lora:
-    """The adapter that is trained on a model.
+    """An adapter being trained on a model.
 
     Args:
         model: Quantized or not; its own weights are frozen.
@@ -42,7 +42,7 @@ class Lora:
             inject_adapter_in_model(self.config, self._decoder)
 
     def save(self, folder: Path) -> None:
-        """Writes the files that PEFT has for an adapter."""
+        """Writes the adapter in PEFT's format."""
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {
             f"{PREFIX}{_DECODER}{name.replace('.default.', '.')}": p.detach().cpu().contiguous()
@@ -54,7 +54,7 @@ class Lora:
         self.config.save_pretrained(folder)
 
     def resume(self, folder: Path) -> None:
-        """Takes the matrices from a folder that `save` wrote."""
+        """Loads the matrices from a folder that `save` wrote."""
         found = load_file(folder / WEIGHTS)
         for name, p in self._decoder.named_parameters():
             if "lora_" in name:

@@ -210,7 +210,7 @@ def test_stopping_closes_the_connection_within_half_a_second_and_keeps_the_text(
         ([], "broke off the reply"),
         ([b"data: {brok\n\n"], "broke off"),
         ([{"choices": "none"}], "no choices"),
-        ([b"data: [1]\n\n"], "makes no sense"),
+        ([b"data: [1]\n\n"], "is not valid"),
     ],
 )
 def test_a_stream_that_breaks_has_its_sentence_and_the_text_before_it_stays(parts: list[Part], said: str) -> None:
