@@ -1,6 +1,7 @@
 """GGUF files of small DiffusionGemmas, written by the `gguf` package under the published names."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,32 +72,11 @@ def write(source: Path, file: Path, types: dict[str, str], *, tokenizer: bool = 
     checkpoint, tensors = opened(source), load_file(source / "model.safetensors")
     text = checkpoint.config["text_config"]
     writer = gguf.GGUFWriter(file, "diffusion-gemma")
-    writer.add_block_count(text["num_hidden_layers"])
-    writer.add_context_length(text["max_position_embeddings"])
-    writer.add_embedding_length(text["hidden_size"])
-    writer.add_feed_forward_length(text["intermediate_size"])
-    writer.add_head_count(text["num_attention_heads"])
-    writer.add_sliding_window(text["sliding_window"])
-    writer.add_layer_norm_rms_eps(text["rms_norm_eps"])
-    writer.add_expert_count(text["num_experts"])
-    writer.add_expert_used_count(text["top_k_experts"])
-    rope = text["rope_parameters"]
-    writer.add_rope_freq_base(rope["full_attention"]["rope_theta"])
-    writer.add_rope_freq_base_swa(rope["sliding_attention"]["rope_theta"])
-    writer.add_causal_attention(False)
-    writer.add_uint32("diffusion.canvas_length", checkpoint.config["canvas_length"])
-    for key, value in {"max_steps": 48, "stability_threshold": 1}.items():
-        writer.add_uint32(f"diffusion.eb_{key}", value)
-    for key, number in {"t_min": 0.4, "t_max": 0.8, "entropy_bound": 0.1, "confidence_threshold": 0.005}.items():
-        writer.add_float32(f"diffusion.eb_{key}", number)
-    for key, own in {"bos": "bos", "eos": "eos", "padding": "pad"}.items():
-        writer.add_uint32(f"tokenizer.ggml.{key}_token_id", text[f"{own}_token_id"])
+    add_metadata(writer, checkpoint.config)
     if tokenizer:
         _add_tokenizer(writer, source)
     (wide,) = {own["head_dim"] for own in text["per_layer_config"].values()}  # of the full layers
-    turned = int(wide * rope["full_attention"]["partial_rotary_factor"]) // 2
-    frequencies = np.where(np.arange(wide // 2) < turned, 1, 1e30).astype(np.float32)
-    writer.add_tensor("rope_freqs.weight", frequencies)
+    writer.add_tensor("rope_freqs.weight", frequencies(wide, text))
     values: dict[str, Array] = {}
     names = [*TOP, *(f"blk.{at}.{own}" for at in range(text["num_hidden_layers"]) for own in LAYER)]
     for name in names:
@@ -119,6 +99,37 @@ def write(source: Path, file: Path, types: dict[str, str], *, tokenizer: bool = 
     writer.write_tensors_to_file()
     writer.close()
     return values
+
+
+def add_metadata(writer: Any, config: Mapping[str, Any]) -> None:
+    """The keys that say what the model is, of its config.json."""
+    text = config["text_config"]
+    writer.add_block_count(text["num_hidden_layers"])
+    writer.add_context_length(text["max_position_embeddings"])
+    writer.add_embedding_length(text["hidden_size"])
+    writer.add_feed_forward_length(text["intermediate_size"])
+    writer.add_head_count(text["num_attention_heads"])
+    writer.add_sliding_window(text["sliding_window"])
+    writer.add_layer_norm_rms_eps(text["rms_norm_eps"])
+    writer.add_expert_count(text["num_experts"])
+    writer.add_expert_used_count(text["top_k_experts"])
+    rope = text["rope_parameters"]
+    writer.add_rope_freq_base(rope["full_attention"]["rope_theta"])
+    writer.add_rope_freq_base_swa(rope["sliding_attention"]["rope_theta"])
+    writer.add_causal_attention(False)
+    writer.add_uint32("diffusion.canvas_length", config["canvas_length"])
+    for key, value in {"max_steps": 48, "stability_threshold": 1}.items():
+        writer.add_uint32(f"diffusion.eb_{key}", value)
+    for key, number in {"t_min": 0.4, "t_max": 0.8, "entropy_bound": 0.1, "confidence_threshold": 0.005}.items():
+        writer.add_float32(f"diffusion.eb_{key}", number)
+    for key, own in {"bos": "bos", "eos": "eos", "padding": "pad"}.items():
+        writer.add_uint32(f"tokenizer.ggml.{key}_token_id", text[f"{own}_token_id"])
+
+
+def frequencies(wide: int, text: Mapping[str, Any]) -> Array:
+    """`rope_freqs` of heads so wide in the full layers."""
+    turned = int(wide * text["rope_parameters"]["full_attention"]["partial_rotary_factor"]) // 2
+    return np.where(np.arange(wide // 2) < turned, 1, 1e30).astype(np.float32)
 
 
 def _add_tokenizer(writer: Any, source: Path) -> None:

@@ -118,8 +118,8 @@ def measure(path: Path, packing: str, context: int, steps: int, vision: bool, de
             f"{packing} weights and a step take {size(planned.total)}, but only {size(free)} are free",
             hint="use --packing nf4-double, --no-vision or a smaller --context",
         )
-    _free_at_once()
-    _warm_up(place)
+    free_at_once()
+    warm_up(place)
     peak = Peak(place)
     began = time.perf_counter()
     model = lay_out(geometry, held_formats(source.tensors, wanted), dtype, vision=vision)
@@ -174,7 +174,7 @@ def _config(path: Path) -> dict[str, Any]:
     return found
 
 
-def _free_at_once() -> None:
+def free_at_once() -> None:
     """Makes the C library return freed memory to the system. Otherwise it keeps a varying part of it."""
     with suppress(OSError, AttributeError):  # the C library lacks this setting
         mallopt = ctypes.CDLL(None).mallopt
@@ -182,7 +182,7 @@ def _free_at_once() -> None:
             mallopt(parameter, 128 * 1024)
 
 
-def _warm_up(place: "torch.device") -> None:
+def warm_up(place: "torch.device") -> None:
     """Uses the libraries once, to not count the memory of their first use."""
     import torch
 

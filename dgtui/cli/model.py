@@ -8,7 +8,7 @@ import typer
 
 from dgtui.cli import model_store, options
 from dgtui.cli.terminal import columns, put, size
-from dgtui.errors import DgtuiError, OutOfMemory
+from dgtui.errors import DgtuiError, ModelUnloadable, OutOfMemory
 
 if TYPE_CHECKING:
     from dgtui.config import Settings
@@ -52,7 +52,7 @@ def info(
 
     facts = describe(select(settings.model.name), settings)
     put(json.dumps(facts, indent=2) + "\n" if as_json else "\n".join(_text(facts)) + "\n")
-    return 0
+    return ModelUnloadable.exit_code if facts["tokenizer"]["problem"] else 0
 
 
 def number(count: int) -> str:
@@ -72,7 +72,7 @@ def describe(checkpoint: "Checkpoint | OpenCheckpoint", settings: "Settings") ->
     vocab_size, experts = opened.number("vocab_size"), opened.number("num_experts")
     generation = read_generation(opened.generation_config, opened.config, vocab_size)
     text = opened.config["text_config"]
-    sampler = generation.settings
+    sampler, tokenizer = generation.settings, _tokenizer(opened)
     return {
         "name": opened.name,
         "path": str(opened.path),
@@ -101,8 +101,8 @@ def describe(checkpoint: "Checkpoint | OpenCheckpoint", settings: "Settings") ->
             "stability": sampler.stability,
         },
         "stop_ids": sorted(generation.stop_ids),
-        "tokenizer": _tokenizer(opened),
-        "memory": _memory(opened, settings),
+        "tokenizer": tokenizer,
+        "memory": _unloadable(tokenizer["problem"]) if tokenizer["problem"] else _memory(opened, settings),
     }
 
 
@@ -116,12 +116,17 @@ def _tokenizer(opened: "OpenCheckpoint") -> dict[str, Any]:
     return {"entries": tokenizer.vocab_size, "chat_template": True, "problem": None}  # without one, reading it fails
 
 
+def _unloadable(problem: str) -> dict[str, Any]:
+    """In place of a plan, for what cannot be loaded."""
+    return {"fits": False, "problem": f"it cannot be loaded: {problem}", "advice": ""}
+
+
 def _memory(opened: "OpenCheckpoint", settings: "Settings") -> dict[str, Any]:
     """How a load would hold it on this machine, and the memory that takes; or why it cannot be loaded."""
-    from dgtui.model.loader import plan_for
+    from dgtui.model.loader import checked_plan
 
     try:
-        plan = plan_for(opened, options.load_options(settings))
+        plan = checked_plan(opened, options.load_options(settings))
     except OutOfMemory as error:
         return {"fits": False, "problem": error.message, "advice": error.hint}
     taken, packing = plan.estimate, plan.packing
@@ -145,7 +150,7 @@ def _memory(opened: "OpenCheckpoint", settings: "Settings") -> dict[str, Any]:
 
 def _plan_lines(memory: Mapping[str, Any]) -> list[tuple[str, str]]:
     if not memory["fits"]:
-        return [("memory", memory["problem"]), ("", memory["advice"])]
+        return [("memory", memory["problem"]), *([("", memory["advice"])] if memory["advice"] else [])]
     weights = sum(memory["weights_bytes"].values())
     lines = [
         (

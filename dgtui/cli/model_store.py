@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 import typer
 
 from dgtui.cli import options
+from dgtui.cli.model_choice import fit, show_choices
 from dgtui.cli.terminal import columns, is_terminal, loading, note, put, redrawable, size, working
 from dgtui.errors import CorruptCheckpoint, DgtuiError, Interrupted, ModelNotFound, UsageError
 from dgtui.paths import typed_path
@@ -85,7 +86,7 @@ def pull(
     from dgtui.model import catalog
 
     if choices:
-        _show_choices()
+        show_choices()
         return 0
     name = catalog.REAL if name is None else name
     here = catalog.cached(name) if tokenizer_only and revision == "main" else None
@@ -101,7 +102,7 @@ def pull(
         download = _aside(lambda: hub.look(name, revision, file, tokenizer_only=tokenizer_only))
         hub.require_space(download)
     if not tokenizer_only:
-        note(f"{name}: {size(download.total)} on disk; {_fit(download)}")
+        note(f"{name}: {size(download.total)} on disk; {fit(download)}")
     begun = download.here()
     if 0 < begun < download.total:
         note(f"{size(begun)} of {size(download.total)} are already downloaded")
@@ -121,39 +122,6 @@ def pull(
     note(f"to use it: dgtui chat --model {name if known else path} (other commands take the same --model)")
     put(f"{path}\n")
     return 0
-
-
-def _fit(download: "Download") -> str:
-    """How it would be held on this machine, according to its config and headers."""
-    if download.opened is None:
-        return f"a GGUF file takes about {size(int(download.total * 1.16))} of memory"
-    from dgtui.model.loader import plan_for
-
-    try:
-        plan = plan_for(download.opened, options.load_options(options.merged({})))
-    except DgtuiError as error:
-        return f"it does not fit this machine: {error.message}"
-    form = " and ".join(plan.formats) or str(plan.dtype).removeprefix("torch.")
-    return f"it fits: {size(plan.estimate.total)} in {form} of {size(plan.available)} free on {plan.device}"
-
-
-def _show_choices() -> None:
-    """Prints the published checkpoints and marks the best one for this machine."""
-    from dgtui.model import devices
-    from dgtui.model.published import PUBLISHED, recommended
-
-    device = devices.choose_device("auto")
-    free = devices.available(device)
-    best = recommended(free)
-    rows = [("", "NAME", "STORED AS", "DISK", "AS STORED", "PACKED", "PACKED INTO")]
-    for own in PUBLISHED:
-        name = f"{own.name} --file …{own.file}.gguf" if own.file else own.name
-        sizes = (f"{own.disk_gb:.1f} GB", f"{own.whole_gb:.1f} GB", f"{own.needs_gb:.1f} GB")
-        rows.append(("*" if own == best else "", name, own.stored, *sizes, own.held))
-    put("\n".join(columns(rows, right=(3, 4, 5))) + "\n")
-    note(
-        f"{size(free)} are free on {device}: " + (f"* marks the best fit, {best.name}" if best else "none of them fits")
-    )
 
 
 def quantize(

@@ -97,7 +97,8 @@ def working(what: str) -> Iterator[Callable[[str], None]]:
         yield lambda text: None
         return
     with stderr_console().status(sanitize(f"{what} …", newlines=False), spinner="dots") as status:
-        yield lambda text: status.update(sanitize(text, newlines=False))
+        # Painted at once: what is announced may hold the interpreter's lock, and the spinner's thread stands still.
+        yield lambda text: status.update(sanitize(text, newlines=False), spinner="dots")
 
 
 @contextmanager

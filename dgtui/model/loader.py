@@ -37,11 +37,11 @@ from dgtui.model.quantized_weight import QuantizedWeight
 from dgtui.model.shards import shown
 from dgtui.model.skeleton import lay_out
 from dgtui.model.tokenizer import ModelTokenizer
-from dgtui.model.weights import Files, Progress, Report, fill
+from dgtui.model.weights import Files, Progress, Report, check, fill, tell
 from dgtui.model_info import ModelInfo
 from dgtui.paths import private_dir
 
-__all__ = ["LoadOptions", "LoadedModel", "Progress", "load", "plan_for"]
+__all__ = ["LoadOptions", "LoadedModel", "Progress", "checked_plan", "load", "plan_for"]
 
 if TYPE_CHECKING:
     from transformers.models.diffusion_gemma.modeling_diffusion_gemma import DiffusionGemmaForBlockDiffusion
@@ -136,8 +136,8 @@ def load(
     geometry = _geometry(opened)
     vocab_size: int = geometry.text_config.vocab_size
     generation = read_generation(opened.generation_config, opened.config, vocab_size)
+    tell(progress, "reading the tokenizer", 0, 0)  # announced first: reading it holds the GIL for a second
     tokenizer = read_tokenizer(opened)
-    _check_vocabulary(tokenizer.vocab_size, vocab_size)
     plan = _plan(opened, geometry, options)
     added = adapter.read(options.adapter) if options.adapter is not None else None
     notes = [plan.reason] if plan.reason else []
@@ -170,17 +170,34 @@ def load(
 
 
 def read_tokenizer(opened: OpenCheckpoint) -> ModelTokenizer:
-    """A checkpoint's tokenizer. Raises the errors of `ModelTokenizer.load`."""
+    """A checkpoint's tokenizer. Raises the errors of `ModelTokenizer.load`, and `VocabularyMismatch`."""
     if opened.gguf is None:
-        return ModelTokenizer.load(opened.path)
-    from dgtui.model.gguf_tokenizer import tokenizer_of
+        tokenizer = ModelTokenizer.load(opened.path)
+    else:
+        from dgtui.model.gguf_tokenizer import tokenizer_of
 
-    return tokenizer_of(opened.gguf)
+        tokenizer = tokenizer_of(opened.gguf)
+    _check_vocabulary(tokenizer.vocab_size, opened.number("vocab_size"))
+    return tokenizer
 
 
 def plan_for(opened: OpenCheckpoint, options: LoadOptions) -> Plan:
     """How a checkpoint would be held on this machine. Raises the errors that `load` raises before it reads weights."""
     return _plan(opened, _geometry(opened), options)
+
+
+def checked_plan(opened: OpenCheckpoint, options: LoadOptions) -> Plan:
+    """`plan_for` a checkpoint whose tensors are all those of the model, by their names, types and shapes.
+
+    Raises what `load` raises before it reads weights, but for the tokenizer's sake. Takes a second for a large model.
+    """
+    geometry = _geometry(opened)
+    plan = _plan(opened, geometry, options)
+    if opened.quant_method != foreign.METHOD:
+        held = held_formats(opened.tensors, plan.packing)
+        model = lay_out(geometry, held, plan.dtype, vision=plan.packing.vision)
+        check(opened.tensors, model, plan.packing)
+    return plan
 
 
 def _geometry(opened: OpenCheckpoint) -> Any:

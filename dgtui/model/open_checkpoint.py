@@ -6,7 +6,7 @@ the weights, not the weights, and imports nothing heavy.
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -17,7 +17,7 @@ from dgtui.model.catalog import MODEL_TYPE, REAL, Checkpoint, exists
 from dgtui.model.generation import FILE as GENERATION
 from dgtui.model.parts import count_parts, part_of
 from dgtui.model.shards import INDEX, SINGLE, Shard, fingerprint, parse_json, read_json, read_shards, shown
-from dgtui.model.stored import StoredTensor, plain, stored_tensors
+from dgtui.model.stored import StoredTensor, plain, stored_tensors, without_copies
 
 if TYPE_CHECKING:
     from dgtui.model.gguf_file import GgufFile
@@ -48,6 +48,8 @@ class OpenCheckpoint:
     """The model's tensors, by the model's names."""
     config_data: bytes
     """The bytes of its config.json; empty for a GGUF file."""
+    copies: Mapping[str, str] = field(default_factory=dict)
+    """Tensors that are stored twice, for encoder and decoder: the name on disk of the one that is read → its copy."""
     gguf: "GgufFile | None" = None
     """The open GGUF file, if it is one."""
 
@@ -158,7 +160,7 @@ def _open_gguf(checkpoint: Checkpoint) -> OpenCheckpoint:
     config = config_of(file)
     shard = Shard(path, path.stat().st_size, file.header, {})
     return OpenCheckpoint(
-        checkpoint, config, generation_of(file), (shard,), file.tensors, b"", file
+        checkpoint, config, generation_of(file), (shard,), file.tensors, b"", gguf=file
     )  # fmt: skip
 
 
@@ -201,10 +203,10 @@ def of_parts(
     """A checkpoint from config and headers, read locally or from the hub. Raises the errors of `open_checkpoint`."""
     entries = {name: entry for shard in shards for name, entry in shard.tensors.items()}
     if quant_method(config) == "bitsandbytes":  # transformers loads it itself
-        tensors = {name: plain(name, entry) for name, entry in entries.items()}
+        tensors, copies = {name: plain(name, entry) for name, entry in entries.items()}, {}
     else:
-        tensors = stored_tensors(entries, config)
-    return OpenCheckpoint(checkpoint, config, generation_config, tuple(shards), tensors, config_data)
+        tensors, copies = without_copies(stored_tensors(entries, config))
+    return OpenCheckpoint(checkpoint, config, generation_config, tuple(shards), tensors, config_data, copies)
 
 
 def quant_method(config: Mapping[str, Any]) -> str | None:

@@ -232,6 +232,35 @@ def _packed_shape(weight: str, elements: int, text: Mapping[str, Any]) -> tuple[
     return (experts, other // experts, hidden) if last_is_hidden else (experts, hidden, other // experts)
 
 
+def decoder_name(name: str) -> str:
+    """What a tensor of the encoder or the output layer is called in the decoder, which has it too."""
+    if name == "lm_head.weight":
+        return "model.decoder.embed_tokens.weight"
+    return name.replace("model.encoder.language_model.", "model.decoder.")
+
+
+def without_copies(tensors: Mapping[str, StoredTensor]) -> tuple[dict[str, StoredTensor], dict[str, str]]:
+    """Tensors that encoder and decoder share, once, under the decoder's names: some programs write them twice.
+
+    Returns:
+        The tensors; and of those that are there twice, the names on disk: the one that is kept → its copy. That they
+        are equal is not known before they are read.
+    """
+    kept, copies = dict(tensors), dict[str, str]()
+    for name, own in tensors.items():
+        shared = decoder_name(name)
+        if shared == name or name.endswith("layer_scalar"):  # the one thing that each has for itself
+            continue
+        other = tensors.get(shared)
+        if other is None:
+            kept[shared] = kept.pop(name)
+        elif (own.shape, own.dtype, own.form, own.scheme) == (other.shape, other.dtype, other.form, other.scheme):
+            del kept[name]
+            for first, second in zip(other.parts, own.parts, strict=True):
+                copies |= {first.tensors[kind]: second.tensors[kind] for kind in first.tensors}
+    return kept, copies
+
+
 def total_size(tensors: Iterable[StoredTensor]) -> int:
     """Bytes on disk."""
     return sum(tensor.size for tensor in tensors)

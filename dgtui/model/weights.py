@@ -21,7 +21,7 @@ from dgtui.model.parts import Packing, experts_layer, part_of
 from dgtui.model.quantized_weight import DTYPES, QuantizedWeight
 from dgtui.model.shards import Shard, shown, some
 from dgtui.model.skeleton import Slot, not_shared, quantized_weights, share_layers, slots, use_bitsandbytes
-from dgtui.model.stored import Part, StoredTensor, total_size
+from dgtui.model.stored import Part, StoredTensor, decoder_name, total_size
 
 if TYPE_CHECKING:
     from transformers.models.diffusion_gemma.modeling_diffusion_gemma import DiffusionGemmaForBlockDiffusion
@@ -80,6 +80,7 @@ class Files:
     def __init__(self, checkpoint: "OpenCheckpoint", progress: Report | None = None, stage: str = "reading") -> None:
         self._shards, self.tensors = checkpoint.shards, checkpoint.tensors
         self._progress, self._stage = progress, stage
+        self._copies = checkpoint.copies
         self._of = {name: shard for shard in self._shards for name in shard.tensors}
         self.total = total_size(self.tensors.values())
         self._done = 0
@@ -121,6 +122,8 @@ class Files:
             with _readable(self._of[name]):
                 piece: torch.Tensor = self._file(name).get_slice(name)[start : start + step]
                 self._count(size // rows * len(piece))
+            if copy := self._copies.get(name):
+                _require_equal(copy, piece, self._file(copy).get_slice(copy)[start : start + step])
             yield piece
 
     def _file(self, name: str) -> Any:
@@ -130,6 +133,8 @@ class Files:
         with _readable(self._of[name]):
             tensor: torch.Tensor = self._file(name).get_tensor(name)
             self._count(tensor.nbytes)
+        if copy := self._copies.get(name):
+            _require_equal(copy, tensor, self._file(copy).get_tensor(copy))
         return tensor
 
     def skip(self, name: str) -> None:
@@ -139,6 +144,13 @@ class Files:
     def _count(self, size: int) -> None:
         self._done += size
         tell(self._progress, self._stage, self._done, self.total)
+
+
+def _require_equal(name: str, tensor: torch.Tensor, copy: torch.Tensor) -> None:
+    """Refuse a checkpoint whose encoder and decoder have other weights."""
+    first, second = (own.reshape(-1).view(torch.uint8) for own in (tensor, copy))
+    if not torch.equal(first, second):
+        raise not_shared([name])
 
 
 @contextmanager
@@ -169,8 +181,8 @@ def stream(
         CorruptCheckpoint: The source lacks tensors that the model needs, or their shapes differ.
         ModelUnloadable: It holds separate weights for encoder and decoder.
     """
+    check(source.tensors, model, packing)
     wanted, weights = slots(model), quantized_weights(model)
-    _check(source.tensors, wanted, weights, packing)
     first_streamed = len(model.model.decoder.layers) - packing.streamed
     for name, stored in source.tensors.items():
         layer = experts_layer(name)
@@ -275,13 +287,14 @@ def _put(module: nn.Module, name: str, tensor: torch.Tensor) -> None:
         module._parameters[name] = nn.Parameter(tensor, requires_grad=False)
 
 
-def _check(
-    tensors: Mapping[str, StoredTensor],
-    wanted: Mapping[str, Slot],
-    weights: Mapping[str, QuantizedWeight],
-    packing: Packing,
-) -> None:
-    """Reject tensors that do not match the model, before any is read."""
+def check(tensors: Mapping[str, StoredTensor], model: "DiffusionGemmaForBlockDiffusion", packing: Packing) -> None:
+    """Reject tensors that do not match a model from `lay_out`, before any is read.
+
+    Raises:
+        CorruptCheckpoint: Some are missing, have another shape or type, or no place in the model. Names them.
+        ModelUnloadable: Encoder and decoder have separate weights.
+    """
+    wanted, weights = slots(model), quantized_weights(model)
     shapes = {name: tuple(_get(*place).shape) for name, place in wanted.items()}
     shapes |= {name: weight.shape for name, weight in weights.items() if name in tensors}
     strange = sorted(f"{name} in {t.dtype}" for name, t in tensors.items() if name in shapes and t.dtype not in DTYPES)
@@ -299,7 +312,7 @@ def _check(
     if missing:
         raise CorruptCheckpoint(f"the checkpoint lacks {some(missing)}", hint="download the checkpoint again")
     others = sorted(tensors.keys() - shapes.keys())
-    apart = [name for name in others if _decoders(name) in shapes]
+    apart = [name for name in others if decoder_name(name) in shapes]
     if apart:
         raise not_shared(apart)
     # Unused vectors are buffers that other versions saved. An unused matrix means that config.json describes another
@@ -311,13 +324,6 @@ def _check(
         raise CorruptCheckpoint(
             f"the checkpoint has weights that do not occur in the model of config.json: {some(unused)}"
         )
-
-
-def _decoders(name: str) -> str:
-    """The decoder's name of a tensor that the encoder or the output layer shares with it."""
-    if name == "lm_head.weight":
-        return "model.decoder.embed_tokens.weight"
-    return name.replace("model.encoder.language_model.", "model.decoder.")
 
 
 def tell(progress: Report | None, stage: str, done: int, total: int) -> None:

@@ -126,8 +126,17 @@ def test_the_choice_is_shown_with_what_suits_this_machine(dgtui: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("free", "stored"), [(80, "NVFP4 experts"), (21, "NVFP4 experts"), (17.8, "GGUF Q4_K_M"), (12, None)]
+    ("free", "cpu", "stored"),
+    [
+        (80, False, "NVFP4 experts"),
+        (21, False, "NVFP4 experts"),
+        (17.8, False, "GGUF Q4_K_M"),
+        (12, False, None),
+        (28, True, "NVFP4 experts"),
+        (21, True, "GGUF Q4_K_M"),
+        (17.8, True, None),
+    ],
 )
-def test_a_machine_is_recommended_what_it_can_hold(free: float, stored: str | None) -> None:
-    best = recommended(int(free * 1e9))
+def test_a_machine_is_recommended_what_it_can_hold(free: float, cpu: bool, stored: str | None) -> None:
+    best = recommended(int(free * 1e9), cpu)
     assert (best and best.stored) == stored

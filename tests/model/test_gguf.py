@@ -126,7 +126,8 @@ def test_other_formats_are_decoded_by_the_package(source: Path, tmp_path: Path) 
 
 
 def test_its_own_tokenizer_is_that_of_the_checkpoint(source: Path, tmp_path: Path) -> None:
-    from test_tokenizer import GEMMA_TEMPLATE, gemma_style, save
+    from gemma_vocabulary import GEMMA_TEMPLATE
+    from test_tokenizer import gemma_style, save
 
     folder = tmp_path / "source"
     shutil.copytree(source, folder)

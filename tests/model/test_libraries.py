@@ -1,22 +1,31 @@
 """Layers that the formats' own libraries write stand for the numbers that these libraries read."""
 
+import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from checkpoints import logits, opened, tiny_checkpoint
+from safetensors.torch import load_file, save_file
 
+from dgtui.errors import ModelUnloadable
 from dgtui.model.decoding import decoded
+from dgtui.model.loader import load
+from dgtui.model.parts import LoadOptions
 from dgtui.model.quantized_weight import QuantizedWeight
 from dgtui.model.shards import read_shard
+from dgtui.model.skeleton import quantized_weights
 from dgtui.model.stored import stored_tensors
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries, on versions that are newer than they are
 
 LAYER = "model.decoder.layers.0.mlp.up_proj"
 SHAPE = (96, 256)
+PYTHON = os.environ.get("DGTUI_LLMCOMPRESSOR", "")
+"""An interpreter with llm-compressor."""
 
 
 def weight() -> torch.Tensor:
@@ -75,6 +84,7 @@ def test_compressed_tensors(
     assert (theirs - weight()).norm() / weight().norm() < 0.15  # the library has packed what it was given
 
 
+@pytest.mark.slow  # the library takes long to import
 def test_modelopt_nvfp4(tmp_path: Path) -> None:
     library: Any = pytest.importorskip("modelopt.torch.quantization.qtensor")
     packed, scale, top = library.NVFP4QTensor.quantize(weight(), 16)
@@ -82,3 +92,82 @@ def test_modelopt_nvfp4(tmp_path: Path) -> None:
     tensors = {"weight": packed._quantized_data, "weight_scale": scale, "weight_scale_2": top}
     ours = read(tensors | {"input_scale": torch.tensor(1.0)}, tmp_path)
     torch.testing.assert_close(ours.dequantize(torch.float32), theirs, rtol=1e-6, atol=0)
+
+
+LLM_COMPRESSOR = """
+import sys
+import torch
+from llmcompressor import oneshot
+from llmcompressor.modifiers.quantization import QuantizationModifier
+from transformers import DiffusionGemmaForBlockDiffusion
+model = DiffusionGemmaForBlockDiffusion.from_pretrained(sys.argv[1], dtype=torch.bfloat16)
+ignore = ["lm_head", "re:.*router.*", "re:.*vision.*", "re:.*self_conditioning.*", "re:.*o_proj"]
+oneshot(model=model, recipe=QuantizationModifier(targets="Linear", scheme=sys.argv[3], ignore=ignore))
+model.save_pretrained(sys.argv[2], save_compressed=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not PYTHON, reason="DGTUI_LLMCOMPRESSOR names no interpreter that has it")
+@pytest.mark.parametrize(
+    ("compressor", "scheme"),
+    [
+        ("FloatQuantizationCompressor", "FP8_DYNAMIC"),
+        ("IntQuantizationCompressor", "W8A8"),
+        ("PackedQuantizationCompressor", "W4A16"),
+        ("NVFP4PackedCompressor", "NVFP4A16"),
+    ],
+)
+def test_llm_compressor(compressor: str, scheme: str, tmp_path: Path) -> None:
+    """A whole model, in an environment of its own: llm-compressor 0.14 wants an older transformers than dgtui does.
+
+    It takes the experts out of their stacks, and writes encoder and decoder apart, with the same numbers.
+    """
+    library: Any = pytest.importorskip("compressed_tensors.compressors")
+    from compressed_tensors.quantization import preset_name_to_scheme
+
+    tiny_checkpoint(tmp_path / "source", hidden=256, dtype=torch.bfloat16)
+    command = [PYTHON, "-c", LLM_COMPRESSOR, tmp_path / "source", tmp_path / "m", scheme]
+    subprocess.run(command, check=True, capture_output=True)
+    for file in (tmp_path / "source").glob("*token*"):
+        (tmp_path / "m" / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "m" / "chat_template.jinja").write_bytes((tmp_path / "source" / "chat_template.jinja").read_bytes())
+    loaded = load(opened(tmp_path / "m"), LoadOptions(device="cpu", context=512))
+    weights = quantized_weights(loaded.model)
+    assert len(weights) > 10 and any("experts" in name for name in weights)
+    on_disk = load_file(tmp_path / "m" / "model.safetensors")
+    preset = preset_name_to_scheme(scheme, ["Linear"])
+    stored = opened(tmp_path / "m").tensors
+    for name, weight in weights.items():
+        values = []
+        for part in stored[name].parts:
+            own = {kind: on_disk[place] for kind, place in part.tensors.items()}
+            own |= {"weight_shape": torch.tensor([part.rows, weight.shape[-1]])} if scheme == "W4A16" else {}
+            values.append(getattr(library, compressor).decompress(own, preset)["weight"].float())
+        theirs = torch.cat(values).view(weight.shape)
+        difference = (weight.dequantize(torch.float32) - theirs).abs()
+        assert (difference <= 0.004 * theirs.abs() + 1e-9).all(), name
+    assert torch.isfinite(logits(loaded.model)).all()
+
+
+def test_weights_that_are_written_twice_are_those_of_encoder_and_decoder_if_they_are_equal(tmp_path: Path) -> None:
+    tiny_checkpoint(tmp_path / "m", hidden=256)
+    file = tmp_path / "m" / "model.safetensors"
+    tensors = load_file(file)
+    whole = opened(tmp_path / "m")
+    shared = [name for name in tensors if "decoder.layers.0" in name and "layer_scalar" not in name]
+    copies = {name.replace("model.decoder.", "model.encoder.language_model."): tensors[name].clone() for name in shared}
+    copies["lm_head.weight"] = tensors["model.decoder.embed_tokens.weight"].clone()
+    save_file(tensors | copies, file, metadata={"format": "pt"})
+    twice = opened(tmp_path / "m")
+    assert twice.parameters == whole.parameters and len(twice.copies) == len(shared) + 1
+    load(twice, LoadOptions(device="cpu", context=512))
+    for name in list(tensors):
+        if "decoder.layers.0" in name and name in shared:  # written under the encoder's name alone
+            copies[name.replace("model.decoder.", "model.encoder.language_model.")] = tensors.pop(name)
+    save_file(tensors | copies, file, metadata={"format": "pt"})
+    load(opened(tmp_path / "m"), LoadOptions(device="cpu", context=512))
+    copies["lm_head.weight"][3, 4] += 1
+    save_file(tensors | copies, file, metadata={"format": "pt"})
+    with pytest.raises(ModelUnloadable, match=r"do not share lm_head\.weight"):
+        load(opened(tmp_path / "m"), LoadOptions(device="cpu", context=512))

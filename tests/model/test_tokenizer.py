@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from gemma_vocabulary import GEMMA_TEMPLATE
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -24,38 +25,6 @@ CORPUS = [
     'def add(a, b):\n    return a + b\n\n\n{"name": "Mia", "age": 42}',
     "user system model thought the café über naïve, tabs\tand\r\nlines\n\n  indented <b>text</b> | pipes",
 ] * 30
-
-# Trims contents and strips thoughts with the means that Gemma 4's template uses.
-GEMMA_TEMPLATE = """\
-{%- macro strip_thinking(text) -%}
-    {%- set ns = namespace(result='') -%}
-    {%- for part in text.split('<channel|>') -%}
-        {%- set ns.result = ns.result + part.split('<|channel>')[0] -%}
-    {%- endfor -%}
-    {{- ns.result | trim -}}
-{%- endmacro -%}
-{{- bos_token -}}
-{%- set loop_messages = messages -%}
-{%- if enable_thinking or messages[0]['role'] == 'system' -%}
-    {{- '<|turn>system\\n' -}}
-    {%- if enable_thinking -%}{{- '<|think|>\\n' -}}{%- endif -%}
-    {%- if messages[0]['role'] == 'system' -%}
-        {{- messages[0]['content'] | trim -}}
-        {%- set loop_messages = messages[1:] -%}
-    {%- endif -%}
-    {{- '<turn|>\\n' -}}
-{%- endif -%}
-{%- for message in loop_messages -%}
-    {%- if message['role'] not in ['user', 'assistant'] -%}
-        {{- raise_exception('the system turn comes first') -}}
-    {%- endif -%}
-    {%- set role = 'model' if message['role'] == 'assistant' else message['role'] -%}
-    {{- '<|turn>' + role + '\\n' -}}
-    {{- strip_thinking(message['content']) if role == 'model' else message['content'] | trim -}}
-    {{- '<turn|>\\n' -}}
-{%- endfor -%}
-{%- if add_generation_prompt -%}{{- '<|turn>model\\n' -}}{%- endif -%}
-"""
 
 
 def save(tokenizer: Tokenizer, template: str, folder: Path) -> None:

@@ -3,6 +3,7 @@
 A failed load shows its error until the next one starts.
 """
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -29,6 +30,8 @@ WINDOW: Final = 4.0
 LEAST: Final = 0.5
 "seconds of reports before a rate is shown"
 LONGEST_BAR: Final = 36
+PAINTED: Final = 1.0
+"seconds that the model's thread waits until a new stage is on the screen, at most"
 
 
 class Loading(Widget):
@@ -40,11 +43,11 @@ class Loading(Widget):
     """
 
     class Progress(Message):
-        """The progress of the load. A newer message replaces an older one."""
+        """The progress of the load. Newer ones replace older ones. `painted` is set once it is on the screen."""
 
-        def __init__(self, stage: Stage) -> None:
+        def __init__(self, stage: Stage, painted: threading.Event) -> None:
             super().__init__()
-            self.stage = stage
+            self.stage, self.painted = stage, painted
 
         def can_replace(self, message: Message) -> bool:
             return isinstance(message, Loading.Progress)
@@ -87,9 +90,13 @@ class Loading(Widget):
         def progress(stage: Stage) -> None:  # on the model's thread
             nonlocal last
             now = time.monotonic()
-            if self.is_attached and (stage.what != last[0] or now - last[1] > REPORTS):
+            new = stage.what != last[0]
+            if self.is_attached and (new or now - last[1] > REPORTS):
                 last = stage.what, now
-                self.post_message(self.Progress(stage))
+                painted = threading.Event()
+                self.post_message(self.Progress(stage, painted))
+                if new and not stage.total:  # such a stage may hold the interpreter's lock, and nothing is painted then
+                    painted.wait(PAINTED)
 
         future = backend.load(name, progress)
         future.add_done_callback(
@@ -100,6 +107,7 @@ class Loading(Widget):
     def _progress(self, message: Progress) -> None:
         message.stop()
         self.progress(message.stage.what, message.stage.done, message.stage.total)
+        self.call_after_refresh(message.painted.set)
 
     @on(Ended)
     def _ended(self, message: Ended) -> None:
