@@ -157,7 +157,9 @@ def test_info_of_a_checkpoint_without_tokenizer_says_so(dgtui: Any, tiny: Path, 
     copy = shutil.copytree(tiny, tmp_path / "copy")
     (copy / "tokenizer.json").unlink()
     assert "tokenizer.json" in dgtui("model", "info", copy, "--json").json["tokenizer"]["problem"]
-    assert dgtui("model", "info", copy).code == 0
+    done = dgtui("model", "info", copy)
+    assert done.code == 3
+    assert b"it cannot be loaded" in done.out and b"it fits" not in done.out
 
 
 def test_info_of_a_missing_or_broken_model_ends_with_3_and_a_hint(dgtui: Any, tiny: Path, tmp_path: Path) -> None:

@@ -131,7 +131,8 @@ def test_too_little_memory_is_said_before_reading(folder: Path, monkeypatch: pyt
 )
 def test_memory_that_runs_out_while_reading_is_out_of_memory(folder: Path, error: BaseException) -> None:
     def fail(progress: Progress) -> None:
-        raise error
+        if progress.total_bytes:  # weights are read
+            raise error
 
     with pytest.raises(OutOfMemory, match="out of memory while loading"):
         load_folder(folder, progress=fail)
@@ -139,7 +140,8 @@ def test_memory_that_runs_out_while_reading_is_out_of_memory(folder: Path, error
 
 def test_a_disk_that_fails_while_reading_names_the_shard(folder: Path) -> None:
     def fail(progress: Progress) -> None:
-        raise OSError(5, "Input/output error")
+        if progress.total_bytes:  # weights are read
+            raise OSError(5, "Input/output error")
 
     with pytest.raises(CorruptCheckpoint, match=r"model\.safetensors cannot be read"):
         load_folder(folder, progress=fail)

@@ -8,7 +8,7 @@ from typing import Any
 
 import drawn
 import pytest
-from gemma_vocabulary import ENTRIES, UNUSED, real_vocabulary
+from gemma_vocabulary import CONTROLS, ENTRIES, UNUSED, real_vocabulary
 from textual.app import App
 from textual.pilot import Pilot
 from tokenizers import Tokenizer
@@ -17,7 +17,7 @@ from dgtui.cli import main
 from dgtui.cli.backend import WorkerBackend
 from dgtui.config import Settings
 from dgtui.document.open_file import OpenFile
-from dgtui.layout import shown_tokens
+from dgtui.layout import BLANK_SIGN, shown_tokens
 from dgtui.model import tokenizer
 from dgtui.session.store import Store
 from dgtui.tui.conversation_controller import Opening
@@ -82,14 +82,15 @@ async def test_it_is_announced_before_the_library_holds_the_interpreter_and_nois
         await drawn.until(lambda: len(chat.turns) == 2, WAIT)
         version, facts = screen.panel.steering.version, backend.facts
         assert version is not None and version.run is not None and facts is not None
-        log, seen = version.run.log, 0
+        log = version.run.log
         for at in range(len(log.frames(0)) + 1):
-            frame, view = view_at(log, 0, at, 0, backend.pieces, facts.model.stop_ids)
+            _, view = view_at(log, 0, at, 0, backend.pieces, facts.model.stop_ids)
             tokens = shown_tokens(view.pieces, view.settled.tolist())
-            noise = [place for place, firm in enumerate(view.settled) if not firm]
-            assert not any("unused" in tokens[place] for place in noise)
-            seen += sum(frame is not None and frame.ids[place] in UNUSED for place in noise)
-        assert seen > 3, "noise is drawn from the ids that Gemma left free too"
+            assert not any("unused" in tokens[place] for place, firm in enumerate(view.settled) if not firm)
+        names = backend.pieces(UNUSED)
+        assert names[7] == b"<unused7>"
+        assert set(shown_tokens(names, [False] * len(names))) == {BLANK_SIGN}, "ids that Gemma left free, as noise"
+        assert set(shown_tokens(backend.pieces(list(CONTROLS)), [False] * len(CONTROLS))) == {""}
 
 
 async def test_a_file_is_edited_and_every_byte_outside_the_span_is_kept(folder: Path, tmp_path: Path) -> None:
