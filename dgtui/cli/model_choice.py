@@ -40,7 +40,7 @@ def show_choices() -> None:
     free = devices.available(device)
     cpu = device.type == "cpu"
     best = recommended(free, cpu)
-    rows = [("", "NAME", "STORED AS", "DISK", "AS STORED", "PACKED", "PACKED INTO")]
+    rows: list[tuple[str, ...]] = [("", "NAME", "STORED AS", "DISK", "AS STORED", "PACKED", "PACKED INTO")]
     for own in PUBLISHED:
         name = f"{own.name} --file …{own.file}.gguf" if own.file else own.name
         sizes = (f"{gb:.1f} GB" for gb in (own.disk_gb, *own.takes_gb(cpu)))

@@ -203,7 +203,8 @@ def of_parts(
     """A checkpoint from config and headers, read locally or from the hub. Raises the errors of `open_checkpoint`."""
     entries = {name: entry for shard in shards for name, entry in shard.tensors.items()}
     if quant_method(config) == "bitsandbytes":  # transformers loads it itself
-        tensors, copies = {name: plain(name, entry) for name, entry in entries.items()}, {}
+        tensors = {name: plain(name, entry) for name, entry in entries.items()}
+        copies: dict[str, str] = {}
     else:
         tensors, copies = without_copies(stored_tensors(entries, config))
     return OpenCheckpoint(checkpoint, config, generation_config, tuple(shards), tensors, config_data, copies)
