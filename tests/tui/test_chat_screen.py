@@ -25,9 +25,9 @@ from dgtui.session.store import Store, Turn
 from dgtui.tui.commands import SLASHES
 from dgtui.tui.conversation_controller import Opening
 from dgtui.tui.draft_controller import DraftController
-from dgtui.tui.messages import BlockDone
 from dgtui.tui.screens.chat import ChatApp, ChatScreen
 from dgtui.tui.theme_file import theme_folders
+from dgtui.tui.widgets.canvas_panel import CanvasPanel
 from dgtui.tui.widgets.loading import Loading
 from dgtui.tui.widgets.transcript import EntryView
 
@@ -884,13 +884,11 @@ async def test_a_message_of_the_run_that_is_still_queued_when_quitting_changes_n
         seen.backend.step_gate.let(3)
         await seen.say("tell me")
         await seen.until(lambda: seen.steering.version and len(seen.steering.version.frames()) > 2, "frames")
-        panel, run = seen.screen.panel, seen.backend.runs[0]
-        panel.post_message(BlockDone(run))
+        seen.screen.post_message(CanvasPanel.Changed(seen.steering.version))
         seen.app.exit()
-        await seen.until(lambda: not panel.is_attached, "the end of the screen")
-        (conversation,) = seen.store.conversations()
-        turn = seen.store.turns(conversation.id)[1].turn
-        assert (turn.text != "", turn.finished, turn.stop_reason, turn.steps) == (True, True, "cancelled", 3)
+    (conversation,) = seen.store.conversations()
+    turn = seen.store.turns(conversation.id)[1].turn
+    assert (turn.text != "", turn.finished, turn.stop_reason, turn.steps) == (True, True, "cancelled", 3)
 
 
 async def test_a_run_that_was_asked_to_stop_says_so_until_its_step_ends() -> None:
