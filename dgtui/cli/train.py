@@ -1,5 +1,6 @@
 """`dgtui train`: fine-tunes a model on the user's own examples."""
 
+import os
 import shutil
 import signal
 import sys
@@ -34,6 +35,8 @@ def command(
     lora: Annotated[bool, typer.Option("--lora", help="Train an adapter (LoRA) instead of the weights, which may be "
                                        "quantized.")] = False,
     rank: Annotated[int, typer.Option(min=1, max=512, metavar="N", help="Rank of the adapter.")] = 16,
+    minutes: Annotated[float, typer.Option(min=1.0, metavar="N", help="Time for `dgtui train embedded`, which trains "
+                                           "the model of the package from nothing.")] = 9.0,
     examples: Annotated[int, typer.Option(min=1, metavar="N", help="Examples that a generator makes.")] = 4000,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed for the order of the data and the noise.")] = 1,
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1 …")] = "auto",
@@ -44,6 +47,8 @@ def command(
     """
     from dgtui.train import data
 
+    if str(file) == "embedded" and not file.exists():
+        return _embedded(out, minutes, seed)
     records = _records(file, examples, seed)
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file", hint="give --out a folder")
@@ -104,6 +109,18 @@ def command(
         use = f"--model {model} --adapter {out}" if lora else f"--model {out}"
         note(f"the trained {'adapter' if lora else 'model'} is in {out}; to use it: dgtui chat {use}")
     return 0
+
+
+def _embedded(out: Path, minutes: float, seed: int) -> int:
+    """The whole recipe of the embedded model, unattended."""
+    import torch
+
+    from dgtui.train.embedded import Recipe, run
+
+    on_gpu = torch.cuda.is_available()
+    workers = max(1, (os.cpu_count() or 2) - 2) if on_gpu else 0
+    whole = run(Recipe(out / "work", out, parts=8 if on_gpu else 2, seed=seed, minutes=minutes, workers=workers))
+    return 0 if whole else 130
 
 
 def _records(file: Path, examples: int, seed: int) -> "list[Record]":

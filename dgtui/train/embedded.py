@@ -10,7 +10,12 @@ import argparse
 import itertools
 import random
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +33,7 @@ from transformers.models.diffusion_gemma.generation_diffusion_gemma import Entro
 from dgtui.train import tokenizer as tokenizers
 from dgtui.train.lessons import EASY_SHARES, SHARES, mixture, people, prose, tales
 from dgtui.train.objective import Losses, losses
-from dgtui.train.packed import PackedPass, pack
+from dgtui.train.packed import Pack, PackedPass, pack
 from dgtui.train.taught import Encoder
 from dgtui.train.trainer import Progress, Schedule, Trainer, processes
 
@@ -41,6 +46,10 @@ LONG_SHARE = 0.2
 FULL_CANVAS_SHARE = 0.1
 """Share of the parts whose canvases are all 256 positions long, as in inference."""
 
+SLIDING_WINDOW = 256
+CALIBRATION_STEPS = 10
+SPARE_SECONDS = 20.0
+"""Of a run with a time limit, for starting and saving."""
 EASY_STEPS = 1500
 """The first steps use the easy mixture."""
 
@@ -64,7 +73,7 @@ def config(tokenizer: PreTrainedTokenizerFast) -> DiffusionGemmaConfig:
         num_experts=4,
         top_k_experts=2,
         moe_intermediate_size=192,
-        sliding_window=256,
+        sliding_window=SLIDING_WINDOW,
         max_position_embeddings=4096,
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,
@@ -130,22 +139,90 @@ def ship(model: DiffusionGemmaForBlockDiffusion, tokenizer: PreTrainedTokenizerF
     tokenizers.save(tokenizer, out)
 
 
-def step_losses(through: PackedPass, encoder: Encoder, seed: int, rank: int, parts: int) -> Any:
-    """(step, generator) → the losses of each part of the step, drawn from the step's own stream."""
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A run of the recipe."""
+
+    work: Path
+    """Folder of the tokenizer and the checkpoint."""
+    out: Path | None = None
+    """Folder to write the finished model to."""
+    steps: int = 4000
+    decay: int = 0
+    """Steps of linear decay at the end."""
+    parts: int = 2
+    """Parts of a step, per process."""
+    rate: float = 1.0
+    """Factor for the peak rates."""
+    packed_from: float = 1.0
+    """Share of the run after which weights are NF4."""
+    seed: int = 20
+    minutes: float | None = None
+    """Time for everything, instead of `steps`: the last third decays, the last sixth has NF4 weights."""
+    workers: int = 0
+    """Processes that prepare the data; 0: this one does."""
+
+
+def packs(folder: Path, seed: int, rank: int, parts: int, step: int) -> list[Pack]:
+    """The parts of a step, a function of its arguments alone."""
+    encoder = _encoder(folder)
     tokenizer: Any = encoder.tokenizer
-    window = int(through.config.sliding_window)
+    rng = random.Random(f"{seed} {step} {rank}")
+    items = encoder.items(rng, EASY_SHARES if step < EASY_STEPS else SHARES)
+    found = []
+    for _ in range(parts):
+        draw = rng.random()
+        length = LONG if draw < LONG_SHARE else SHORT
+        canvas = 256 if draw < FULL_CANVAS_SHARE else None
+        ids = tokenizer.pad_token_id, tokenizer.eos_token_id
+        found.append(pack(items, PLACES // length, length, *ids, SLIDING_WINDOW, canvas, rng))
+    return found
+
+
+@cache
+def _encoder(folder: Path) -> Encoder:
+    return Encoder(PreTrainedTokenizerFast.from_pretrained(folder))
+
+
+class Ahead:
+    """Packs of the steps to come, prepared by other processes.
+
+    Args:
+        of: step → its packs; a partial of `packs`.
+        workers: Processes; 0: every call prepares its own.
+    """
+
+    def __init__(self, of: Callable[[int], list[Pack]], workers: int) -> None:
+        self._of, self._ahead = of, 2 * workers
+        self._pool = ProcessPoolExecutor(workers, get_context("spawn"), _one_thread) if workers else None
+        self._coming: dict[int, Future[list[Pack]]] = {}
+
+    def __call__(self, step: int) -> list[Pack]:
+        """The packs of a step."""
+        if self._pool is None:
+            return self._of(step)
+        for later in range(step, step + self._ahead + 1):
+            if later not in self._coming:
+                self._coming[later] = self._pool.submit(self._of, later)
+        return self._coming.pop(step).result()
+
+    def close(self) -> None:
+        """Ends the processes."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+    torch.multiprocessing.set_sharing_strategy("file_system")  # type: ignore[no-untyped-call]
+
+
+def step_losses(through: PackedPass, prepared: Callable[[int], list[Pack]]) -> Any:
+    """(step, generator) → the losses of each part of the step."""
     device = next(iter(through.decoder.parameters())).device
 
     def of(step: int, noise: torch.Generator) -> Iterator[tuple[Losses, int]]:
-        rng = random.Random(f"{seed} {step} {rank}")
-        items = encoder.items(rng, EASY_SHARES if step < EASY_STEPS else SHARES)
-        for _ in range(parts):
-            draw = rng.random()
-            length = LONG if draw < LONG_SHARE else SHORT
-            canvas = 256 if draw < FULL_CANVAS_SHARE else None
-            packed = pack(
-                items, PLACES // length, length, tokenizer.pad_token_id, tokenizer.eos_token_id, window, canvas, rng
-            )
+        for packed in prepared(step):
             content = int(((packed.weight == 1.0) | ((packed.example >= 0) & ~packed.canvas)).sum())
             yield losses(through, packed.to(device), noise), content
 
@@ -162,29 +239,38 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=1.0, help="factor for the peak rates")
     parser.add_argument("--packed-from", type=float, default=1.0, help="share of the run after which weights are NF4")
     parser.add_argument("--seed", type=int, default=20)
-    args = parser.parse_args()
+    parser.add_argument("--minutes", type=float, help="time for everything, instead of --steps")
+    parser.add_argument("--workers", type=int, default=0, help="processes that prepare the data")
+    run(Recipe(**vars(parser.parse_args())))
 
+
+def run(recipe: Recipe) -> bool:
+    """Trains, and writes the model to `out`. False: SIGTERM stopped it, and the next run continues."""
+    began = time.monotonic()
     process = processes()
-    torch.manual_seed(args.seed)
+    torch.manual_seed(recipe.seed)
     torch.set_flush_denormal(True)  # late in a step, gradients have many of them, and products with them are slow
-    args.work.mkdir(parents=True, exist_ok=True)
-    folder = args.work / "tokenizer"
+    recipe.work.mkdir(parents=True, exist_ok=True)
+    folder = recipe.work / "tokenizer"
     if process.rank == 0 and not (folder / "tokenizer.json").exists():
         tokenizers.save(tokenizers.build(texts(), VOCAB_SIZE), folder)
     if process.world > 1:
         torch.distributed.barrier()
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
-    checkpoint = args.work / "checkpoint"
+    checkpoint = recipe.work / "checkpoint"
     if (checkpoint / "progress.json").exists():
         model = DiffusionGemmaForBlockDiffusion.from_pretrained(checkpoint, dtype=torch.float32)
     else:
         model = DiffusionGemmaForBlockDiffusion(config(tokenizer))
-    device: Any = "cuda" if torch.cuda.is_available() else "cpu"
-    model.to(device)
-    schedule = Schedule(args.steps, 0.02 * args.rate, 3e-3 * args.rate, decay=args.decay, packed_from=args.packed_from)
-    through = PackedPass(model)
-    of = step_losses(through, Encoder(tokenizer), args.seed, process.rank, args.parts)
-    trainer = Trainer(model, schedule, checkpoint, args.seed, of, process)
+    on_gpu = torch.cuda.is_available()
+    on: Any = model
+    on.to("cuda" if on_gpu else "cpu")
+    schedule = Schedule(
+        recipe.steps, 0.02 * recipe.rate, 3e-3 * recipe.rate, decay=recipe.decay, packed_from=recipe.packed_from
+    )
+    prepared = Ahead(partial(packs, folder, recipe.seed, process.rank, recipe.parts), recipe.workers)
+    of = step_losses(PackedPass(model, low=on_gpu), prepared)
+    trainer = Trainer(model, schedule, checkpoint, recipe.seed, of, process)
     trainer.resume()
     stopped: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
@@ -199,9 +285,27 @@ def main() -> None:
 
     if process.rank == 0:
         print(f"{sum(p.numel() for p in model.parameters())} parameters, from step {trainer.step}", flush=True)
-    trainer.train(report, stop=lambda: bool(stopped))
-    if args.out and process.rank == 0 and not stopped:
-        ship(model, tokenizer, args.out)
+    try:
+        if recipe.minutes is not None:
+            _calibrate(trainer, recipe.minutes * 60 - SPARE_SECONDS - (time.monotonic() - began))
+        trainer.train(report, stop=lambda: bool(stopped))
+    finally:
+        prepared.close()
+    if recipe.out and process.rank == 0 and not stopped:
+        ship(model, tokenizer, recipe.out)
+    return not stopped
+
+
+def _calibrate(trainer: Trainer, seconds: float) -> None:
+    """Takes some steps, and sets the schedule to as many more as fit into the time."""
+    begun = halfway = time.monotonic()
+    for steps in (trainer.step + CALIBRATION_STEPS, trainer.step + 2 * CALIBRATION_STEPS):  # the first ones warm up
+        halfway = time.monotonic()
+        trainer.schedule = replace(trainer.schedule, steps=steps, decay=0, packed_from=2.0)
+        trainer.train(lambda _: None)
+    pace = (time.monotonic() - halfway) / CALIBRATION_STEPS
+    whole = trainer.step + max(1, int((begun + seconds - time.monotonic()) / pace))
+    trainer.schedule = replace(trainer.schedule, steps=whole, decay=whole // 3, packed_from=5 / 6)
 
 
 if __name__ == "__main__":
