@@ -25,14 +25,15 @@ class Player:
         """Starts another run with its first step."""
         self._shown, self._since = -1, float("-inf")
 
-    def at(self, steps: int) -> int | None:
-        """The index of the step to show now, of `steps` steps; None: the newest."""
-        if not self.pace:
-            return None
+    def advance(self, steps: int) -> None:
+        """Moves to the next step if it is due. Only for the moment before a step is drawn: no step is skipped then."""
         now = self._clock()
-        if self._shown < steps - 1 and now - self._since >= self.pace / 1000:
+        if self.pace and self._shown < steps - 1 and now - self._since >= self.pace / 1000:
             self._shown, self._since = self._shown + 1, now
-        return self._shown if 0 <= self._shown < steps - 1 else None
+
+    def at(self, steps: int) -> int | None:
+        """The index of the step to show; None: the newest."""
+        return self._shown if self.pace and 0 <= self._shown < steps - 1 else None
 
     def behind(self, steps: int) -> int:
         """How many steps remain to be shown."""

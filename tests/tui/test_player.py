@@ -13,6 +13,7 @@ def test_each_step_is_shown_in_turn_for_its_time() -> None:
     shown = []
     for tick in range(10):
         now[0] = tick * 0.05
+        player.advance(4)
         shown.append(player.at(4))
     assert shown == [0, 0, 1, 1, 2, 2, None, None, None, None]
     assert player.behind(4) == 0 and player.behind(6) == 2

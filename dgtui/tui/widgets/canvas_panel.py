@@ -214,7 +214,7 @@ class CanvasPanel(PlacedBox):
             self._show_template()
             return
         frames, stop_ids = version.frames(), draft.facts.model.stop_ids
-        block, step = self._looked_at(frames)
+        block, step = self._next(frames)
         self.steering.frame, view = view_at(
             version.run.log, block, step, version.candidate, self.backend.pieces, stop_ids
         )

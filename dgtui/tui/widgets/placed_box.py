@@ -57,6 +57,13 @@ class PlacedBox(CanvasBox):
         if had_focus:
             self.canvas.focus()
 
+    def _next(self, frames: Sequence[Frame]) -> tuple[int, int | None]:
+        """The block and the step to draw now. The player goes on only here: no step is skipped."""
+        version = self.steering.version
+        if version is not None and version.run is self._played:
+            self.player.advance(len(frames))
+        return self._looked_at(frames)
+
     def repaint(self) -> None:
         """Draws the content of the canvas."""
 
