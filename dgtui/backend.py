@@ -108,5 +108,8 @@ class Backend(Protocol):
     def memory(self) -> tuple[int, str]:
         """Bytes in use, and their kind: "GPU" or "memory"."""
 
+    def slow(self) -> str:
+        """Why steps do not run in the fastest way there is for the device; empty where they do."""
+
     def close(self) -> None:
         """Cancels all runs. Returns within half a second."""

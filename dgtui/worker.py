@@ -57,7 +57,7 @@ def best_stepper(loaded: "LoadedModel", wanted: str = "auto") -> "Stepper":
 
     opened = open_stepper(loaded, wanted)
     if opened.reason:
-        loaded.notes += (opened.reason,)
+        loaded.slow_down(opened.reason)
     return opened.stepper
 
 

@@ -242,6 +242,9 @@ class ScriptedBackend:
     def memory(self) -> tuple[int, str]:
         return 1_500_000_000, "memory"
 
+    def slow(self) -> str:
+        return ""
+
     def occupy(self) -> Gate:
         """Keeps the model's thread from beginning anything that is asked for from now on, until the gate opens."""
         gate = Gate()

@@ -183,6 +183,11 @@ class WorkerBackend:
         size: int = psutil.Process().memory_info().rss
         return size, "memory"
 
+    def slow(self) -> str:
+        """Why steps do not run in the fastest way there is for the device."""
+        loaded = self._worker.loaded
+        return loaded.slow if loaded else ""
+
     def close(self) -> None:
         """Cancels all runs and ends the model thread."""
         self._worker.close()

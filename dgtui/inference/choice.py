@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn import functional
 
 from dgtui.diffusion.reference import ReferenceStepper
+from dgtui.inference import graphs
 from dgtui.inference.cpu import CPU
 from dgtui.inference.denoiser import OwnDenoiser
 from dgtui.inference.experts import ExpertsFunction, grouped_experts, sorted_experts
@@ -64,7 +65,8 @@ def open_stepper(loaded: "LoadedModel", wanted: str = AUTO) -> Opened:
         if not suits(name, loaded.device) and name != wanted:
             continue
         try:
-            return Opened(_OPEN[name](loaded), "; ".join(reasons))
+            opened = _OPEN[name](loaded)
+            return Opened(opened.stepper, "; ".join(filter(None, [*reasons, opened.reason])))
         except Unavailable as error:
             reasons.append(f"{name} is not used: {error}")
     raise AssertionError("the reference always works")
@@ -77,7 +79,7 @@ def expected(device: torch.device) -> tuple[str, str]:
     if device.type != "cuda":
         return "reference", ""
     if (why := availability.unavailable(device)) is None:
-        return "triton", ""
+        return "triton", graphs.trouble(device)
     reasons = [f"triton is not used: {why}"]
     try:
         check_grouped(device, torch.bfloat16)
@@ -92,13 +94,13 @@ def suits(name: str, device: torch.device) -> bool:
     return device.type in kinds.get(name, (device.type,))
 
 
-def _reference(loaded: "LoadedModel") -> "Stepper":
+def _reference(loaded: "LoadedModel") -> Opened:
     plan = loaded.plan
     denoiser = TransformersDenoiser(loaded.model, loaded.stop_ids, plan.context, plan.snapshots)
-    return ReferenceStepper(denoiser, plan.rows)
+    return Opened(ReferenceStepper(denoiser, plan.rows), "")
 
 
-def _cpu(loaded: "LoadedModel") -> "Stepper":
+def _cpu(loaded: "LoadedModel") -> Opened:
     if loaded.device.type != "cpu":
         raise Unavailable(f"the model is on {loaded.device}")
     if loaded.dtype != torch.float32:
@@ -108,7 +110,7 @@ def _cpu(loaded: "LoadedModel") -> "Stepper":
     return _own(loaded, "cpu", CPU, lambda experts: sorted_experts(experts, CPU.gated))
 
 
-def _triton(loaded: "LoadedModel") -> "Stepper":
+def _triton(loaded: "LoadedModel") -> Opened:
     if why := availability.unavailable(loaded.device):
         raise Unavailable(why)
     if loaded.dtype != torch.bfloat16:
@@ -136,7 +138,7 @@ def self_check(model: Any, device: torch.device, ops: Ops) -> str | None:
     return self_test.check(ops, widths, device, experts, [] if linear is None else [linear]).failure
 
 
-def _grouped(loaded: "LoadedModel") -> "Stepper":
+def _grouped(loaded: "LoadedModel") -> Opened:
     if loaded.device.type != "cuda":
         raise Unavailable(f"the model is on {loaded.device}")
     check_grouped(loaded.device, loaded.dtype)
@@ -166,25 +168,27 @@ def _own(
     make_experts: Callable[[nn.Module], ExpertsFunction],
     static: bool = False,
     make_product: Callable[[nn.Module], Any] = lambda layer: layer,
-) -> "Stepper":
+) -> Opened:
     """The device stepper with dgtui's own forward; `static`: its steps can be captured."""
-    plan = loaded.plan
     if is_beside(loaded.model):
         raise Unavailable("an adapter is beside its quantized layers")
+    plan, why = loaded.plan, graphs.trouble(loaded.device) if static else ""
+    captures = static and not why
     with torch.inference_mode():
         decoder = Decoder(loaded.model, ops, make_experts, make_product)
     denoiser = OwnDenoiser(loaded.model, loaded.stop_ids, plan.context, plan.snapshots)
-    denoiser.use(decoder, BUCKET if static else 1)
-    return DeviceStepper(
+    denoiser.use(decoder, BUCKET if captures else 1)
+    stepper = DeviceStepper(
         denoiser,
         lambda top_k: head_for(decoder.embedding, decoder.softcap, ops, top_k),
         f"device-{name}",
         plan.rows,
-        Graphs() if static else None,
+        Graphs(report=loaded.slow_down) if captures else None,
     )
+    return Opened(stepper, why)
 
 
-_OPEN: Final[dict[str, Callable[["LoadedModel"], "Stepper"]]] = {
+_OPEN: Final[dict[str, Callable[["LoadedModel"], Opened]]] = {
     "triton": _triton,
     "grouped": _grouped,
     "cpu": _cpu,

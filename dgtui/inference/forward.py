@@ -20,8 +20,8 @@ Product = Callable[[torch.Tensor], torch.Tensor]
 MakeProduct = Callable[[nn.Module], Product]
 """Finds the product for a layer that is not a plain matrix."""
 
-_WIDEST_FUSED: Final = 256
-# Widest head that PyTorch's fused attention supports on a GPU.
+WIDEST_FUSED: Final = 256
+"""Widest head that PyTorch's fused attention supports on a GPU."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,15 +74,18 @@ class Decoder:
         self.softcap: float | None = model.final_logit_softcapping or None
         self.canvas_length: int = model.config.canvas_length
         self.kinds: Sequence[str] = text.layer_types
-        self._eps: float = text.rms_norm_eps
-        self._scale = float(decoder.embed_tokens.scalar_embed_scale)
-        self._rotary = decoder.rotary_emb
+        self.eps: float = text.rms_norm_eps
+        # In the model's own type, as transformers multiplies: 53.066 is 53 in bf16
+        self._scale = float(torch.tensor(decoder.embed_tokens.scalar_embed_scale).to(self.embedding.dtype))
+        self.rotary = decoder.rotary_emb
         own = decoder.self_conditioning
         self._soft_norm = own.pre_norm.weight
         self._soft_in = joined([own.gate_proj, own.up_proj], make_product)
         self._soft_out = joined([own.down_proj], make_product)
-        self._norms = [layer.input_layernorm.weight for layer in decoder.layers] + [decoder.norm.weight]
-        self.layers = [_Layer(layer, text, ops, make_experts, make_product) for layer in decoder.layers]
+        self.norms: list[torch.Tensor] = [layer.input_layernorm.weight for layer in decoder.layers] + [
+            decoder.norm.weight
+        ]
+        self.layers = [Layer(layer, text, ops, make_experts, make_product) for layer in decoder.layers]
 
     def buffers(self, cache: Any, length: int, rows: int, bucket: int = 1, old: Buffers | None = None) -> Buffers:
         """Build the buffers of a block.
@@ -122,7 +125,7 @@ class Decoder:
     def _fill(self, context: Context, kind: str, length: int, prefix: int) -> None:
         device, canvas = self.embedding.device, self.canvas_length
         positions = torch.arange(length, length + canvas, device=device).unsqueeze(0)
-        cos, sin = self._rotary(torch.empty(0, device=device), positions, kind)
+        cos, sin = self.rotary(torch.empty(0, device=device), positions, kind)
         context.cos.copy_(cos[0])
         context.sin.copy_(sin[0])
         context.start.fill_(prefix)
@@ -143,12 +146,12 @@ class Decoder:
         """
         batch, canvas = ids.shape
         x = functional.embedding(ids, self.embedding).view(batch * canvas, -1) * self._scale
-        signal = _norm(soft.view(x.shape) * self._scale, self._eps, self._soft_norm)
-        x = _norm(x + self._soft_out(self.ops.gated(self._soft_in(signal))), self._eps)
-        normed = _norm(x, self._eps, self._norms[0])
+        signal = rms_norm(soft.view(x.shape) * self._scale, self.eps, self._soft_norm)
+        x = rms_norm(x + self._soft_out(self.ops.gated(self._soft_in(signal))), self.eps)
+        normed = rms_norm(x, self.eps, self.norms[0])
         for at, layer in enumerate(self.layers):
             context = buffers.contexts[self.kinds[at]]
-            x, normed = layer(x, normed, buffers.keys[at], buffers.values[at], context, self._norms[at + 1])
+            x, normed = layer(x, normed, buffers.keys[at], buffers.values[at], context, self.norms[at + 1])
         return normed.view(batch, canvas, -1)
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
@@ -157,7 +160,7 @@ class Decoder:
         return found if self.softcap is None else found.div_(self.softcap).tanh_().mul_(self.softcap)
 
 
-class _Layer:
+class Layer:
     """One layer. Takes the residual stream (T, H) and its norm, and returns both for the next layer."""
 
     def __init__(
@@ -200,12 +203,22 @@ class _Layer:
         context: Context,
         next_norm: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        ops, eps = self._ops, self._eps
-        q = ops.rotate(
+        q = self.project(normed, keys, values, context)
+        return self.finish(x, self._attend(q, keys, values, context.bias), self._scalar, next_norm)
+
+    def project(self, normed: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, context: Context) -> torch.Tensor:
+        """Writes keys and values (B, kv, L, d) from the context's start on. Returns the queries (B, heads, C, d)."""
+        return self._ops.rotate(
             self._qkv(normed).view(keys.shape[0], len(context.cos), -1), self._q_norm, self._k_norm,
-            context.cos, context.sin, keys, values, context.start, self._heads, eps,
+            context.cos, context.sin, keys, values, context.start, self._heads, self._eps,
         )  # fmt: skip
-        seen = self._out(self._attend(q, keys, values, context.bias).view(len(x), -1))
+
+    def finish(
+        self, x: torch.Tensor, seen: torch.Tensor, scalar: torch.Tensor, next_norm: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Everything after the attention, which gave `seen` (B, C, heads, d). `scalar` (1) multiplies the stream."""
+        ops, eps = self._ops, self._eps
+        seen = self._out(seen.view(len(x), -1))
         x, (for_mlp, for_router, for_experts) = ops.residual_norm(
             x, [(seen, self._after_attention)], None, None, self._reading, eps
         )
@@ -213,7 +226,7 @@ class _Layer:
         weights, index = ops.route(self._router(for_router), self._expert_scale, self._k)
         experts = self._experts(for_experts, index, weights)
         branches = list(zip((mlp, experts), self._after, strict=True))
-        x, (normed,) = ops.residual_norm(x, branches, self._post, self._scalar, [next_norm], eps)
+        x, (normed,) = ops.residual_norm(x, branches, self._post, scalar, [next_norm], eps)
         return x, normed
 
 
@@ -224,7 +237,7 @@ def attend(q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, bias: torc
     """
     batch, heads, canvas, width = q.shape
     folded = q.view(batch, keys.shape[1], -1, width)
-    if width > _WIDEST_FUSED and q.is_cuda:
+    if width > WIDEST_FUSED and q.is_cuda:
         scores = (folded @ keys.transpose(-1, -2)).float()
         seen = (scores if bias is None else scores + bias).softmax(-1).to(values.dtype) @ values
     else:
@@ -250,7 +263,7 @@ def joined(layers: Sequence[nn.Module], make_product: MakeProduct) -> Product:
     return lambda x: functional.linear(x, whole)
 
 
-def _norm(x: torch.Tensor, eps: float, weight: torch.Tensor | None = None) -> torch.Tensor:
+def rms_norm(x: torch.Tensor, eps: float, weight: torch.Tensor | None = None) -> torch.Tensor:
     """RMS norm over the last dimension, in fp32."""
     wide = x.float()
     normed = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)

@@ -1,68 +1,131 @@
 """A step as a captured CUDA graph: one launch instead of several hundred.
 
-Only the model thread may capture and replay, because the state of a capture belongs to its thread. Capturing executes
-nothing; whatever changes from step to step is in tensors at fixed addresses. None of this has run on a GPU yet: the
-tests show on the CPU that a step never synchronises and has static shapes, as a capture requires.
+Only the model thread may capture and replay: the state of a capture belongs to its thread. Capturing reads nothing and
+runs nothing; whatever changes from step to step is in tensors that keep their place. If a capture fails, steps run
+without one from then on. None of this has run on a GPU yet: the tests prove on the CPU that a step waits for nothing
+and has static shapes, as a capture requires.
 """
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Final, Protocol
 
 import torch
 
-if TYPE_CHECKING:
-    from dgtui.inference.stepper import State
+BUCKET: Final = 1024
+"""Places that KV buffers are rounded up to: blocks of nearly the same length share a graph. Sliding layers of the
+published model always hold as many."""
+_KEPT: Final = 16
+# Graphs at a time: one for each number of candidates that still run.
 
-BUCKET = 256
-"""KV buffers are rounded up to a multiple of this many positions, so blocks of similar length share a graph."""
-_KEPT = 4
-# Number of graphs to keep: a conversation grows from one bucket into the next and does not return.
+Work = Callable[[], torch.Tensor]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Captured:
-    graph: torch.cuda.CUDAGraph
-    result: torch.Tensor
-    owners: tuple[object, ...]
-    "kept alive: the graph reads their tensors, and no other object may get their id"
+class Recorder(Protocol):
+    """What captures work."""
+
+    def warm_up(self, work: Work) -> torch.Tensor:
+        """Does the work once: kernels are compiled, and libraries take their memory."""
+
+    def capture(self, work: Work) -> Work:
+        """Records the work without doing it; what is returned does it. Raises anything where it cannot be recorded."""
 
 
 class Graphs:
-    """Captures a step's work the first time, and replays it as long as its tensors keep their addresses."""
+    """Does a step's work the first time, captures it the second time, and replays it as long as its tensors keep their
+    places."""
 
-    def __init__(self) -> None:
-        self._captured: dict[Hashable, _Captured] = {}
+    def __init__(self, recorder: Recorder | None = None, report: Callable[[str], None] = lambda why: None) -> None:
+        """
+        Args:
+            recorder: CUDA graphs, or what stands in for them.
+            report: Told why steps are no longer captured, once.
+        """
+        self._recorder = recorder or CudaRecorder()
+        self._report = report
+        self._failed = False
+        self._reads: tuple[object, ...] = ()
+        self._captured: dict[Hashable, tuple[object, Work | None]] = {}
+        "with what each changes: no other object can take its identity as long as that lives"
 
-    def __call__(
-        self, work: Callable[[], torch.Tensor], state: "State", reads: tuple[object, ...], settings: Hashable
-    ) -> torch.Tensor:
-        """The result of `work`, which changes `state` in place, reads the tensors of `reads`, and depends on
-        `settings`."""
-        key = (*map(id, (state, *reads)), settings)
+    def __call__(self, work: Work, state: object, reads: tuple[object, ...], settings: Hashable) -> torch.Tensor:
+        """The result of `work`, which changes `state` in place, reads the tensors of `reads`, and is made for
+        `settings`. The graphs of other `reads` are freed."""
+        if self._failed:
+            return work()
+        if len(reads) != len(self._reads) or any(a is not b for a, b in zip(reads, self._reads, strict=True)):
+            self.forget()
+            self._reads = reads
+        key = (id(state), settings)
         if key not in self._captured:
-            self._captured[key] = _Captured(*self._capture(work, state), (state, *reads))
-            while len(self._captured) > _KEPT:
+            while len(self._captured) >= _KEPT:
                 del self._captured[next(iter(self._captured))]
-        captured = self._captured[key]
-        captured.graph.replay()
-        return captured.result
+            self._captured[key] = (state, None)
+            return self._recorder.warm_up(work)
+        captured = self._captured[key][1]
+        if captured is None:
+            try:
+                captured = self._recorder.capture(work)
+            except Exception as error:  # the driver, the compiler and the libraries raise anything
+                self._failed = True
+                self.forget()
+                self._report(f"steps are not captured in a CUDA graph: {_first_line(error)}")
+                return work()
+            self._captured[key] = (state, captured)
+        return captured()
 
     def forget(self) -> None:
         """Frees all graphs and their memory."""
         self._captured.clear()
+        self._reads = ()
 
-    @staticmethod
-    def _capture(work: Callable[[], torch.Tensor], state: "State") -> tuple[torch.cuda.CUDAGraph, torch.Tensor]:
-        before = state.clone()
-        aside: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
-            for _ in range(2):  # compiles kernels and lets libraries allocate memory before the capture
-                work()
-        torch.cuda.current_stream().wait_stream(aside)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+
+class CudaRecorder:
+    """CUDA graphs, which share their memory: only one runs at a time, and its result is read before the next one."""
+
+    def __init__(self) -> None:
+        self._stream: Any = None
+        self._pool: Any = None
+
+    def warm_up(self, work: Work) -> torch.Tensor:
+        """See `Recorder`. On the stream of the captures."""
+        if self._stream is None:
+            self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            self._pool = torch.cuda.graph_pool_handle()
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
             result = work()
-        state.load(before)
-        return graph, result
+        torch.cuda.current_stream().wait_stream(self._stream)
+        return result
+
+    def capture(self, work: Work) -> Work:
+        """See `Recorder`."""
+        graph, before = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+        try:
+            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+                result = work()
+        finally:  # a capture that fails leaves its stream in use
+            torch.cuda.set_stream(before)
+
+        def replay() -> torch.Tensor:
+            graph.replay()
+            return result
+
+        return replay
+
+
+def trouble(device: torch.device, recorder: Recorder | None = None) -> str:
+    """Why steps cannot be captured on a device, as a sentence; empty if they can."""
+    found: list[str] = []
+    try:
+        graphs, x = Graphs(recorder, found.append), torch.zeros(8, device=device)
+        for _ in range(2):
+            graphs(lambda: x.add_(1), x, (), ())
+        if not found and float(x.sum()) != 16:
+            found.append("steps are not captured in a CUDA graph: a captured sum is wrong")
+    except Exception as error:  # as above
+        found.append(f"steps are not captured in a CUDA graph: {_first_line(error)}")
+    return "".join(found)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__

@@ -68,10 +68,6 @@ class State:
         each = {field.name: getattr(self, field.name) for field in fields(self)}
         return State(**{name: own if name in shared else own[which] for name, own in each.items()})
 
-    def clone(self) -> "State":
-        """A copy."""
-        return State(*(getattr(self, field.name).clone() for field in fields(self)))
-
     def load(self, other: "State") -> None:
         """Copies the values of a state of the same shapes."""
         for field in fields(self):
@@ -104,7 +100,7 @@ class DeviceStepper:
             head: Creates the last part of a step, for a number of alternatives.
             name: Differs between steppers that give different results; recordings store it.
             rows_at_once: Most candidates per forward.
-            graphs: Captures and replays steps of one candidate.
+            graphs: Captures and replays steps.
         """
         self.name, self.denoiser, self.rows_at_once = name, denoiser, rows_at_once
         self.canvas_length, self.vocab_size = denoiser.canvas_length, denoiser.vocab_size
@@ -115,6 +111,8 @@ class DeviceStepper:
         "by number of alternatives"
         self._block = 0
         self._state: State | None = None
+        self._states: dict[int, State] = {}
+        "by number of candidates: the places in memory that captured steps know"
         self._rows: list[int] = []
 
     def encode(self, ids: Sequence[int], images: Sequence[Image] = ()) -> None:
@@ -133,6 +131,7 @@ class DeviceStepper:
     def release(self) -> None:
         """See `Stepper.release`."""
         self._state, self._rows = None, []
+        self._states.clear()
         if self._graphs is not None:
             self._graphs.forget()
         self.denoiser.release()
@@ -179,11 +178,10 @@ class DeviceStepper:
         return [_frozen(row, np.int32) for row in canvases]
 
     def _keep(self, state: State, rows: list[int]) -> None:
-        """Continues with a state, in the memory of the previous one if the shapes are equal."""
-        if self._state is not None and self._state.ids.shape == state.ids.shape:
+        """Continues with a state, in the memory of an earlier one of as many candidates."""
+        self._state = self._states.setdefault(len(rows), state)
+        if self._state is not state:
             self._state.load(state)
-        else:
-            self._state = state
         self._rows = rows
 
     def _tensor(self, values: Sequence[int], dtype: torch.dtype = torch.long) -> torch.Tensor:
@@ -258,7 +256,7 @@ class DeviceStepper:
         self._remaining -= 1
         state.inverse_temperature.fill_(1 / temperature)
         state.counter[1] += 1
-        if graphs is not None and len(self._rows) == 1:
+        if graphs is not None:
             packed = graphs(self.advance, state, (self._buffers, self._head), settings)
         else:
             packed = self.advance()

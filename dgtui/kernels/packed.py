@@ -124,29 +124,27 @@ class PackedWeight:
 
 def nf4(
     codes: torch.Tensor,
-    absmax: torch.Tensor,
+    scales: torch.Tensor,
     shape: Sequence[int],
     nested: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None,
 ) -> PackedWeight:
-    """NF4 as bitsandbytes lays it out: `codes` (values / 2) uint8, `absmax` (values / 64) fp32, or uint8 if nested.
+    """NF4 with bitsandbytes' codes: `codes` (values / 2) uint8, `scales` (E, K / 64, N) fp32, or uint8 if nested.
 
-    `shape`: (N, K) or (E, N, K). `nested` is described at `PackedWeight.nested`. Scales are copied, because
-    they are transposed.
+    `shape`: (E, N, K). `nested` is described at `PackedWeight.nested`.
     """
-    e, n, k = shape if len(shape) == 3 else (1, *shape)
+    e, n, k = shape
     _check_columns(k)
-    scales = absmax.view(e, n, k // BLOCK).transpose(1, 2).contiguous()
     return PackedWeight(Decoder.NF4, BITSANDBYTES, codes.view(e, n, k // 2), BLOCK, scales, nested=nested)
 
 
-def nvfp4(codes: torch.Tensor, scales: torch.Tensor, parts: torch.Tensor) -> PackedWeight:
-    """NVFP4: `codes` (E, N, K / 2) uint8, the even column in the low half; `scales` (E, N, K / 16) in E4M3.
+def nvfp4(codes: torch.Tensor, words: torch.Tensor, parts: torch.Tensor) -> PackedWeight:
+    """NVFP4: `codes` (E, N, K / 2) uint8, the even column in the low half; `words` (E, K / 64, N) int32, the scales of
+    four groups of 16 columns in E4M3 each.
 
     `parts` (E, P) fp32: the global scale of each of P equal ranges of rows, as a factor (a checkpoint in
     compressed-tensors' format stores its inverse). Gate and up have one each.
     """
     _check_columns(2 * codes.shape[-1])
-    words = scales.contiguous().view(torch.int32).transpose(1, 2).contiguous()
     return PackedWeight(Decoder.E2M1, COMPRESSED, codes.contiguous(), 16, words, parts=parts.float().contiguous())
 
 
@@ -156,20 +154,18 @@ def int4(
     offsets: torch.Tensor | None = None,
     order: Order = COMPRESSED,
 ) -> PackedWeight:
-    """4-bit integers: `codes` (E, N, K / 2) uint8, `scales` and `offsets` (E, N, K / group).
+    """4-bit integers: `codes` (E, N, K / 2) uint8, `scales` and `offsets` (E, K / group, N).
 
     Without offsets the value is (code − 8) · scale, with them code · scale − offset. A zero point z is the offset
     z · scale. The minimum of Q4_K is its offset. Groups of 32 need the order `HALVES`: see `in_halves`.
     """
     k = 2 * codes.shape[-1]
     _check_columns(k)
-    group = k // scales.shape[-1]
+    group = k // scales.shape[1]
     if group % BLOCK and not (group == 32 and not order.pairs):
         raise ValueError(f"groups of {group} columns are not supported in this order")
     decoder = Decoder.INT4 if offsets is None else Decoder.UINT4
-    turned = [None if each is None else each.transpose(1, 2).contiguous() for each in (scales, offsets)]
-    assert turned[0] is not None
-    return PackedWeight(decoder, order, codes.contiguous(), group, turned[0], turned[1])
+    return PackedWeight(decoder, order, codes.contiguous(), group, scales, offsets)
 
 
 def unpacked(codes: torch.Tensor, order: Order) -> torch.Tensor:

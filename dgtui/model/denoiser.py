@@ -5,7 +5,7 @@ bit-identical.
 """
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import torch
@@ -110,16 +110,14 @@ class TransformersDenoiser:
         `images` are the first positions and digests of the images to read; the batch must be of one then.
         """
         encoder, (rows, count) = self.model.model.encoder, ids.shape
-        given: dict[str, torch.Tensor] = {"input_ids": ids}
+        embeddings: torch.Tensor = encoder.get_input_embeddings()(ids)
         kinds = None
         if images:
-            embeddings = encoder.get_input_embeddings()(ids)
             kinds = torch.zeros((rows, start + count), dtype=torch.long, device=self.device)
             for at, digest in images:
                 end = at + self._images[digest].tokens
                 embeddings[0, at:end] = self._look(self._images[digest]).to(embeddings.dtype)
                 kinds[0, start + at : start + end] = 1
-            given = {"inputs_embeds": embeddings}
         positions = torch.arange(start, start + count, dtype=torch.int32, device=self.device).unsqueeze(0)
         masks = encoder.create_masks_for_generate(
             config=self.model.config,
@@ -129,8 +127,21 @@ class TransformersDenoiser:
             mm_token_type_ids=kinds,
             **{CACHE: cache},
         )
-        states: torch.Tensor = encoder(
-            attention_mask=masks, position_ids=positions, **given, **{CACHE: cache}
+        return self._encoded(embeddings, positions, masks, cache)
+
+    def _encoded(
+        self,
+        embeddings: torch.Tensor,
+        positions: torch.Tensor,
+        masks: Mapping[str, torch.Tensor | None],
+        cache: DynamicCache,
+    ) -> torch.Tensor:
+        """The encoder's states (B, N, hidden) of embeddings (B, N, hidden) at positions (1, N), added to a cache.
+
+        `masks` by kind of layer: (B, 1, N, keys) bool, what each position sees; None where it sees what came before.
+        """
+        states: torch.Tensor = self.model.model.encoder(
+            attention_mask=masks, position_ids=positions, inputs_embeds=embeddings, **{CACHE: cache}
         ).last_hidden_state
         return states
 

@@ -72,8 +72,15 @@ class LoadedModel:
     notes: tuple[str, ...]
     """Sentences for the user: why it is held this way, and what was kept on disk."""
     load_seconds: float
+    slow: str = ""
+    """Why its steps are not run in the fastest way; empty where they are."""
     images: ImageReader | None = None
     """None if the model has no vision; `images.seeing` gives the reason."""
+
+    def slow_down(self, why: str) -> None:
+        """Adds a reason why steps are not run in the fastest way, for the notes and the meters."""
+        self.slow = "; ".join(filter(None, [self.slow, why]))
+        self.notes += (why,)
 
     @property
     def info(self) -> ModelInfo:
@@ -247,7 +254,7 @@ def _read(
     copy = None
     if cache is not None and packed_here and quantized.can_be_kept(opened, held):
         packing = replace(plan.packing, vision=True, streamed=0)
-        target = quantized.copy_of(opened, packing.double, cache)
+        target = quantized.copy_of(opened, packing, cache)
         if target.exists():
             try:
                 kept = open_checkpoint(Checkpoint(opened.name, target, "folder"))
@@ -336,7 +343,7 @@ def _suffix(plan: Plan, opened: OpenCheckpoint) -> str:
     """Marks weights that were packed here: their values differ from the checkpoint's own."""
     if not plan.packing.nf4 or opened.quant_method == quantized.METHOD:
         return ""
-    return "-nf4-double" if plan.packing.double else "-nf4"
+    return f"-nf4{quantized.suffix(plan.packing)}"
 
 
 def _check_vocabulary(entries: int, vocab_size: int) -> None:

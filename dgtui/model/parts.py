@@ -70,6 +70,9 @@ class Packing:
     """Weights of more than 4 bits are packed into NF4 if possible."""
     double: bool = False
     """NF4's scales are held in 8 bit."""
+    experts_only: bool = False
+    """Attention and dense MLP are not packed: every position of a canvas uses them, and decoding them in each step
+    takes longer than reading them."""
     vision: bool = True
     """The vision tower is kept, if the checkpoint has one."""
     streamed: int = 0
@@ -88,7 +91,8 @@ def held_formats(tensors: "Mapping[str, StoredTensor]", packing: Packing) -> dic
         if not _PACKABLE.fullmatch(name):
             continue
         wide = tensor.form is None or tensor.form.bits > 4
-        if packing.nf4 and wide and can_be_packed(name, tensor.shape):
+        chosen = experts_layer(name) is not None or not packing.experts_only
+        if packing.nf4 and wide and chosen and can_be_packed(name, tensor.shape):
             held[name] = nf4
         elif tensor.form is not None:
             held[name] = tensor.form

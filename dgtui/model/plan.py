@@ -16,6 +16,7 @@ from dgtui.errors import OutOfMemory
 from dgtui.model import devices
 from dgtui.model.devices import gigabytes
 from dgtui.model.formats import ITEM_SIZE, Format
+from dgtui.model.kernel_weights import kernel_format
 from dgtui.model.parts import Packing, count_parts, experts_layer, held_formats, part_of
 from dgtui.model.stored import StoredTensor
 
@@ -28,7 +29,10 @@ PIECE: Final = 1024
 gigabytes."""
 
 _LOGITS: Final = 3
-# Number of fp32 tensors of canvas × vocabulary that a step holds at once: scaled logits, probabilities, logarithms.
+# Number of fp32 tensors of canvas × vocabulary that a step of the reference holds at once: scaled logits,
+# probabilities, logarithms. The device stepper holds one, and works on pieces.
+_PIECES: Final = {"cpu": 3 << 22, "cuda": 5 << 25}
+# Bytes of these pieces and of their intermediates.
 _STATES: Final = 4
 # Number of tensors of tokens × width that a layer holds at once, besides the output of experts or the attention inputs.
 _ROWS: Final = 16
@@ -46,7 +50,7 @@ class Estimate:
     streamed: int
     """Experts in main memory, in addition to the device."""
     prefix: int
-    """Keys and values of the context and of the kept boundaries."""
+    """Keys and values of the context, of the kept boundaries, and of a canvas with the context before it."""
     computed: int
     """Intermediates of a step or of encoding a piece of a prompt, whichever is larger."""
 
@@ -84,6 +88,9 @@ def estimate(
     dtype: torch.dtype,
     context: int = CONTEXT,
     snapshots: int = SNAPSHOTS[0],
+    *,
+    device: str = "cpu",
+    reference: bool = False,
 ) -> Estimate:
     """Predict the memory that a model takes.
 
@@ -94,10 +101,14 @@ def estimate(
         dtype: Type of the weights that are not packed.
         context: Tokens of prefix and canvas.
         snapshots: Number of kept boundaries, including the last.
+        device: Kind of the device that it runs on.
+        reference: It runs on the reference stepper, and not on the device stepper.
     """
     text = config.text_config
     first_streamed = text.num_hidden_layers - packing.streamed
     held = held_formats(tensors, packing)
+    if device == "cuda" and not reference:
+        held = {name: kernel_format(form, tensors[name].shape[-1]) or form for name, form in held.items()}
     here: list[tuple[str, int]] = []
     streamed: Counter[int] = Counter()
     for name, entry in tensors.items():
@@ -112,7 +123,8 @@ def estimate(
     piece = min(PIECE, context)
     reading = _layer_bytes(text, layers, piece, context, dtype, masked=True)
     # The vision tower takes less than a step: 0.14 GB for an image of 280 tokens at full size
-    computed = max(_step_bytes(config, layers, context, dtype), reading)
+    step = _reference_step(config, layers, context, dtype) if reference else _device_step(config, layers, dtype, device)
+    computed = max(step, reading)
     if held:  # one matrix at a time is decoded
         experts = 2 * text.moe_intermediate_size if text.num_experts else 0
         widest = max(text.intermediate_size, experts, *(layer.queries for layer in layers))
@@ -122,6 +134,8 @@ def estimate(
         2 * layer.keys * dtype.itemsize * (layer.seen(context) * snapshots if layer.window else context)
         for layer in layers
     )
+    if not reference:
+        prefix += _canvas_bytes(layers, config.canvas_length, context, dtype)
     return Estimate(count_parts(here), streamed.total(), prefix, computed)
 
 
@@ -161,13 +175,21 @@ def choose(
     layers: int = config.text_config.num_hidden_layers
     rejected: list[tuple[Packing, int]] = []
 
+    def needed(packing: Packing, snapshots: int, tokens: int) -> Estimate:
+        """By whichever stepper takes more: which of them works is known when the model is there."""
+        both = (
+            estimate(config, tensors, packing, dtype, tokens, snapshots, device=device.type, reference=reference)
+            for reference in (False, True)
+        )
+        return max(both, key=lambda each: each.total)
+
     def total(packing: Packing, snapshots: int, tokens: int) -> int:
-        return estimate(config, tensors, packing, dtype, tokens, snapshots).total
+        return needed(packing, snapshots, tokens).total
 
     ways = [Packing()] if fixed else _ways(tensors, layers if device.type == "cuda" else 0, seen, vision)
     for packing in ways:
         for snapshots in SNAPSHOTS:
-            needs = estimate(config, tensors, packing, dtype, wanted, snapshots)
+            needs = needed(packing, snapshots, wanted)
             if needs.total > available:
                 continue
             if needs.streamed > devices.available(torch.device("cpu")):
@@ -175,14 +197,14 @@ def choose(
             if context is None:
                 half = needs.total + (available - needs.total) // 2  # the rest is for additional canvases
                 wanted = _longest(wanted, longest, partial(total, packing, snapshots), half)
-                needs = estimate(config, tensors, packing, dtype, wanted, snapshots)
-            another = _step_bytes(config, _widths(config.text_config, tensors), wanted, dtype)
+                needs = needed(packing, snapshots, wanted)
+            another = _another_canvas(config, _widths(config.text_config, tensors), wanted, dtype)
             rows = min(_ROWS, 1 + (available - needs.total) // another)
             reason = _reason(packing, rejected, available, device)
             formats = _formats(tensors, packing)
             return Plan(device, dtype, packing, formats, wanted, snapshots, rows, needs, available, reason)
         rejected.append((packing, needs.total))
-    packing, needed = rejected[-1]
+    packing, least = rejected[-1]
     place = "the GPU" if device.type == "cuda" else "this machine"
     hint = "close other programs that use memory, or use a smaller model: --model embedded"
     if wanted > 2048:
@@ -190,7 +212,7 @@ def choose(
     if device.type == "cuda":
         hint += "; --device cpu uses main memory instead"
     raise OutOfMemory(
-        f"the model needs {gigabytes(needed)}{_as(packing)}, but {place} has only {gigabytes(available)} free",
+        f"the model needs {gigabytes(least)}{_as(packing)}, but {place} has only {gigabytes(available)} free",
         hint=hint,
     )
 
@@ -213,11 +235,14 @@ def _longest(fits: int, most: int, total: Callable[[int], int], available: int) 
 
 
 def _ways(tensors: Mapping[str, StoredTensor], layers: int, seen: bool, vision: bool | None) -> Iterator[Packing]:
-    """All ways, best first. `layers`: how many could be streamed; `seen`: there is a vision tower."""
+    """All ways, best first. `layers`: how many could be streamed, 0 except on a GPU; `seen`: there is a vision tower."""
     keep = seen and vision is not False
     ways: list[Packing] = []
     held: list[dict[str, Format]] = []
-    for way in (Packing(), Packing(nf4=True), Packing(nf4=True, double=True)):
+    nf4 = Packing(nf4=True)
+    # On a CPU products take much longer than decoding, and attention and MLP would be held in fp32
+    between = (replace(nf4, experts_only=True),) if layers else ()
+    for way in (Packing(), *between, nf4, replace(nf4, double=True)):
         if (formats := held_formats(tensors, way)) not in held:  # skip if packing changes nothing
             ways.append(replace(way, vision=keep))
             held.append(formats)
@@ -233,7 +258,8 @@ def _ways(tensors: Mapping[str, StoredTensor], layers: int, seen: bool, vision: 
 def _as(packing: Packing) -> str:
     """Describes a way of packing for a message: " in 4 bit", …; empty for none."""
     words = [
-        ("in 4 bit", packing.nf4),
+        ("in 4 bit", packing.nf4 and not packing.experts_only),
+        ("with the experts in 4 bit", packing.experts_only),
         ("with scales in 8 bit", packing.double),
         ("without the vision tower", packing.nf4 and not packing.vision),
         (f"with the experts of {packing.streamed} layers in main memory", bool(packing.streamed)),
@@ -288,11 +314,31 @@ def _widths(text: Any, tensors: Mapping[str, StoredTensor]) -> list[_Layer]:
     ]
 
 
-def _step_bytes(config: Any, layers: list[_Layer], context: int, dtype: torch.dtype) -> int:
-    """Bytes of a denoising step's intermediates for one canvas."""
+def _reference_step(config: Any, layers: list[_Layer], context: int, dtype: torch.dtype) -> int:
+    """Bytes of the reference's intermediates for one canvas: a layer joins the keys of the prefix and of the canvas."""
     text, canvas = config.text_config, config.canvas_length
     logits: int = _LOGITS * 4 * canvas * text.vocab_size
     return logits + _layer_bytes(text, layers, canvas, context, dtype)
+
+
+def _device_step(config: Any, layers: list[_Layer], dtype: torch.dtype, device: str) -> int:
+    """What the device stepper computes of one canvas, beside `_canvas_bytes`."""
+    text, canvas = config.text_config, config.canvas_length
+    logits: int = 4 * canvas * text.vocab_size + _PIECES.get(device, 0)
+    return logits + _layer_bytes(text, layers, canvas, 0, dtype)
+
+
+def _canvas_bytes(layers: list[_Layer], canvas: int, context: int, dtype: torch.dtype) -> int:
+    """Keys and values of a canvas and of the prefix before it, which the device stepper keeps side by side."""
+    places = (layer.keys * (layer.seen(context - canvas) + canvas) for layer in layers)
+    return 2 * dtype.itemsize * sum(places)
+
+
+def _another_canvas(config: Any, layers: list[_Layer], context: int, dtype: torch.dtype) -> int:
+    """What one more canvas in a forward takes, by whichever stepper takes more."""
+    text, canvas = config.text_config, config.canvas_length
+    own = _canvas_bytes(layers, canvas, context, dtype) + _layer_bytes(text, layers, canvas, 0, dtype)
+    return max(own, _reference_step(config, layers, context, dtype))
 
 
 def _layer_bytes(

@@ -44,10 +44,15 @@ _COPIED: Final = ("*.json", "*.jinja", "*.model", "LICENSE*", "README*")
 _NOT_COPIED: Final = ("config.json", "*.index.json", "adapter_*")
 
 
-def copy_of(opened: OpenCheckpoint, double: bool, cache: Path) -> Path:
+def copy_of(opened: OpenCheckpoint, packing: Packing, cache: Path) -> Path:
     """The folder for the NF4 copy of a checkpoint."""
     slug = re.sub(r"[^\w.-]+", "--", opened.name, flags=re.ASCII).strip("-.")[-80:] or "model"
-    return cache / "nf4" / f"{slug}-{opened.fingerprint[:12]}{'-double' if double else ''}"
+    return cache / "nf4" / f"{slug}-{opened.fingerprint[:12]}{suffix(packing)}"
+
+
+def suffix(packing: Packing) -> str:
+    """Distinguishes ways of packing into NF4 that give different numbers."""
+    return f"{'-double' if packing.double else ''}{'-experts' if packing.experts_only else ''}"
 
 
 def can_be_kept(opened: OpenCheckpoint, held: Mapping[str, Format]) -> bool:
@@ -179,6 +184,7 @@ class Folder:
 
 
 def _description(source: OpenCheckpoint, packing: Packing) -> dict[str, Any]:
+    others = ["attention", "dense MLP"]
     return {
         "quant_method": METHOD,
         "version": NF4_VERSION,
@@ -186,8 +192,15 @@ def _description(source: OpenCheckpoint, packing: Packing) -> dict[str, Any]:
         "bits": 4,
         "block_size": NF4.block,
         "double_quant": packing.double,
-        "quantized": ["experts", "attention", "dense MLP"],
-        "not_quantized": ["embedding", "norms and scales", "router", "self-conditioning", "vision"],
+        "quantized": ["experts", *([] if packing.experts_only else others)],
+        "not_quantized": [
+            "embedding",
+            "norms and scales",
+            "router",
+            "self-conditioning",
+            "vision",
+            *(others if packing.experts_only else []),
+        ],
         "vision": packing.vision,
         "source": {"name": source.name, "fingerprint": source.fingerprint},
     }

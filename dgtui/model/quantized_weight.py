@@ -23,6 +23,9 @@ DTYPES: Final = {
 BUFFERS: Final = ("packed", "high", "scales", "group_scales", "scale_offset", "minima", "group_minima")
 """The tensors that a weight may have, in storage order."""
 
+TOGETHER: Final = 4
+"""Scales of 8 bits that kernels read as one number."""
+
 _PIECE: Final = 1 << 22
 # Values to decode at a time: about one expert of the published model.
 _RUN: Final = 64
@@ -56,6 +59,9 @@ class QuantizedWeight(nn.Module):
     ) -> None:
         super().__init__()
         self.form, self.shape, self.parts = form, tuple(shape), parts
+        self.turned = False
+        """Scales and minima are stored as kernels read them: those of all rows together, column block after column
+        block. Blocks of 16 values stay together in fours."""
         self.block = form.block or self.shape[-1]
         """Number of values that share a scale."""
         own = form.tensors(self.shape, parts)
@@ -93,7 +99,7 @@ class QuantizedWeight(nn.Module):
     def block_scales(self, start: int = 0, count: int | None = None) -> torch.Tensor:
         """(count) fp32: the scales of the blocks from `start` on."""
         count = len(self.scales) - start if count is None else count
-        scales = self.scales[start : start + count]
+        scales = self._in_order(self.scales, start, count)
         if self.form.dynamic:
             scales = bnb.dynamic_map(scales.device)[scales.int()]
         scales = scales.float()
@@ -106,8 +112,18 @@ class QuantizedWeight(nn.Module):
         if self.minima is None:
             return None
         count = len(self.minima) - start if count is None else count
-        minima = self.minima[start : start + count].float()
+        minima = self._in_order(self.minima, start, count).float()
         return minima if self.group_minima is None else minima * self._of_group(self.group_minima, start, count)
+
+    def _in_order(self, each: torch.Tensor, start: int, count: int) -> torch.Tensor:
+        """Those of `count` blocks from `start` on."""
+        if not self.turned:
+            return each[start : start + count]
+        together = TOGETHER if self.block == 16 else 1
+        rows, across = self.shape[-2], self.shape[-1] // (self.block * together)
+        block = torch.arange(start, start + count, device=each.device)
+        row, column = block // (across * together), block // together % across
+        return each[((row // rows * across + column) * rows + row % rows) * together + block % together]
 
     def _of_group(self, each: torch.Tensor, start: int, count: int) -> torch.Tensor:
         return each.float()[torch.arange(start, start + count, device=each.device) // self.group]

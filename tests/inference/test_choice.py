@@ -119,6 +119,16 @@ def test_where_the_grouped_product_fails_too_the_reference_runs(gpu: Any, monkey
     assert runs(opened.stepper)
 
 
+def test_where_nothing_can_be_captured_steps_run_without_a_graph(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The capture fails: what stands for a GPU here has none."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (9, 0))
+    monkeypatch.setattr(availability, "architecture", lambda device: 75)
+    opened = open_stepper(gpu)
+    assert opened.stepper.name == "device-grouped"
+    assert "steps are not captured in a CUDA graph: " in opened.reason
+    assert runs(opened.stepper)
+
+
 def test_a_grouped_product_that_is_wrong_or_fails_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     check_grouped(torch.device("cpu"), torch.float32)
     product = torch.nn.functional.grouped_mm
@@ -141,9 +151,11 @@ def test_the_reason_is_among_the_notes_of_the_model(loaded: LoadedModel) -> None
     before = loaded.notes
     try:
         assert best_stepper(loaded, "triton").name == "device-cpu"
-        assert loaded.notes[len(before) :] == (open_stepper(loaded, "triton").reason,)
+        why = open_stepper(loaded, "triton").reason
+        assert loaded.notes[len(before) :] == (why,)
+        assert loaded.slow == why
     finally:
-        loaded.notes = before
+        loaded.notes, loaded.slow = before, ""
 
 
 def test_ops_of_the_cpu_name_themselves() -> None:

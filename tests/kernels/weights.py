@@ -12,19 +12,20 @@ def random_weight(kind: str, e: int, n: int, k: int, device: str = "cpu") -> Pac
     codes = torch.randint(256, (e, n, k // 2), dtype=torch.uint8, device=device)
 
     def scales(group: int, most: float = 0.1) -> torch.Tensor:
-        return torch.rand((e, n, k // group), device=device) * most + most / 8
+        return torch.rand((e, k // group, n), device=device) * most + most / 8
 
     if kind == "nf4":
-        return nf4(codes.flatten(), scales(64).flatten(), (e, n, k))
+        return nf4(codes, scales(64), (e, n, k))
     if kind == "nf4-double":
         blocks = e * n * k // 64
         meaning = torch.linspace(-1, 1, 256, device=device)
-        absmax = torch.randint(256, (blocks,), dtype=torch.uint8, device=device)
+        coded = torch.randint(256, (e, k // 64, n), dtype=torch.uint8, device=device)
         each = torch.rand(-(-blocks // NESTED_BLOCK), device=device) * 0.02
-        return nf4(codes.flatten(), absmax, (e, n, k), (meaning, each, torch.tensor(0.05, device=device)))
+        return nf4(codes, coded, (e, n, k), (meaning, each, torch.tensor(0.05, device=device)))
     if kind == "nvfp4":
         parts = torch.rand((e, 2), device=device) + 0.5
-        return nvfp4(codes, scales(16).to(torch.float8_e4m3fn), parts)
+        each = torch.rand((e, k // 64, n, 4), device=device) * 0.1 + 0.1 / 8
+        return nvfp4(codes, each.to(torch.float8_e4m3fn).view(torch.int32).squeeze(-1), parts)
     if kind == "q4_k":
         return int4(codes, scales(32).half(), scales(32, 0.7).half(), HALVES)
     if kind == "q4_0":

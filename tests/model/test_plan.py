@@ -13,9 +13,9 @@ import torch
 
 from dgtui.errors import OutOfMemory
 from dgtui.model import devices
-from dgtui.model.formats import NF4_DOUBLE
+from dgtui.model.formats import GGUF, NF4_DOUBLE
 from dgtui.model.geometry import read_geometry
-from dgtui.model.parts import Packing, held_formats
+from dgtui.model.parts import Packing, experts_layer, held_formats
 from dgtui.model.plan import Estimate, Plan, choose, estimate
 from dgtui.model.random_weights import RandomWeights
 from dgtui.model.stored import StoredTensor
@@ -74,7 +74,7 @@ def test_the_real_geometry_in_nf4(
 
 def test_the_real_geometrys_keys_and_values(geometry: Any, tensors: Mapping[str, StoredTensor]) -> None:
     def prefix(context: int, snapshots: int) -> float:
-        return estimate(geometry, tensors, Packing(), torch.bfloat16, context, snapshots).prefix / GB
+        return estimate(geometry, tensors, Packing(), torch.bfloat16, context, snapshots, reference=True).prefix / GB
 
     assert prefix(8192, 1) == pytest.approx(0.21 + 0.17, abs=0.01)
     assert prefix(8192, 2) - prefix(8192, 1) == pytest.approx(0.21, abs=0.005)
@@ -84,7 +84,47 @@ def test_the_real_geometry_in_nf4_stays_under_18_gb_with_8k_of_context(
     geometry: Any, tensors: Mapping[str, StoredTensor]
 ) -> None:
     """Planned; what a GPU says to it is for `dgtui bench --random-weights` to measure."""
-    assert estimate(geometry, tensors, Packing(nf4=True), torch.bfloat16, 8192, 1).total < 18.0 * GB
+    for reference in (False, True):
+        found = estimate(
+            geometry, tensors, Packing(nf4=True), torch.bfloat16, 8192, 1, device="cuda", reference=reference
+        )
+        assert found.total < 18.0 * GB
+
+
+def test_the_real_geometry_with_its_experts_alone_in_4_bit(geometry: Any, tensors: Mapping[str, StoredTensor]) -> None:
+    """Attention and dense MLP in bfloat16: a card of 24 GB has room for it."""
+    whole, experts = (
+        estimate(geometry, tensors, Packing(nf4=True, experts_only=only), torch.bfloat16, 8192, 1, device="cuda")
+        for only in (False, True)
+    )
+    assert experts.weights["experts"] == whole.weights["experts"]
+    assert experts.weights["attention"] / GB == pytest.approx(2 * 1.11, abs=0.02)
+    assert experts.weights["dense MLP"] / GB == pytest.approx(2 * 0.54, abs=0.02)
+    assert 19 * GB < experts.total < 20.5 * GB
+
+
+def test_what_the_steppers_and_their_kernels_take_is_counted(
+    geometry: Any, tensors: Mapping[str, StoredTensor]
+) -> None:
+    """Keys and values beside a canvas, held twice by the device stepper; integers as kernels read them."""
+    packing = Packing()
+    own, reference = (
+        estimate(geometry, tensors, packing, torch.bfloat16, 8192, 1, device="cuda", reference=each)
+        for each in (False, True)
+    )
+    canvas = 5 * 8192 * 2 * 512 + 25 * (1023 + 256) * 8 * 256  # of full layers, of sliding ones
+    assert own.prefix - reference.prefix == 2 * 2 * canvas
+    stored = {
+        name: replace(tensor, form=GGUF["Q4_K"]) if name in held_formats(tensors, Packing(nf4=True)) else tensor
+        for name, tensor in tensors.items()
+    }
+    on_gpu, on_cpu = (
+        estimate(geometry, stored, packing, torch.bfloat16, 8192, 1, device=device).weights["experts"]
+        for device in ("cuda", "cpu")
+    )
+    values = sum(t.elements for name, t in tensors.items() if experts_layer(name) is not None and len(t.shape) == 3)
+    assert on_gpu / values == pytest.approx(5 / 8, rel=1e-3)  # a scale and a minimum in fp16 for 32 values
+    assert on_cpu / values == pytest.approx(4.625 / 8, rel=1e-3)
 
 
 # What is chosen
@@ -102,7 +142,8 @@ def chosen(
     ("gpu", "packing"),
     [
         (80, Packing()),
-        (23.5, Packing(nf4=True)),
+        (23.5, Packing(nf4=True, experts_only=True)),
+        (20.0, Packing(nf4=True)),
         (18.1, Packing(nf4=True, double=True)),
         (17.0, Packing(nf4=True, double=True, vision=False)),
     ],
@@ -116,7 +157,8 @@ def test_as_little_is_given_up_as_the_gpu_asks_for(
     assert plan.context >= 8192
     assert bool(plan.reason) == packing.nf4
     if packing.nf4:
-        assert plan.reason.startswith("held in 4 bit") and "otherwise it would take" in plan.reason
+        held = "held with the experts in 4 bit" if packing.experts_only else "held in 4 bit"
+        assert plan.reason.startswith(held) and "otherwise it would take" in plan.reason
 
 
 @pytest.mark.parametrize("gpu", [15.5, 11.5, 8.0])

@@ -548,7 +548,7 @@ def test_two_first_loads_at_once_both_load_and_one_keeps(
 ) -> None:
     first = small(monkeypatch, source)
     checkpoint, cache = resolve(str(source)), tmp_path / "cache"
-    kept = quantized.copy_of(opened(source), first.plan.packing.double, cache)
+    kept = quantized.copy_of(opened(source), first.plan.packing, cache)
     (kept.parent / f".{kept.name}.partial").mkdir(parents=True)
     handle = os.open(kept.parent / f".{kept.name}.partial", os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)

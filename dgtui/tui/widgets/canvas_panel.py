@@ -237,6 +237,7 @@ class CanvasPanel(PlacedBox):
             log, now=None, stop_ids=draft.facts.model.stop_ids, candidate=version.candidate,
             memory=meters.memory(*self.backend.memory()),
             proposal=f"proposal {proposals.index(version) + 1} of {len(proposals)}" if len(proposals) > 1 else "",
+            slow=self.backend.slow(),
         )  # fmt: skip
         behind = self.behind
         pace = [f"catching up: {behind} behind" if behind else "live"] if self.player.pace else []

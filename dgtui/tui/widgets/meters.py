@@ -44,6 +44,8 @@ class Measures:
     seed: int
     proposal: str = ""
     "the number of the shown proposal, if there are several"
+    slow: str = ""
+    "why steps do not run in the fastest way; empty if they do"
 
 
 def measure(
@@ -54,6 +56,7 @@ def measure(
     candidate: int = 0,
     memory: str = "",
     proposal: str = "",
+    slow: str = "",
 ) -> Measures:
     """The figures of a run, finished or not.
 
@@ -62,7 +65,7 @@ def measure(
         now: Seconds since the start of a running run; None: the time of the newest event.
         stop_ids: The ids that end a reply.
         candidate: Which of the canvases that are denoised together.
-        memory: Passed through, as is `proposal`.
+        memory: Passed through, as are `proposal` and `slow`.
     """
     count = _Count(log, stop_ids, candidate)
     wall = count.seconds if count.reason or now is None else now
@@ -76,6 +79,7 @@ def measure(
         reason=count.reason,
         seed=log.job.seed,
         proposal=proposal,
+        slow=slow,
     )
 
 
@@ -165,6 +169,7 @@ def line(measures: Measures, width: int) -> str:
         (7, of.memory),
         (8, f"{of.tokens:,} token{'s' if of.tokens > 1 else ''}" if of.tokens else ""),
         (5, of.proposal),
+        (9, of.slow),
         (1, _ENDS.get(of.reason, of.reason)),
     ]
     shown = [(rank, sanitize(text, newlines=False, tabs="replace")) for rank, text in parts if text]
