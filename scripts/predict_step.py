@@ -50,14 +50,19 @@ MACHINES = (
 )
 
 
+<<<<<<< HEAD
 def tiles(rows: int, samples: int = 200) -> tuple[float, float]:
     """Average number of tiles of this many rows that a layer's routes fill, and of experts that get tokens."""
+=======
+def tiles(rows: int, tokens: int = CANVAS, samples: int = 200) -> tuple[float, float]:
+    """Tiles of so many rows that the routes of `tokens` fill in a layer, and experts that are hit, on the average."""
+>>>>>>> 135fdbb (bench measures random weights on the stepper in use; predictions for prompts)
     draw = random.Random(0)
     total, hit = 0, 0
     for _ in range(samples):
         popularity = [draw.gammavariate(1 / SKEW**2, 1) for _ in range(EXPERTS)]
         counts = [0] * EXPERTS
-        for expert in draw.choices(range(EXPERTS), popularity, k=CANVAS * TOP):
+        for expert in draw.choices(range(EXPERTS), popularity, k=tokens * TOP):
             counts[expert] += 1
         total += sum(-(-count // rows) for count in counts)
         hit += sum(count > 0 for count in counts)
@@ -102,6 +107,30 @@ def rest(machine: Machine) -> dict[str, float]:
     }
 
 
+def prompt(machine: Machine, counts: dict[str, Any], tokens: int) -> dict[str, float]:
+    """Milliseconds of the experts of so many tokens of a prompt at once: by the kernels, and by unpacking every layer
+    to bf16 and multiplying with it."""
+    lanes = machine.multiprocessors * machine.clock * 1e9
+    found = {"kernels": 0.0, "unpacked": 0.0}
+    for name, weights in (("gate_up", 2 * HIDDEN * WIDTH), ("down", HIDDEN * WIDTH)):
+        rows = next(rows for rows in (64, 32) if (f"{name} nf4, {rows} rows", machine.arch) in counts)
+        case = counts[f"{name} nf4, {rows} rows", machine.arch]
+        integer = case["issue_slots"] * sum(case["opcodes"].get(op, 0) for op in INTEGER_PIPE) / case["loop"]
+        count, hit = tiles(rows, tokens, 20)
+        decoded = count * weights * LAYERS
+        found["kernels"] += 1e3 * max(
+            hit * weights * LAYERS * FORMATS["nf4"] / machine.copy / 1e12,
+            decoded * case["issue_slots"] / (128 * lanes),
+            decoded * integer / (64 * lanes),
+            decoded * rows * 2 / (machine.bf16 * 1e12),
+        )
+        held = EXPERTS * weights * LAYERS
+        used = tokens * TOP * weights * LAYERS
+        found["unpacked"] += 1e3 * held * (FORMATS["nf4"] + 2) / machine.copy / 1e12
+        found["unpacked"] += 1e3 * max(held * 2 / machine.copy / 1e12, used * 2 / (machine.bf16 * 1e12))
+    return found
+
+
 def main() -> int:
     report = json.loads(Path(sys.argv[1]).read_text())
     counts = {(case["name"], case["arch"]): case for case in report["compiled"]}
@@ -118,6 +147,9 @@ def main() -> int:
                 f"  {kind:11} experts {each[bound]:.2f} ms by {bound} ({figures}); floor {floor:.1f} ms, step"
                 f" {step:.1f} ms, {TOKENS / step * 1e3:.0f} tokens/s at {TOKENS} a step"
             )
+        for tokens in (1024, 4096, 16384):
+            each = prompt(machine, counts, tokens)
+            print(f"  {tokens:6} tokens of a prompt: " + ", ".join(f"{way} {ms:.0f} ms" for way, ms in each.items()))
     return 0
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from dgtui.diffusion.stepper import Stepper
     from dgtui.model.loader import LoadedModel
 
-Packing = Literal["full", "nf4", "nf4-double"]
+Packing = Literal["full", "nf4", "nf4-double", "nf4-experts"]
 PROMPT = "Write a short tale about Mia and Otto."
 
 
@@ -246,6 +246,7 @@ def rows(found: dict[str, Any]) -> list[tuple[str, str]]:
         ("reference / transformers", f"{found['reference_ratio']:.3f}"),
         ("reference gives the same tokens as transformers", "yes" if found["same_tokens"] else "NO"),
         *((f"tokens per second at {n} per step", f"{value:.0f}") for n, value in found["tokens_per_second_at"].items()),
+        *([("why no faster way runs", found["reason"])] if found["reason"] else []),
         ("prompt tokens encoded per second", f"{found['prefill_tokens_per_second']:.0f}"),
         ("answer with the model's own settings", f"{answer['tokens']} tokens, {answer['steps']} steps"),
         ("tokens per second, wall clock", f"{answer['tokens_per_second']:.0f}"),

@@ -10,6 +10,7 @@ import json
 import statistics
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,7 +21,10 @@ from dgtui.errors import CorruptCheckpoint, OutOfMemory, UsageError, reason
 if TYPE_CHECKING:
     import torch
 
-PACKINGS: Final = ("full", "nf4", "nf4-double")
+    from dgtui.diffusion.stepper import Stepper
+    from dgtui.model.plan import Plan
+
+PACKINGS: Final = ("full", "nf4", "nf4-double", "nf4-experts")
 
 
 class Peak:
@@ -92,19 +96,19 @@ def measure(path: Path, packing: str, context: int, steps: int, vision: bool, de
     from dgtui.diffusion import engine
     from dgtui.diffusion.events import Frame
     from dgtui.diffusion.job import Job, SamplerSettings
-    from dgtui.diffusion.reference import ReferenceStepper
+    from dgtui.inference import choice, profile
+    from dgtui.inference.stepper import DeviceStepper
     from dgtui.model import bnb, devices
-    from dgtui.model.denoiser import TransformersDenoiser
     from dgtui.model.geometry import read_geometry
     from dgtui.model.parts import Packing, held_formats
-    from dgtui.model.plan import estimate
+    from dgtui.model.plan import Plan, estimate
     from dgtui.model.random_weights import RandomWeights
     from dgtui.model.skeleton import lay_out
     from dgtui.model.weights import fill
 
     geometry, place = read_geometry(_config(path)), devices.choose_device(device)
     dtype = devices.choose_dtype(place)
-    wanted = Packing(nf4=packing != "full", double=packing == "nf4-double", vision=vision)
+    wanted = Packing(packing != "full", packing == "nf4-double", packing == "nf4-experts", vision)
     canvas, vocab = geometry.canvas_length, geometry.text_config.vocab_size
     if context <= canvas:
         raise UsageError(f"--context {context} leaves no room for a prompt next to the canvas of {canvas} tokens")
@@ -112,7 +116,8 @@ def measure(path: Path, packing: str, context: int, steps: int, vision: bool, de
     if context > longest:
         raise UsageError(f"--context {context} is more than the {longest} tokens that this config allows")
     source = RandomWeights(geometry, place, seed, _report)
-    planned = estimate(geometry, source.tensors, wanted, dtype, context, snapshots=1)
+    tensors = source.tensors
+    planned = estimate(geometry, tensors, wanted, dtype, context, snapshots=1, device=place.type)
     if planned.total > (free := devices.available(place)):
         raise OutOfMemory(
             f"{packing} weights and a step take {size(planned.total)}, but only {size(free)} are free",
@@ -127,15 +132,35 @@ def measure(path: Path, packing: str, context: int, steps: int, vision: bool, de
     weights, load_peak, load_seconds = peak.now(), peak.most(), time.perf_counter() - began
     draw = torch.Generator().manual_seed(seed)
     prompt = tuple(torch.randint(vocab, (context - canvas,), generator=draw).tolist())
-    settings = SamplerSettings(steps=steps, stability=-1)
-    stepper = ReferenceStepper(TransformersDenoiser(model, frozenset(), context, snapshots=1))
-    times = [time.perf_counter()]
-    for event in engine.run(stepper, Job("bench", prompt, seed, canvas, settings)):
-        if isinstance(event, Frame):
-            times.append(time.perf_counter())
+    loaded = _Loaded(model, Plan(place, dtype, wanted, (), context, 1, 1, planned, free, ""))
+    opened = choice.open_stepper(loaded)
+    stepper = opened.stepper
+    own = stepper if isinstance(stepper, DeviceStepper) else None
+    if own is None:
+        planned = estimate(geometry, tensors, wanted, dtype, context, snapshots=1, device=place.type, reference=True)
+    began = time.perf_counter()
+    stepper.encode(prompt)
+    _wait(place)
+    read_seconds = time.perf_counter() - began
+
+    def step_times(runs: "Stepper", count: int) -> list[float]:
+        """Seconds: from the start to the first frame, then from frame to frame."""
+        times = [time.perf_counter()]
+        for event in engine.run(runs, Job("bench", prompt, seed, canvas, SamplerSettings(steps=count, stability=-1))):
+            if isinstance(event, Frame):
+                times.append(time.perf_counter())
+        return [later - earlier for earlier, later in itertools.pairwise(times)]
+
+    first, *gaps = step_times(stepper, steps)
     most = peak.most()
-    sizes = [(name, entry.elements) for name, entry in source.tensors.items()]
-    gaps = [later - earlier for earlier, later in itertools.pairwise(times[1:])]
+    parts = profile.parts(own, prompt, max(1, steps // 4)) if own else {}
+    stepper.release()
+    try:
+        _, *reference = step_times(choice.open_stepper(loaded, "reference").stepper, max(2, steps // 8))
+    except torch.OutOfMemoryError:  # it takes more than was planned for
+        reference = []
+    sizes = [(name, entry.elements) for name, entry in tensors.items()]
+    median = 1000 * statistics.median(gaps) if gaps else None
     return {
         "config": str(path),
         "device": torch.cuda.get_device_name(place) if place.type == "cuda" else str(place),
@@ -145,9 +170,15 @@ def measure(path: Path, packing: str, context: int, steps: int, vision: bool, de
         "bitsandbytes": bnb.native(place.type),
         "context": context,
         "load_s": round(load_seconds, 3),
-        "first_step_s": round(times[1] - times[0], 3),
-        "step_ms": round(1000 * statistics.median(gaps), 3) if gaps else None,
-        "tokens_per_second_at_steps": round(canvas / (steps * statistics.median(gaps)), 1) if gaps else None,
+        "stepper": stepper.name,
+        "reason": "; ".join(filter(None, [opened.reason, loaded.slow])),
+        "prefill_s": round(read_seconds, 3),
+        "prefill_tokens_per_second": round(len(prompt) / read_seconds, 1),
+        "first_step_s": round(first, 3),
+        "step_ms": median and round(median, 3),
+        "parts_ms": {name: round(value, 3) for name, value in parts.items()},
+        "reference_step_ms": round(1000 * statistics.median(reference), 3) if reference else None,
+        "tokens_per_second_at": {count: round(1000 * count / median, 1) for count in (15, 20)} if median else None,
         "steps": steps,
         "weights_bytes": weights,
         "planned_weights_bytes": sum(planned.weights.values()),
@@ -158,6 +189,35 @@ def measure(path: Path, packing: str, context: int, steps: int, vision: bool, de
         "planned_over_measured": round(planned.total / most, 4) if most > 0 else None,
         "floor": bench_floor.measure(planned, sizes, geometry, place, dtype),
     }
+
+
+@dataclass
+class _Loaded:
+    """What the choice of a stepper asks of a model."""
+
+    model: Any
+    plan: "Plan"
+    stop_ids: frozenset[int] = frozenset()
+    slow: str = ""
+
+    @property
+    def device(self) -> "torch.device":
+        return self.plan.device
+
+    @property
+    def dtype(self) -> "torch.dtype":
+        return self.plan.dtype
+
+    def slow_down(self, why: str) -> None:
+        self.slow = why
+
+
+def _wait(place: "torch.device") -> None:
+    """Until everything that was asked of a GPU is done."""
+    import torch
+
+    if place.type == "cuda":
+        torch.cuda.synchronize(place)
 
 
 def _config(path: Path) -> dict[str, Any]:
@@ -209,18 +269,28 @@ def _report(progress: Any) -> None:
 
 def table(found: dict[str, Any]) -> str:
     """The result of `measure` as text."""
-    floor, reserved = found["floor"], found["peak_reserved_bytes"]
+    floor, reserved, speeds = found["floor"], found["peak_reserved_bytes"], found["tokens_per_second_at"] or {}
     rows = [
         ("weights", f"{size(found['weights_bytes'])}, {size(found['planned_weights_bytes'])} planned"),
         ("peak", f"{size(found['peak_bytes'])}, {size(found['planned_peak_bytes'])} planned"),
         ("peak while loading", size(found["load_peak_bytes"])),
         ("loading (weights drawn and packed)", f"{found['load_s']:.1f} s"),
-        (f"prompt of {found['context']:,} tokens minus the canvas, and a step", f"{found['first_step_s']:.2f} s"),
-        ("denoising step", f"{found['step_ms']:.2f} ms" if found["step_ms"] else "-"),
+        (f"prompt of {found['context']:,} tokens minus the canvas", f"{found['prefill_s']:.2f} s"),
+        ("prompt tokens encoded per second", f"{found['prefill_tokens_per_second']:.0f}"),
+        (f"denoising step ({found['stepper']})", _milliseconds(found["step_ms"])),
+        *((f"  of which {name}", _milliseconds(value)) for name, value in found["parts_ms"].items()),
+        *((f"tokens per second at {n} per step", f"{value:.0f}") for n, value in speeds.items()),
+        ("step of the reference on the same weights", _milliseconds(found["reference_step_ms"])),
         ("lower bound of a step on this machine", f"{floor['ms']:.2f} ms, by {floor['bound_by']}"),
     ]
     if reserved:
         rows.insert(2, ("peak, including memory that PyTorch holds unused", size(reserved)))
     head = " · ".join([found["config"], found["device"], found["dtype"], found["packing"]])
+    if found["reason"]:
+        rows.append(("why no faster way runs", found["reason"]))
     lines = [head, *(f"  {name:<56}{value:>32}" for name, value in rows), f"  {bench_floor.said(floor)}"]
     return "\n".join(lines) + "\n"
+
+
+def _milliseconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f} ms"

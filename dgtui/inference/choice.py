@@ -10,7 +10,7 @@ A way that fails its test or gives wrong results is skipped, and the reason is k
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import torch
 from torch import nn
@@ -33,7 +33,7 @@ from dgtui.model.denoiser import TransformersDenoiser
 
 if TYPE_CHECKING:
     from dgtui.diffusion.stepper import Stepper
-    from dgtui.model.loader import LoadedModel
+    from dgtui.model.plan import Plan
 
 AUTO: Final = "auto"
 NAMES: Final = ("triton", "grouped", "cpu", "reference")
@@ -43,6 +43,25 @@ _GRAPH_SAFE: Final = ((9, 0), (10, 0))
 # From this compute capability on, PyTorch's grouped product does not read the group sizes on the host.
 _WORST: Final = 1e-2
 # Largest relative error of a bf16 product with 4-bit weights that counts as rounding.
+
+
+class Loaded(Protocol):
+    """What is asked of a model; see `model.loader.LoadedModel`."""
+
+    model: Any
+    stop_ids: frozenset[int]
+    plan: "Plan"
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of what is not quantized."""
+
+    def slow_down(self, why: str) -> None:
+        """Is told when steps no longer run in the fastest way."""
 
 
 class Unavailable(RuntimeError):
@@ -57,7 +76,7 @@ class Opened:
     reason: str
 
 
-def open_stepper(loaded: "LoadedModel", wanted: str = AUTO) -> Opened:
+def open_stepper(loaded: "Loaded", wanted: str = AUTO) -> Opened:
     """The stepper of a loaded model: the fastest that works, or the wanted one, or the next one if that fails."""
     first = NAMES.index(wanted) if wanted != AUTO else 0
     reasons: list[str] = []
@@ -94,13 +113,13 @@ def suits(name: str, device: torch.device) -> bool:
     return device.type in kinds.get(name, (device.type,))
 
 
-def _reference(loaded: "LoadedModel") -> Opened:
+def _reference(loaded: "Loaded") -> Opened:
     plan = loaded.plan
     denoiser = TransformersDenoiser(loaded.model, loaded.stop_ids, plan.context, plan.snapshots)
     return Opened(ReferenceStepper(denoiser, plan.rows), "")
 
 
-def _cpu(loaded: "LoadedModel") -> Opened:
+def _cpu(loaded: "Loaded") -> Opened:
     if loaded.device.type != "cpu":
         raise Unavailable(f"the model is on {loaded.device}")
     if loaded.dtype != torch.float32:
@@ -110,7 +129,7 @@ def _cpu(loaded: "LoadedModel") -> Opened:
     return _own(loaded, "cpu", CPU, lambda experts: sorted_experts(experts, CPU.gated))
 
 
-def _triton(loaded: "LoadedModel") -> Opened:
+def _triton(loaded: "Loaded") -> Opened:
     if why := availability.unavailable(loaded.device):
         raise Unavailable(why)
     if loaded.dtype != torch.bfloat16:
@@ -138,7 +157,7 @@ def self_check(model: Any, device: torch.device, ops: Ops) -> str | None:
     return self_test.check(ops, widths, device, experts, [] if linear is None else [linear]).failure
 
 
-def _grouped(loaded: "LoadedModel") -> Opened:
+def _grouped(loaded: "Loaded") -> Opened:
     if loaded.device.type != "cuda":
         raise Unavailable(f"the model is on {loaded.device}")
     check_grouped(loaded.device, loaded.dtype)
@@ -162,7 +181,7 @@ def check_grouped(device: torch.device, dtype: torch.dtype) -> None:
 
 
 def _own(
-    loaded: "LoadedModel",
+    loaded: "Loaded",
     name: str,
     ops: Ops,
     make_experts: Callable[[nn.Module], ExpertsFunction],
@@ -188,7 +207,7 @@ def _own(
     return Opened(stepper, why)
 
 
-_OPEN: Final[dict[str, Callable[["LoadedModel"], Opened]]] = {
+_OPEN: Final[dict[str, Callable[["Loaded"], Opened]]] = {
     "triton": _triton,
     "grouped": _grouped,
     "cpu": _cpu,

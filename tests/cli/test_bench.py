@@ -82,6 +82,10 @@ def test_random_weights_are_measured_beside_their_plan(dgtui: Any, tiny: Path) -
     found = dgtui(*args, "--json").json
     assert found["floor"]["ms"] > 0 and found["planned_peak_bytes"] > found["planned_weights_bytes"] > 0
     assert found["peak_reserved_bytes"] is None
+    assert (found["stepper"], found["reason"]) == ("device-cpu", "")
+    assert set(found["parts_ms"]) == set(PARTS) and found["reference_step_ms"] > 0
+    assert found["prefill_tokens_per_second"] > 0
+    assert found["tokens_per_second_at"]["15"] == pytest.approx(15_000 / found["step_ms"], rel=0.01)
     text = dgtui(*args).out.decode()
     assert "planned" in text and "lower bound of a step" in text and "None" not in text
 
