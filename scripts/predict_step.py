@@ -69,7 +69,7 @@ def tiles(rows: int, tokens: int = CANVAS, samples: int = 200) -> tuple[float, f
     return total / samples, hit / samples
 
 
-def experts(machine: Machine, counts: dict[str, Any], kind: str) -> dict[str, float]:
+def experts(machine: Machine, counts: dict[tuple[str, int], Any], kind: str) -> dict[str, float]:
     """Milliseconds of a step's experts, by what bounds them."""
     found = {"bytes": 0.0, "issue slots": 0.0, "integer pipe": 0.0, "matrix": 0.0}
     lanes = machine.multiprocessors * machine.clock * 1e9
@@ -107,7 +107,7 @@ def rest(machine: Machine) -> dict[str, float]:
     }
 
 
-def prompt(machine: Machine, counts: dict[str, Any], tokens: int) -> dict[str, float]:
+def prompt(machine: Machine, counts: dict[tuple[str, int], Any], tokens: int) -> dict[str, float]:
     """Milliseconds of the experts of so many tokens of a prompt at once: by the kernels, and by unpacking every layer
     to bf16 and multiplying with it."""
     lanes = machine.multiprocessors * machine.clock * 1e9

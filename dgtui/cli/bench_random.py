@@ -193,7 +193,7 @@ def measure(path: Path, packing: str, context: int, steps: int, vision: bool, de
 
 @dataclass
 class _Loaded:
-    """What the choice of a stepper asks of a model."""
+    """What the choice of a stepper needs of a model."""
 
     model: Any
     plan: "Plan"
@@ -213,7 +213,7 @@ class _Loaded:
 
 
 def _wait(place: "torch.device") -> None:
-    """Until everything that was asked of a GPU is done."""
+    """Waits for a GPU."""
     import torch
 
     if place.type == "cuda":

@@ -235,7 +235,7 @@ def _longest(fits: int, most: int, total: Callable[[int], int], available: int) 
 
 
 def _ways(tensors: Mapping[str, StoredTensor], layers: int, seen: bool, vision: bool | None) -> Iterator[Packing]:
-    """All ways, best first. `layers`: how many could be streamed, 0 except on a GPU; `seen`: there is a vision tower."""
+    """All ways, best first. `layers`: how many could be streamed, 0 without a GPU; `seen`: there is a vision tower."""
     keep = seen and vision is not False
     ways: list[Packing] = []
     held: list[dict[str, Format]] = []

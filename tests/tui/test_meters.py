@@ -114,6 +114,13 @@ def test_what_matters_least_goes_first_where_room_is_short() -> None:
         assert cell_width(line(FULL, width)) <= width
 
 
+def test_why_no_faster_way_runs_is_said_where_there_is_room() -> None:
+    why = "triton is not used: no C compiler"
+    found = replace(of(finished()), slow=why)
+    assert why in line(found, 200)
+    assert why not in line(found, 60)
+
+
 def test_what_is_not_known_is_left_out() -> None:
     assert line(of(log()), 80) == ""
     assert line(Measures(0, None, None, None, None, "", "", 1, "\x1b[2J"), 80) == "␛[2J"
