@@ -109,7 +109,7 @@ class Backend(Protocol):
         """Bytes in use, and their kind: "GPU" or "memory"."""
 
     def slow(self) -> str:
-        """Why steps do not run in the fastest way there is for the device; empty where they do."""
+        """Why steps do not run in the fastest way for the device; empty if they do."""
 
     def close(self) -> None:
         """Cancels all runs. Returns within half a second."""

@@ -184,7 +184,7 @@ class WorkerBackend:
         return size, "memory"
 
     def slow(self) -> str:
-        """Why steps do not run in the fastest way there is for the device."""
+        """Why steps do not run in the fastest way for the device; empty if they do."""
         loaded = self._worker.loaded
         return loaded.slow if loaded else ""
 

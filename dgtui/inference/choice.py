@@ -46,7 +46,7 @@ _WORST: Final = 1e-2
 
 
 class Loaded(Protocol):
-    """What is asked of a model; see `model.loader.LoadedModel`."""
+    """The parts of `model.loader.LoadedModel` that the choice needs."""
 
     model: Any
     stop_ids: frozenset[int]
@@ -54,14 +54,14 @@ class Loaded(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where it is."""
+        """Where its weights are."""
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of what is not quantized."""
+        """Type of the weights that are not quantized."""
 
     def slow_down(self, why: str) -> None:
-        """Is told when steps no longer run in the fastest way."""
+        """Called with the reason when steps no longer run in the fastest way."""
 
 
 class Unavailable(RuntimeError):

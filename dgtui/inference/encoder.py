@@ -1,9 +1,9 @@
-"""The encoder's forward over the same layers as the decoder's: prompts, finished blocks and likelihoods.
+"""The encoder's forward on the layers of the decoder, for prompts, finished blocks and likelihoods.
 
-Encoder and decoder share all weights but the scalar of each layer. The encoder adds to transformers' cache, and sees
-what transformers' masks let it see.
+Encoder and decoder share all weights except the scalar of each layer. The encoder appends to transformers' cache and
+uses transformers' masks.
 
-B rows, N ids, H hidden, L keys: those of the cache and the new ones.
+B rows, N ids, H hidden, L keys: those in the cache and the new ones.
 """
 
 from collections.abc import Mapping
@@ -15,11 +15,11 @@ from torch.nn import functional
 from dgtui.inference.forward import WIDEST_FUSED, Context, Decoder, rms_norm
 
 _SCORES: Final = 1 << 25
-# Attention scores that are held at a time where no fused kernel takes the heads: 134 MB in fp32.
+# Attention scores held at a time if no fused kernel supports the heads: 134 MB in fp32.
 
 
 class Encoder:
-    """The encoder of the model that `decoder` was made for."""
+    """The encoder of a model, on the layers of its `decoder`."""
 
     def __init__(self, model: Any, decoder: Decoder) -> None:
         self._decoder = decoder
@@ -32,7 +32,7 @@ class Encoder:
         masks: Mapping[str, torch.Tensor | None],
         cache: Any,
     ) -> torch.Tensor:
-        """Adds keys and values to a cache; see `TransformersDenoiser._encoded`. Returns the states (B, N, H)."""
+        """Appends keys and values to a cache and returns the states (B, N, H); see `TransformersDenoiser._encoded`."""
         decoder, (rows, count, hidden) = self._decoder, embeddings.shape
         x = embeddings.reshape(rows * count, hidden)
         normed = rms_norm(x, decoder.eps, decoder.norms[0])
@@ -54,7 +54,7 @@ class Encoder:
 def attend_masked(q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
     """q (B, heads, N, d), keys and values (B, kv, L, d), mask (B, 1, N, L) bool → (B, N, heads, d), with scale 1.
 
-    Without a mask position i sees the first i + 1 keys.
+    Without a mask, position i sees the first i + 1 keys.
     """
     if mask is None:
         mask = torch.ones((1, 1, q.shape[2], keys.shape[2]), dtype=torch.bool, device=q.device).tril()
@@ -66,7 +66,7 @@ def attend_masked(q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mas
 
 
 def _attend_in_pieces(q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """The same in plain products, some queries at a time; heads that share keys are read together."""
+    """The same with plain products, some queries at a time; heads that share keys are multiplied together."""
     batch, heads, _, width = q.shape
     kv, length = keys.shape[1:3]
     step = max(1, _SCORES // (batch * heads * length))

@@ -1,9 +1,9 @@
 """A step as a captured CUDA graph: one launch instead of several hundred.
 
-Only the model thread may capture and replay: the state of a capture belongs to its thread. Capturing reads nothing and
-runs nothing; whatever changes from step to step is in tensors that keep their place. If a capture fails, steps run
-without one from then on. None of this has run on a GPU yet: the tests prove on the CPU that a step waits for nothing
-and has static shapes, as a capture requires.
+Only the model thread may capture and replay, because the state of a capture belongs to its thread. Capturing executes
+nothing; whatever changes from step to step is in tensors at fixed addresses. If a capture fails, steps run without
+graphs from then on. None of this has run on a GPU yet: the tests show on the CPU that a step never synchronises and has static
+shapes, as a capture requires.
 """
 
 from collections.abc import Callable, Hashable
@@ -12,44 +12,44 @@ from typing import Any, Final, Protocol
 import torch
 
 BUCKET: Final = 1024
-"""Places that KV buffers are rounded up to: blocks of nearly the same length share a graph. Sliding layers of the
-published model always hold as many."""
+"""KV buffers are rounded up to a multiple of this many positions, so blocks of similar length share a graph. It is the
+sliding window of the published model."""
 _KEPT: Final = 16
-# Graphs at a time: one for each number of candidates that still run.
+# Number of graphs to keep: one for each number of running candidates.
 
 Work = Callable[[], torch.Tensor]
 
 
 class Recorder(Protocol):
-    """What captures work."""
+    """Captures work."""
 
     def warm_up(self, work: Work) -> torch.Tensor:
-        """Does the work once: kernels are compiled, and libraries take their memory."""
+        """Does the work once, so kernels are compiled and libraries allocate their memory."""
 
     def capture(self, work: Work) -> Work:
-        """Records the work without doing it; what is returned does it. Raises anything where it cannot be recorded."""
+        """Records the work without doing it, and returns a function that does it. May raise any exception."""
 
 
 class Graphs:
-    """Does a step's work the first time, captures it the second time, and replays it as long as its tensors keep their
-    places."""
+    """Does a step's work the first time, captures it the second time, and then replays it as long as its tensors keep
+    their addresses."""
 
     def __init__(self, recorder: Recorder | None = None, report: Callable[[str], None] = lambda why: None) -> None:
         """
         Args:
-            recorder: CUDA graphs, or what stands in for them.
-            report: Told why steps are no longer captured, once.
+            recorder: CUDA graphs by default.
+            report: Called once, with the reason, if steps can no longer be captured.
         """
         self._recorder = recorder or CudaRecorder()
         self._report = report
         self._failed = False
         self._reads: tuple[object, ...] = ()
         self._captured: dict[Hashable, tuple[object, Work | None]] = {}
-        "with what each changes: no other object can take its identity as long as that lives"
+        "with the state of each, kept alive so no other object can get its id"
 
     def __call__(self, work: Work, state: object, reads: tuple[object, ...], settings: Hashable) -> torch.Tensor:
-        """The result of `work`, which changes `state` in place, reads the tensors of `reads`, and is made for
-        `settings`. The graphs of other `reads` are freed."""
+        """The result of `work`, which changes `state` in place, reads the tensors of `reads`, and depends on
+        `settings`. Graphs of other `reads` are freed."""
         if self._failed:
             return work()
         if len(reads) != len(self._reads) or any(a is not b for a, b in zip(reads, self._reads, strict=True)):
@@ -80,14 +80,14 @@ class Graphs:
 
 
 class CudaRecorder:
-    """CUDA graphs, which share their memory: only one runs at a time, and its result is read before the next one."""
+    """CUDA graphs. They share their memory: only one runs at a time, and its result is read before the next runs."""
 
     def __init__(self) -> None:
         self._stream: Any = None
         self._pool: Any = None
 
     def warm_up(self, work: Work) -> torch.Tensor:
-        """See `Recorder`. On the stream of the captures."""
+        """See `Recorder`. Uses the stream of the captures."""
         if self._stream is None:
             self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             self._pool = torch.cuda.graph_pool_handle()
@@ -103,7 +103,7 @@ class CudaRecorder:
         try:
             with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
                 result = work()
-        finally:  # a capture that fails leaves its stream in use
+        finally:  # a failed capture leaves its stream current
             torch.cuda.set_stream(before)
 
         def replay() -> torch.Tensor:
@@ -114,7 +114,7 @@ class CudaRecorder:
 
 
 def trouble(device: torch.device, recorder: Recorder | None = None) -> str:
-    """Why steps cannot be captured on a device, as a sentence; empty if they can."""
+    """The reason why steps cannot be captured on a device; empty if they can."""
     found: list[str] = []
     try:
         graphs, x = Graphs(recorder, found.append), torch.zeros(8, device=device)

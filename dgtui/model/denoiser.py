@@ -136,9 +136,9 @@ class TransformersDenoiser:
         masks: Mapping[str, torch.Tensor | None],
         cache: DynamicCache,
     ) -> torch.Tensor:
-        """The encoder's states (B, N, hidden) of embeddings (B, N, hidden) at positions (1, N), added to a cache.
+        """Encodes embeddings (B, N, hidden) at positions (1, N), appends to a cache, and returns states (B, N, hidden).
 
-        `masks` by kind of layer: (B, 1, N, keys) bool, what each position sees; None where it sees what came before.
+        `masks` by kind of layer: (B, 1, N, keys) bool, the keys that each position sees; None for all up to itself.
         """
         states: torch.Tensor = self.model.model.encoder(
             attention_mask=masks, position_ids=positions, inputs_embeds=embeddings, **{CACHE: cache}

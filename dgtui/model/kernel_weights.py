@@ -1,4 +1,4 @@
-"""Quantized weights as the GPU's kernels read them. Nothing is held twice: a weight takes their layout itself."""
+"""Quantized weights in the layout of the GPU kernels. The weight itself is converted, so nothing is held twice."""
 
 from dataclasses import replace
 
@@ -11,9 +11,9 @@ from dgtui.model.quantized_weight import TOGETHER, QuantizedWeight
 
 
 def kernel_format(form: Format, columns: int) -> Format | None:
-    """The format of a weight once kernels read it, or None if none does, as for codes of more than 4 bits.
+    """The format of a weight after its conversion for kernels; None if no kernel reads it.
 
-    Integers have one scale per block, in fp16, and a minimum where the code alone is not the value.
+    Integers get one fp16 scale per block, and a minimum unless the value is (code − 8) · scale.
     """
     integers = form.table is None and form.zero in (0, 8) and (form.block == 32 or form.block % BLOCK == 0)
     if form.bits != 4 or not form.block or columns % BLOCK or not (integers or form.table in (NF4_TABLE, E2M1_TABLE)):
@@ -25,13 +25,15 @@ def kernel_format(form: Format, columns: int) -> Format | None:
 
 
 def for_kernels(weight: QuantizedWeight) -> PackedWeight | None:
-    """A matrix or a stack of matrices, or None if no kernel reads its format. All tensors are those of the weight,
-    which takes the kernels' layout first."""
+    """A matrix or a stack of matrices; None if no kernel reads its format, such as codes of more than 4 bits.
+
+    Converts the weight first. The result shares all of its tensors.
+    """
     form = kernel_format(weight.form, weight.shape[-1])
     if form is None:
         return None
     if not weight.turned:
-        _take(weight, form)
+        _convert(weight, form)
     e, n, k = weight.shape if len(weight.shape) == 3 else (1, *weight.shape)
     if form.table is NF4_TABLE:
         scales = weight.scales.view(e, -1, n)
@@ -49,8 +51,8 @@ def for_kernels(weight: QuantizedWeight) -> PackedWeight | None:
     return int4(codes, weight.scales.view(e, -1, n), minima, HALVES if form.order == "halves" else COMPRESSED)
 
 
-def _take(weight: QuantizedWeight, form: Format) -> None:
-    """Brings a weight into the kernels' layout: see `QuantizedWeight.turned`."""
+def _convert(weight: QuantizedWeight, form: Format) -> None:
+    """Converts a weight to the kernels' layout: see `QuantizedWeight.turned`."""
     rows, columns = weight.shape[-2:]
     if form.table is None:
         scales, minima = weight.block_scales(), weight.block_minima()
@@ -64,7 +66,7 @@ def _take(weight: QuantizedWeight, form: Format) -> None:
     together = TOGETHER if weight.block == 16 else 1
     for name in ("scales", "minima"):
         if (each := getattr(weight, name)) is not None:
-            flat = each.view(torch.uint8) if each.itemsize == 1 else each  # eight bits are copied, whatever they mean
+            flat = each.view(torch.uint8) if each.itemsize == 1 else each  # E4M3 has few operations
             turned = flat.view(-1, rows, columns // (weight.block * together), together).transpose(1, 2)
             setattr(weight, name, turned.reshape(-1).view(each.dtype))
     weight.turned = True

@@ -73,12 +73,12 @@ class LoadedModel:
     """Sentences for the user: why it is held this way, and what was kept on disk."""
     load_seconds: float
     slow: str = ""
-    """Why its steps are not run in the fastest way; empty where they are."""
+    """Why its steps do not run in the fastest way; empty if they do."""
     images: ImageReader | None = None
     """None if the model has no vision; `images.seeing` gives the reason."""
 
     def slow_down(self, why: str) -> None:
-        """Adds a reason why steps are not run in the fastest way, for the notes and the meters."""
+        """Adds a reason why steps do not run in the fastest way, for the notes and the meters."""
         self.slow = "; ".join(filter(None, [self.slow, why]))
         self.notes += (why,)
 

@@ -176,7 +176,7 @@ def choose(
     rejected: list[tuple[Packing, int]] = []
 
     def needed(packing: Packing, snapshots: int, tokens: int) -> Estimate:
-        """By whichever stepper takes more: which of them works is known when the model is there."""
+        """For the stepper that takes more: which of them works is known only after loading."""
         both = (
             estimate(config, tensors, packing, dtype, tokens, snapshots, device=device.type, reference=reference)
             for reference in (False, True)
@@ -322,20 +322,20 @@ def _reference_step(config: Any, layers: list[_Layer], context: int, dtype: torc
 
 
 def _device_step(config: Any, layers: list[_Layer], dtype: torch.dtype, device: str) -> int:
-    """What the device stepper computes of one canvas, beside `_canvas_bytes`."""
+    """Bytes of the device stepper's intermediates for one canvas, without `_canvas_bytes`."""
     text, canvas = config.text_config, config.canvas_length
     logits: int = 4 * canvas * text.vocab_size + _PIECES.get(device, 0)
     return logits + _layer_bytes(text, layers, canvas, 0, dtype)
 
 
 def _canvas_bytes(layers: list[_Layer], canvas: int, context: int, dtype: torch.dtype) -> int:
-    """Keys and values of a canvas and of the prefix before it, which the device stepper keeps side by side."""
+    """Bytes of the keys and values of a canvas and the prefix before it, which the device stepper joins in a buffer."""
     places = (layer.keys * (layer.seen(context - canvas) + canvas) for layer in layers)
     return 2 * dtype.itemsize * sum(places)
 
 
 def _another_canvas(config: Any, layers: list[_Layer], context: int, dtype: torch.dtype) -> int:
-    """What one more canvas in a forward takes, by whichever stepper takes more."""
+    """Bytes of one more canvas in a forward, for the stepper that takes more."""
     text, canvas = config.text_config, config.canvas_length
     own = _canvas_bytes(layers, canvas, context, dtype) + _layer_bytes(text, layers, canvas, 0, dtype)
     return max(own, _reference_step(config, layers, context, dtype))

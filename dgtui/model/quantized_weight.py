@@ -24,7 +24,7 @@ BUFFERS: Final = ("packed", "high", "scales", "group_scales", "scale_offset", "m
 """The tensors that a weight may have, in storage order."""
 
 TOGETHER: Final = 4
-"""Scales of 8 bits that kernels read as one number."""
+"""8-bit scales that kernels read as one number."""
 
 _PIECE: Final = 1 << 22
 # Values to decode at a time: about one expert of the published model.
@@ -60,8 +60,8 @@ class QuantizedWeight(nn.Module):
         super().__init__()
         self.form, self.shape, self.parts = form, tuple(shape), parts
         self.turned = False
-        """Scales and minima are stored as kernels read them: those of all rows together, column block after column
-        block. Blocks of 16 values stay together in fours."""
+        """Scales and minima are stored in the order of the kernels: by column block, then by row. Blocks of 16 values
+        stay together in fours."""
         self.block = form.block or self.shape[-1]
         """Number of values that share a scale."""
         own = form.tensors(self.shape, parts)
@@ -116,7 +116,7 @@ class QuantizedWeight(nn.Module):
         return minima if self.group_minima is None else minima * self._of_group(self.group_minima, start, count)
 
     def _in_order(self, each: torch.Tensor, start: int, count: int) -> torch.Tensor:
-        """Those of `count` blocks from `start` on."""
+        """The scales or minima of `count` blocks from `start` on, in row-major order."""
         if not self.turned:
             return each[start : start + count]
         together = TOGETHER if self.block == 16 else 1

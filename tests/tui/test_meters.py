@@ -1,5 +1,7 @@
 """Numbers against logs whose seconds are known."""
 
+from dataclasses import replace
+
 import pytest
 from runs import STOP, STOP_IDS, SURE, done, finished, frame, log, started
 
@@ -116,7 +118,7 @@ def test_what_matters_least_goes_first_where_room_is_short() -> None:
 
 def test_why_no_faster_way_runs_is_said_where_there_is_room() -> None:
     why = "triton is not used: no C compiler"
-    found = replace(of(finished()), slow=why)
+    found = replace(FULL, slow=why)
     assert why in line(found, 200)
     assert why not in line(found, 60)
 
