@@ -129,6 +129,12 @@ def test_where_nothing_can_be_captured_steps_run_without_a_graph(gpu: Any, monke
     assert runs(opened.stepper)
 
 
+def test_the_doctor_says_where_nothing_can_be_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(availability, "unavailable", lambda device: None)
+    name, why = choice.expected(torch.device("cuda", 0))
+    assert name == "triton" and why.startswith("steps are not captured in a CUDA graph: ")
+
+
 def test_a_grouped_product_that_is_wrong_or_fails_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     check_grouped(torch.device("cpu"), torch.float32)
     product = torch.nn.functional.grouped_mm
