@@ -2,8 +2,8 @@
 
 Only the model thread may capture and replay, because the state of a capture belongs to its thread. Capturing executes
 nothing; whatever changes from step to step is in tensors at fixed addresses. If a capture fails, steps run without
-graphs from then on. None of this has run on a GPU yet: the tests show on the CPU that a step never synchronises and has static
-shapes, as a capture requires.
+graphs from then on. None of this has run on a GPU yet: the tests show on the CPU that a step never synchronises and
+has static shapes, as a capture requires.
 """
 
 from collections.abc import Callable, Hashable
