@@ -44,7 +44,9 @@ class ModelSettings:
     """Most bytes of GPU memory to use. None: all that is free."""
     vision: bool | None = field(default=None, metadata={"rule": SWITCH})
     """Keep the vision tower, for images. None: if it fits."""
-    stepper: str = field(default="auto", metadata={"rule": one_of("auto", "triton", "grouped", "cpu", "reference")})
+    stepper: str = field(
+        default="auto", metadata={"rule": one_of("auto", "triton", "grouped", "cpu-bf16", "cpu", "reference")}
+    )
     """What runs the model. "auto": the fastest that works here. "reference": transformers' own class, whose tokens are
     those of its `generate`."""
     keep_quantized: bool = field(default=True, metadata={"rule": SWITCH})

@@ -2,6 +2,7 @@
 
     triton      own forward, Triton's kernels, a captured graph per step                NVIDIA GPUs from sm_80 on
     grouped     own forward, experts unpacked a layer at a time and multiplied at once  NVIDIA GPUs
+    cpu-bf16    the same as cpu with products in bfloat16, only if it is asked for      CPUs with AVX512-BF16 or AMX
     cpu         own forward, PyTorch's operations in their cheap forms                  the CPU
     reference   transformers' class under the reference stepper                         everywhere
 
@@ -10,6 +11,7 @@ A way that fails its test or gives wrong results is skipped, and the reason is k
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import torch
@@ -36,7 +38,8 @@ if TYPE_CHECKING:
     from dgtui.model.plan import Plan
 
 AUTO: Final = "auto"
-NAMES: Final = ("triton", "grouped", "cpu", "reference")
+BF16: Final = "cpu-bf16"
+NAMES: Final = ("triton", "grouped", BF16, "cpu", "reference")
 """The fastest first; the last one always works."""
 
 _GRAPH_SAFE: Final = ((9, 0), (10, 0))
@@ -109,8 +112,14 @@ def expected(device: torch.device) -> tuple[str, str]:
 
 def suits(name: str, device: torch.device) -> bool:
     """Whether a way supports a kind of device."""
-    kinds = {"triton": ("cuda",), "grouped": ("cuda",), "cpu": ("cpu",)}
+    kinds = {"triton": ("cuda",), "grouped": ("cuda",), BF16: (), "cpu": ("cpu",)}
     return device.type in kinds.get(name, (device.type,))
+
+
+def multiplies_bf16() -> bool:
+    """Whether the CPU has instructions for products in bfloat16."""
+    found = torch.cpu.get_capabilities()
+    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
 
 
 def _reference(loaded: "Loaded") -> Opened:
@@ -119,14 +128,21 @@ def _reference(loaded: "Loaded") -> Opened:
     return Opened(ReferenceStepper(denoiser, plan.rows), "")
 
 
-def _cpu(loaded: "Loaded") -> Opened:
+def _cpu_bf16(loaded: "Loaded") -> Opened:
+    if not multiplies_bf16():
+        raise Unavailable("the CPU has neither AVX512-BF16 nor AMX")
+    return _cpu(loaded, BF16, torch.bfloat16)
+
+
+def _cpu(loaded: "Loaded", name: str = "cpu", products: torch.dtype | None = None) -> Opened:
     if loaded.device.type != "cpu":
         raise Unavailable(f"the model is on {loaded.device}")
     if loaded.dtype != torch.float32:
         raise Unavailable(
             f"it computes in float32, but the model is held in {str(loaded.dtype).removeprefix('torch.')}"
         )
-    return _own(loaded, "cpu", CPU, lambda experts: sorted_experts(experts, CPU.gated))
+    make_experts = partial(sorted_experts, gated=CPU.gated, products=products)
+    return _own(loaded, name, CPU, make_experts, products=products)
 
 
 def _triton(loaded: "Loaded") -> Opened:
@@ -187,6 +203,7 @@ def _own(
     make_experts: Callable[[nn.Module], ExpertsFunction],
     static: bool = False,
     make_product: Callable[[nn.Module], Any] = lambda layer: layer,
+    products: torch.dtype | None = None,
 ) -> Opened:
     """The device stepper with dgtui's own forward; `static`: its steps can be captured."""
     if is_beside(loaded.model):
@@ -194,7 +211,7 @@ def _own(
     plan, why = loaded.plan, graphs.trouble(loaded.device) if static else ""
     captures = static and not why
     with torch.inference_mode():
-        decoder = Decoder(loaded.model, ops, make_experts, make_product)
+        decoder = Decoder(loaded.model, ops, make_experts, make_product, products)
     denoiser = OwnDenoiser(loaded.model, loaded.stop_ids, plan.context, plan.snapshots)
     denoiser.use(decoder, BUCKET if captures else 1)
     stepper = DeviceStepper(
@@ -210,6 +227,7 @@ def _own(
 _OPEN: Final[dict[str, Callable[["Loaded"], Opened]]] = {
     "triton": _triton,
     "grouped": _grouped,
+    BF16: _cpu_bf16,
     "cpu": _cpu,
     "reference": _reference,
 }

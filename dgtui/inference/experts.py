@@ -18,9 +18,15 @@ from dgtui.model.quantized_weight import QuantizedWeight
 ExpertsFunction = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-def sorted_experts(experts: Any, gated: Gated) -> ExpertsFunction:
-    """One expert after the other, each on its own tokens. For the CPU: it needs the token counts on the host."""
-    stacks = (experts.gate_up_proj, experts.down_proj)
+def sorted_experts(experts: Any, gated: Gated, products: torch.dtype | None = None) -> ExpertsFunction:
+    """One expert after the other, each on its own tokens. For the CPU: it needs the token counts on the host.
+
+    `products`: plain matrices are copied, and all are multiplied, in this type; None for the type of the activations.
+    """
+    stacks = [
+        stack if products is None or isinstance(stack, QuantizedWeight) else stack.to(products)
+        for stack in (experts.gate_up_proj, experts.down_proj)
+    ]
 
     def matrix(stack: Any, expert: int, dtype: torch.dtype) -> torch.Tensor:
         found: torch.Tensor = stack.dequantize(dtype, expert) if isinstance(stack, QuantizedWeight) else stack[expert]
@@ -30,16 +36,17 @@ def sorted_experts(experts: Any, gated: Gated) -> ExpertsFunction:
         tokens, k = index.shape
         routes = index.flatten()
         order = routes.argsort(stable=True)
-        rows = x[order // k]
+        dtype = products or x.dtype
+        rows = x.to(dtype)[order // k]
         each = torch.empty_like(rows)
         at = 0
         for expert, count in enumerate(routes.bincount().tolist()):
             if count:
                 mine = slice(at, at + count)
-                mid = gated(functional.linear(rows[mine], matrix(stacks[0], expert, x.dtype)))
-                torch.mm(mid, matrix(stacks[1], expert, x.dtype).t(), out=each[mine])
+                mid = gated(functional.linear(rows[mine], matrix(stacks[0], expert, dtype)).to(x.dtype))
+                torch.mm(mid.to(dtype), matrix(stacks[1], expert, dtype).t(), out=each[mine])
                 at += count
-        return _combine(each, order, weights, tokens, k)
+        return _combine(each.to(x.dtype), order, weights, tokens, k)
 
     return run
 

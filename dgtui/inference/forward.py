@@ -66,7 +66,16 @@ class Decoder:
         ops: Ops,
         make_experts: Callable[[nn.Module], ExpertsFunction],
         make_product: MakeProduct = lambda layer: layer,
+        products: torch.dtype | None = None,
     ) -> None:
+        """
+        Args:
+            model: The model.
+            ops: The operations between the products.
+            make_experts: Finds the experts of a layer.
+            make_product: Finds the product of a layer that is not a plain matrix.
+            products: Type in which plain matrices are copied and multiplied; None for their own, without a copy.
+        """
         decoder, text = model.model.decoder, model.config.text_config
         self.ops = ops
         self.embedding: torch.Tensor = decoder.embed_tokens.weight
@@ -80,12 +89,12 @@ class Decoder:
         self.rotary = decoder.rotary_emb
         own = decoder.self_conditioning
         self._soft_norm = own.pre_norm.weight
-        self._soft_in = joined([own.gate_proj, own.up_proj], make_product)
-        self._soft_out = joined([own.down_proj], make_product)
+        self._soft_in = joined([own.gate_proj, own.up_proj], make_product, products)
+        self._soft_out = joined([own.down_proj], make_product, products)
         self.norms: list[torch.Tensor] = [layer.input_layernorm.weight for layer in decoder.layers] + [
             decoder.norm.weight
         ]
-        self.layers = [Layer(layer, text, ops, make_experts, make_product) for layer in decoder.layers]
+        self.layers = [Layer(layer, text, ops, make_experts, make_product, products) for layer in decoder.layers]
 
     def buffers(self, cache: Any, length: int, rows: int, bucket: int = 1, old: Buffers | None = None) -> Buffers:
         """Build the buffers of a block.
@@ -170,6 +179,7 @@ class Layer:
         ops: Ops,
         make_experts: Callable[[nn.Module], ExpertsFunction],
         make_product: MakeProduct,
+        products: torch.dtype | None,
     ) -> None:
         attention, mlp, router = layer.self_attn, layer.mlp, layer.router
         self._ops, self._eps = ops, text.rms_norm_eps
@@ -177,11 +187,11 @@ class Layer:
         self._heads = attention.q_proj.out_features // self.width
         self.kv_heads: int = attention.k_proj.out_features // self.width
         reads = [attention.q_proj, attention.k_proj, attention.v_proj]
-        self._qkv = joined([each for each in reads if each is not None], make_product)
-        self._out = joined([attention.o_proj], make_product)
+        self._qkv = joined([each for each in reads if each is not None], make_product, products)
+        self._out = joined([attention.o_proj], make_product, products)
         self._q_norm, self._k_norm = attention.q_norm.weight, attention.k_norm.weight
-        self._mlp_in = joined([mlp.gate_proj, mlp.up_proj], make_product)
-        self._mlp_out = joined([mlp.down_proj], make_product)
+        self._mlp_in = joined([mlp.gate_proj, mlp.up_proj], make_product, products)
+        self._mlp_out = joined([mlp.down_proj], make_product, products)
         self._router = joined([router.proj], make_product)
         self._expert_scale, self._k = router.per_expert_scale, int(text.top_k_experts)
         self._experts, self._attend = make_experts(layer.experts), attend
@@ -246,8 +256,11 @@ def attend(q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, bias: torc
     return seen.view(batch, heads, canvas, width).transpose(1, 2).contiguous()
 
 
-def joined(layers: Sequence[nn.Module], make_product: MakeProduct) -> Product:
-    """Linear layers with the same input, outputs concatenated: (…, in) → (…, sum of out)."""
+def joined(layers: Sequence[nn.Module], make_product: MakeProduct, dtype: torch.dtype | None = None) -> Product:
+    """Linear layers with the same input, outputs concatenated: (…, in) → (…, sum of out).
+
+    `dtype`: plain matrices are copied and multiplied in this type; the result has the type of the input.
+    """
     plain = (layer for layer in layers if type(layer) is nn.Linear and layer.bias is None)
     weights: list[Any] = [layer.weight for layer in plain]
     if len(weights) < len(layers) or len({weight.dtype for weight in weights}) > 1:
@@ -260,7 +273,10 @@ def joined(layers: Sequence[nn.Module], make_product: MakeProduct) -> Product:
         for weight in weights:
             weight.data = whole[at : at + len(weight)]
             at += len(weight)
-    return lambda x: functional.linear(x, whole)
+    if dtype is None:
+        return lambda x: functional.linear(x, whole)
+    narrow = whole.to(dtype)
+    return lambda x: functional.linear(x.to(dtype), narrow).to(x.dtype)
 
 
 def rms_norm(x: torch.Tensor, eps: float, weight: torch.Tensor | None = None) -> torch.Tensor:

@@ -273,6 +273,9 @@ def test_a_gpu_and_kernels_that_do_not_run_are_said(wrong: str, dgtui: Any, monk
 def test_doctor_names_what_runs_a_model_and_why_it_is_not_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     here = doctor._stepper()
     assert (here.mark, here.found.partition(":")[0]) == ("ok", "cpu")
+    for has in (True, False):
+        monkeypatch.setattr(choice, "multiplies_bf16", lambda has=has: has)
+        assert ("cpu-bf16" in doctor._stepper().found) is has
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(devices, "trouble", lambda device: "")
     monkeypatch.setattr(availability, "architecture", lambda device: 75)

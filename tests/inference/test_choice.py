@@ -76,6 +76,27 @@ def test_a_model_held_in_bfloat16_on_the_cpu_runs_on_the_reference(loaded: Loade
     assert opened.stepper.name == "reference" and "bfloat16" in opened.reason
 
 
+def test_products_in_bfloat16_run_where_the_cpu_has_them_and_they_are_asked_for(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False, "amx_bf16": False})
+    without = open_stepper(loaded, "cpu-bf16")
+    assert without.stepper.name == "device-cpu"
+    assert without.reason == "cpu-bf16 is not used: the CPU has neither AVX512-BF16 nor AMX"
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    assert open_stepper(loaded).stepper.name == "device-cpu"
+    opened = open_stepper(loaded, "cpu-bf16")
+    assert (opened.stepper.name, opened.reason) == ("device-cpu-bf16", "")
+    assert runs(opened.stepper)
+    found: list[torch.Tensor] = []
+    for stepper in (without.stepper, opened.stepper):
+        stepper.encode(list(range(10, 40)))
+        ids = torch.arange(50, 50 + stepper.canvas_length).unsqueeze(0)
+        found.append(stepper.denoiser.logits(ids, None))  # type: ignore[attr-defined]
+    difference = (found[0] - found[1]).norm() / found[0].norm()
+    assert 1e-5 < difference < 3e-2
+
+
 def test_a_broken_triton_leaves_the_grouped_product(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(availability, "broken_triton", lambda: "Triton is broken: ImportError: libcuda.so.1")
     opened = open_stepper(gpu)
