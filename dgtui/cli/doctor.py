@@ -194,7 +194,7 @@ def _stepper() -> Check:
             "stepper", "warn", f"{found}; {why}", "fix the cause, because a step takes several times longer this way"
         )
     if name == "cpu" and choice.multiplies_bf16():
-        found += f'; products in bfloat16 are faster here: set model.stepper to "{choice.BF16}"'
+        found += f'; this CPU also multiplies in bfloat16: set model.stepper to "{choice.BF16}"'
     return Check("stepper", "ok", found)
 
 
