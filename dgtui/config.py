@@ -47,7 +47,7 @@ class ModelSettings:
     stepper: str = field(
         default="auto", metadata={"rule": one_of("auto", "triton", "grouped", "cpu-bf16", "cpu", "reference")}
     )
-    """What runs the model. "auto": the fastest that works here. "cpu-bf16": products in bfloat16, on CPUs that have them.
+    """What runs the model. "auto": the fastest that works here. "cpu-bf16": products in bfloat16, if the CPU has them.
     "reference": transformers' own class, whose tokens are those of its `generate`."""
     keep_quantized: bool = field(default=True, metadata={"rule": SWITCH})
     """Keep the packed copy that the first load of a checkpoint makes, in the cache folder."""
