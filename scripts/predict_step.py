@@ -50,13 +50,8 @@ MACHINES = (
 )
 
 
-<<<<<<< HEAD
-def tiles(rows: int, samples: int = 200) -> tuple[float, float]:
-    """Average number of tiles of this many rows that a layer's routes fill, and of experts that get tokens."""
-=======
 def tiles(rows: int, tokens: int = CANVAS, samples: int = 200) -> tuple[float, float]:
-    """Tiles of so many rows that the routes of `tokens` fill in a layer, and experts that are hit, on the average."""
->>>>>>> 135fdbb (bench measures random weights on the stepper in use; predictions for prompts)
+    """Average number of tiles of this many rows that the routes of `tokens` fill, and of experts that get tokens."""
     draw = random.Random(0)
     total, hit = 0, 0
     for _ in range(samples):
@@ -108,8 +103,8 @@ def rest(machine: Machine) -> dict[str, float]:
 
 
 def prompt(machine: Machine, counts: dict[tuple[str, int], Any], tokens: int) -> dict[str, float]:
-    """Milliseconds of the experts of so many tokens of a prompt at once: by the kernels, and by unpacking every layer
-    to bf16 and multiplying with it."""
+    """Milliseconds of the experts for this many prompt tokens at once: by the kernels, and by unpacking every layer to
+    bf16 first."""
     lanes = machine.multiprocessors * machine.clock * 1e9
     found = {"kernels": 0.0, "unpacked": 0.0}
     for name, weights in (("gate_up", 2 * HIDDEN * WIDTH), ("down", HIDDEN * WIDTH)):
