@@ -58,10 +58,13 @@ def attend_masked(q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mas
     """
     if mask is None:
         mask = torch.ones((1, 1, q.shape[2], keys.shape[2]), dtype=torch.bool, device=q.device).tril()
-    if q.shape[3] > WIDEST_FUSED and q.is_cuda:
+    batch, heads, _, width = q.shape
+    kv = keys.shape[1]
+    if width > WIDEST_FUSED and q.is_cuda:
         seen = _attend_in_pieces(q, keys, values, mask)
-    else:
-        seen = functional.scaled_dot_product_attention(q, keys, values, mask, scale=1.0, enable_gqa=True)
+    else:  # heads with the same keys become more queries of one head, which every fused kernel supports
+        folded, visible = q.view(batch, kv, -1, width), mask.repeat(1, 1, heads // kv, 1)
+        seen = functional.scaled_dot_product_attention(folded, keys, values, visible, scale=1.0).view(q.shape)
     return seen.transpose(1, 2).contiguous()
 
 

@@ -101,7 +101,8 @@ class CudaRecorder:
         """See `Recorder`."""
         graph, before = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
         try:
-            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+            # Other threads may use the GPU meanwhile
+            with torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
                 result = work()
         finally:  # a failed capture leaves its stream current
             torch.cuda.set_stream(before)

@@ -178,11 +178,12 @@ class DeviceStepper:
         return [_frozen(row, np.int32) for row in canvases]
 
     def _keep(self, state: State, rows: list[int]) -> None:
-        """Continues with a state, in the memory of an earlier one of as many candidates."""
-        self._state = self._states.setdefault(len(rows), state)
-        if self._state is not state:
-            self._state.load(state)
-        self._rows = rows
+        """Continues with a state: for captured steps, in the memory of an earlier one of as many candidates."""
+        self._state, self._rows = state, rows
+        if self._graphs is not None:
+            self._state = self._states.setdefault(len(rows), state)
+            if self._state is not state:
+                self._state.load(state)
 
     def _tensor(self, values: Sequence[int], dtype: torch.dtype = torch.long) -> torch.Tensor:
         return torch.tensor(values, dtype=dtype, device=self.denoiser.device)
