@@ -324,8 +324,8 @@ def _reference_step(config: Any, layers: list[_Layer], context: int, dtype: torc
 def _device_step(config: Any, layers: list[_Layer], dtype: torch.dtype, device: str) -> int:
     """Bytes of the device stepper's intermediates for one canvas, without `_canvas_bytes`."""
     text, canvas = config.text_config, config.canvas_length
-    logits: int = 4 * canvas * text.vocab_size + _PIECES.get(device, 0)
-    return logits + _layer_bytes(text, layers, canvas, 0, dtype)
+    logits: int = 4 * canvas * text.vocab_size
+    return logits + min(3 * logits, _PIECES.get(device, 0)) + _layer_bytes(text, layers, canvas, 0, dtype)
 
 
 def _canvas_bytes(layers: list[_Layer], canvas: int, context: int, dtype: torch.dtype) -> int:
