@@ -41,7 +41,7 @@ async def test_an_attached_image_goes_with_the_next_message_and_stays_in_the_con
 async def test_image_alone_says_what_is_attached_and_a_dash_drops_it(cat: Path) -> None:
     async with chat() as seen:
         await seen.say("/image")
-        await seen.until(lambda: "no image is attached: /image FILE" in seen.notices(), "a notice")
+        await seen.until(lambda: "no image is attached: use /image FILE" in seen.notices(), "a notice")
         for _ in range(2):
             await seen.say(f"/image {cat}")
         await seen.until(lambda: "cat.png (5 tokens), cat.png (5 tokens)" in line(seen), "two")
