@@ -163,9 +163,9 @@ async def test_a_regenerated_or_reopened_reply_has_the_images(cat: Path) -> None
         await seen.settled()
         seen.steering.draft = None
         seen.screen.action_edit_reply()
-        await seen.until(lambda: len(seen.backend.jobs) == 3, "a job")
-        await seen.settled()
-        assert [len(job.images) for job in seen.backend.jobs] == [1, 1, 1]
+        await seen.until(lambda: seen.steering.draft is not None, "the reply on the canvas")
+        assert len(seen.steering.version.run.log.job.images) == 1
+        assert [len(job.images) for job in seen.backend.jobs] == [1, 1]
 
 
 async def test_a_message_waits_for_an_image_that_is_being_read_and_the_screen_does_not(cat: Path) -> None:
