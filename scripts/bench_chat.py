@@ -164,7 +164,7 @@ def run_scripted(kind: str, out: str | None) -> None:
 
     from dgtui.config import Settings
     from dgtui.session.store import Store
-    from dgtui.tui.conversation_controller import Opening
+    from dgtui.tui.opening import Opening
     from dgtui.tui.screens.chat import ChatApp
     from dgtui.tui.textual_patches import patch_driver
     from dgtui.tui.theme_file import theme_folders

@@ -23,7 +23,7 @@ from dgtui.diffusion.job import Job
 from dgtui.document.open_file import OpenFile
 from dgtui.session.store import Store
 from dgtui.tui.app import BaseApp
-from dgtui.tui.conversation_controller import Opening
+from dgtui.tui.opening import Opening
 from dgtui.tui.screens.chat import ChatApp, ChatScreen
 from dgtui.tui.screens.edit import EditApp, EditOpening
 from dgtui.tui.theme_file import theme_folders

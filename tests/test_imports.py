@@ -48,7 +48,7 @@ from types import SimpleNamespace
 import dgtui.cli.backend
 from dgtui.config import Settings
 from dgtui.session.store import Store
-from dgtui.tui.conversation_controller import Opening
+from dgtui.tui.opening import Opening
 from dgtui.tui.screens.chat import ChatApp
 from dgtui.tui.theme_file import theme_folders
 

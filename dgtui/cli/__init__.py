@@ -22,7 +22,19 @@ from dgtui.text import sanitize
 # UsageError of click, or of typer's own copy of it since 0.26. No public name works with both.
 _WrongUsage: Final[Any] = typer.BadParameter.__base__
 
-_COMMANDS: Final = ("chat", "edit", "generate", "infill", "replay", "train", "bench", "doctor", "keys", "themes")
+_COMMANDS: Final = (
+    "chat",
+    "demo",
+    "edit",
+    "generate",
+    "infill",
+    "replay",
+    "train",
+    "bench",
+    "doctor",
+    "keys",
+    "themes",
+)
 _GROUPS: Final = ("model", "config")
 _OWN_OPTIONS: Final = ("-h", "--help", "--version", "--install-completion", "--show-completion")
 

@@ -42,7 +42,7 @@ def command(
     with ThreadPoolExecutor(1) as beside:  # in parallel, because opening the history waits for the disk
         opened = beside.submit(_open_store, settings)
         from dgtui.cli.backend import WorkerBackend
-        from dgtui.tui.conversation_controller import MOST_TOKENS, Opening
+        from dgtui.tui.opening import MOST_TOKENS, Opening
         from dgtui.tui.screens.chat import ChatApp
         from dgtui.tui.theme_file import theme_folders
     with closing(opened.result()) as store:

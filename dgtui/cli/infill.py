@@ -133,13 +133,20 @@ class _Task:
             passage, infill = self._group([(anchor.start, anchor.end) for _, anchor in left])
             say(f"writing, {len(left)} span{'s' if len(left) > 1 else ''} left")
             best = self._run(passage, infill)
+            if best.unlikely:
+                say("unlikely: the model has not seen such text")
             count = len(best.texts)
             with self.buffer.group():
                 for at, ((start, end), anchor) in enumerate(left[:count]):
                     old = self.buffer.text(anchor.start, anchor.end)
                     ending = self.buffer.ending_at(anchor.start).decode()
                     alternatives = [
-                        {"text": p.texts[at].replace("\n", ending), "score": round(p.score, 4), "tokens": p.tokens}
+                        {
+                            "text": p.texts[at].replace("\n", ending),
+                            "score": round(p.score, 4),
+                            "tokens": p.tokens,
+                            "unlikely": p.unlikely,
+                        }
                         for p in infill.proposals
                     ]
                     new = self.buffer.encode(best.texts[at], anchor.start)

@@ -58,9 +58,10 @@ class Chat:
         return cls(store, model, stored.system, stored.id, [t.turn for t in turns], settings, [t.id for t in turns])
 
     def add(self, turn: Turn) -> None:
-        """Appends a turn and stores it."""
+        """Appends a turn and stores it. The first one of a branch also stores the turns before it."""
         if self.id is None:
             self.id = self.store.create(self.model, self.system, self.settings)
+            self._stored = [self.store.append(self.id, before) for before in self.turns]
         self.turns.append(turn)
         self._stored.append(self.store.append(self.id, turn))
 
@@ -75,7 +76,7 @@ class Chat:
 
     def timeline(self, position: int) -> bytes:
         """The packed steps of a turn's run; empty if none are stored."""
-        return self.store.timeline(self._stored[position])
+        return self.store.timeline(self._stored[position]) if position < len(self._stored) else b""
 
     def rewind(self, position: int) -> list[Turn]:
         """Supersedes this window's turns from `position` on, and returns them. Turns of other windows are kept.
@@ -87,6 +88,10 @@ class Chat:
             self.id = None
         del self.turns[position:], self._stored[position:]
         return dropped
+
+    def branch(self, position: int) -> "Chat":
+        """Another conversation with the turns before `position`. It is stored with its first new turn."""
+        return Chat(self.store, self.model, self.system, None, self.turns[:position], dict(self.settings))
 
     def added_elsewhere(self) -> int:
         """How many turns other windows have added since the last call."""

@@ -3,7 +3,7 @@
 import secrets
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -11,7 +11,13 @@ from dgtui.session.records import Conversation, Row, conversation_of
 from dgtui.session.search import excerpt, one_line
 
 TITLE_LENGTH: Final = 60
-"""Most characters of a title made from the first message."""
+"""Most characters of a title made from the first messages."""
+
+TITLED_BY: Final = 5
+"""So many messages are looked at for a title."""
+
+GREETING: Final = 2
+"""A message of no more words does not say what a conversation is about, if another one does."""
 
 LISTED: Final = "conversation = :conversation AND superseded IS NULL"
 """The condition for the turns that a conversation shows."""
@@ -102,13 +108,20 @@ def touch(connection: sqlite3.Connection, name: str) -> None:
 
 
 def make_title(connection: sqlite3.Connection, name: str) -> None:
-    """Sets the title from the first message, unless the user gave one or there is no message."""
-    first = connection.execute(
-        f"SELECT text FROM turns WHERE {LISTED} AND role = 'user' ORDER BY position LIMIT 1", {"conversation": name}
-    ).fetchone()
-    if first is not None:
-        title = one_line(first[0], TITLE_LENGTH)
+    """Sets the title from the first messages, unless the user gave one or there is no message."""
+    rows = connection.execute(
+        f"SELECT text FROM turns WHERE {LISTED} AND role = 'user' ORDER BY position LIMIT {TITLED_BY}",
+        {"conversation": name},
+    ).fetchall()
+    if rows:
+        title = title_of([row[0] for row in rows])
         connection.execute("UPDATE conversations SET title = ? WHERE id = ? AND NOT named", (title, name))
+
+
+def title_of(messages: Sequence[str]) -> str:
+    """A title from the first messages: the first one that says something, which a greeting does not."""
+    telling = (text for text in messages if len(text.split()) > GREETING)
+    return one_line(next(telling, max(messages, key=lambda text: len(text.split()))), TITLE_LENGTH)
 
 
 def select(

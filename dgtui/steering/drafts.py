@@ -8,91 +8,23 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import replace
 
 from dgtui.backend import Facts, RunHandle
-from dgtui.diffusion.events import Action, BlockFinished, BlockStarted, Frame, Ids
+from dgtui.diffusion.events import Action, Ids
 from dgtui.diffusion.image import Image
 from dgtui.diffusion.job import Amendment, Job, SamplerSettings, Start
-from dgtui.errors import DgtuiError
-from dgtui.steering.lengths import CANDIDATES, LengthSearch, open_gap
+from dgtui.steering.doubts import DOUBTED, Doubts
+from dgtui.steering.lengths import CANDIDATES, GappedCanvas, LengthSearch, open_gap
 from dgtui.steering.search import Search
-
-Kind = Literal["reply", "continue", "fork", "re-diffuse", "polish", "gap", "pick", "type", "pin"]
+from dgtui.steering.version import Kind as Kind
+from dgtui.steering.version import Refused as Refused
+from dgtui.steering.version import Version as Version
 
 POLISHED_SHARE = 0.15
-"the share of a reply's free tokens, least certain first, that polishing renoises"
-SURE = 0.01
-"polishing leaves a token alone if its entropy is at most this many nats"
+"the share of a reply's free tokens, most doubted first, that polishing renoises"
 SETTLING_STRENGTH = 0.5
 "the share of free tokens that is renoised after a token was chosen or typed"
-
-
-class Refused(DgtuiError):
-    """The change cannot be made to this canvas now. The message says why."""
-
-
-@dataclass(slots=True, eq=False)
-class Version:
-    """A state of the reply. `pins` are the positions that the user pinned, by block."""
-
-    number: int
-    kind: Kind
-    run: RunHandle
-    parent: Version | None = None
-    candidate: int = 0
-    span: tuple[int, int] | None = None
-    "the positions that the run may change; versions with the same parent and span are proposals for it"
-    pins: dict[int, frozenset[int]] = field(default_factory=dict)
-    left: Version | None = None
-    "the child that undo came from"
-    search: Search[LengthSearch] | None = None
-    "the search that fills its gap, run by run; None if there is none or it is over"
-
-    @property
-    def running(self) -> bool:
-        """Whether its run or its search is still going on."""
-        return self.search is not None or not self.run.ended.done()
-
-    def stop(self) -> None:
-        """Ends its run within a denoising step. The text so far is kept."""
-        (self.search.stop if self.search else self.run.control.cancel)()
-
-    @property
-    def block(self) -> int:
-        """The newest block."""
-        newest = len(self.run.job.blocks)
-        for event in self.run.log:
-            if isinstance(event, BlockStarted):
-                newest = event.block
-        return newest
-
-    def ids(self, block: int) -> Ids | None:
-        """The current canvas of a block, or None before its first step."""
-        import numpy as np
-
-        before = self.run.job.blocks
-        if block < len(before):
-            return np.asarray(before[block], dtype=np.int32)
-        newest: Ids | None = None
-        for event in self.run.log:
-            if isinstance(event, (Frame, BlockFinished)) and (event.block, event.candidate) == (block, self.candidate):
-                newest = event.ids
-        return newest
-
-    def frames(self) -> list[Frame]:
-        """All frames of its candidate, block after block."""
-        return self.run.log.frames(candidate=self.candidate)
-
-    def reply_ids(self, stop_ids: frozenset[int], before: int | None = None) -> tuple[int, ...]:
-        """The current reply, up to the first stop id; only the blocks `before` one, if that is given."""
-        ids: list[int] = []
-        for block in range(self.block + 1 if before is None else before):
-            canvas = self.ids(block)
-            ids += canvas.tolist() if canvas is not None else []
-        stops = (at for at, token in enumerate(ids) if token in stop_ids)
-        return tuple(ids[: min(next(stops, len(ids)), self.run.job.max_tokens)])
 
 
 class Draft:
@@ -102,6 +34,8 @@ class Draft:
         self.facts, self.settings = facts, settings
         self.versions: list[Version] = []
         self.current: Version | None = None
+        self.between: GappedCanvas | None = None
+        "what the reply is written between; None: it is not"
         self._ids = itertools.count(1)
 
     @property
@@ -289,20 +223,51 @@ class Draft:
         pinned = frozenset(range(len(ids))) - free
         return replace(self._from(block, seed), starts=(Start(tuple(ids.tolist()), pinned, strength),))
 
-    def rediffuse(self, block: int, span: tuple[int, int], strength: float, seed: int) -> Job:
-        """Rewrites a span. Everything else is pinned."""
-        return self.free_only(block, frozenset(range(*span)), strength, seed)
+    def rediffuse(
+        self, block: int, span: tuple[int, int], strength: float, seed: int, without: frozenset[int] = frozenset()
+    ) -> Job:
+        """Rewrites a span, `without` some ids. Everything else is pinned."""
+        return replace(self.free_only(block, frozenset(range(*span)), strength, seed), suppressed=without)
 
-    def polish(self, frame: Frame, end: int, seed: int) -> tuple[Job, frozenset[int]]:
-        """Renoises the least certain free tokens before `end`. Returns the job and the positions."""
-        free = [place for place in range(end) if place not in self.user_pins(frame.block)]
-        unsure = sorted(
-            (place for place in free if frame.entropy[place] > SURE), key=lambda p: (-float(frame.entropy[p]), p)
-        )
+    def tried(self, block: int, span: tuple[int, int]) -> frozenset[int]:
+        """The ids that stand in a span, here and in every proposal for it."""
+        versions = [v for v in self.proposals() if v.span == span] or [self.version]
+        versions += [versions[0].parent] if versions[0].span == span and versions[0].parent else []
+        canvases = (version.ids(block) for version in versions)
+        return frozenset(token for ids in canvases if ids is not None for token in ids[slice(*span)].tolist())
+
+    def unchanged(self, version: Version) -> bool:
+        """A version has the same ids in its span as the one that it was made from."""
+        before = version.parent.ids(version.block) if version.parent else None
+        after = version.ids(version.block)
+        if before is None or after is None or version.span is None:
+            return False
+        where = slice(*version.span)
+        return bool((before[where] == after[where]).all())
+
+    def end(self, block: int) -> int:
+        """Places of a block up to the end of the reply."""
+        ids = self._canvas(block).tolist()
+        return next((at for at, token in enumerate(ids) if token in self.facts.model.stop_ids), len(ids))
+
+    def doubts(self, block: int, places: Sequence[int], seed: int, draws: int = 1) -> Doubts:
+        """Asks what the model thinks of places of a finished block. See `doubts.Doubts`."""
+        return Doubts(self._from(block, seed), self._canvas(block).tolist(), places, self.facts.model, draws)
+
+    def doubted(self, block: int) -> dict[int, float]:
+        """Nats by which the model doubts the tokens of a block, as far as it was asked, by place."""
+        ids = self._canvas(block).tolist()
+        return {place: doubt.nats(ids[place]) for place, doubt in self.version.doubts.get(block, {}).items()}
+
+    def polish(self, block: int, seed: int) -> tuple[Job, frozenset[int]]:
+        """Renoises the tokens that the model doubts most. Returns the job and the places."""
+        nats = self.doubted(block)
+        free = [place for place in range(self.end(block)) if place not in self.user_pins(block)]
+        unsure = sorted((p for p in free if nats.get(p, 0.0) > DOUBTED), key=lambda p: (-nats[p], p))
         if not unsure:
-            raise Refused("every token is certain: there is nothing to polish")
+            raise Refused("the model doubts no token: there is nothing to polish")
         places = frozenset(unsure[: max(1, round(POLISHED_SHARE * len(free)))])
-        return self.free_only(frame.block, places, 1.0, seed), places
+        return self.free_only(block, places, 1.0, seed), places
 
     def settle(self, block: int, tokens: Mapping[int, int], seed: int) -> tuple[Job, frozenset[int]]:
         """Pins chosen or typed tokens, by position, and rewrites around them. Returns the job and all pins."""
@@ -322,12 +287,13 @@ class Draft:
             raise Refused(f"a gap of {length or 1} does not fit: the canvas has {left} left")
         job = replace(self._from(block, seed), suppressed=model.special_ids | model.stop_ids)
         lengths, candidates = ([length], 1) if length else (None, CANDIDATES)
-        return LengthSearch(job, canvas, [0], lengths=lengths, candidates=candidates)
+        return LengthSearch(job, canvas, [0], lengths=lengths, candidates=candidates, may_be_empty=True)
 
-    def add_gap(self, search: Search[LengthSearch], at: int) -> Version:
-        """Adds the version of a `gap` whose search was started. Call `advance` whenever its run has ended."""
+    def add_search(self, kind: Kind, search: Search[LengthSearch], at: int = 0, *, beside: bool = False) -> Version:
+        """The version of a search that was started, for a gap before place `at`. `advance` continues it whenever its
+        run has ended."""
         assert search.run is not None
-        version = self.add("gap", search.run, span=(at, at))
+        version = self.add(kind, search.run, span=(at, at), beside=beside)
         version.search = search
         self.follow(version)
         return version
@@ -338,7 +304,7 @@ class Draft:
             plan = version.search.plan
             candidate = plan.best(version.run.log)
             version.candidate = candidate
-            version.pins = self._pins_around(version, sum(map(len, plan.gaps(candidate))))
+            version.pins = self._pins_around(version, plan, candidate)
 
     def advance(self, version: Version) -> None:
         """Continues the search of a version whose run has ended. When the search is over, the other candidates become
@@ -350,20 +316,31 @@ class Draft:
             self.follow(version)
             return
         version.search = None
-        for number, ranked in enumerate(search.plan.ranked[:CANDIDATES]):
+        empty = any(not ranked.tokens for ranked in search.plan.ranked)
+        for number, ranked in enumerate(search.plan.ranked[: CANDIDATES + empty]):
             proposal = version
             if number:
                 proposal = replace(version, number=len(self.versions) + 1, left=None)
                 self.versions.append(proposal)
-            proposal.candidate, proposal.pins = ranked.candidate, self._pins_around(version, ranked.tokens)
+            proposal.candidate, proposal.pins = (
+                ranked.candidate,
+                self._pins_around(version, search.plan, ranked.candidate),
+            )
 
-    def _pins_around(self, version: Version, length: int) -> dict[int, frozenset[int]]:
-        """The user's pins from before a version opened a gap. Pins after the gap are shifted."""
+    def _pins_around(self, version: Version, plan: LengthSearch, candidate: int) -> dict[int, frozenset[int]]:
+        """What the person holds in a version that fills gaps: what was pinned before, which has moved on after the
+        first gap, and what stands between the gaps. Of a reply that is written between, all that is kept."""
         assert version.span is not None
-        at, block = version.span[0], len(version.run.job.blocks)
+        gaps, block = plan.gaps(candidate), len(version.run.job.blocks)
+        free = {place for gap in gaps for place in gap}
+        if version.kind == "between":
+            end = gaps[-1].stop + len(plan.canvas.kept[-1])
+            return {block: frozenset(range(min(end, plan.canvas.size))) - free}
+        at, stop = version.span[0], gaps[-1].stop
         pins = version.parent.pins if version.parent else {}
-        moved = (place + length if place >= at else place for place in pins.get(block, ()))
-        return {**pins, block: frozenset(place for place in moved if place < self.facts.model.canvas_length)}
+        moved = {place + stop - at if place >= at else place for place in pins.get(block, ())}
+        held = moved | (set(range(at, stop)) - free)
+        return {**pins, block: frozenset(place for place in held if place < self.facts.model.canvas_length)}
 
     def fork(self, block: int, step: int, seed: int) -> Job:
         """Continues from a step of the current version's run with a new seed. The user's pins are kept."""

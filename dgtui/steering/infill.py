@@ -19,7 +19,7 @@ from dgtui.errors import InputRefused, RunFailed
 from dgtui.message import Message
 from dgtui.model_info import ModelInfo
 from dgtui.steering.instructions import message
-from dgtui.steering.lengths import CANDIDATES, GappedCanvas, LengthSearch
+from dgtui.steering.lengths import CANDIDATES, UNLIKELY, GappedCanvas, LengthSearch, Ranked
 
 LEFT_SHARE: Final = 4
 """The text left of the gap gets 1 / this of the canvas, so the model sees the gap from both sides."""
@@ -67,6 +67,13 @@ class Proposal:
     "the search was stopped before it had settled"
     likelihood: float = float("-inf")
     "log-likelihood in nats of the text and what follows it, from left to right; -inf if unknown"
+    nats: float = float("inf")
+    "mean log-probability in nats over the tokens of the whole text on the canvas, from left to right; inf if unknown"
+
+    @property
+    def unlikely(self) -> bool:
+        """The model has not seen such text, neither the proposal nor what is around it."""
+        return self.nats < UNLIKELY
 
 
 def check(parts: Sequence[str], model: ModelInfo) -> None:
@@ -166,7 +173,7 @@ class Infill:
             lengths, candidates = [canvas.room], 1
         job = Job("infill", prompt, self.seed, model.canvas_length, self._settings, suppressed=self._suppressed)
         given = lengths if self._length or self.written or not self._fits else None
-        self.search = LengthSearch(job, canvas, self._old, lengths=given, candidates=candidates)
+        self.search = LengthSearch(job, canvas, self._old, lengths=given, candidates=candidates, may_be_empty=True)
 
     def job(self) -> Job | None:
         """The next job; None once the proposals exist."""
@@ -201,7 +208,7 @@ class Infill:
         if self.search.ranked:
             self._propose(log, stopped=True)
         elif self.written and (texts := self._texts([()])) is not None:
-            self.proposals = [self._proposal(texts, len(self.written), stopped=True)]
+            self.proposals = [self._proposal(texts, Ranked(0, 0, 0.0, float("-inf")), stopped=True)]
 
     def _count(self, log: RunLog) -> None:
         if log.finished is not None:
@@ -216,20 +223,17 @@ class Infill:
                 ids: list[int] = log.blocks(r.candidate)[0].ids.tolist()
                 texts = self._texts([ids[gap.start : gap.stop] for gap in self.search.gaps(r.candidate)], whole_words)
                 if texts is not None and texts not in proposals:
-                    tokens = r.tokens + len(self.written)
-                    proposals[texts] = self._proposal(texts, tokens, r.score, r.likelihood, stopped)
+                    proposals[texts] = self._proposal(texts, r, stopped)
             if proposals:
-                self.proposals = [*proposals.values()][: self._candidates]
+                empty = any(not proposal.tokens for proposal in proposals.values())
+                self.proposals = [*proposals.values()][: self._candidates + empty]
                 return
         raise RunFailed("the model's output is not text", hint="let it run longer, or try another seed")
 
-    def _proposal(
-        self, texts: tuple[str, ...], tokens: int, score: float = 0.0, likelihood: float = float("-inf"),
-        stopped: bool = False,
-    ) -> Proposal:  # fmt: skip
+    def _proposal(self, texts: tuple[str, ...], ranked: Ranked, stopped: bool = False) -> Proposal:
         return Proposal(
-            texts, score, tokens, self._steps, self._most_lengths, self._seconds, self.seed, self.instruction, stopped,
-            likelihood,
+            texts, ranked.score, ranked.tokens + len(self.written), self._steps, self._most_lengths, self._seconds,
+            self.seed, self.instruction, stopped, ranked.likelihood, ranked.nats,
         )  # fmt: skip
 
     def _texts(self, gaps: Sequence[Sequence[int]], whole_words: bool = False) -> tuple[str, ...] | None:
@@ -238,6 +242,9 @@ class Infill:
         texts = []
         for gap, (lead, tail) in zip(gaps, self.lent, strict=True):
             ids = [*self.written, *gap]
+            if not ids:
+                texts.append("")
+                continue
             end = next((at for at, token in enumerate(ids) if token in self._model.stop_ids), len(ids))
             try:
                 text = b"".join(self._tokenizer.pieces(ids[:end])).decode()

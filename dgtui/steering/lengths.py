@@ -1,7 +1,7 @@
 """The length search: finds how many tokens the text in a gap should have.
 
     1. `TRIED` lengths run in one batch for a few denoising steps. If no text was there to guess a length from, they are
-       far apart, and more lengths around the best of them follow in a second batch.
+       far apart, and lengths around the best of them follow in more batches, until they are one token apart.
     2. The lengths that make the whole text most likely are written to the end, the most likely first.
 
 A denoiser becomes confident at nearly any length. A wrong length shows only when the text is read from left to right,
@@ -39,6 +39,9 @@ CANDIDATES: Final = 3
 LONGEST_GAP: Final = 24
 """The greatest length to try if there was no text before."""
 
+UNLIKELY: Final = -4.0
+"""Nats a token, on average, below which a text is none that the model has seen. Measured in docs/embedded-model.md."""
+
 
 @dataclass(frozen=True, slots=True)
 class GappedCanvas:
@@ -75,6 +78,24 @@ class GappedCanvas:
         free = {place for gap in gaps for place in gap}
         return Start(tuple(ids), frozenset(range(known)) - free), tuple(gaps)
 
+    def typed(self, at: int, ids: Sequence[int], gaps: Sequence[range]) -> GappedCanvas:
+        """The canvas with ids that are held at a place from now on: in a gap they divide it, in kept text they replace
+        what is there.
+
+        Args:
+            gaps: Where the gaps are now.
+        """
+        starts = [0, *(gap.stop for gap in gaps)]
+        part = max(number for number, start in enumerate(starts) if start <= at)
+        kept, offset, new = self.kept[part], at - starts[part], tuple(ids)
+        if offset < len(kept) or part == len(gaps):
+            changed: tuple[tuple[int, ...], ...] = ((*kept[:offset], *new, *kept[offset + len(new) :]),)
+        elif offset == len(kept):
+            changed = ((*kept, *new),)
+        else:
+            changed = (kept, new)
+        return replace(self, kept=(*self.kept[:part], *changed, *self.kept[part + 1 :]))
+
 
 def open_gap(ids: Sequence[int], at: int, model: ModelInfo) -> GappedCanvas:
     """A canvas (C,) of a reply with a gap before position `at`.
@@ -97,18 +118,23 @@ class LengthSearch:
         guesses: For each gap, the number of tokens of the previous text; 0 if there was none.
         lengths: The length of each gap, if given: then nothing is tried. Together they must fit the canvas.
         candidates: Number of canvases to write to the end.
+        longest: Most tokens to try in a gap without previous text.
+        may_be_empty: Also reads the text with nothing in its only gap, if there was no previous text.
     """
 
     def __init__(
         self, job: Job, canvas: GappedCanvas, guesses: Sequence[int], *, lengths: Sequence[int] | None = None,
-        candidates: int = CANDIDATES,
+        candidates: int = CANDIDATES, longest: int = LONGEST_GAP, may_be_empty: bool = False,
     ) -> None:  # fmt: skip
         self.ranked: list[Ranked] = []
-        self._job, self._canvas, self._candidates = job, canvas, candidates
-        self._open = not all(guesses)
-        "there was no previous text to guess a length from"
-        self._tries = _tries(guesses, canvas.room) if lengths is None else [tuple(lengths)] * candidates
+        self._job, self.canvas, self._candidates, self._longest = job, canvas, candidates, longest
+        self._apart = 1.0 if all(guesses) else math.inf
+        "how far apart the lengths are that are tried; no text says how long a gap should be where this is above 1"
+        self._may_be_empty = may_be_empty and canvas.ends and lengths is None and [*guesses] == [0]
+        self._tries = _tries(guesses, canvas.room, longest) if lengths is None else [tuple(lengths)] * candidates
         "the lengths of the gaps in each candidate of the next job"
+        self.probing = self.lengths > candidates
+        "the next job tries lengths and is not carried to the end"
         self._gaps: list[tuple[range, ...]] = []
 
     @property
@@ -116,14 +142,16 @@ class LengthSearch:
         """Number of different lengths in the next job."""
         return len(set(self._tries))
 
-    @property
-    def probing(self) -> bool:
-        """Whether the next job only tries lengths and does not write to the end."""
-        return self.lengths > self._candidates
-
     def gaps(self, candidate: int) -> tuple[range, ...]:
         """The positions that a candidate of the newest job writes."""
         return self._gaps[candidate]
+
+    def typed(self, at: int, ids: Sequence[int], candidate: int, seed: int) -> LengthSearch:
+        """A search that begins again with ids held at a place of a candidate."""
+        canvas = self.canvas.typed(at, ids, self.gaps(candidate))
+        guesses = [0] * (len(canvas.kept) - 1)
+        job = replace(self._job, seed=seed)
+        return LengthSearch(job, canvas, guesses, candidates=self._candidates, longest=self._longest)
 
     def best(self, log: RunLog) -> int:
         """The candidate to show. While lengths are tried, it is the most certain one, which may change every step."""
@@ -134,9 +162,10 @@ class LengthSearch:
         """The next job; None when the search is over."""
         if self.ranked:
             return None
-        starts, gaps = zip(*map(self._canvas.start, self._tries), strict=True)
+        tries = [*self._tries, *([(0,)] if self._may_be_empty and not self.probing else [])]
+        starts, gaps = zip(*map(self.canvas.start, tries), strict=True)
         self._gaps = list(gaps)
-        job = replace(self._job, starts=tuple(starts), likelihood=len(starts) > 1)
+        job = replace(self._job, starts=tuple(starts), likelihood=True)
         if self.probing:
             settings = replace(job.settings, t_min=PROBE_TEMPERATURE, t_max=PROBE_TEMPERATURE)
             job = replace(job, settings=replace(settings, steps=PROBE_STEPS, stability=-1))
@@ -146,43 +175,61 @@ class LengthSearch:
         """Plans the next job from the newest log, or ends the search with its canvases."""
         ranked = rank(log)
         if not self.probing:
-            self.ranked = ranked
-        elif self._open:
-            self._open = False
-            self._tries = _tries(self._tries[ranked[0].candidate], self._canvas.room)
+            self.ranked = self._with_nothing(ranked, log)
+        elif self._apart > 1:
+            best = self._tries[ranked[0].candidate]
+            apart = max(map(_apart, best)) if self._apart == math.inf else 1
+            self._tries = _tries(best, self.canvas.room, apart=apart)
+            self._apart, self.probing = apart, self.lengths > self._candidates
         else:
             self._tries = [self._tries[r.candidate] for r in ranked[: self._candidates]]
+            self.probing = False
+
+    def _with_nothing(self, ranked: list[Ranked], log: RunLog) -> list[Ranked]:
+        """The candidates, and the gap that was left empty: last, or first if nothing that was written is likely."""
+        if not self._may_be_empty:
+            return ranked
+        empty = Ranked(log.job.candidates - 1, 0, 1.0, -math.inf)
+        unlikely = all(min(r.nats, r.gap_nats) < UNLIKELY for r in ranked)
+        return [empty, *ranked] if unlikely else [*ranked, empty]
 
     def stop(self, log: RunLog) -> None:
         """Ends the search with all candidates of a cancelled run; with none if it took no step."""
         self.ranked = rank(log)
 
 
-def _tries(guesses: Sequence[int], room: int) -> list[tuple[int, ...]]:
+def _tries(
+    guesses: Sequence[int], room: int, longest: int = LONGEST_GAP, apart: int | None = None
+) -> list[tuple[int, ...]]:
     """The lengths of all gaps in each candidate of a batch."""
     columns = []
     for guess in guesses:
-        most = max(1, room - sum(guesses) + guess) if guess else min(LONGEST_GAP, room)
-        columns.append(candidate_lengths(guess or None, most, TRIED))
+        most = max(1, room - sum(guesses) + guess) if guess else min(longest, room)
+        columns.append(candidate_lengths(guess or None, most, TRIED, apart))
     rows = (tuple(column[min(at, len(column) - 1)] for column in columns) for at in range(max(map(len, columns))))
     return [row for row in rows if sum(row) <= room]
 
 
-def candidate_lengths(guess: int | None, room: int, count: int) -> tuple[int, ...]:
+def candidate_lengths(guess: int | None, room: int, count: int, apart: int | None = None) -> tuple[int, ...]:
     """At most `count` different lengths from 1 to `room`, which is 1 or more.
 
-    The guess comes first, then its neighbours, nearest first: consecutive up to a guess of 15, further apart above.
-    Without a guess, they are spread in equal ratios.
+    The guess comes first, then its neighbours, nearest first: `apart`, or consecutive up to a guess of 15 and further
+    apart above. Without a guess, they are spread in equal ratios.
     """
     if guess is None:
         spread = {round(room ** (i / (count + 1))) for i in range(1, count + 1)}
         others = (n for n in range(1, room + 1) if n not in spread)
         return tuple(sorted([*spread, *others][:count]))
     middle = max(1, min(guess, room))
-    apart = max(1, middle // 8)
+    apart = apart or _apart(middle)
     return tuple(
         sorted(range(1, room + 1), key=lambda n: ((n - middle) % apart != 0, abs(n - middle), n < middle))[:count]
     )
+
+
+def _apart(guess: int) -> int:
+    """How far apart the lengths are that are tried around a guess."""
+    return max(1, guess // 8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +243,10 @@ class Ranked:
     "mean probability of the best id over those positions, in its newest frame"
     likelihood: float
     "in nats, see `likelihood`; -inf if the run does not give it"
+    nats: float = math.inf
+    "of the whole text on the canvas, the mean over its tokens; inf if the run does not give it"
+    gap_nats: float = math.inf
+    "of the gaps"
 
 
 def rank(log: RunLog) -> list[Ranked]:
@@ -210,11 +261,17 @@ def rank(log: RunLog) -> list[Ranked]:
     places = [_gap_places(pinned) for pinned in started.pinned]
     likelihoods = _likelihoods(log, places)
     ranked = [
-        Ranked(candidate, len(at), float(frames[-1].top_probs[at, 0].mean()), likelihoods[candidate])
+        Ranked(
+            candidate,
+            len(at),
+            float(frames[-1].top_probs[at, 0].mean()),
+            likelihoods[candidate],
+            *_means(log, candidate, at),
+        )
         for candidate, at in enumerate(places)
         if len(at) and (frames := log.frames(started.block, candidate))
     ]
-    if -math.inf in likelihoods:
+    if -math.inf in (r.likelihood for r in ranked):
         return sorted(ranked, key=lambda r: (-r.score, r.tokens))
     return sorted(ranked, key=lambda r: (-r.likelihood, r.tokens, -r.score))
 
@@ -229,17 +286,44 @@ def _gap_places(pinned: npt.NDArray[np.bool_]) -> Ids:
 
 
 def _likelihoods(log: RunLog, places: Sequence[Ids]) -> list[float]:
-    """The likelihood of each candidate, without the padding; -inf for all if one of them has none."""
+    """Of each candidate, up to what fills the end of its canvas; -inf of all where one of them was not read."""
+    written = {candidate: at for candidate, at in enumerate(places) if len(at)}
+    read = {candidate: found for candidate in written if (found := _read(log, candidate)) is not None}
+    if not read or len(read) < len(written):
+        return [-math.inf] * len(places)
+    length = sum(map(len, written.values())) / len(written)
+    follows = max(0, min(read[candidate][1] - 1 - int(at[-1]) for candidate, at in written.items()))
+    return [
+        likelihood(read[candidate][0], at, follows, length) if candidate in written else -math.inf
+        for candidate, at in enumerate(places)
+    ]
+
+
+def _read(log: RunLog, candidate: int) -> tuple[Floats, int] | None:
+    """The log-probabilities (C,) of a candidate, and where its text ends and the fill begins; None: it was not read."""
     import numpy as np
 
-    blocks = [next(iter(log.blocks(candidate)), None) for candidate in range(len(places))]
-    read = [(block.ids, block.log_probs) for block in blocks if block is not None and block.log_probs is not None]
-    if len(read) < len(places) or not all(map(len, places)):
-        return [-math.inf] * len(places)
-    length = sum(map(len, places)) / len(places)
-    ends = (max(np.flatnonzero(ids != ids[-1]), default=-1) + 1 for ids, _ in read)
-    follows = max(0, min(int(end) - 1 - int(at[-1]) for end, at in zip(ends, places, strict=True)))
-    return [likelihood(log_probs, at, follows, length) for (_, log_probs), at in zip(read, places, strict=True)]
+    block = next(iter(log.blocks(candidate)), None)
+    if block is None or block.log_probs is None:
+        return None
+    return block.log_probs, int(max(np.flatnonzero(block.ids != block.ids[-1]), default=-1)) + 1
+
+
+def _means(log: RunLog, candidate: int, gaps: Ids) -> tuple[float, float]:
+    """The mean nats of a candidate's text, and of its gaps; inf where it was not read."""
+    read = _read(log, candidate)
+    if read is None or read[1] < 2:
+        return math.inf, math.inf
+    log_probs, end = read
+    inside = gaps[(gaps > 0) & (gaps < end)]
+    return float(log_probs[1:end].mean()), float(log_probs[inside].mean()) if len(inside) else math.inf
+
+
+def is_unlikely(log: RunLog, candidate: int) -> bool:
+    """Whether a candidate's text, read from left to right, is none that the model has seen; False: or was not read."""
+    import numpy as np
+
+    return _means(log, candidate, np.empty(0, np.int32))[0] < UNLIKELY
 
 
 def likelihood(log_probs: Floats, places: Ids, follows: int, length: float) -> float:

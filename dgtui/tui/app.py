@@ -12,10 +12,13 @@ from textual.app import App, SystemCommand
 from textual.command import Provider
 from textual.screen import Screen
 
+from dgtui import config_file
 from dgtui.config import Settings
+from dgtui.errors import DgtuiError
 from dgtui.mistakes import Problem
 from dgtui.text import sanitize
 from dgtui.tui import clipboard, keymap
+from dgtui.tui.messages import explain
 from dgtui.tui.textual_patches import bound_by, make_room_for_notice
 from dgtui.tui.theme import PLAIN, VARIABLES, Look, Theme
 from dgtui.tui.theme_file import load_themes, stamp
@@ -79,7 +82,7 @@ class BaseApp(App[None]):
             self._problems.append(f"there is no theme {settings.screen.theme}: using {wanted.name}")
         for theme in {**self._themes, wanted.name: wanted}.values():
             self.register_theme(theme.textual())
-        self.theme = wanted.name
+        self.theme = self._kept_theme = wanted.name
         for name in set(self.available_themes) - {*self._themes, wanted.name}:
             self.unregister_theme(name)  # Textual's own themes have no colours for tokens
         self._stamp = stamp(self._folders)
@@ -111,7 +114,7 @@ class BaseApp(App[None]):
         return dict(VARIABLES)
 
     def on_mount(self) -> None:
-        self.theme_changed_signal.subscribe(self, lambda _: self._restyle())
+        self.theme_changed_signal.subscribe(self, lambda _: self._theme_chosen())
         self.set_interval(CHECK_EVERY, self._reload_themes)
         self._show_problems(self._problems)
 
@@ -165,6 +168,19 @@ class BaseApp(App[None]):
                     screen.keep()
         super().exit(result, return_code, message)
 
+    def _theme_chosen(self) -> None:
+        """Draws in the theme that was chosen, and writes it into the settings file for the next start."""
+        self._restyle()
+        if self.theme in (self._kept_theme, FALLBACK_THEME if self._missing else None):
+            return
+        self._kept_theme = self.theme
+        try:
+            path = config_file.change({"screen.theme": self.theme})
+        except DgtuiError as error:
+            self.notify(f"the theme is not kept: {explain(error)}", severity="warning")
+        else:
+            self.notify(f"theme {self.theme}, kept in {path}")
+
     def _restyle(self) -> None:
         for screen in self.screen_stack:
             if isinstance(screen, Styled):
@@ -182,7 +198,8 @@ class BaseApp(App[None]):
             self.register_theme(theme.textual())
         self._themes = themes | ({self.theme: self._theme_named(self.theme)} if self.theme not in themes else {})
         if self._missing and self._missing in themes and self.theme in (FALLBACK_THEME, PLAIN.name):
-            self.theme, self._missing = self._missing, None
+            self._kept_theme, self._missing = self._missing, None
+            self.theme = self._kept_theme
         self.refresh_css(animate=False)
         self._restyle()
 

@@ -5,9 +5,8 @@ Every turn is stored when it is sent, and a reply again at the end of each of it
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from dgtui import sudoku
 from dgtui.backend import Backend, Facts
@@ -18,10 +17,12 @@ from dgtui.message import Message
 from dgtui.session.chat import Chat, images_left, prompt
 from dgtui.session.store import ConversationNotFound, Turn
 from dgtui.steering import puzzles
+from dgtui.steering.between import write_between
 from dgtui.steering.drafts import Draft, Refused, Version
 from dgtui.text import decode_utf8
 from dgtui.tui.commands import unescaped
 from dgtui.tui.messages import explain
+from dgtui.tui.opening import Opening
 from dgtui.tui.reply_on_canvas import ReplyOnCanvas
 from dgtui.tui.widgets.attached import Attached
 from dgtui.tui.widgets.canvas_panel import CanvasPanel
@@ -31,26 +32,6 @@ from dgtui.tui.widgets.transcript import Entry, Transcript
 
 if TYPE_CHECKING:
     from dgtui.session.store import Store
-
-MOST_TOKENS: Final = 2048
-"""A reply that does not end by itself is cut at this many tokens."""
-
-
-@dataclass(frozen=True, slots=True)
-class Opening:
-    """The options that the chat starts with."""
-
-    model: str | None = None
-    conversation: str | None = None
-    "id of a stored conversation to continue"
-    system: str = ""
-    seed: int | None = None
-    think: bool = False
-    record: Path | None = None
-    images: tuple[Path, ...] = ()
-    "for the first message"
-    max_tokens: int = MOST_TOKENS
-    "of a reply"
 
 
 class ConversationController:
@@ -81,7 +62,8 @@ class ConversationController:
         "seed of all replies; None: a new one each time"
         self.think = opening.think
         self.on_canvas = ReplyOnCanvas(self, backend, panel, transcript)
-        self._waiting: str | None = None
+        self._waiting: list[str] = []
+        "messages to be sent, in order"
 
     # -- which conversation -----------------------------------------------------------------------------------------
 
@@ -141,18 +123,24 @@ class ConversationController:
         self._panel.template.clear()  # its ids belong to another tokenizer
         self._attached.model_changed(self.chat.images())
 
-    def take_waiting(self) -> str | None:
-        """Withdraws and returns the waiting message, if there is one."""
-        waiting, self._waiting = self._waiting, None
-        return waiting
+    def take_waiting(self) -> str:
+        """The messages that wait to be sent, a line each; they wait no longer."""
+        waiting, self._waiting = self._waiting, []
+        return "\n".join(waiting)
 
-    def hand_back(self, text: str | None) -> None:
-        """Puts a message that was not sent back into the prompt, before any text typed since."""
+    def hand_back(self, text: str) -> None:
+        """Puts what was not sent back into the prompt, before what was typed since."""
         if text:
             self._prompt.load_text("\n".join(filter(None, (text, self._prompt.message))))
 
+    def next_waiting(self) -> str | None:
+        """The next message that can be sent now; it waits no longer. None: there is none, or something is not ready."""
+        if self._backend.facts is None or self._attached.reading or self._panel.steering.running or not self._waiting:
+            return None
+        return self._waiting.pop(0)
+
     def send(self, text: str, load_error: str = "") -> None:
-        """Sends a message, or keeps it until the model and its images are loaded.
+        """Sends a message, or keeps it until the model, its images and the reply before it are there.
 
         Raises:
             Refused: It cannot be sent now. `load_error` is the reason if the model failed to load.
@@ -161,14 +149,13 @@ class ConversationController:
         facts = self._backend.facts
         if facts is None and load_error:
             raise Refused("no model is loaded", hint="load one with /model, then send the message again")
-        if facts is None or self._attached.reading:
-            until = "the images are read" if facts else "the model is loaded"
-            if self._waiting is not None:
-                raise Refused("a message is already waiting", hint=f"it will be sent as soon as {until}")
-            self._waiting = text
-            self._prompt.notify(f"this will be sent as soon as {until}")
+        if facts is None or self._attached.reading or self._panel.steering.running:
+            until = "the model is loaded" if facts is None else "the images are read" if self._attached.reading else ""
+            self._waiting.append(text)
+            self._prompt.notify(
+                f"this will be sent as soon as {until or 'the reply is finished'} ({len(self._waiting)} waiting)"
+            )
             return
-        self.refuse_while_running("then send again")
         self.on_canvas.look_away()
         before = len(self.chat.turns)
         turn = Turn("user", unescaped(text), images=self._attached.take())
@@ -216,17 +203,22 @@ class ConversationController:
         before = self._panel.steering.draft if again else None
         draft = before or Draft(facts, self.settings())
         seed = self._seeds() if again or self.seed is None else self.seed
-        template = dict(self._panel.template.tokens) or self._puzzle(messages[-1], facts)
+        template = self._panel.template
+        fixed = template.fixed or self._puzzle(messages[-1], facts)
         most, images = min(self._opening.max_tokens, facts.model.max_context - len(ids)), images_left(messages, dropped)
-        job = draft.first(ids, seed, most, template, images)
-        pins = {0: frozenset(p for p, token in template.items() if token != facts.model.fill_id)} if template else {}
-        if before and not self.on_canvas.stored(first := before.versions[0]):
+        job = draft.first(ids, seed, most, fixed, images)
+        pins = {0: frozenset(p for p, token in fixed.items() if token != facts.model.fill_id)} if fixed else {}
+        if not before:
+            draft.between = template.canvas()
+        elif not self.on_canvas.stored(first := before.versions[0]) and not before.between:
             job, pins = replace(job, starts=first.run.job.starts), first.pins
         if again:
             self._rewind(len(self.chat.turns) - 1)
         self._store(lambda: self.chat.add(Turn("model", "", seed=seed, finished=False)))
         self._transcript.add(Entry("model", "", finished=False, on_canvas=True))
-        if before:
+        if draft.between:
+            self._panel.start_between(draft, write_between(job, draft.between, facts.model))
+        elif before:
             self._panel.run("reply", job, pins)
         else:
             self._panel.start(draft, job, pins)
@@ -261,6 +253,16 @@ class ConversationController:
         self._panel.run("continue", draft.further(ids, self._opening.max_tokens, self._seeds()), draft.version.pins)
         self.on_canvas.place()
         self._changed()
+
+    def edit_message(self, position: int) -> None:
+        """Puts an earlier message into the prompt, in a branch with the turns before it. The conversation is kept."""
+        self.refuse_while_running()
+        turn = self.chat.turns[position]
+        self._show(self.chat.branch(position))
+        self._prompt.load_text(turn.text)
+        self._attached.put_back(turn.images)
+        self._prompt.focus()
+        self._prompt.notify("a branch: the conversation as it was is in /sessions")
 
     def last_reply(self) -> Turn:
         """The last turn. Raises `Refused` if it is not a reply, or one is being written."""
@@ -346,7 +348,7 @@ class ConversationController:
     def _turn(self, draft: Draft, version: Version) -> Turn:
         log, origin = version.run.log, version
         thought, answer = self._backend.split_thought(version.reply_ids(draft.facts.model.stop_ids))
-        while origin.kind != "reply" and origin.parent:
+        while origin.kind not in ("reply", "between") and origin.parent:
             origin = origin.parent
         if not origin.frames() and (stored := self.on_canvas.stored(origin)):
             thought = stored.thought  # the canvas holds the answer only
@@ -362,7 +364,7 @@ class ConversationController:
             steps=sum(finished.steps) if finished else len(version.frames()),
             stop_reason=reason,
             # A run that rewrote only a part does not give the time of the whole reply
-            seconds=last.seconds if version.kind == "reply" and not isinstance(last, Amended) else 0.0,
+            seconds=last.seconds if version.kind in ("reply", "between") and not isinstance(last, Amended) else 0.0,
             finished=bool(reason),
         )
 

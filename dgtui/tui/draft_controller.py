@@ -1,4 +1,4 @@
-"""The draft of a reply that the user steers: its runs and all ways to change it. Independent of the screen.
+"""All ways to change the draft of a reply, and to ask the model about it. Independent of the screen.
 
 Each change turns the selection into a job or an amendment. An impossible action raises `Refused` (or `BadJob`, if
 settings contradict each other) and changes nothing. A text that a method returns is a notice for the user.
@@ -6,272 +6,23 @@ settings contradict each other) and changes nothing. A text that a method return
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import Protocol
+from collections.abc import Callable, Mapping
 
-from dgtui.backend import Backend, RunHandle
-from dgtui.diffusion.events import Action, Frame
-from dgtui.diffusion.job import Amendment, Job
-from dgtui.steering.drafts import Draft, Kind, Refused, Version
-from dgtui.steering.search import Search
+from dgtui.diffusion.events import Action
+from dgtui.diffusion.job import Amendment
+from dgtui.steering.drafts import Kind, Refused, Version
 from dgtui.text import decode_utf8
-from dgtui.tui.fixed import refusal, refuse_fixed
+from dgtui.tui.draft_runs import DraftRuns
+from dgtui.tui.fixed import refuse_fixed
+from dgtui.tui.inquiry import choices_of
 from dgtui.tui.messages import tokens
-from dgtui.tui.record import record
-from dgtui.tui.stored_run import StoredRun
-from dgtui.tui.version_tree import version_tree
 
-Pins = Mapping[int, frozenset[int]]
-"""Pinned positions by block."""
-Span = tuple[int, int]
-"""Positions of a canvas, the end exclusive."""
+Choice = tuple[int, bytes, float]
+"""A token that could stand at a position: its id, its bytes, its probability."""
 
 
-_LOOKING = ("scrub", "scrub_to", "stop", "accept", "copy", "alternatives", "pace", "xray", "share")
-
-
-class Pointer(Protocol):
-    """The user's cursor and selection on the canvas."""
-
-    @property
-    def cursor(self) -> int: ...
-    @property
-    def selection(self) -> Span | None: ...
-
-
-class DraftController:
-    """Holds at most one draft, and changes it.
-
-    Args:
-        pointer: The user's cursor and selection.
-        submit: Submits a job to the model. Call `ended` after the run.
-        switched: Called after another version has become current.
-        seeds: Draws the seed of each new run.
-    """
-
-    def __init__(
-        self,
-        backend: Backend,
-        pointer: Callable[[], Pointer],
-        submit: Callable[[Job], RunHandle],
-        switched: Callable[[], None],
-        seeds: Callable[[], int],
-    ) -> None:
-        self._backend, self._pointer, self._submit, self._switched = backend, pointer, submit, switched
-        self._seeds = seeds
-        self.draft: Draft | None = None
-        self.past: int | None = None
-        "the position of the earlier reply: its steps can only be viewed, because later turns depend on its text"
-        self.strength = 1.0
-        "the share of the old text that a re-diffusion renoises"
-        self.playhead: int | None = None
-        "index of the frame that is shown; None: the newest"
-        self.frame: Frame | None = None
-        "the frame that is shown; None if there is none yet"
-
-    @property
-    def version(self) -> Version | None:
-        """The current version."""
-        return self.draft.current if self.draft else None
-
-    @property
-    def running(self) -> bool:
-        """Whether the run of the current version has not ended."""
-        return bool(self.version and self.version.running)
-
-    @property
-    def searching(self) -> bool:
-        """Whether the length of a gap in the current version is being searched."""
-        return bool(self.version and self.version.search)
-
-    @property
-    def stopping(self) -> bool:
-        """Whether the run of the current version was asked to stop but has not ended."""
-        version = self.version
-        return bool(version and version.running and version.run.control.cancelled)
-
-    @property
-    def stopped(self) -> bool:
-        """Whether the user stopped the run of the current version."""
-        return bool(self.version and (ended := self.version.run.log.finished) and ended.reason == "cancelled")
-
-    @property
-    def block(self) -> int:
-        """The block that changes apply to: the newest. Earlier steps can only be viewed and forked."""
-        if self.playhead is not None:
-            raise Refused("this is an earlier step", hint="press f to fork here, } to return to the newest step")
-        return self._now()[1].block
-
-    @property
-    def _span(self) -> Span:
-        """The selection, or the token under the cursor."""
-        pointer = self._pointer()
-        return pointer.selection or (pointer.cursor, pointer.cursor + 1)
-
-    def refuse_while_searching(self) -> None:
-        """Raises `Refused` while lengths of a gap are tried, because each has its text at other positions."""
-        refuse_fixed(self._backend)
-        if self.searching:
-            raise Refused("the length of the gap is still being searched", hint="press esc to end the search")
-
-    def refuse_past(self) -> None:
-        """Raises `Refused` for an earlier reply."""
-        if self.past is not None:
-            raise Refused("this is an earlier reply: its steps can be viewed but not changed")
-
-    def _now(self) -> tuple[Draft, Version]:
-        if self.draft is None:
-            raise Refused("there is no draft yet", hint="send a message first")
-        return self.draft, self.draft.version
-
-    def _frame(self, refusal: str) -> Frame:
-        self._now()
-        if self.frame is None:
-            raise Refused(refusal)
-        return self.frame
-
-    def can(self, action: str) -> bool:
-        """Whether an action of the canvas panel has an effect now."""
-        draft, version = self.draft, self.version
-        if draft is None or version is None:  # on a template
-            return action in ("pin", "type_here", "stop", "accept")
-        if self.past is not None and action not in _LOOKING:
-            return False
-        checks: dict[str, Callable[[], object]] = {
-            **dict.fromkeys(("scrub", "scrub_to", "fork", "record", "share", "alternatives", "polish"), version.frames),
-            "pause": lambda: version.running,
-            "step": lambda: version.running and version.run.control.paused,
-            "accept": lambda: not version.running,
-            "undo": lambda: version.parent,
-            "redo": lambda: version.left,
-            "proposal": lambda: len(draft.proposals()) > 1,
-            "branches": lambda: len(draft.versions) > 1,
-        }
-        return not refusal(self._backend, action) and bool(checks.get(action, lambda: True)())
-
-    @property
-    def phase(self) -> tuple[object, ...]:
-        """The state that `can` depends on: the keys are redrawn when it changes."""
-        version = self.version
-        paused = version is not None and version.run.control.paused
-        return version, self.frame is None, self.running, paused, self.draft and len(self.draft.versions)
-
-    def label_of(self, action: str, label: str) -> str:
-        """The current label of an action."""
-        return "resume" if action == "pause" and self.version and self.version.run.control.paused else label
-
-    def states(self) -> list[str]:
-        """Remarks about the current state, in words."""
-        _, version = self._now()
-        states = {
-            f"strength {self.strength:.0%}": self.strength < 1,
-            "looking back": self.playhead is not None,
-            "paused": version.running and version.run.control.paused,
-            "stopping": self.stopping,
-            version.kind: version.kind not in ("reply", "pin"),
-            refusal(self._backend): True,
-        }
-        return [state for state, holds in states.items() if state and holds]
-
-    def text(self, version: Version) -> str:
-        """A version's reply as text, without its thought."""
-        _, answer = self._backend.split_thought(version.reply_ids(self._now()[0].facts.model.stop_ids))
-        return decode_utf8(b"".join(self._backend.pieces(answer)))
-
-    def selected_text(self) -> str:
-        """The text of the selection, or the whole reply."""
-        version, block, selection = self._now()[1], self.block, self._pointer().selection
-        ids = version.ids(block)
-        if selection is None or ids is None:
-            return self.text(version)
-        return decode_utf8(b"".join(self._backend.pieces(ids[slice(*selection)].tolist())))
-
-    # -- runs -------------------------------------------------------------------------------------------------------
-
-    def run(
-        self, kind: Kind, job: Job, *, span: Span | None = None, pins: Pins | None = None, beside: bool = False
-    ) -> Version:
-        """Submits a job, stops the run before it, and makes the new run the current version."""
-        self.refuse_past()
-        draft = self.draft
-        assert draft is not None
-        if kind != "reply":
-            refuse_fixed(self._backend)
-        self.stop()
-        self.playhead = None
-        return draft.add(kind, self._submit(job), span=span, pins=pins, beside=beside)
-
-    def stop(self) -> bool:
-        """Stops the run and keeps its draft. False if nothing runs."""
-        if (version := self.version) is None or not version.running:
-            return False
-        version.stop()
-        return True
-
-    def follow(self) -> None:
-        """While lengths are tried, shows the best candidate so far."""
-        if self.draft is not None and self.searching:
-            self.draft.follow(self.draft.version)
-
-    def ended(self, run: RunHandle) -> None:
-        """Processes a run that has ended. A failed one is removed, and with it the draft if nothing else is left."""
-        draft, _ = self._now()
-        if run.ended.exception():
-            draft.remove(run)
-            if draft.current is None:
-                self.draft = None
-            return
-        for version in draft.versions[:]:
-            if version.run is run and version.search is not None:
-                draft.advance(version)
-
-    def pause(self) -> None:
-        """Pauses the run, or resumes it."""
-        _, version = self._now()
-        if not version.running:
-            raise Refused("nothing is running")
-        control = version.run.control
-        (control.resume if control.paused else control.pause)()
-
-    def step(self) -> None:
-        """Takes one denoising step of a paused run."""
-        _, version = self._now()
-        if not (version.running and version.run.control.paused):
-            raise Refused("the run is not paused", hint="press space to pause it")
-        version.run.control.step()
-
-    def scrub(self, by: int) -> None:
-        """Moves the playhead by steps."""
-        last = len(self._now()[1].frames()) - 1
-        self.scrub_to((last if self.playhead is None else self.playhead) + by)
-
-    def scrub_to(self, step: int | None) -> None:
-        """Moves the playhead to a step, from 0; to the newest for None or a step that was not taken."""
-        last = len(self._now()[1].frames()) - 1
-        self.playhead = None if step is None or step >= last else max(0, step)
-
-    def fork(self) -> None:
-        """Continues from the shown step with a new seed."""
-        draft, version = self._now()
-        frame = self._frame("there is no step to fork from yet")
-        if isinstance(version.run, StoredRun):
-            raise Refused("a stored reply does not have the data for a fork", hint="press R to write it again")
-        self.run("fork", draft.fork(frame.block, frame.step, self._seeds()), pins=version.pins)
-
-    def record(self, path: Path | None = None) -> str:
-        """Writes the run to a recording; without a path, to a new one in the current folder."""
-        draft, version = self._now()
-        if not version.frames() or isinstance(version.run, StoredRun):
-            raise Refused("there are no steps to record", hint="a stored reply does not have the data for a recording")
-        if path is None:
-            name = f"dgtui-{version.run.job.seed}"
-            paths = (Path(f"{name}{suffix}.dgtui") for suffix in ("", *(f"-{n}" for n in range(2, 1000))))
-            path = next(path for path in paths if not path.exists())
-        record(path, version.run, draft.facts, self._backend)
-        return f"recorded to {path}"
-
-    # -- the text ---------------------------------------------------------------------------------------------------
+class DraftController(DraftRuns):
+    """What a person does to the text of the draft."""
 
     def change_strength(self, by: float) -> str:
         """Changes the share of the old text that a re-diffusion renoises."""
@@ -280,33 +31,52 @@ class DraftController:
             f"strength {self.strength:.0%}: {'starts from noise' if self.strength == 1 else 'keeps part of the text'}"
         )
 
-    def rediffuse(self) -> None:
-        """Rewrites the selection; everything else is pinned."""
-        (draft, version), span = self._now(), self._span
-        job = draft.rediffuse(self.block, span, self.strength, self._seeds())
+    def rediffuse(self, *, other: bool = False) -> None:
+        """Rewrites the selection; everything else is pinned. `other`: without the words that were there."""
+        (draft, version), span, without = self._now(), self._span, frozenset[int]()
+        if other:
+            tried = [*draft.tried(self.block, span)]
+            words = zip(tried, self._backend.pieces(tried), strict=True)
+            without = frozenset(token for token, piece in words if any(map(str.isalnum, decode_utf8(piece))))
+            if not without:
+                raise Refused("there is no word here to replace")
+            if not draft.facts.model.stop_ids.intersection(tried):  # the reply does not end in the selection
+                without |= draft.facts.model.special_ids | draft.facts.model.stop_ids
+        job = draft.rediffuse(self.block, span, self.strength, self._seeds(), without)
         again = version.kind == "re-diffuse" and version.span == span and not version.running
         self.run("re-diffuse", job, span=span, pins=version.pins, beside=again)
 
     def polish(self) -> None:
-        """Renoises the least certain tokens."""
+        """Renoises the tokens that the model doubts most. It is asked first."""
+        self._ask_all(self._polish)
+
+    def _polish(self) -> None:
         draft, version = self._now()
-        _, frame = self.block, self._frame("there are no steps to judge by")
-        ends = (at for at, token in enumerate(frame.ids.tolist()) if token in draft.facts.model.stop_ids)
-        job, places = draft.polish(frame, next(ends, len(frame.ids)), self._seeds())
+        job, places = draft.polish(self.block, self._seeds())
         self.run("polish", job, span=(min(places), max(places) + 1), pins=version.pins)
+
+    def doubts(self) -> None:
+        """Shows what the model doubts, or shows it no longer. It is asked once."""
+        self.inquiry.shown = not self.inquiry.shown
+        if self.inquiry.shown:
+            self._ask_all(lambda: None)
+
+    def _ask_all(self, then: Callable[[], None]) -> None:
+        draft, block = self._now()[0], self.block
+        refuse_fixed(self._backend)
+        self._refuse_while_running()
+        self.inquiry.ask(draft, block, range(draft.end(block)), self._seeds(), then)
+
+    def _refuse_while_running(self) -> None:
+        if self.running:
+            raise Refused("the reply is still being written", hint="press esc to stop it")
 
     def gap(self, length: str = "") -> None:
         """Opens a gap of some tokens at the cursor and fills it; without a length, several are tried."""
         if length and not (length.isascii() and length.isdigit() and len(length) < 7 and int(length)):
             raise Refused("the length of a gap must be a number of tokens, for example 8")
-        self.refuse_past()
-        refuse_fixed(self._backend)
         draft, at = self._now()[0], self._pointer().cursor
-        search = Search(draft.gap(self.block, at, int(length) if length else None, self._seeds()), self._submit)
-        self.stop()
-        self.playhead = None
-        search.start()
-        draft.add_gap(search, at)
+        self.search("gap", draft.gap(self.block, at, int(length) if length else None, self._seeds()), at)
 
     def pin(self) -> str:
         """Pins the selection, or unpins it if all of it is pinned; during a run, from the next step on."""
@@ -320,12 +90,20 @@ class DraftController:
         return f"{tokens(len(places))} {'pinned' if pinned else 'unpinned'}"
 
     def type(self, text: str) -> str | None:
-        """Pins typed text at the cursor."""
-        self.refuse_while_searching()
+        """Pins typed text at the cursor. In a gap whose length is searched, it divides the gap."""
         (draft, version), at = self._now(), self._pointer().cursor
         ids = version.ids(self.block)
-        replaced = self._backend.pieces(ids[at : at + 1].tolist())[0] if ids is not None else b""
-        typed = self._backend.encode(f" {text}" if replaced.startswith(b" ") and not text.startswith(" ") else text)
+        canvas = [] if ids is None else self._backend.pieces(ids.tolist())
+        if version.search is not None:
+            apart = at and text[:1].isalnum() and not (canvas[at - 1 : at] or [b""])[0].endswith((b" ", b"\n"))
+            typed = self._backend.encode(f" {text}" if apart else text)
+            plan = version.search.plan.typed(at, typed, version.candidate, self._seeds())
+            if plan.canvas.room < 1:
+                raise Refused(f"{len(typed)} tokens do not fit here")
+            self.search(version.kind, plan, version.span[0] if version.span else 0, beside=True)
+            return None
+        apart = bool(canvas) and canvas[at].startswith(b" ") and not text.startswith(" ")
+        typed = self._backend.encode(f" {text}" if apart else text)
         if at + len(typed) > draft.facts.model.canvas_length:
             raise Refused(f"{len(typed)} tokens do not fit after position {at}")
         return self.hold("type", dict(enumerate(typed, start=at)))
@@ -347,52 +125,25 @@ class DraftController:
         for place, token in ids.items():
             version.run.control.amend(Amendment(place, action, token, version.candidate, block))
 
-    def alternatives(self) -> tuple[list[tuple[int, bytes, float]], dict[int, str], int]:
-        """The most probable tokens at the cursor (id, bytes, probability); names of ids without text; the id there."""
+    def alternatives(self, show: Callable[[str, list[Choice], dict[int, str], int], None]) -> None:
+        """Calls `show` with a title, the most probable tokens at the cursor, names for ids without text, and the id
+        that is there. The model is asked what it would write there; while it writes, the newest step says that."""
         refuse_fixed(self._backend)
-        model, at = self._now()[0].facts.model, self._pointer().cursor
-        _, frame = self.block, self._frame("there are no alternatives before the first step")
-        ids = frame.top_ids[at].tolist()
+        (draft, version), at, block = self._now(), self._pointer().cursor, self.block
+        model = draft.facts.model
         names = dict.fromkeys(model.special_ids, "(markup)") | {model.turn_end_id: "(end)"}
-        choices = [*zip(ids, self._backend.pieces(ids), frame.top_probs[at].tolist(), strict=True)]
-        return choices, names, int(frame.ids[at])
+        if self.running:
+            frame = self._frame("there are no alternatives before the first step")
+            ids = frame.top_ids[at].tolist()
+            choices = [*zip(ids, self._backend.pieces(ids), frame.top_probs[at].tolist(), strict=True)]
+            shown = [choice for choice in choices if choice[0] not in model.special_ids - model.stop_ids]
+            show("alternatives in this step", shown, names, int(frame.ids[at]))
+            return
 
-    # -- versions ---------------------------------------------------------------------------------------------------
+        def answered() -> None:
+            ids = version.ids(block)
+            if self.version is version and ids is not None:
+                choices = choices_of(version.doubts[block][at], self._backend.pieces)
+                show("alternatives", choices, names, int(ids[at]))
 
-    def undo(self) -> None:
-        """Goes to the previous version."""
-        self._switch(Draft.undo, "there is nothing to undo")
-
-    def redo(self) -> None:
-        """Goes to the version that undo came from."""
-        self._switch(Draft.redo, "there is nothing to redo")
-
-    def cycle(self, by: int) -> None:
-        """Goes to the next or previous proposal for the span."""
-        self._switch(lambda draft: draft.cycle(by), "there is only one proposal", "press r for another")
-
-    def go_to(self, number: int | None) -> None:
-        """Goes to a version by its number, from 1; does nothing for None."""
-        if number is not None:
-            self._switch(lambda draft: draft.go_to(number))
-
-    def discard(self) -> bool:
-        """Goes back to the version that the current version's run was made from; False for a first run."""
-        if self.draft is None or not self.draft.discard():
-            return False
-        self._switched()
-        return True
-
-    def _switch(self, switch: Callable[[Draft], bool], refusal: str = "", hint: str = "") -> None:
-        """Makes another version current. A run that is no longer shown is stopped; its text is kept."""
-        draft, before = self._now()
-        if not switch(draft):
-            raise Refused(refusal, hint=hint)
-        self.playhead = None
-        if before.running and draft.version.run is not before.run:
-            before.stop()
-        self._switched()
-
-    def described(self) -> Iterator[tuple[int, bool, str]]:
-        """For each version: its number, whether it is current, and a line that describes it."""
-        return version_tree(self._now()[0], self.text)
+        self.inquiry.ask(draft, block, [at], self._seeds(), answered)

@@ -3,7 +3,19 @@
 from dgtui.backend import Backend
 from dgtui.steering.drafts import Refused
 
-STEERS = ("rediffuse", "strength", "polish", "fork", "gap", "pin", "type_here", "alternatives", "proposal")
+STEERS = (
+    "rediffuse",
+    "strength",
+    "polish",
+    "fork",
+    "gap",
+    "pin",
+    "type_here",
+    "alternatives",
+    "proposal",
+    "doubts",
+    "something_else",
+)
 """Actions that need a canvas with tokens that can be held."""
 
 

@@ -55,6 +55,7 @@ def steering() -> Iterator[Command]:
     yield command("pause", "space", "pause", "pause", "pause or resume denoising", True)
     yield command("step", "full_stop", "step", "step", "run one denoising step while paused")
     yield command("rediffuse", "r", "rediffuse", "re-diffuse", "denoise the selection again; the rest is pinned", True)
+    yield command("other", "e", "something_else", "something else", "re-diffuse the selection without the words there")
     yield command(
         "stronger", "plus", "strength(0.1)", "stronger", "re-diffuse with more noise; 100% keeps none of the text"
     )
@@ -74,7 +75,8 @@ def steering() -> Iterator[Command]:
     yield command("xray", "X", "xray", "x-ray", "map of all steps: entropies, or when each token was decided")
     yield command("scrub_first", "left_curly_bracket", "scrub_to('first')", "first step", "show the first step")
     yield command("scrub_last", "right_curly_bracket", "scrub_to('last')", "last step", "show the newest step")
-    yield command("polish", "x", "polish", "polish", "renoise the least certain tokens and denoise them again")
+    yield command("polish", "x", "polish", "polish", "renoise the tokens that the model doubts and denoise them again")
+    yield command("doubts", "d", "doubts", "doubts", "show which tokens of the finished text the model doubts")
     yield command("gap", "i", "gap", "gap", "insert text at the cursor; the model finds the length")
     yield command("gap_length", "I", "gap(True)", "gap of", "insert text of a given number of tokens")
     yield command("type", "t", "type_here", "type", "type text at the cursor and pin it")

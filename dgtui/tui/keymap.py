@@ -49,7 +49,7 @@ COMMANDS: Final[Mapping[str, tuple[Command, ...]]] = MappingProxyType(
             Command("transcript.raw", ("m",), "screen.raw", "raw",
                     "show replies as Markdown or as written", True),
             Command("transcript.edit_reply", ("e",), "screen.edit_reply", "edit",
-                    "edit the reply and let the model continue", True),
+                    "steer the last reply again, or change an earlier message in a branch", True),
             Command("transcript.regenerate", ("R",), "screen.regenerate", "regenerate",
                     "generate the reply again", True),
             Command("transcript.continue", ("c",), "screen.continue_reply", "continue", "continue a cut reply", True),

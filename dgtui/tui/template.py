@@ -1,67 +1,144 @@
-"""The template: tokens that the user pins on the empty canvas; the next run writes around them."""
+"""The template: text that a person holds before a reply is written. The model writes what lies between."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from typing import Final, Literal, TypeAlias
+
 from dgtui.backend import Backend
 from dgtui.diffusion.events import Flag
+from dgtui.model_info import ModelInfo
+from dgtui.steering.between import held_canvas
 from dgtui.steering.drafts import Refused
+from dgtui.steering.lengths import GappedCanvas
 from dgtui.tui.fixed import refuse_fixed
 from dgtui.tui.frames import View
 
-EMPTY = b"\xc2\xb7 "
-"how a free position is drawn"
+GAP: Final = " … "
+"""How a gap is drawn, and what stands for one in the text of `/template`."""
+
+END: Final = " ∎"
+"""How the end of the reply is drawn."""
+
+_GAPS: Final = re.compile(r"\s*(?:\.\.\.|…)\s*")
+
+Slot: TypeAlias = tuple[Literal["token", "gap", "end"], int, int]
+"""A place that the cursor can be at: what it is, the number of its part or gap, and which token of the part."""
 
 
 class Template:
-    """Token ids by position of the first canvas. Empty means that nothing is pinned."""
+    """Texts in order: the start, those in the middle, the ending. Between two of them lies a gap of any length.
+
+    `tokens` is another kind of template: ids at fixed places of the first canvas.
+    """
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+        self.clear()
+
+    def clear(self) -> None:
+        """Holds nothing."""
+        self.parts: list[list[int]] = [[], []]
         self.tokens: dict[int, int] = {}
 
     def __bool__(self) -> bool:
-        return bool(self.tokens)
+        return bool(self.tokens) or any(self.parts)
 
-    def write(self, at: int, words: str) -> None:
-        """Pins words from a position on. Raises `Refused` if they do not fit, or no model is loaded."""
-        refuse_fixed(self._backend)
-        length = self._length()
-        apart = words if at == 0 or words[:1].isspace() else f" {words}"
-        ids = self._backend.encode(apart) if words else []
-        if not 0 <= at <= length - len(ids):
-            raise Refused(f"{len(ids)} tokens do not fit at position {at} of {length}")
-        self.tokens |= dict(enumerate(ids, start=at))
+    def __len__(self) -> int:
+        return len(self.tokens) + sum(map(len, self.parts))
 
     def hold(self, tokens: dict[int, int]) -> None:
-        """Pins exactly these tokens. Raises `Refused` if this model cannot hold them."""
+        """Holds exactly these tokens, at their places. Raises `Refused` if this model cannot hold them."""
         if tokens:
             refuse_fixed(self._backend)
+        self.clear()
         self.tokens = tokens
 
-    def free(self, span: tuple[int, int]) -> int:
-        """Frees the pinned positions of a span, and returns their number."""
-        return len([self.tokens.pop(at) for at in range(*span) if at in self.tokens])
+    def read(self, text: str) -> None:
+        """Holds a text in which "..." or "…" stands for each gap. Without one, the text is the start."""
+        self._model()
+        refuse_fixed(self._backend)
+        self.clear()
+        texts = _GAPS.split(text)
+        encoded = [self._encode(part, first=not at) for at, part in enumerate(texts)]
+        start, *middle, ending = encoded if len(encoded) > 1 else [*encoded, []]
+        self.parts = [start, *filter(None, middle), ending]
 
-    def clear(self) -> None:
-        """Frees every position."""
-        self.tokens = {}
+    def write(self, at: int, words: str) -> None:
+        """Holds words at a place: in a gap as a text of their own, or as the start; at the end as the ending."""
+        refuse_fixed(self._backend)
+        kind, part, token = self._slots()[at]
+        if kind == "end":
+            self.parts[-1] += self._encode(words, first=False)
+        elif kind == "gap" and (part or self.parts[0]):
+            self.parts.insert(part + 1, self._encode(words, first=False))
+        else:
+            self.parts[part][token:token] = self._encode(words, first=not (part or token))
+
+    def free(self, span: tuple[int, int]) -> int:
+        """Holds the tokens of a span no longer, and counts them."""
+        if self.tokens:
+            return len([self.tokens.pop(at) for at in range(*span) if at in self.tokens])
+        gone = [slot for slot in self._slots()[slice(*span)] if slot[0] == "token"]
+        for _, part, token in reversed(gone):
+            del self.parts[part][token]
+        self.parts = [self.parts[0], *filter(None, self.parts[1:-1]), self.parts[-1]]
+        return len(gone)
+
+    @property
+    def fixed(self) -> dict[int, int]:
+        """The tokens to hold by place, if nothing floats."""
+        return self.tokens or dict(enumerate(self.parts[0]))
+
+    def canvas(self) -> GappedCanvas | None:
+        """The canvas to write between; None: nothing floats. Raises `BadJob` if the texts do not fit."""
+        return held_canvas(self.parts, self._model()) if any(self.parts[1:]) else None
 
     def view(self) -> View:
-        """The canvas with the pinned tokens and free positions. Raises `Refused` if no model is loaded."""
+        """What is held, with a sign for each gap. Raises `Refused` if no model is loaded."""
         import numpy as np
 
-        length = self._length()
-        pieces = dict(zip(self.tokens, self._backend.pieces([*self.tokens.values()]), strict=True))
-        pinned = np.isin(np.arange(length), [*self.tokens])
+        pieces, held = self._pieces()
+        flags = [Flag.PINNED if kept else Flag.RENOISED for kept in held]
         return View(
-            tuple(pieces.get(at, EMPTY) for at in range(length)),
-            np.where(pinned, 0.0, 1.0).astype(np.float32),
-            np.where(pinned, np.uint8(Flag.PINNED), np.uint8(Flag.RENOISED)),
-            np.ones(length, np.bool_),
-            length,
+            tuple(pieces),
+            np.where(held, 0.0, 1.0).astype(np.float32),
+            np.array(flags, np.uint8),
+            np.ones(len(pieces), np.bool_),
+            len(pieces),
         )
 
-    def _length(self) -> int:
+    def _pieces(self) -> tuple[list[bytes], list[bool]]:
+        """The bytes of each place, and whether it is held."""
+        if self.tokens:
+            places = range(self._model().canvas_length)
+            known = dict(zip(self.tokens, self._backend.pieces([*self.tokens.values()]), strict=True))
+            return [known.get(at, "· ".encode()) for at in places], [at in known for at in places]
+        signs = {"gap": GAP.encode(), "end": END.encode()}
+        texts = [self._backend.pieces(part) for part in self.parts]
+        slots = self._slots()
+        return [texts[n][at] if kind == "token" else signs[kind] for kind, n, at in slots], [
+            s[0] == "token" for s in slots
+        ]
+
+    def _slots(self) -> list[Slot]:
+        def slots() -> Iterator[Slot]:
+            for number, part in enumerate(self.parts):
+                yield from (("token", number, at) for at in range(len(part)))
+                yield ("gap", number, 0) if number < len(self.parts) - 1 else ("end", number, 0)
+
+        return [*slots()]
+
+    def _encode(self, words: str, *, first: bool) -> list[int]:
+        """Ids of words, which a space sets apart from what is before them."""
+        words = words if first or (not words[:1].isalnum() and words[:1] not in "\"'(") else f" {words}"
+        ids = self._backend.encode(words) if words.strip() else []
+        if len(self) + len(ids) >= self._model().canvas_length:
+            raise Refused(f"{len(ids)} tokens more do not fit the canvas")
+        return ids
+
+    def _model(self) -> ModelInfo:
         if self._backend.facts is None:
             raise Refused("no model is loaded yet")
-        return self._backend.facts.model.canvas_length
+        return self._backend.facts.model

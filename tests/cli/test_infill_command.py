@@ -58,7 +58,7 @@ def test_json_says_what_was_written_where_and_what_else_there_was(dgtui: Any, ta
     (span,) = done.json["spans"]
     assert (span["start_byte"], span["end_byte"], span["old"]) == (14, 23, "brave fox")
     assert span["new"] == span["alternatives"][0]["text"]
-    assert {"text", "score", "tokens"} == set(span["alternatives"][0])
+    assert {"text", "score", "tokens", "unlikely"} == set(span["alternatives"][0])
     assert done.json["seed"] == 5 and done.json["steps"] > 0
     assert done.json["unchanged"] == (span["old"] == span["new"])
 

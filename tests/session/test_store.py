@@ -198,11 +198,21 @@ def test_the_title_is_the_beginning_of_the_first_message(store: Store) -> None:
     title = store.get(conversation).title
     assert title.startswith("Why do rivers meander? And")
     assert title.endswith("…") and len(title) <= 60
-    store.update(first, Turn("user", "Why not?"))
-    assert store.get(conversation).title == "Why not?"
+    store.update(first, Turn("user", "Why do lakes not?"))
+    assert store.get(conversation).title == "Why do lakes not?"
     rewind(store, conversation, 0)
     store.append(conversation, Turn("user", "Lakes"))
     assert store.get(conversation).title == "Lakes"
+
+
+def test_a_greeting_is_no_title_if_a_later_message_says_more(store: Store) -> None:
+    conversation = store.create("m")
+    store.append(conversation, Turn("user", "hi there"))
+    assert store.get(conversation).title == "hi there"
+    store.append(conversation, Turn("model", "Good day."))
+    store.append(conversation, Turn("user", "Why do rivers meander?"))
+    store.append(conversation, Turn("user", "And how long does that take?"))
+    assert store.get(conversation).title == "Why do rivers meander?"
 
 
 def test_a_title_that_was_given_stays(store: Store) -> None:

@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping
 
-import numpy as np
 import pytest
 from scripted import CANVAS, EOS, IDS, TALE, TURN_END, ScriptedBackend
 
-from dgtui.diffusion.events import Frame
 from dgtui.diffusion.log import RunLog
+from dgtui.steering.doubts import Doubt
 from dgtui.steering.drafts import SETTLING_STRENGTH, Draft, Kind, Refused, Version
 from dgtui.steering.lengths import CANDIDATES, TRIED
 from dgtui.steering.search import Search
@@ -32,7 +31,7 @@ class Steered:
         plan = self.draft.gap(0, at, length, 1)
         search = Search(plan, lambda job: self.backend.submit(job, lambda run, upto: None))
         search.start()
-        version = self.draft.add_gap(search, at)
+        version = self.draft.add_search("gap", search, at)
         while version.search:
             self.draft.advance(version)
         return version
@@ -116,22 +115,19 @@ def test_a_chosen_token_is_pinned_and_the_rest_settles_around_it() -> None:
     assert steered.draft.user_pins(0) == {2}
 
 
-def test_polishing_frees_the_least_certain_tokens_only() -> None:
+def test_polishing_frees_the_tokens_that_the_model_doubts_most_and_no_others() -> None:
     steered = Steered()
-    draft = steered.draft
-    last = draft.version.frames()[-1]
-    entropy = np.zeros(CANVAS, np.float32)
-    entropy[[3, 9, 12, 30]] = [0.5, 2.0, 1.0, 3.0]
-    frame = Frame(
-        last.job, 0, 0, last.step, last.max_steps, last.ids, last.canvas, entropy, last.flags, last.top_ids,
-        last.top_probs, 0.1, last.temperature, last.seconds,
-    )  # fmt: skip
+    draft, ids = steered.draft, steered.ids()
+    doubts = {place: Doubt((ids[place],), (p,)) for place, p in {3: 0.6, 9: 0.1, 12: 0.3, 5: 0.95, 30: 0.1}.items()}
+    draft.version.doubts[0] = doubts
     draft.toggle_pins(0, (9, 10))
-    job, places = draft.polish(frame, 20, 1)
-    assert places == {12, 3}
+    draft.version.doubts[0] = doubts
+    job, places = draft.polish(0, 1)
+    assert places == {12, 3}  # 9 is pinned, the model is sure of 5, and 30 is after the end
     assert frozenset(range(CANVAS)) - job.starts[0].pinned == places
-    with pytest.raises(Refused, match="certain"):
-        draft.polish(frame, 3, 1)
+    draft.version.doubts[0] = {5: doubts[5]}
+    with pytest.raises(Refused, match="doubts no token"):
+        draft.polish(0, 1)
 
 
 def test_a_gap_is_searched_and_its_candidates_are_proposals_that_keep_both_sides() -> None:
@@ -139,18 +135,18 @@ def test_a_gap_is_searched_and_its_candidates_are_proposals_that_keep_both_sides
     draft, before = steered.draft, steered.ids()
     draft.toggle_pins(0, (2, 8))
     version = steered.gap(5)
-    assert [job.candidates for job in steered.backend.jobs[1:]] == [TRIED, TRIED, CANDIDATES]
+    assert [job.candidates for job in steered.backend.jobs[1:]] == [TRIED, TRIED, CANDIDATES + 1], "and nothing"
     assert not version.running and draft.current is version
-    assert draft.proposals()[0] is version and len(draft.proposals()) == CANDIDATES
+    assert draft.proposals()[0] is version and len(draft.proposals()) == CANDIDATES + 1
     lengths = set()
     for proposal in draft.proposals():
         draft.current = proposal
         ids = steered.ids()
-        (length,) = [n for n in range(1, CANVAS) if frozenset({2, 3, 4, *range(5 + n, 8 + n)}) == proposal.pins[0]]
+        (length,) = [n for n in range(CANVAS) if frozenset({2, 3, 4, *range(5 + n, 8 + n)}) == proposal.pins[0]]
         assert ids[:5] == before[:5]
         assert ids[5 + length : len(TALE) + 1 + length] == before[5 : len(TALE) + 1]
         lengths.add(length)
-    assert len(lengths) == CANDIDATES
+    assert len(lengths) == CANDIDATES + 1 and length == 0, "an empty gap comes last"
 
 
 def test_a_gap_that_is_stopped_keeps_what_is_written() -> None:
@@ -159,7 +155,7 @@ def test_a_gap_that_is_stopped_keeps_what_is_written() -> None:
     search = Search(draft.gap(0, 5, None, 1), lambda job: steered.backend.submit(job, lambda run, upto: None))
     steered.backend.step_gate.close()
     search.start()
-    version = draft.add_gap(search, 5)
+    version = draft.add_search("gap", search, 5)
     assert version.running
     steered.backend.step_gate.let(2)
     while len(version.frames()) < 1:

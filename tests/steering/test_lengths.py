@@ -23,10 +23,12 @@ from dgtui.model_info import ModelInfo
 from dgtui.steering.lengths import (
     CANDIDATES,
     PROBE_STEPS,
+    UNLIKELY,
     GappedCanvas,
     LengthSearch,
     Ranked,
     candidate_lengths,
+    is_unlikely,
     open_gap,
     rank,
 )
@@ -35,6 +37,7 @@ FILL, END = 1, 2
 STOPS = frozenset({FILL, END})
 MODEL = ModelInfo(CANVAS, 200, None, END, FILL, STOPS, STOPS)
 WORDS = st.integers(3, VOCAB - 1)
+CANVAS_OF_LONG = 256
 REPLY = (3, 4, 5, 6, 7, END, *[FILL] * 6)
 
 
@@ -120,6 +123,27 @@ def test_lengths_without_a_guess_are_spread_in_equal_ratios() -> None:
     assert candidate_lengths(None, 255, 1) == (16,)
 
 
+def test_a_search_for_a_long_gap_comes_closer_until_its_lengths_are_one_token_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The best length is always the one nearest to 40."""
+
+    def nearest(log: RunLog) -> list[Ranked]:
+        lengths = [CANVAS_OF_LONG - len(start.pinned) for start in log.job.starts]
+        order = sorted(range(len(lengths)), key=lambda at: abs(lengths[at] - 40))
+        return [Ranked(at, lengths[at], 1.0, -1.0) for at in order]
+
+    monkeypatch.setattr("dgtui.steering.lengths.rank", nearest)
+    canvas = GappedCanvas(((3,), (4, END)), 2, CANVAS_OF_LONG, FILL)
+    search = LengthSearch(job(), canvas, [0], longest=96)
+    rounds = []
+    while (wanted := search.job()) is not None:
+        rounds.append(sorted(CANVAS_OF_LONG - len(start.pinned) for start in wanted.starts))
+        search.take(RunLog(wanted))
+    assert [min(b - a for a, b in pairwise(tried)) for tried in rounds[1:]] == [5, 1, 1]
+    assert len(rounds) == 4 and sorted(rounds[-1]) == [39, 40, 41]
+
+
 # Ranking
 
 
@@ -197,6 +221,28 @@ def test_lengths_are_tried_apart_then_around_the_best_and_the_best_are_written_t
     assert [j.candidates for j in jobs] == [6, 6, CANDIDATES], "the canvas has room for six"
     assert [r.likelihood for r in search.ranked] == sorted((r.likelihood for r in search.ranked), reverse=True)
     assert len({r.tokens for r in search.ranked}) == CANDIDATES
+
+
+@pytest.mark.parametrize("sharpness", [1.0, 9.0])
+def test_a_gap_may_be_left_empty_and_is_if_nothing_that_was_written_is_likely(sharpness: float) -> None:
+    search = LengthSearch(replace(job(), settings=SETTINGS), open_gap(REPLY, 2, MODEL), [0], may_be_empty=True)
+    while (wanted := search.job()) is not None:
+        log = RunLog(wanted, engine.run(stepper(NumericDenoiser(sharpness=sharpness)), wanted))
+        search.take(log)
+    (empty,) = [r for r in search.ranked if not r.tokens]
+    assert log.blocks(empty.candidate)[0].ids.tolist() == list(REPLY)
+    unlikely = all(min(r.nats, r.gap_nats) < UNLIKELY for r in search.ranked if r.tokens)
+    assert search.ranked.index(empty) == (0 if unlikely else CANDIDATES)
+
+
+def test_a_text_is_unlikely_by_the_mean_over_its_tokens() -> None:
+    for nats, unlikely in ((UNLIKELY - 0.1, True), (UNLIKELY + 0.1, False)):
+        wanted, events = run((1,), likelihood=True)
+        log_probs = np.full(CANVAS, nats, np.float32)
+        log_probs[8:] = 0.0  # fill
+        read = RunLog(wanted, [replace(e, log_probs=log_probs) if isinstance(e, BlockFinished) else e for e in events])
+        assert is_unlikely(read, 0) is unlikely
+    assert not is_unlikely(RunLog(*run((1,))), 0), "a text that was not read"
 
 
 @settings(max_examples=40, deadline=None)

@@ -57,9 +57,9 @@ async def test_rows_show_token_probability_and_bar() -> None:
 
 @pytest.mark.parametrize(
     ("keys", "token"),
-    [(["enter"], 5), (["down", "enter"], 6), (["up", "enter"], 9), (["3", "enter"], 7), (["9", "enter"], 5)],
+    [(["enter"], 5), (["down", "enter"], 6), (["up", "enter"], 9), (["3"], 7), (["9", "enter"], 5)],
 )
-async def test_up_down_and_digits_choose_and_enter_picks(keys: list[str], token: int) -> None:
+async def test_enter_picks_what_up_and_down_marked_and_a_digit_picks_at_once(keys: list[str], token: int) -> None:
     async with opened() as (_app, pilot, answers):
         await pilot.press(*keys)
         assert answers == [(12, token)]

@@ -6,7 +6,7 @@ import pytest
 from test_chat_screen import Seen, chat
 
 from dgtui.session.store import Attachment, Store, Turn
-from dgtui.tui.conversation_controller import Opening
+from dgtui.tui.opening import Opening
 from dgtui.tui.widgets.attached import Attached
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import drawn
 import pytest
-from scripted import CANVAS, IDS, TALE, ScriptedBackend
+from scripted import CANVAS, IDS, MODEL, TALE, TURN_END, ScriptedBackend
 from textual import events
 from textual.events import Paste
 from textual.pilot import Pilot
@@ -23,8 +23,8 @@ from dgtui.errors import DgtuiError, ModelNotFound, RunFailed
 from dgtui.session.chat import Chat
 from dgtui.session.store import Store, Turn
 from dgtui.tui.commands import SLASHES
-from dgtui.tui.conversation_controller import Opening
 from dgtui.tui.draft_controller import DraftController
+from dgtui.tui.opening import Opening
 from dgtui.tui.screens.chat import ChatApp, ChatScreen
 from dgtui.tui.theme_file import theme_folders
 from dgtui.tui.widgets.canvas_panel import CanvasPanel
@@ -160,15 +160,58 @@ async def test_a_message_that_waits_comes_back_if_no_model_is_loaded() -> None:
         assert seen.screen.prompt.text == "tell me\nand"
 
 
-async def test_a_second_message_does_not_take_the_place_of_the_one_that_waits() -> None:
+async def test_messages_that_are_typed_before_a_model_is_there_are_sent_in_order() -> None:
     async with chat(hold_load=True) as seen:
         await seen.say("tell me")
         await seen.say("and why")
-        assert "already waiting" in seen.notices()
-        assert seen.screen.prompt.text == "and why"
+        assert "2 wait" in seen.notices()
         seen.backend.load_gate.open()
-        await seen.until(lambda: len(seen.chat.turns) == 2, "the reply")
-        assert seen.chat.turns[0].text == "tell me"
+        await seen.until(lambda: len(seen.chat.turns) == 4, "both replies")
+        assert [turn.text for turn in seen.chat.turns[::2]] == ["tell me", "and why"]
+        await seen.settled()
+
+
+async def test_a_message_that_is_typed_while_a_reply_is_written_is_sent_after_it() -> None:
+    async with chat(hold_steps=True) as seen:
+        seen.backend.step_gate.let(1)
+        await seen.say("tell me")
+        await seen.until(lambda: seen.steering.version and seen.steering.version.frames(), "a step")
+        await seen.say("and why")
+        assert "as soon as the reply is finished" in seen.notices() and len(seen.chat.turns) == 2
+        seen.backend.step_gate.open()
+        await seen.until(lambda: len(seen.chat.turns) == 4, "both replies")
+        await seen.settled()
+        assert seen.chat.turns[1].text and [t.text for t in seen.chat.turns[::2]] == ["tell me", "and why"]
+
+
+async def test_a_message_that_waits_comes_back_if_the_reply_is_stopped() -> None:
+    async with chat(hold_steps=True, steps=40) as seen:
+        seen.backend.step_gate.let(1)
+        await seen.say("tell me")
+        await seen.until(lambda: seen.steering.version and seen.steering.version.frames(), "a step")
+        await seen.say("and why")
+        await seen.pilot.press("escape")
+        seen.backend.step_gate.open()
+        await seen.settled()
+        await seen.until(lambda: seen.screen.prompt.text == "and why", "the message")
+        assert len(seen.chat.turns) == 2
+
+
+async def test_an_earlier_message_is_changed_in_a_branch_and_the_conversation_stays() -> None:
+    async with chat() as seen:
+        await seen.reply("tell me")
+        await seen.reply("and why")
+        first = seen.chat.id
+        seen.screen.transcript.focus()
+        await seen.pilot.press("up")
+        await seen.until(lambda: seen.screen.transcript.position == 2, "the mark")
+        await seen.pilot.press("e")
+        await seen.until(lambda: seen.screen.prompt.text == "and why", "the message")
+        assert len(seen.store.conversations()) == 1, "a branch is stored with its first message"
+        await seen.reply("hello")
+        texts = [stored.turn.text for stored in seen.store.turns(seen.chat.id)]
+        assert seen.chat.id != first and texts[0] == "tell me" and texts[2] == "hello" and len(texts) == 4
+        assert [stored.turn.text for stored in seen.store.turns(first)][2] == "and why"
 
 
 async def test_a_command_of_the_palette_that_is_refused_leaves_the_prompt_alone() -> None:
@@ -429,8 +472,79 @@ async def test_alternatives_show_probabilities_and_the_choice_is_pinned() -> Non
         await seen.until(lambda: panel.steering.version.kind == "pick", "the pick")
         await seen.settled()
         assert panel.steering.draft.user_pins(0) == {2}
-        chosen = panel.steering.version.parent.frames()[-1].top_ids[2][1]
-        assert seen.ids()[2] == chosen
+        assert seen.ids()[2] == panel.steering.version.parent.doubts[0][2].ids[1]
+
+
+async def test_alternatives_are_asked_of_the_model_with_only_that_place_renoised() -> None:
+    async with chat() as seen:
+        await seen.reply()
+        before, count = seen.ids(), len(seen.backend.jobs)
+        seen.screen.panel.canvas.select(2, 3)
+        await seen.canvas("a")
+        await seen.until(lambda: len(seen.app.screen_stack) == 2, "the panel")
+        (job,) = seen.backend.jobs[count:]
+        assert {start.pinned for start in job.starts} == {frozenset(range(CANVAS)) - {2}}
+        assert {start.ids for start in job.starts} == {tuple(before)}
+        await seen.pilot.press("escape", "a")
+        await seen.until(lambda: len(seen.app.screen_stack) == 2, "the panel again")
+        assert len(seen.backend.jobs) == count + 1 and seen.ids() == before  # it is asked once
+
+
+async def test_what_the_model_doubts_is_a_layer_over_the_reply_from_which_polish_starts() -> None:
+    async with chat() as seen:
+        await seen.reply()
+        await seen.canvas("d")
+        await seen.until(lambda: not seen.steering.inquiry.running, "the answer")
+        await seen.pilot.pause()
+        (states,) = [state for state in seen.steering.states() if "doubted" in state]
+        assert states == f"{len(TALE)} of {len(TALE)} tokens doubted"  # nothing is certain after one step
+        assert seen.steering.version.kind == "reply"
+        asked = len(seen.backend.jobs)
+        await seen.canvas("d")
+        assert not seen.steering.shows_doubts
+        await seen.canvas("x")
+        await seen.until(lambda: seen.steering.version.kind == "polish", "the polish")
+        await seen.settled()
+        assert len(seen.backend.jobs) == asked + 1  # polishing asks nothing that is known
+
+
+async def test_the_same_words_again_are_said_and_something_else_is_offered() -> None:
+    async with chat() as seen:
+        seen.backend.denoiser._choices[3] = [IDS["red"]]  # the only right word there
+        await seen.reply()
+        panel, before = seen.screen.panel, seen.ids()
+        panel.canvas.select(3, 4)
+        await seen.canvas("r")
+        await seen.settled()
+        assert seen.ids() == before and "the same words again" in seen.notices()
+        await seen.canvas("e")
+        await seen.settled()
+        assert seen.ids()[3] != before[3] and seen.ids()[:3] == before[:3] and seen.ids()[4:] == before[4:]
+        assert seen.backend.jobs[-1].suppressed == {before[3]} | MODEL.special_ids
+
+
+async def test_something_else_is_none_of_the_proposals_so_far() -> None:
+    async with chat() as seen:
+        await seen.reply()
+        panel, words = seen.screen.panel, [seen.ids()[2]]
+        panel.canvas.select(2, 3)
+        for _ in range(3):
+            await seen.canvas("e")
+            await seen.settled()
+            words.append(seen.ids()[2])
+        assert len(set(words)) == 4
+
+
+async def test_esc_stops_asking_the_model() -> None:
+    async with chat() as seen:
+        await seen.reply()
+        seen.backend.step_gate.close()
+        await seen.canvas("d")
+        assert seen.steering.inquiry.running
+        await seen.canvas("escape")
+        assert not seen.steering.inquiry.running and seen.steering.draft is not None
+        seen.backend.step_gate.open()
+        await seen.reply("again")
 
 
 async def test_typed_words_are_pinned_and_the_rest_settles() -> None:
@@ -484,40 +598,93 @@ async def test_pinned_words_stay_pinned_beside_a_gap() -> None:
             assert [version.ids(0)[place] for place in sorted(version.pins[0])] == held
 
 
-async def test_words_written_on_a_frame_are_in_the_reply() -> None:
+async def test_a_template_holds_the_start_and_an_ending_that_floats() -> None:
     async with chat() as seen:
-        await seen.say("/template 10 red")
+        await seen.say("/template hello you ... red now")
         assert seen.screen.panel.template
         text = await seen.reply()
-        assert text.split()[10] == "red"
-        assert seen.steering.draft.user_pins(0) == {10}
+        assert text.startswith("hello you ") and text.strip().endswith("red now")
+        proposals = seen.steering.draft.proposals()
+        texts = {seen.steering.text(version) for version in proposals}
+        assert all(t.startswith("hello you ") and t.strip().endswith("red now") for t in texts)
+        assert len({len(t.split()) for t in texts}) == len(proposals) > 1, "each has another length"
+        version = seen.steering.version
+        held = {version.ids(0)[place] for place in version.pins[0]}
+        assert {IDS[word] for word in ("hello", "you", "red", "now")} | {TURN_END} == held
 
 
-async def test_words_on_a_frame_can_be_freed_and_stand_apart_from_what_is_before_them() -> None:
+async def test_text_in_the_middle_of_a_template_lies_between_two_gaps() -> None:
     async with chat() as seen:
-        written: list[str] = []
-        encode = seen.backend.encode
-        seen.backend.encode = lambda text: written.append(text) or encode(text)
-        await seen.say("/template 10 red")
-        await seen.say("/template 0 hello")
-        assert written == [" red", "hello"]
+        await seen.say("/template hello … why … now")
+        words = (await seen.reply()).split()
+        assert words[0] == "hello" and words[-1] == "now" and 0 < words.index("why") < len(words) - 1
+
+
+async def test_a_template_with_a_start_alone_is_a_reply_that_begins_so() -> None:
+    async with chat() as seen:
+        await seen.say("/template hello you")
+        assert (await seen.reply()).startswith("hello you ")
+        assert seen.steering.version.kind == "reply" and seen.steering.draft.user_pins(0) == {0, 1}
+
+
+async def test_a_template_is_typed_on_the_canvas_and_words_on_it_can_be_freed() -> None:
+    async with chat() as seen:
+        await seen.say("/template")
         panel = seen.screen.panel
-        panel.canvas.select(9, 12)
+        await seen.canvas("t", *"hello", "enter", "right", "right", "t", *"now", "enter")
+        await seen.pilot.pause()
+        assert panel.template.parts == [[IDS["hello"]], [IDS["now"]]]
+        await seen.canvas("left", "t", *"why", "enter")
+        assert panel.template.parts == [[IDS["hello"]], [IDS["why"]], [IDS["now"]]]
+        assert "hello" in drawn.text(seen.app) and "…" in drawn.text(seen.app) and "∎" in drawn.text(seen.app)
+        panel.canvas.select(0, 1)
         await seen.canvas("p")
-        assert set(panel.template.tokens) == {0}
+        assert panel.template.parts == [[], [IDS["why"]], [IDS["now"]]]
         assert "1 token unpinned" in seen.notices()
-        await seen.canvas("p")
-        assert "press t to type" in seen.notices()
 
 
-async def test_a_frame_stays_in_sight_until_it_is_used_and_goes_with_its_conversation() -> None:
+async def test_regenerating_keeps_what_the_template_held() -> None:
+    async with chat() as seen:
+        await seen.say("/template hello ... now")
+        await seen.reply()
+        seen.screen.transcript.focus()
+        await seen.pilot.press("R")
+        await seen.until(lambda: len(seen.backend.jobs) > 4, "another search")
+        await seen.settled()
+        words = seen.chat.turns[-1].text.split()
+        assert (words[0], words[-1]) == ("hello", "now")
+
+
+async def test_a_template_stays_in_sight_until_it_is_used_and_goes_with_its_conversation() -> None:
     async with chat() as seen:
         panel = seen.screen.panel
-        await seen.say("/template 10 red")
+        await seen.say("/template hello ... red")
         await seen.canvas("enter")
         assert panel.has_class("open") and seen.screen.prompt.has_focus
         await seen.say("/new")
         assert not panel.template and not panel.has_class("open")
+
+
+async def test_words_typed_while_a_gap_is_searched_are_held_in_it() -> None:
+    async with chat(hold_steps=True) as seen:
+        seen.backend.step_gate.open()
+        before = (await seen.reply()).split()
+        seen.backend.step_gate.close()
+        panel = seen.screen.panel
+        panel.canvas.select(5, 6)
+        await seen.canvas("i")
+        seen.backend.step_gate.let(1)
+        await seen.until(lambda: seen.steering.version.frames(), "a step")
+        await seen.canvas("t", *"hello", "enter")
+        seen.backend.step_gate.open()
+        await seen.settled()
+        for version in seen.steering.draft.proposals():
+            words = seen.steering.text(version).split()
+            if version.search is None and "hello" in words:
+                at = words.index("hello")
+                assert words[:5] == before[:5] and words[-len(before[5:]) :] == before[5:] and at >= 5
+                assert version.ids(0)[at] == IDS["hello"] and at in version.pins[0]
+        assert "hello" in seen.chat.turns[-1].text.split()
 
 
 async def test_an_answer_about_a_block_that_is_past_changes_no_other() -> None:
@@ -903,17 +1070,15 @@ async def test_a_run_that_was_asked_to_stop_says_so_until_its_step_ends() -> Non
         assert "stopping" not in seen.screen.panel.status
 
 
-@pytest.mark.parametrize("key", ["t", "p"])
-async def test_nothing_is_pinned_while_the_length_of_a_gap_is_searched(key: str) -> None:
+async def test_nothing_is_pinned_while_the_length_of_a_gap_is_searched() -> None:
     async with chat() as seen:
         await seen.reply()
         hold_after_one_step(seen)
         seen.screen.panel.canvas.cursor = 3
         await seen.canvas("i")
         await seen.until(lambda: seen.steering.searching and seen.steering.version.frames(), "a step of the search")
-        await seen.canvas(key)
+        await seen.canvas("p")
         assert "still being searched" in seen.notices()
-        assert not seen.screen.panel.question.is_open
         seen.backend.step_gate.open()
         await seen.settled()
 
@@ -975,7 +1140,7 @@ REFUSED = {
     "think": "/think perhaps",
     "image": "/image nothing.png",
     "continue": "/continue",
-    "template": "/template 99999 red",
+    "template": f"/template {'red ' * CANVAS}now",
     "record": "/record nowhere/run.dgtui",
     "export": "/export notes.pdf",
     "theme": "/theme nothing",
@@ -985,7 +1150,7 @@ REFUSED = {
 """A line of each command that can be refused while nothing runs."""
 BUSY = ("model other", "continue", "template", "sessions", "search me", "bench", "new", "delete yes")
 """Commands that are refused while a reply is written."""
-NEVER = {"system", "help", "quit"}
+NEVER = {"system", "settings", "help", "quit"}
 
 
 def test_every_command_is_known_to_be_refused_or_never_to_be() -> None:

@@ -142,7 +142,7 @@ async def test_a_selection_resolves_in_place_and_the_text_changes_on_accept_alon
         await seen.pilot.pause()
         assert seen.data == TEXT.encode()
         assert "proposal 1 of" in seen.shown()
-        assert "mean probability" in seen.shown() and "lengths tried" in seen.shown() and "seed" in seen.shown()
+        assert "nats/token" in seen.shown() and "lengths tried" in seen.shown() and "seed" in seen.shown()
         await seen.press("A")
         assert seen.data != TEXT.encode()
         before, after = TEXT.encode().split(FOX.encode())

@@ -1,6 +1,7 @@
 """The card of an empty conversation, and the keys that are shown and found."""
 
 from contextlib import closing
+from dataclasses import replace
 
 import drawn
 import pytest
@@ -9,12 +10,17 @@ from textual.command import CommandPalette
 
 from dgtui.cli.backend import WorkerBackend
 from dgtui.config import Settings
+from dgtui.diffusion.job import Start
 from dgtui.message import Message
+from dgtui.steering.between import write_between
 from dgtui.steering.drafts import Draft
+from dgtui.steering.search import Search
 from dgtui.sudoku import solutions
 from dgtui.text import decode_utf8
+from dgtui.train.corpus import tales
 from dgtui.tui.screens.help import Help
-from dgtui.tui.widgets.start_card import FIRST, LAST, PUZZLE, TRIES, pinned
+from dgtui.tui.template import Template
+from dgtui.tui.widgets.start_card import FIRST, LAST, PUZZLE, TRIES, givens, hold
 
 
 @pytest.mark.parametrize("size", [(60, 16), (80, 24), (160, 50)])
@@ -41,7 +47,7 @@ async def test_the_other_prompts_are_sent_with_their_pins() -> None:
         await seen.pilot.press("f4")
         await seen.until(lambda: len(seen.chat.turns) == 2, "a reply")
         await seen.settled()
-        held = pinned("sudoku", seen.backend)
+        held = givens(seen.backend)
         assert held and {at: seen.ids()[at] for at in held} == held
         await seen.pilot.press("f5")
         await seen.pilot.pause()
@@ -112,13 +118,22 @@ def test_the_embedded_model_writes_between_the_sentences_and_solves_the_puzzle()
     with closing(WorkerBackend(Settings())) as backend:
         facts = backend.load("embedded", lambda _: None).result()
         for name in ("between", "sudoku"):
-            draft = Draft(facts, facts.settings)
-            held = pinned(name, backend)
-            job = draft.first(backend.chat([Message("user", TRIES[name].prompt)]), 7, 256, held)
-            ended = backend.submit(job, lambda run, upto: None).ended.result()
-            text = decode_utf8(b"".join(backend.pieces(ended.token_ids[0].tolist())))
+            draft, template = Draft(facts, facts.settings), Template(backend)
+            hold(name, template, backend)
+            job = draft.first(backend.chat([Message("user", TRIES[name].prompt)]), 7, 256, template.fixed)
+            if (canvas := template.canvas()) is not None:
+                job = replace(job, starts=(Start(),))
+                search = Search(
+                    write_between(job, canvas, facts.model), lambda job: backend.submit(job, lambda *_: None)
+                )
+                search.finish()
+                assert search.run is not None
+                ids = search.run.log.blocks(search.plan.ranked[0].candidate)[0].ids.tolist()
+                ids = ids[: ids.index(facts.model.turn_end_id)]
+            else:
+                ids = backend.submit(job, lambda *_: None).ended.result().token_ids[0].tolist()
+            text = decode_utf8(b"".join(backend.pieces(ids)))
             if name == "between":
-                assert text.startswith(FIRST) and text.endswith(LAST), text
-                assert len(text) > len(FIRST) + len(LAST) + 20
+                assert text.startswith(FIRST) and text.endswith(LAST) and tales.could_be_written(text), text
             else:
                 assert PUZZLE.solved_by(text), text

@@ -22,8 +22,9 @@ from dgtui.text import cell_width, sanitize, truncate
 from dgtui.tui import keymap
 from dgtui.tui.app import BaseApp
 from dgtui.tui.commands import SLASHES, SWITCH, parse
-from dgtui.tui.conversation_controller import ConversationController, Opening
+from dgtui.tui.conversation_controller import ConversationController
 from dgtui.tui.messages import explain
+from dgtui.tui.opening import Opening
 from dgtui.tui.screens.base import BaseScreen, seed_source
 from dgtui.tui.screens.chat_commands import ChatCommands
 from dgtui.tui.theme import Look
@@ -32,7 +33,7 @@ from dgtui.tui.widgets.attached import Attached
 from dgtui.tui.widgets.canvas_panel import CanvasPanel
 from dgtui.tui.widgets.loading import Loading
 from dgtui.tui.widgets.prompt import Prompt
-from dgtui.tui.widgets.start_card import TRIES, StartCard, pinned
+from dgtui.tui.widgets.start_card import TRIES, StartCard, hold
 from dgtui.tui.widgets.transcript import Transcript
 
 if TYPE_CHECKING:
@@ -153,12 +154,12 @@ class ChatScreen(BaseScreen):
         if message.problems:  # the waiting message was written for that image
             waiting = self.conversation.take_waiting()
             self.conversation.hand_back(waiting)
-            if waiting is None and not self.prompt.text:  # the command is put back to be corrected
+            if not waiting and not self.prompt.text:  # the command is put back to be corrected
                 self.conversation.hand_back(f"/image {next(iter(message.problems))}")
         self._send_waiting()
 
     def _send_waiting(self) -> None:
-        if (text := self.conversation.take_waiting()) is not None:
+        if (text := self.conversation.next_waiting()) is not None:
             self.send(text)
 
     # -- what is sent -----------------------------------------------------------------------------------------------
@@ -193,6 +194,9 @@ class ChatScreen(BaseScreen):
     @on(CanvasPanel.Changed)
     def _draft_changed(self, message: CanvasPanel.Changed) -> None:
         self.conversation.draft_changed(message.version)
+        if self.panel.steering.stopped:
+            self.conversation.hand_back(self.conversation.take_waiting())
+        self._send_waiting()
 
     @on(CanvasPanel.Placed)
     def _canvas_placed(self) -> None:
@@ -214,6 +218,7 @@ class ChatScreen(BaseScreen):
     @on(CanvasPanel.Failed)
     def _draft_failed(self) -> None:
         self.conversation.draft_failed()
+        self.conversation.hand_back(self.conversation.take_waiting())
         self.prompt.focus()
 
     # -- keys -------------------------------------------------------------------------------------------------------
@@ -240,7 +245,7 @@ class ChatScreen(BaseScreen):
             self.prompt.focus()
             at = chosen.prompt.index(chosen.name)
             self.prompt.selection = Selection((0, at), (0, at + len(chosen.name)))
-        elif self.guarded(lambda: self.panel.template.hold(pinned(name, self.backend))):
+        elif self.guarded(lambda: hold(name, self.panel.template, self.backend)):
             self.send(chosen.prompt)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -258,8 +263,12 @@ class ChatScreen(BaseScreen):
         self.guarded(self.conversation.continue_reply)
 
     def action_edit_reply(self) -> None:
-        """Opens the marked reply on the canvas."""
-        self.guarded(self.conversation.on_canvas.open)
+        """Opens the marked reply on the canvas; of an earlier message, makes a branch in which it can be changed."""
+        marked, position = self.transcript.current, self.transcript.position
+        if marked is not None and position is not None and marked.role == "user":
+            self.guarded(lambda: self.conversation.edit_message(position))
+        else:
+            self.guarded(self.conversation.on_canvas.open)
 
     def action_raw(self) -> None:
         """Shows the marked turn as it was written, or rendered."""

@@ -94,10 +94,7 @@ class ChatCommands:
         self._conversation.continue_reply()
 
     def do_template(self, text: str) -> None:
-        at, _, words = text.partition(" ")
-        if text and not (at.isascii() and at.isdigit()):
-            at, words = "0", text
-        self._panel.open_template(words, int(at[:9] or 0))
+        self._panel.open_template(text)
 
     def do_record(self, name: str) -> str:
         path = typed_path(name) if name else None
@@ -148,6 +145,11 @@ class ChatCommands:
             raise UsageError(f"there is no theme {name}", hint="use /theme alone to list them")
         app.theme = name
         return None
+
+    def do_settings(self, _: str) -> None:
+        from dgtui.tui.screens.preferences import Preferences
+
+        self._screen.app.push_screen(Preferences())
 
     def do_bench(self, _: str) -> None:
         from dgtui.tui.screens.speed import Speed

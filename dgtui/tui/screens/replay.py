@@ -99,13 +99,16 @@ class ReplayScreen(BaseScreen):
         left = sanitize(f" dgtui  replay  {' '.join(parts)}", newlines=False, tabs="replace")
         return truncate(left, max(0, self.size.width - 1))
 
-    def _show_before(self) -> None:
+    def before(self) -> Content:
         """The prompt, and the blocks of the reply that have ended."""
-        said, recorded = self._before, self.recorded
+        recorded = self.recorded
         earlier = recorded.earlier(self.at)
         text = "".join(shown_tokens(earlier, [True] * len(earlier)))
         asked = sanitize(recorded.prompt, tabs="expand")
-        shown = Content.assemble(("› ", "$text-accent"), asked or ("(no text)", MUTED), "\n\n" if text else "", text)
+        return Content.assemble(("› ", "$text-accent"), asked or ("(no text)", MUTED), "\n\n" if text else "", text)
+
+    def _show_before(self) -> None:
+        said, shown = self._before, self.before()
         if said.content != shown:
             said.update(shown)
             self.query_one("#before").call_after_refresh(self.query_one("#before").scroll_end, animate=False)

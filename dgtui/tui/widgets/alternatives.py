@@ -108,6 +108,7 @@ class Alternatives(ModalScreen[tuple[int, int] | None]):
         at: The cell of the cursor on the screen: the panel opens below or above it. None: in the middle.
         names: Names of tokens without text.
         current: The current token, which is marked first.
+        title: Above the rows.
     """
 
     DEFAULT_CSS = """
@@ -116,7 +117,7 @@ class Alternatives(ModalScreen[tuple[int, int] | None]):
     """
     BINDINGS: ClassVar[list[Any]] = [
         *keymap.bindings("alternatives"),
-        *(Binding(str(digit), f"mark({digit - 1})", show=False) for digit in range(1, 10)),
+        *(Binding(str(digit), f"pick({digit - 1})", show=False) for digit in range(1, 10)),
     ]
 
     def __init__(
@@ -127,8 +128,10 @@ class Alternatives(ModalScreen[tuple[int, int] | None]):
         *,
         names: Mapping[int, str] = _NO_NAMES,
         current: int | None = None,
+        title: str = "alternatives",
     ) -> None:
         super().__init__(classes="" if at else "-middle")
+        self._title = title
         self._position, self._at = position, at
         marked = next((number for number, (token, _, _) in enumerate(choices) if token == current), 0)
         self._list = AlternativesList(choices, names, marked)
@@ -137,7 +140,7 @@ class Alternatives(ModalScreen[tuple[int, int] | None]):
         yield self._list
 
     def on_mount(self) -> None:
-        self._list.border_title = "alternatives"
+        self._list.border_title = self._title
         self.call_after_refresh(self._move)
 
     def on_resize(self) -> None:
@@ -162,10 +165,11 @@ class Alternatives(ModalScreen[tuple[int, int] | None]):
     def action_cursor_down(self) -> None:
         self._list.move(self._list.marked + 1)
 
-    def action_mark(self, number: int) -> None:
-        """Marks a row by its digit."""
+    def action_pick(self, number: int) -> None:
+        """Picks a row by its digit."""
         if number < len(self._list.choices):
             self._list.move(number)
+            self.action_select()
 
     def action_select(self) -> None:
         """Picks the marked token."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import partial, wraps
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Concatenate, ParamSpec
+from typing import Any, ClassVar
 
 from textual import on
 from textual.message import Message
@@ -19,11 +19,11 @@ from dgtui.backend import Backend, RunHandle
 from dgtui.config import ScreenSettings
 from dgtui.diffusion.events import Frame
 from dgtui.diffusion.job import Job
-from dgtui.diffusion.settings import BadJob
-from dgtui.errors import DgtuiError
 from dgtui.steering.drafts import Draft, Kind, Refused, Version
+from dgtui.steering.lengths import LengthSearch
 from dgtui.tui import fixed, keymap
-from dgtui.tui.draft_controller import DraftController, Pins
+from dgtui.tui.draft_controller import Choice, DraftController
+from dgtui.tui.draft_runs import Pins
 from dgtui.tui.frames import View, view_at, with_pins
 from dgtui.tui.messages import BlockDone, FramesReady, RunEnded, explain, tokens
 from dgtui.tui.pace import Pace
@@ -31,43 +31,13 @@ from dgtui.tui.player import Player
 from dgtui.tui.template import Template
 from dgtui.tui.theme import Look
 from dgtui.tui.widgets import meters
+from dgtui.tui.widgets.actions import action, steers
 from dgtui.tui.widgets.alternatives import Alternatives
 from dgtui.tui.widgets.placed_box import PlacedBox
 from dgtui.tui.widgets.timeline import Timeline, bars_of
 
 MEASURES_EVERY = 0.25
 "seconds between updates of the numbers of a running canvas"
-
-P = ParamSpec("P")
-
-
-def _action(
-    method: Callable[Concatenate[CanvasPanel, P], str | None],
-) -> Callable[Concatenate[CanvasPanel, P], None]:
-    """An action of the panel. A refusal, or a returned text, becomes a notice."""
-
-    @wraps(method)
-    def act(self: CanvasPanel, /, *args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            if notice := method(self, *args, **kwargs):
-                self.notify(notice)
-        except (DgtuiError, BadJob) as refused:
-            self.notify(explain(refused), severity="warning")
-        self.repaint()
-
-    return act
-
-
-def _steers(
-    method: Callable[Concatenate[DraftController, P], str | None],
-) -> Callable[Concatenate[CanvasPanel, P], None]:
-    """An action of the panel that is a method of its controller."""
-
-    @wraps(method)
-    def act(self: CanvasPanel, /, *args: P.args, **kwargs: P.kwargs) -> str | None:
-        return method(self.steering, *args, **kwargs)
-
-    return _action(act)
 
 
 class CanvasPanel(PlacedBox):
@@ -120,10 +90,21 @@ class CanvasPanel(PlacedBox):
 
     def start(self, draft: Draft, job: Job, pins: Pins | None = None) -> Version:
         """Runs the first job of a draft."""
-        self.question.action_close()
-        self.steering.draft, self.template.tokens = draft, {}
-        self.canvas.clear_selection()
+        self._begin(draft)
         return self.run("reply", job, pins)
+
+    def start_between(self, draft: Draft, plan: LengthSearch) -> Version:
+        """Starts a draft with a search that writes between what is held."""
+        self._begin(draft)
+        version = self.steering.search("between", plan)
+        self.repaint()
+        return version
+
+    def _begin(self, draft: Draft) -> None:
+        self.question.action_close()
+        self.steering.draft = draft
+        self.template.clear()
+        self.canvas.clear_selection()
 
     def run(self, kind: Kind, job: Job, pins: Pins | None = None) -> Version:
         """Runs another job of the draft."""
@@ -175,10 +156,14 @@ class CanvasPanel(PlacedBox):
     @on(RunEnded)
     def _run_ended(self, message: RunEnded) -> None:
         run, draft = message.run, self.steering.draft
+        if self.steering.inquiry.asks(run):
+            self._take_answer(run)
+            return
         if draft is None or not any(version.run is run for version in draft.versions):
             return
         shown = self._shows(run)
-        self.steering.ended(run)
+        if notice := self.steering.ended(run):
+            self.notify(notice)
         if error := run.ended.exception():
             self.notify(explain(error), severity="error")
         if self.steering.draft is None:
@@ -221,6 +206,8 @@ class CanvasPanel(PlacedBox):
         self._tell_place()
         if step is None:
             view = with_pins(view, draft.user_pins(block), others=version.running)
+            if self.steering.shows_doubts:
+                view = self.steering.inquiry.layer(view, draft, block)
         self._play()
         self.show_xray()
         self.canvas.calm = version.running or bool(self.behind)
@@ -255,36 +242,39 @@ class CanvasPanel(PlacedBox):
             self.canvas.show(None)
             return
         self.canvas.show(self.template.view())
-        pinned = tokens(len(self.template.tokens))
-        self.show_numbers(
-            f"template · {pinned} pinned · press t to type at the cursor, then send a message", "", [], None
-        )
+        held = tokens(len(self.template))
+        help = "t types at the cursor: on … in the middle, on ∎ as the ending; then send a message"
+        self.show_numbers(f"template · {held} held · {help}", "", [], None)
 
-    def open_template(self, words: str = "", at: int = 0) -> None:
-        """Opens an empty canvas and pins words from a position on."""
+    def open_template(self, text: str = "") -> None:
+        """Opens an empty canvas that holds a text, with "..." for each gap; without a text, what it held before."""
         if self.steering.running:
             raise Refused("a reply is being written", hint="press esc to stop it")
-        self.template.write(at, words)
+        if text or not self.template:
+            self.template.read(text)
         self.steering.draft = self.steering.playhead = None
         self.open()
 
     # -- keys -------------------------------------------------------------------------------------------------------
 
-    action_pause = _steers(DraftController.pause)
-    action_step = _steers(DraftController.step)
-    action_scrub = _steers(DraftController.scrub)
-    action_fork = _steers(DraftController.fork)
-    action_rediffuse = _steers(DraftController.rediffuse)
-    action_strength = _steers(DraftController.change_strength)
-    action_polish = _steers(DraftController.polish)
-    action_undo = _steers(DraftController.undo)
-    action_redo = _steers(DraftController.redo)
-    action_proposal = _steers(DraftController.cycle)
-    action_record = _steers(DraftController.record)
-    _scrub_to = _steers(DraftController.scrub_to)
-    _go_to = _steers(DraftController.go_to)
+    _take_answer = steers(lambda steering, run: steering.inquiry.ended(run))
+    action_pause = steers(DraftController.pause)
+    action_step = steers(DraftController.step)
+    action_scrub = steers(DraftController.scrub)
+    action_fork = steers(DraftController.fork)
+    action_rediffuse = steers(DraftController.rediffuse)
+    action_something_else = steers(lambda steering: steering.rediffuse(other=True))
+    action_strength = steers(DraftController.change_strength)
+    action_polish = steers(DraftController.polish)
+    action_doubts = steers(DraftController.doubts)
+    action_undo = steers(DraftController.undo)
+    action_redo = steers(DraftController.redo)
+    action_proposal = steers(DraftController.cycle)
+    action_record = steers(DraftController.record)
+    _scrub_to = steers(DraftController.scrub_to)
+    _go_to = steers(DraftController.go_to)
 
-    @_action
+    @action
     def action_stop(self) -> str | None:
         """Does the first that applies: closes the question; stops the run and keeps its draft; returns to the newest
         step; discards the stopped run, which is a change of the reply or the whole draft."""
@@ -307,7 +297,7 @@ class CanvasPanel(PlacedBox):
         else:
             self.post_message(self.Accepted())
 
-    @_action
+    @action
     def action_pace(self) -> str:
         """Changes the least time that each step is shown. The model keeps running at its own speed."""
         pace = self.player.next_pace()
@@ -317,7 +307,7 @@ class CanvasPanel(PlacedBox):
         """Moves the playhead to the first or the newest step."""
         self._scrub_to(0 if end == "first" else None)
 
-    @_action
+    @action
     def action_xray(self) -> str | None:
         """Shows the x-ray: first entropies, then when each token was decided; then hides it."""
         return None if self.xray.next_mode() else "the x-ray is hidden"
@@ -326,7 +316,7 @@ class CanvasPanel(PlacedBox):
     def _picked(self, message: Timeline.Picked) -> None:
         self._scrub_to(message.step)
 
-    @_action
+    @action
     def action_pin(self) -> str:
         """Pins the selection, or unpins it; on a template only typed tokens can be unpinned."""
         if self.steering.draft or not self.template:
@@ -336,34 +326,37 @@ class CanvasPanel(PlacedBox):
             return f"{tokens(count)} unpinned"
         raise Refused("nothing is pinned here", hint="press t to type text at the cursor")
 
-    @_action
+    @action
     def action_alternatives(self) -> None:
         """Shows the most probable tokens for the position of the cursor."""
-        choices, names, current = self.steering.alternatives()
-        block = self.steering.block
+        block, at = self.steering.block, self.canvas.cursor
 
-        @_action
+        @action
         def chosen(self: CanvasPanel, choice: tuple[int, int] | None) -> str | None:
             return self._in_block(block, lambda: self.steering.hold("pick", dict([choice]))) if choice else None
 
-        screen = Alternatives(self.canvas.cursor, choices, self.canvas.cursor_cell, names=names, current=current)
-        self.app.push_screen(screen, partial(chosen, self))
+        def show(title: str, choices: list[Choice], names: dict[int, str], current: int) -> None:
+            cell = self.canvas.cursor_cell
+            screen = Alternatives(at, choices, cell, names=names, current=current, title=title)
+            self.app.push_screen(screen, partial(chosen, self))
 
-    @_action
+        self.steering.alternatives(show)
+
+    @action
     def action_branches(self) -> None:
         """Lists all versions, to switch to one."""
         from dgtui.tui.screens.versions import Versions
 
         self.app.push_screen(Versions([*self.steering.described()]), self._go_to)
 
-    @_action
+    @action
     def action_copy(self) -> None:
         """Copies the selection, or the whole reply."""
         self.app.copy_to_clipboard(self.steering.selected_text())
 
     # -- the question -----------------------------------------------------------------------------------------------
 
-    @_action
+    @action
     def action_gap(self, ask: bool = False) -> None:
         """Opens a gap at the cursor and fills it; `ask`: asks for its length."""
         if ask:
@@ -371,10 +364,9 @@ class CanvasPanel(PlacedBox):
         else:
             self.steering.gap()
 
-    @_action
+    @action
     def action_type_here(self) -> None:
         """Asks for text to pin at the cursor."""
-        self.steering.refuse_while_searching()
         what = f"text from position {self.canvas.cursor}"
         if self.steering.draft:
             self._ask_here(what, self.steering.type)
@@ -393,7 +385,7 @@ class CanvasPanel(PlacedBox):
         return change()
 
     def _ask(self, what: str, answer: Callable[[str], str | None]) -> None:
-        @_action
+        @action
         def answered(self: CanvasPanel, text: str) -> str | None:
             return answer(text) if text else None
 

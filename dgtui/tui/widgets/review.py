@@ -4,6 +4,7 @@ The buffer does not change until a change is accepted. `ReviewBar` has the focus
 shows the state of the run and of the review.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Final
 
@@ -147,12 +148,18 @@ def measures(review: Review) -> str:
     """The current change and the figures of the proposal, in two lines."""
     proposal = review.passage.proposal
     assert proposal is not None
-    if not review.changes:
+    if not proposal.tokens:
+        state = "best left empty"
+    elif not review.changes:
         state = "no change: the proposal equals the text"
     else:
         state = f"change {review.at + 1} of {len(review.changes)}" if review.current else "no open changes"
     state += f" · seed {proposal.seed}" + (" · stopped before it converged" if proposal.stopped else "")
-    parts = [_counted(proposal.tokens, "token"), f"mean probability {proposal.score:.2f}"]
+    parts = [_counted(proposal.tokens, "token")]
+    if proposal.unlikely:
+        parts.insert(0, "unlikely: the model has not seen such text")
+    elif math.isfinite(proposal.nats):
+        parts.append(f"{-proposal.nats:.1f} nats/token")
     if proposal.lengths:
         parts.append(f"{_counted(proposal.lengths, 'length')} tried")
     return f"{state}\n{' · '.join([*parts, _counted(proposal.steps, 'step'), f'{proposal.seconds:.1f} s'])}"

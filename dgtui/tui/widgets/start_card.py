@@ -7,22 +7,18 @@ from typing import Any, Final
 from rich.text import Text
 from textual.widgets import Static
 
-from dgtui.backend import Backend, Facts
+from dgtui.backend import Backend
 from dgtui.diffusion.events import Flag
 from dgtui.steering.drafts import Refused
 from dgtui.sudoku import Puzzle
 from dgtui.tui import keymap
 from dgtui.tui.key_names import shown
 from dgtui.tui.legend import legend
+from dgtui.tui.template import Template
 from dgtui.tui.theme import Look
 
-FIRST: Final = "Mira was a brave fox who lived by the river and had a blue kite."
-MIDDLE: Final = (
-    " One night the wind came in and carried off the kite. Then Tom the otter came along, and together they found the"
-    " kite."
-)
-"""Only its length is used: that of the part that the model writes between `FIRST` and `LAST`."""
-LAST: Final = ' "I lost a kite," Mira said later, "but look what I found."'
+FIRST: Final = "Once there was a brave fox named Mira, who lived by the river and had a blue kite."
+LAST: Final = '"I lost a kite," Mira said later, "but look what I found."'
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,26 +40,23 @@ TRIES: Final[Mapping[str, Try]] = {
 """By the name of their command in the context "start" of the keymap."""
 
 
-def pinned(name: str, backend: Backend) -> dict[int, int]:
-    """The tokens that a prompt pins on the first canvas, by position. Raises `Refused` if they do not fit."""
-    facts = backend.facts
+def hold(name: str, template: Template, backend: Backend) -> None:
+    """Holds in a template what a prompt holds. Raises `Refused` if it does not fit, or no model is loaded."""
+    template.clear()
+    if name == "between":
+        template.read(f"{FIRST} … {LAST}")
+    elif name == "sudoku":
+        template.hold(givens(backend))
+
+
+def givens(backend: Backend) -> dict[int, int]:
+    """The tokens of the digits that the puzzle gives, by place."""
+    facts, ids = backend.facts, backend.encode("\n".join(PUZZLE.rows()))
     if facts is None:
         raise Refused("no model is loaded yet")
-    held = _pinned(name, backend, facts)
-    if max(held, default=0) >= facts.model.canvas_length:
+    if len(ids) > facts.model.canvas_length:
         raise Refused("the canvas of this model is too short for this prompt")
-    return held
-
-
-def _pinned(name: str, backend: Backend, facts: Facts) -> dict[int, int]:
-    if name == "between":
-        first, last = backend.encode(FIRST), backend.encode(LAST)
-        after = len(first) + len(backend.encode(MIDDLE))
-        return dict(enumerate(first)) | dict(enumerate([*last, facts.model.turn_end_id], start=after))
-    if name == "sudoku":
-        ids = backend.encode("\n".join(PUZZLE.rows()))
-        return {at: i for at, (i, piece) in enumerate(zip(ids, backend.pieces(ids), strict=True)) if b"0" not in piece}
-    return {}
+    return {at: i for at, (i, piece) in enumerate(zip(ids, backend.pieces(ids), strict=True)) if b"0" not in piece}
 
 
 class StartCard(Static):
