@@ -150,11 +150,10 @@ class ConversationController:
         if facts is None and load_error:
             raise Refused("no model is loaded", hint="load one with /model, then send the message again")
         if facts is None or self._attached.reading or self._panel.steering.running:
-            until = "the model is loaded" if facts is None else "the images are read" if self._attached.reading else ""
+            loading = "the model is loaded" if facts is None else "the images are read"
+            until = loading if facts is None or self._attached.reading else "the reply is finished"
             self._waiting.append(text)
-            self._prompt.notify(
-                f"this will be sent as soon as {until or 'the reply is finished'} ({len(self._waiting)} waiting)"
-            )
+            self._prompt.notify(f"this will be sent as soon as {until} ({len(self._waiting)} waiting)")
             return
         self.on_canvas.look_away()
         before = len(self.chat.turns)
@@ -261,7 +260,6 @@ class ConversationController:
         self._show(self.chat.branch(position))
         self._prompt.load_text(turn.text)
         self._attached.put_back(turn.images)
-        self._prompt.focus()
         self._prompt.notify("a branch: the conversation as it was is in /sessions")
 
     def last_reply(self) -> Turn:

@@ -61,6 +61,7 @@ class DraftRuns:
         self._backend, self._pointer, self._submit, self._switched = backend, pointer, submit, switched
         self._seeds = seeds
         self.inquiry = Inquiry(submit)
+        "what is asked about the finished text"
         self.draft: Draft | None = None
         self.past: int | None = None
         "the position of the earlier reply: its steps can only be viewed, because later turns depend on its text"

@@ -4,18 +4,9 @@ from dgtui.backend import Backend
 from dgtui.steering.drafts import Refused
 
 STEERS = (
-    "rediffuse",
-    "strength",
-    "polish",
-    "fork",
-    "gap",
-    "pin",
-    "type_here",
-    "alternatives",
+    "rediffuse", "something_else", "strength", "polish", "doubts", "fork", "gap", "pin", "type_here", "alternatives",
     "proposal",
-    "doubts",
-    "something_else",
-)
+)  # fmt: skip
 """Actions that need a canvas with tokens that can be held."""
 
 

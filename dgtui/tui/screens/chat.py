@@ -266,7 +266,8 @@ class ChatScreen(BaseScreen):
         """Opens the marked reply on the canvas; of an earlier message, makes a branch in which it can be changed."""
         marked, position = self.transcript.current, self.transcript.position
         if marked is not None and position is not None and marked.role == "user":
-            self.guarded(lambda: self.conversation.edit_message(position))
+            if self.guarded(lambda: self.conversation.edit_message(position)):
+                self.prompt.focus()
         else:
             self.guarded(self.conversation.on_canvas.open)
 

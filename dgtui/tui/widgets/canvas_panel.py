@@ -25,6 +25,7 @@ from dgtui.tui import fixed, keymap
 from dgtui.tui.draft_controller import Choice, DraftController
 from dgtui.tui.draft_runs import Pins
 from dgtui.tui.frames import View, view_at, with_pins
+from dgtui.tui.inquiry import Inquiry
 from dgtui.tui.messages import BlockDone, FramesReady, RunEnded, explain, tokens
 from dgtui.tui.pace import Pace
 from dgtui.tui.player import Player
@@ -77,6 +78,7 @@ class CanvasPanel(PlacedBox):
         self.display = False
         self.backend, self._settings, self._look, self._record_to = backend, settings, look, record_to
         self.steering = DraftController(backend, lambda: self.canvas, self._submit, self._tell, seeds)
+        self.steering.inquiry = Inquiry(self._ask_model)
         self.template = Template(backend)
         self.player = Player(0 if settings.reduced_motion else settings.pace)
         self.can, self.label_of, self._phase = self.steering.can, self.steering.label_of, self.steering.phase
@@ -111,6 +113,10 @@ class CanvasPanel(PlacedBox):
         version = self.steering.run(kind, job, pins=pins)
         self.repaint()
         return version
+
+    def _ask_model(self, job: Job) -> RunHandle:
+        """Submits a job that is not shown."""
+        return Pace(self._settings.max_fps).submit(self.backend, job, self, only_blocks=True)
 
     def _submit(self, job: Job) -> RunHandle:
         self._pace = Pace(self._settings.max_fps)
