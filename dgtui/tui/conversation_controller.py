@@ -202,13 +202,12 @@ class ConversationController:
         before = self._panel.steering.draft if again else None
         draft = before or Draft(facts, self.settings())
         seed = self._seeds() if again or self.seed is None else self.seed
-        template = self._panel.template
-        fixed = template.fixed or self._puzzle(messages[-1], facts)
+        fixed = self._panel.template.fixed or self._puzzle(messages[-1], facts)
         most, images = min(self._opening.max_tokens, facts.model.max_context - len(ids)), images_left(messages, dropped)
         job = draft.first(ids, seed, most, fixed, images)
         pins = {0: frozenset(p for p, token in fixed.items() if token != facts.model.fill_id)} if fixed else {}
         if not before:
-            draft.between = template.canvas()
+            draft.between = self._panel.template.canvas()
         elif not self.on_canvas.stored(first := before.versions[0]) and not before.between:
             job, pins = replace(job, starts=first.run.job.starts), first.pins
         if again:
