@@ -51,7 +51,7 @@ def test_what_resembles_nothing_is_told_where_the_list_is(text: str) -> None:
 
 
 def test_names_are_found_by_their_beginning_else_by_a_part() -> None:
-    assert [slash.name for slash in matching("se")] == ["seed", "sessions", "search"]
+    assert [slash.name for slash in matching("se")] == ["seed", "sessions", "settings", "search"]
     assert [slash.name for slash in matching("ssion")] == ["sessions"]
     assert len(matching("")) == len(SLASHES)
     assert matching("zzz") == []
