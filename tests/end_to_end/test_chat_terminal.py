@@ -20,7 +20,7 @@ WAIT = 240.0
 """Seconds within which something has to be seen, on a machine that has other things to do."""
 READY = re.compile(r"float32 · cpu")
 SETTLED = re.compile(r"end of reply|no room left|out of room|stopped")
-STATUS = re.compile(r"seed \d+")
+STATUS = re.compile(r"block \d+ · step|seed \d+")
 ASK = "Tell me a story about Mia the fox and Ben."
 
 
