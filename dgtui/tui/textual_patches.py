@@ -164,6 +164,11 @@ class PasteSafeParser(XTermParser):
         return "".join(parts)
 
 
+def forget_watchers(node: DOMNode, attribute: str) -> None:
+    """Forgets what watches an attribute. Textual keeps watchers that were removed until the attribute changes."""
+    getattr(node, "__watchers", {}).pop(attribute, None)
+
+
 def bound_by(nodes: Iterable[DOMNode]) -> dict[str, DOMNode]:
     """The first node that binds each id. Textual only gives the bindings of the focused part."""
     found: dict[str, DOMNode] = {}

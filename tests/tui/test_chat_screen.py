@@ -28,6 +28,7 @@ from dgtui.tui.opening import Opening
 from dgtui.tui.screens.chat import ChatApp, ChatScreen
 from dgtui.tui.theme_file import theme_folders
 from dgtui.tui.widgets.canvas_panel import CanvasPanel
+from dgtui.tui.widgets.key_line import KeyLine
 from dgtui.tui.widgets.loading import Loading
 from dgtui.tui.widgets.transcript import EntryView
 
@@ -1199,3 +1200,12 @@ async def test_the_same_seed_writes_the_same_reply() -> None:
         async with chat(opening=Opening(seed=8)) as seen:
             texts.append(await seen.reply())
     assert texts[0] and texts[0] == texts[1]
+
+
+async def test_the_line_of_keys_keeps_no_key_that_it_shows_no_longer() -> None:
+    async with chat() as seen:
+        line = seen.screen.query_one(KeyLine)
+        for _ in range(5):
+            line.refresh(recompose=True)
+            await seen.pilot.pause()
+        assert len(line.query("FooterKey")) >= len(getattr(line, "__watchers")["compact"]) > 0

@@ -8,6 +8,7 @@ from textual.widgets import Footer
 from textual.widgets._footer import FooterKey
 
 from dgtui.tui.keymap import possible
+from dgtui.tui.textual_patches import forget_watchers
 
 _SPACE = 3
 """Cells around a key and its label."""
@@ -19,6 +20,7 @@ class KeyLine(Footer):
     _composed_for = 0
 
     def compose(self) -> ComposeResult:
+        forget_watchers(self, "compact")  # the keys that were shown before
         active = self.screen.active_bindings
         self._composed_for = width = self.size.width or self.app.size.width  # 0 before the first layout
         last = [b for b in active.values() if b.binding.action in ("app.help", "app.command_palette")]
