@@ -1,5 +1,7 @@
 """The tour plays by itself."""
 
+import time
+
 import drawn
 
 from dgtui.config import Settings
@@ -12,7 +14,7 @@ async def test_every_recording_plays_to_its_end_with_words_about_it() -> None:
     async with app.run_test(size=(100, 30)) as pilot:
         screen = app.screen
         assert isinstance(screen, TourScreen)
-        now = [0.0]
+        now = [time.monotonic()]
         screen._clock = lambda: now[0]
         for number, (_, words) in enumerate(STOPS):
             await drawn.until(lambda words=words: words[:30] in drawn.text(app))
