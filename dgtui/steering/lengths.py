@@ -40,7 +40,8 @@ LONGEST_GAP: Final = 24
 """The greatest length to try if there was no text before."""
 
 UNLIKELY: Final = -4.0
-"""Nats a token, on average, below which a text is none that the model has seen. Measured in docs/embedded-model.md."""
+"""Mean nats per token below which a text counts as unlike anything the model has seen. Chosen on the embedded model: 17
+texts had means of -11.2 to -7.8 outside its world and -0.31 to -0.26 inside. `certainty_table unlikely` measures it."""
 
 
 @dataclass(frozen=True, slots=True)
