@@ -107,7 +107,7 @@ class PackedWeight:
     def _scales(self, which: slice) -> torch.Tensor:
         """(…, N, K / group) fp32."""
         if self.decoder is Decoder.E2M1:
-            words = self.scales[which].transpose(1, 2).contiguous()
+            words = self.scales[which].transpose(1, 2).clone(memory_format=torch.contiguous_format)
             return words.view(torch.float8_e4m3fn).float()
         found = self.scales[which].transpose(1, 2)
         if self.nested is None:
