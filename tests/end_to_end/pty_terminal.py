@@ -260,6 +260,8 @@ class Terminal(contextlib.AbstractContextManager["Terminal"]):
         self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         self._unfinished = ""
         self._modes = {7, 25}
+        self.on_frame: Callable[[Terminal], object] | None = None
+        """Called after each whole frame; `wait_for` may miss some of them."""
         self._outgoing = self._screen.answers
         self._news = threading.Condition()  # guards all of it; notified after output, at its end, and at the exit
         self._drained = self._closed = self._hung_up = False
@@ -508,6 +510,8 @@ class Terminal(contextlib.AbstractContextManager["Terminal"]):
 
     def _set_mode(self, mode: int, on: bool) -> None:
         (self._modes.add if on else self._modes.discard)(mode)
+        if mode == 2026 and not on and self.on_frame is not None:
+            self.on_frame(self)
         if mode == 1049:
             self._screen.alternate(on)
         elif mode in (7, 25):

@@ -54,22 +54,24 @@ def to_canvas(terminal: Terminal) -> None:
 
 
 def settle(terminal: Terminal, title: str) -> None:
-    """Waits for a run of that kind to end."""
-    terminal.wait_for(lambda t: bool(box(t)) and title in box(t)[0] and bool(SETTLED.search(box(t)[-1])), WAIT)
+    """Waits for a run of that kind to end, and for the keys of a finished reply."""
+
+    def settled(t: Terminal) -> bool:
+        lines = box(t)
+        return bool(lines) and title in lines[0] and bool(SETTLED.search(lines[-1])) and " pause" not in t.text()
+
+    terminal.wait_for(settled, WAIT)
 
 
 @pytest.mark.parametrize(("columns", "rows"), [(100, 30), (80, 24)])
 def test_a_canvas_is_watched_steered_and_left(columns: int, rows: int) -> None:
     with chat("--seed", "7", columns=columns, rows=rows) as terminal:
         terminal.wait_for("Write a message", WAIT)
-        terminal.keys(ASK, "enter")  # while the model loads
         seen: set[str] = set()
-
-        def watched(t: Terminal) -> bool:
-            seen.add(" ".join(words(t)))
-            return not box(t) and bool(SETTLED.search(t.text()))
-
-        terminal.wait_for(watched, WAIT)
+        terminal.on_frame = lambda t: seen.add(" ".join(words(t)))
+        terminal.keys(ASK, "enter")  # while the model loads
+        terminal.wait_for(lambda t: not box(t) and bool(SETTLED.search(t.text())), WAIT)
+        terminal.on_frame = None
         assert len(seen) >= 4, f"the canvas changed over several frames: {seen}"
         assert "tok/s wall" in terminal.text()
 
@@ -129,7 +131,7 @@ def test_model_prompt_and_title_reach_the_terminal_as_text_alone(tmp_path: Path)
         terminal.keys("esc")
         to_canvas(terminal)
         terminal.keys("a")
-        terminal.wait_for("alternatives", WAIT)
+        terminal.wait_for("─ alternatives", WAIT)  # not its key
         terminal.keys("esc", "ctrl+q")
         terminal.wait_exit(WAIT)
         assert audit(terminal.raw, TEXTUAL) == []

@@ -250,7 +250,7 @@ def test_a_canvas_is_watched_paused_pinned_and_rewritten_in_a_terminal(url: str)
         terminal.keys("space")
         terminal.wait_for("end of reply", WAIT)
         terminal.keys("a")
-        terminal.wait_for("alternatives", WAIT)
+        terminal.wait_for("─ alternatives", WAIT)  # not its key
         terminal.keys("esc", "home", "ctrl+right", "ctrl+right", "r")
         terminal.wait_for("re-diffuse", WAIT)
         began = time.monotonic()

@@ -548,6 +548,21 @@ async def test_esc_stops_asking_the_model() -> None:
         await seen.reply("again")
 
 
+@pytest.mark.parametrize("key", ["enter", "tab"])
+async def test_a_reply_that_was_left_is_not_asked_about(key: str) -> None:
+    async with chat() as seen:
+        await seen.reply()
+        seen.backend.step_gate.close()
+        await seen.canvas("a")
+        assert seen.steering.inquiry.running
+        await seen.pilot.press(key)
+        await seen.until(lambda: not seen.screen.panel.is_open, "the reply as a message")
+        assert not seen.steering.inquiry.running
+        seen.backend.step_gate.open()
+        await seen.reply("again")
+        assert len(seen.app.screen_stack) == 1, "no alternatives over the prompt"
+
+
 async def test_typed_words_are_pinned_and_the_rest_settles() -> None:
     async with chat() as seen:
         await seen.reply()

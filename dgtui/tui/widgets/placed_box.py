@@ -124,8 +124,9 @@ class PlacedBox(CanvasBox):
         self.display = shown
 
     def close(self) -> None:
-        """Hides the box. The versions are kept."""
+        """Hides the box and stops asking the model about its text. The versions are kept."""
         self.question.action_close()
+        self.steering.inquiry.stop()
         self.show_box(False)
         self._tell_place()
 
