@@ -14,7 +14,8 @@ from dgtui.message import Message
 from dgtui.model import gguf_header
 from dgtui.model.formats import GGUF
 from dgtui.model.geometry import read_geometry
-from dgtui.model.loader import LoadedModel, load, read_tokenizer
+from dgtui.model.gguf_tokenizer import tokenizer_of
+from dgtui.model.loader import LoadedModel, load
 from dgtui.model.parts import LoadOptions
 from dgtui.model.skeleton import quantized_weights
 from dgtui.model.tokenizer import ModelTokenizer
@@ -135,7 +136,9 @@ def test_its_own_tokenizer_is_that_of_the_checkpoint(source: Path, tmp_path: Pat
     published = (folder / "tokenizer.json").read_text().replace('"normalized": true', '"normalized": false')
     (folder / "tokenizer.json").write_text(published)
     write(folder, tmp_path / "m.gguf", {})
-    theirs, ours = ModelTokenizer.load(folder), read_tokenizer(opened(tmp_path / "m.gguf"))
+    file = opened(tmp_path / "m.gguf").gguf
+    assert file is not None
+    theirs, ours = ModelTokenizer.load(folder), tokenizer_of(file)
     assert ours.vocab_size == theirs.vocab_size
     for text in (
         "Once upon a time",
