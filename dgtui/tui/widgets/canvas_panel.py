@@ -373,6 +373,7 @@ class CanvasPanel(PlacedBox):
     @action
     def action_type_here(self) -> None:
         """Asks for text to pin at the cursor."""
+        fixed.refuse_fixed(self.backend)
         what = f"text from position {self.canvas.cursor}"
         if self.steering.draft:
             self._ask_here(what, self.steering.type)
