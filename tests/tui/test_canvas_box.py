@@ -35,6 +35,6 @@ async def test_timeline_and_meters_are_in_view_below_a_canvas_that_is_too_long(s
         await pilot.pause()
         rows = [row for row in drawn.rows(app) if row.strip()]
         assert "Model   word0 " in rows[0]
-        assert "12 tok/s" in rows[-2]
+        assert "step 3" in rows[-3] and "12 tok/s" in rows[-1]
         assert app.query_one(CanvasBox).timeline.size.height == 1
         assert len(rows) <= size[1] * 0.6 + 1
