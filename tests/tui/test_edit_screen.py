@@ -306,7 +306,7 @@ async def test_editing_works_before_the_model_is_there_and_a_question_waits_for_
         assert seen.data == b"Hi " + TEXT.encode()
         await seen.select(FOX)
         await seen.press("ctrl+r")
-        assert "no model is loaded yet" in seen.notices()
+        assert "the request waits until the model is loaded" in seen.notices()
         seen.backend.load_gate.open()
         await seen.reviewed()
         assert seen.backend.jobs
