@@ -152,6 +152,7 @@ def measure(path: Path, packing: str, context: int, steps: int, vision: bool, de
         return [later - earlier for earlier, later in itertools.pairwise(times)]
 
     first, *gaps = step_times(stepper, steps)
+    stepper.encode(prompt[::-1])  # as the next message is read: the canvas's keys and values are still held
     most = peak.most()
     parts = profile.parts(own, prompt, max(1, steps // 4)) if own else {}
     stepper.release()

@@ -38,15 +38,14 @@ def sorted_experts(experts: Any, gated: Gated, products: torch.dtype | None = No
         order = routes.argsort(stable=True)
         dtype = products or x.dtype
         rows = x.to(dtype)[order // k]
-        each = torch.empty_like(rows)
         at = 0
         for expert, count in enumerate(routes.bincount().tolist()):
             if count:
                 mine = slice(at, at + count)
                 mid = gated(functional.linear(rows[mine], matrix(stacks[0], expert, dtype)).to(x.dtype))
-                torch.mm(mid.to(dtype), matrix(stacks[1], expert, dtype).t(), out=each[mine])
+                torch.mm(mid.to(dtype), matrix(stacks[1], expert, dtype).t(), out=rows[mine])
                 at += count
-        return _combine(each.to(x.dtype), order, weights, tokens, k)
+        return _combine(rows.to(x.dtype), order, weights, tokens, k)
 
     return run
 

@@ -35,6 +35,8 @@ _PIECES: Final = {"cpu": 3 << 22, "cuda": 5 << 25}
 # Bytes of these pieces and of their intermediates.
 _STATES: Final = 4
 # Number of tensors of tokens × width that a layer holds at once, besides the output of experts or the attention inputs.
+_CPU_COPIES: Final = 3
+# Tensors of tokens × chosen experts × width that the device stepper's experts take on the CPU, as measured.
 _ROWS: Final = 16
 # Most canvases in one forward: more of them make a step no cheaper.
 _GPU_RESERVE: Final = 500_000_000
@@ -121,7 +123,8 @@ def estimate(
             here.append((name, _size(entry, held.get(name), dtype)))
     layers = _widths(text, tensors)
     piece = min(PIECE, context)
-    reading = _layer_bytes(text, layers, piece, context, dtype, masked=True)
+    copies = _CPU_COPIES if device == "cpu" and not reference else 1
+    reading = _layer_bytes(text, layers, piece, context, dtype, masked=True, copies=copies)
     # The vision tower takes less than a step: 0.14 GB for an image of 280 tokens at full size
     step = _reference_step(config, layers, context, dtype) if reference else _device_step(config, layers, dtype, device)
     computed = max(step, reading)
@@ -325,7 +328,11 @@ def _device_step(config: Any, layers: list[_Layer], dtype: torch.dtype, device: 
     """Bytes of the device stepper's intermediates for one canvas, without `_canvas_bytes`."""
     text, canvas = config.text_config, config.canvas_length
     logits: int = 4 * canvas * text.vocab_size
-    return logits + min(3 * logits, _PIECES.get(device, 0)) + _layer_bytes(text, layers, canvas, 0, dtype)
+    return (
+        logits
+        + min(3 * logits, _PIECES.get(device, 0))
+        + _layer_bytes(text, layers, canvas, 0, dtype, copies=_CPU_COPIES if device == "cpu" else 1)
+    )
 
 
 def _canvas_bytes(layers: list[_Layer], canvas: int, context: int, dtype: torch.dtype) -> int:
@@ -342,14 +349,20 @@ def _another_canvas(config: Any, layers: list[_Layer], context: int, dtype: torc
 
 
 def _layer_bytes(
-    text: Any, layers: list[_Layer], tokens: int, context: int, dtype: torch.dtype, masked: bool = False
+    text: Any,
+    layers: list[_Layer],
+    tokens: int,
+    context: int,
+    dtype: torch.dtype,
+    masked: bool = False,
+    copies: int = 1,
 ) -> int:
     """Bytes of the largest layer's intermediates for this many tokens: states, and either the experts' output or a copy
     of the context's keys and values. With a mask, it is a copy of the keys, plus keys and values for every head, plus
-    the mask itself."""
+    the mask itself. `copies`: how many tensors of the size of the experts' output are held at once."""
 
     hidden: int = text.hidden_size
-    experts: int = tokens * hidden * (text.top_k_experts or 0)
+    experts: int = copies * tokens * hidden * (text.top_k_experts or 0)
 
     def numbers(layer: _Layer) -> int:
         heads = layer.queries if masked and layer.queries > layer.keys else 0
