@@ -65,7 +65,8 @@ def settle(terminal: Terminal, title: str) -> None:
 
 @pytest.mark.parametrize(("columns", "rows"), [(100, 30), (80, 24)])
 def test_a_canvas_is_watched_steered_and_left(columns: int, rows: int) -> None:
-    with chat("--seed", "7", columns=columns, rows=rows) as terminal:
+    paced = {"DGTUI_SCREEN_PACE": "100"}  # however fast the model is, each step is on the screen
+    with chat("--seed", "7", columns=columns, rows=rows, env=paced) as terminal:
         terminal.wait_for("Write a message", WAIT)
         seen: set[str] = set()
         terminal.on_frame = lambda t: seen.add(" ".join(words(t)))
