@@ -10,6 +10,9 @@ from dgtui.cli import main
 
 def run() -> None:
     """Runs the program and ends the process."""
+    # Read when torch is imported. Threads that spin while they wait make a step several times slower beside any other
+    # busy program (docs/performance.md)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # `kill`, `timeout` and a closed terminal act like Ctrl+C: results so far are kept. `nohup` still ignores hang-ups.
     for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         if signal.getsignal(number) is not signal.SIG_IGN:
