@@ -43,10 +43,10 @@ def ended() -> RunLog:
 
 def write(path: Path, log: RunLog | None = None, pieces: Mapping[int, bytes] = PIECES, model: str = "numbers") -> Path:
     """Records a run."""
-    recording.save(
-        path, log or run(), pieces=pieces, special_ids={TURN, EOS}, fingerprint="f00d", model=model,
-        stepper="reference", device="cpu", versions={"torch": "2.9.0"},
-    )  # fmt: skip
+    made = Recording(
+        log or run(), pieces, frozenset({TURN, EOS}), "f00d", model, "reference", "cpu", {"torch": "2.9.0"}
+    )
+    recording.save(path, made)
     return path
 
 

@@ -48,20 +48,20 @@ def seen(pictures: "Sequence[Picture]", loaded: "LoadedModel | ServedModel") -> 
 
 def record(path: Path, run: "RunHandle", loaded: "LoadedModel | ServedModel") -> None:
     """Writes a run to a recording."""
-    from dgtui.session import recording
+    from dgtui.session.recording import Recording, save
     from dgtui.session.run_pack import occurring_ids
     from dgtui.worker import versions
 
     log = run.log.copy()  # after a second Ctrl+C the original still grows
     ids = occurring_ids(log).tolist()
-    recording.save(
-        path,
+    recording = Recording(
         log,
-        pieces=dict(zip(ids, loaded.tokenizer.pieces(ids), strict=True)),
-        special_ids=loaded.tokenizer.special_ids,
-        fingerprint=loaded.fingerprint,
-        model=loaded.name,
-        stepper=log.stepper,
-        device=str(loaded.device),
-        versions=versions(),
+        dict(zip(ids, loaded.tokenizer.pieces(ids), strict=True)),
+        loaded.tokenizer.special_ids,
+        loaded.fingerprint,
+        loaded.name,
+        log.stepper,
+        str(loaded.device),
+        versions(),
     )
+    save(path, recording)

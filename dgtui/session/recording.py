@@ -8,7 +8,7 @@ anything unknown.
 import hashlib
 import json
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -52,35 +52,18 @@ class Recording:
     "versions of the packages that can affect a token"
 
 
-def save(
-    path: Path,
-    log: RunLog,
-    *,
-    pieces: Mapping[int, bytes],
-    special_ids: Iterable[int],
-    fingerprint: str,
-    model: str,
-    stepper: str,
-    device: str,
-    versions: Mapping[str, str],
-) -> None:
+def save(path: Path, recording: Recording) -> None:
     """Writes a run, finished or not, and replaces a file at `path`. Only the owner may read it.
 
     Args:
         path: In an existing folder. Links are followed.
-        log: Pass a copy if the log still grows, because `pieces` must fit it.
-        pieces: The bytes of at least `occurring_ids(log)`; only those are kept.
-        special_ids: The tokenizer's special ids.
-        fingerprint: Identifies the weights and the tokenizer.
-        model: The model's name, for display.
-        stepper: The name of the stepper that made the run.
-        device: Where it ran.
-        versions: Versions of the packages that can affect a token.
+        recording: Its log must not grow any more, because the pieces must fit it. Other pieces are left out.
 
     Raises:
         RunFailed: It could not be written, or is too large. `path` is unchanged.
         ValueError: The events belong to different runs, or a piece is missing.
     """
+    log, pieces = recording.log, recording.pieces
     arrays, facts = pack(log)
     ids = occurring_ids(log)
     missing = [i for i in ids.tolist() if i not in pieces]
@@ -88,8 +71,8 @@ def save(
         raise ValueError(f"there is no piece of id {missing[0]}")
     arrays["pieces.ids"] = ids
     arrays["pieces"], arrays["pieces.lengths"] = ragged([pieces[i] for i in ids.tolist()], np.uint8)
-    arrays["special_ids"] = np.array(sorted(special_ids), dtype=np.int32)
-    made_by = dict(zip(_MADE_BY, (fingerprint, model, stepper, device, dict(versions)), strict=True))
+    arrays["special_ids"] = np.array(sorted(recording.special_ids), dtype=np.int32)
+    made_by = {name: getattr(recording, name) for name in _MADE_BY}
     facts_json = json.dumps({"run": facts, **made_by}, ensure_ascii=True, default=_plain)
     data = safetensors.numpy.save(
         arrays,

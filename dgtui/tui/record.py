@@ -8,17 +8,6 @@ from dgtui.tui.share import recorded
 
 def record(path: Path, run: RunHandle, facts: Facts, backend: Backend) -> None:
     """Writes a run with the data of its model. Raises `RunFailed` if it cannot be written."""
-    from dgtui.session import recording
+    from dgtui.session.recording import save
 
-    made = recorded(run, facts, backend)
-    recording.save(
-        path,
-        made.log,
-        pieces=made.pieces,
-        special_ids=made.special_ids,
-        fingerprint=made.fingerprint,
-        model=made.model,
-        stepper=made.stepper,
-        device=made.device,
-        versions=made.versions,
-    )
+    save(path, recorded(run, facts, backend))

@@ -58,10 +58,7 @@ def test_what_is_written_today_is_what_earlier_versions_read(file: Path, tmp_pat
     if file.stem == "one_own_start":
         assert [start.pinned for start in old.log.job.starts] == [{6}]
         return  # a single start was written in two ways; today in one of them
-    recording.save(
-        tmp_path / "again", old.log, pieces=old.pieces, special_ids=old.special_ids, fingerprint=old.fingerprint,
-        model=old.model, stepper=old.stepper, device=old.device, versions=old.versions,
-    )  # fmt: skip
+    recording.save(tmp_path / "again", old)
     assert metadata(tmp_path / "again") == metadata(file)
 
 

@@ -23,7 +23,7 @@ from dgtui.diffusion.job import Amendment, Fork, Job, SamplerSettings, Start
 from dgtui.diffusion.log import RunLog
 from dgtui.errors import RecordingRefused, RunFailed
 from dgtui.session import recording
-from dgtui.session.recording import load, save
+from dgtui.session.recording import Recording, load, save
 from dgtui.session.run_pack import occurring_ids
 
 LENGTH, TOP_K, VOCABULARY = 6, 3, 50
@@ -82,7 +82,7 @@ def scripted(seed: int = 0, blocks: int = 2, steps: int = 3, candidates: int = 1
 
 def write(path: Path, log: RunLog, **other: Any) -> Path:
     pieces = {i: piece(i) for i in range(VOCABULARY + 50)}
-    save(path, log, **{"pieces": pieces, "special_ids": {1, 2}, "model": "embedded", **HERE, **other})
+    save(path, Recording(log, **{"pieces": pieces, "special_ids": {1, 2}, "model": "embedded", **HERE, **other}))
     return path
 
 
