@@ -122,6 +122,14 @@ def truncate(text: str, cells: int, *, ellipsis: str = "…", tab_size: int = 8)
     return text[:low].rstrip("\u200d") + ellipsis
 
 
+def byte_size(count: int) -> str:
+    """Returns a number of bytes in words: "34 bytes", "1.2 KiB", "64 MiB"."""
+    if count < 2**10:
+        return f"{count} byte{'' if count == 1 else 's'}"
+    size, unit = (count / 2**10, "KiB") if count < 2**20 else (count / 2**20, "MiB")
+    return f"{f'{size:.1f}'.removesuffix('.0') if size < 10 else f'{size:.0f}'} {unit}"
+
+
 def whole(text: str, at: int) -> int:
     """The last position up to `at` at which a cut separates no mark or joined character from its base."""
     while 0 < at < len(text) and (unicodedata.category(text[at])[0] == "M" or "\u200d" in text[at - 1 : at + 1]):

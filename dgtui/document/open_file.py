@@ -13,7 +13,7 @@ from dgtui.document import journal, source
 from dgtui.document.buffer import Buffer
 from dgtui.document.journal import Journal, Recovery
 from dgtui.document.save import save
-from dgtui.document.source import Source
+from dgtui.document.source import Source, plain
 from dgtui.errors import DocumentRefused, RunFailed
 
 
@@ -178,8 +178,3 @@ def _read(path: Path, encoding: str | None) -> Source:
     if not path.absolute().parent.is_dir():
         raise RunFailed(f"there is no folder {path.parent}", hint="create it first")
     return source.of_bytes(b"", encoding, path)
-
-
-def plain(data: bytes, encoding: str) -> str:
-    """The text of a file for display: without a byte order mark, with LF for line breaks."""
-    return data.decode(encoding, "replace").removeprefix("\ufeff").replace("\r\n", "\n")

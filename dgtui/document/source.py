@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from dgtui.errors import DocumentRefused, RunFailed, reason
+from dgtui.text import byte_size
 
 LIMIT: Final = 64 * 2**20
 """Size of the largest accepted file, in bytes."""
@@ -50,15 +51,16 @@ class Source:
     """The identity of the file when reading began. None if there is no file yet."""
 
 
-def read(path: Path, encoding: str | None = None) -> Source:
+def read(path: Path, encoding: str | None = None, limit: int = LIMIT) -> Source:
     """Reads a file.
 
     Args:
         path: A regular file, or a link to one.
         encoding: A name that Python knows. None means UTF-8.
+        limit: Size of the largest accepted file, in bytes.
 
     Raises:
-        DocumentRefused: The file is missing, is not text in that encoding, is larger than `LIMIT`, or is not a regular
+        DocumentRefused: The file is missing, is not text in that encoding, is larger than `limit`, or is not a regular
             file.
         RunFailed: The file cannot be read.
     """
@@ -69,14 +71,14 @@ def read(path: Path, encoding: str | None = None) -> Source:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise DocumentRefused(f"{path} is not a regular file", hint="pipe it into dgtui infill -")
-            data = file.read(LIMIT + 1)
+            data = file.read(limit + 1)
     except IsADirectoryError as error:
         raise DocumentRefused(f"{path} is a folder", hint="give a file inside it") from error
     except FileNotFoundError as error:
         raise DocumentRefused(f"there is no file {path}") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise RunFailed(f"{path} cannot be read: {reason(error)}") from error
-    return _checked(path, data, encoding, Identity.of(status))
+    return _checked(path, data, encoding, Identity.of(status), limit)
 
 
 def of_bytes(data: bytes, encoding: str | None = None, path: Path | None = None) -> Source:
@@ -88,11 +90,18 @@ def of_bytes(data: bytes, encoding: str | None = None, path: Path | None = None)
     return _checked(path, data, encoding, None)
 
 
-def _checked(path: Path | None, data: bytes, encoding: str | None, identity: Identity | None) -> Source:
+def plain(data: bytes, encoding: str) -> str:
+    """The text of a file for display: without a byte order mark, with LF for line breaks."""
+    return data.decode(encoding, "replace").removeprefix("\ufeff").replace("\r\n", "\n")
+
+
+def _checked(
+    path: Path | None, data: bytes, encoding: str | None, identity: Identity | None, limit: int = LIMIT
+) -> Source:
     shown = path or "standard input"
     name = _stateless(encoding or "utf-8")
-    if len(data) > LIMIT:
-        raise DocumentRefused(f"{shown} is larger than {LIMIT // 2**20} MiB", hint="split the file first")
+    if len(data) > limit:
+        raise DocumentRefused(f"{shown} is larger than {byte_size(limit)}", hint="split the file first")
     if (nul := data.find(b"\0")) >= 0:
         wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         raise DocumentRefused(

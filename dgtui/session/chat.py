@@ -131,7 +131,7 @@ class Chat:
         return system + [
             Message(
                 turn.role,
-                turn.text,
+                turn.content,
                 turn.token_ids if turn.role == "model" else (),
                 tuple(image for attached in turn.images if (image := see(attached)) is not None),
             )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from dgtui.atomic import write_private
 from dgtui.errors import RunFailed, reason
 from dgtui.session.records import Conversation, Stored, Turn, storable
+from dgtui.text import byte_size
 
 if TYPE_CHECKING:
     from markdown_it.token import Token
@@ -64,6 +65,7 @@ def to_json(conversation: Conversation, turns: Sequence[Stored]) -> dict[str, An
                 "finished": stored.turn.finished,
                 "images": [image.path for image in stored.turn.images],
                 "image_digests": [image.digest for image in stored.turn.images],
+                "files": [{"path": file.path, "digest": file.digest, "text": file.text} for file in stored.turn.files],
                 "created": stored.created.isoformat(),
             }
             for stored in turns
@@ -114,6 +116,8 @@ def _turn(turn: Turn) -> Iterator[str]:
     yield f"## {_SPEAKERS[turn.role]}"
     for image in turn.images:
         yield f"Image: {_inline(image.path)}"
+    for file in turn.files:
+        yield f"File: {_inline(file.path)} ({byte_size(file.size)}, SHA-256 {file.digest})"
     if turn.thought.strip():
         yield "<details>\n<summary>Thought</summary>"
         yield _block(turn.thought)

@@ -109,7 +109,13 @@ _TIMELINES: Final = (
     """,
 )
 
-STEPS: Final[Sequence[Step]] = (_FIRST, _IMAGES, _TIMELINES)
+# The text files that were sent with a turn: a list of path and digest in `files`, and each text once.
+_FILES: Final = (
+    "ALTER TABLE turns ADD COLUMN files TEXT NOT NULL DEFAULT '[]'",
+    "CREATE TABLE texts (digest TEXT PRIMARY KEY, text TEXT NOT NULL)",
+)
+
+STEPS: Final[Sequence[Step]] = (_FIRST, _IMAGES, _TIMELINES, _FILES)
 """All steps from an empty file to the schema of this program."""
 
 

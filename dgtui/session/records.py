@@ -5,7 +5,9 @@ UTF-8 cannot encode (unpaired surrogates, from bytes of another encoding) become
 that these functions did not write raises `Malformed`.
 """
 
+import hashlib
 import json
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,12 +15,13 @@ from datetime import UTC, datetime
 from typing import Any, Final, get_args
 
 from dgtui.message import Role
+from dgtui.text import sanitize
 
 Row = dict[str, Any]
 """Column → value."""
 
 TURN_COLUMNS: Final = (
-    "role, text, token_ids, thought, seed, steps, stop_reason, seconds, finished, images, image_digests"
+    "role, text, token_ids, thought, seed, steps, stop_reason, seconds, finished, images, image_digests, files"
 )
 
 
@@ -33,6 +36,32 @@ class Attachment:
     path: str
     digest: str = ""
     """SHA-256 of the file in hexadecimal. Empty if unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextFile:
+    """A text file that was sent with a message. Its text is stored: the file may change or disappear."""
+
+    path: str
+    """As the user typed it, without quotes."""
+    text: str
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the text in hexadecimal."""
+        return hashlib.sha256(storable(self.text).encode()).hexdigest()
+
+    @property
+    def size(self) -> int:
+        """Bytes of the text in UTF-8."""
+        return len(storable(self.text).encode())
+
+    def fenced(self) -> str:
+        """The name and the text as Markdown. The fence is longer than any in the text."""
+        longest = max(map(len, re.findall("`+", self.text)), default=0)
+        fence = "`" * max(3, longest + 1)
+        end = "" if self.text.endswith("\n") or not self.text else "\n"
+        return f"File {sanitize(self.path, newlines=False, tabs='replace')}:\n\n{fence}\n{self.text}{end}{fence}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +81,12 @@ class Turn:
     finished: bool = True
     """False for the draft of a running or stopped run."""
     images: tuple[Attachment, ...] = ()
+    files: tuple[TextFile, ...] = ()
+
+    @property
+    def content(self) -> str:
+        """What the model reads: the attached text files, then `text`."""
+        return "\n\n".join([*(file.fenced() for file in self.files), self.text])
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +152,18 @@ def turn_row(turn: Turn) -> Row:
         "finished": int(turn.finished),
         "images": json.dumps([image.path for image in turn.images]),
         "image_digests": json.dumps([image.digest for image in turn.images]),
+        "files": json.dumps([[file.path, file.digest] for file in turn.files]),
     }
 
 
-def turn_of(row: Row) -> Stored:
-    """Returns a turn from the columns `id, position, created` and `TURN_COLUMNS`. Raises `Malformed`."""
+def texts_of(turn: Turn) -> dict[str, str]:
+    """Returns the texts of the files of a turn by their digests."""
+    return {file.digest: storable(file.text) for file in turn.files}
+
+
+def turn_of(row: Row, texts: Mapping[str, str]) -> Stored:
+    """Returns a turn from the columns `id, position, created` and `TURN_COLUMNS`, and the texts of its files by their
+    digests. Raises `Malformed`."""
     try:
         if row["role"] not in get_args(Role):
             raise ValueError("unknown role")
@@ -136,9 +178,10 @@ def turn_of(row: Row) -> Stored:
             seconds=float(row["seconds"]),
             finished=bool(row["finished"]),
             images=_images(_json(row["images"], list), _json(row["image_digests"], list)),
+            files=tuple(TextFile(_text(path), texts[digest]) for path, digest in _json(row["files"], list)),
         )
         return Stored(int(row["id"]), int(row["position"]), turn, _time(row["created"]))
-    except (ValueError, TypeError, OverflowError, OSError, RecursionError, struct.error) as error:
+    except (ValueError, TypeError, LookupError, OverflowError, OSError, RecursionError, struct.error) as error:
         raise Malformed(f"turn {row['id']}: {error}") from error
 
 

@@ -20,9 +20,11 @@ from dgtui.session.records import (
     Conversation,
     Hit,
     Stored,
+    TextFile,
     Turn,
     settings_text,
     storable,
+    texts_of,
     turn_of,
     turn_row,
 )
@@ -30,8 +32,8 @@ from dgtui.session.search import match_expression, one_line
 from dgtui.session.tables import LISTED, Known
 
 __all__ = [
-    "Attachment", "Conversation", "ConversationNotFound", "HistoryRefused", "Hit", "Store", "Stored", "Turn",
-    "default_path",
+    "Attachment", "Conversation", "ConversationNotFound", "HistoryRefused", "Hit", "Store", "Stored", "TextFile",
+    "Turn", "default_path",
 ]  # fmt: skip
 
 
@@ -85,9 +87,11 @@ class Store:
         with self._database.writing() as connection:
             known = self._ensure(connection, conversation, Known(tables.new_head(conversation, "", "", "{}")))
             row = tables.new_turn(connection, turn_row(turn))
+            tables.keep_texts(connection, texts_of(turn))
             tables.add_turn(connection, conversation, row)
             tables.touch(connection, conversation)
         known.turns[row["id"]] = row
+        known.texts |= texts_of(turn)
         return int(row["id"])
 
     def update(self, turn_id: int, turn: Turn) -> None:
@@ -103,11 +107,13 @@ class Store:
             known = self._ensure(connection, conversation)
             if not found:
                 tables.restore(connection, known)
+            tables.keep_texts(connection, texts_of(turn))
             changes = ", ".join(f"{column} = :{column}" for column in row)
             connection.execute(f"UPDATE turns SET {changes} WHERE id = :id", row | {"id": turn_id})
             tables.touch(connection, conversation)
         if turn_id in known.turns:
             known.turns[turn_id] |= row
+            known.texts |= texts_of(turn)
 
     def keep_timeline(self, turn_id: int, steps: bytes) -> None:
         """Stores the packed steps of a turn's run; empty bytes remove them. Does nothing if the turn is gone."""
@@ -158,6 +164,7 @@ class Store:
         """
         with self._database.writing() as connection:
             connection.execute("DELETE FROM conversations WHERE id = ?", (conversation,))
+            tables.drop_texts(connection)
             for index in ("title_words", "turn_words"):  # an index keeps deleted words until it is rewritten
                 connection.execute(f"INSERT INTO {index} ({index}) VALUES ('optimize')")
         self._known.pop(conversation, None)
@@ -175,8 +182,9 @@ class Store:
             rows = connection.execute(
                 f"SELECT {columns} FROM turns WHERE {LISTED} ORDER BY position", {"conversation": conversation}
             ).fetchall()
-            turns = [turn_of(dict(row)) for row in rows]
-        self._known[conversation] = Known(head, {row["id"]: dict(row) for row in rows})
+            texts = tables.texts_in(connection, conversation)
+            turns = [turn_of(dict(row), texts) for row in rows]
+        self._known[conversation] = Known(head, {row["id"]: dict(row) for row in rows}, texts)
         return turns
 
     def timeline(self, turn_id: int) -> bytes:

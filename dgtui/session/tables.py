@@ -22,6 +22,8 @@ GREETING: Final = 2
 LISTED: Final = "conversation = :conversation AND superseded IS NULL"
 """The condition for the turns that a conversation shows."""
 
+_DIGESTS: Final = "SELECT json_extract(value, '$[1]') FROM turns, json_each(turns.files)"
+
 _LETTERS: Final = "23456789bcdfghjkmnpqrstvwxz"  # no look-alikes, and no vowels that could form words
 _NAME_LENGTH: Final = 6
 
@@ -36,6 +38,8 @@ class Known:
     head: Row
     turns: dict[int, Row] = field(default_factory=dict)
     "by id, in order"
+    texts: dict[str, str] = field(default_factory=dict)
+    "of attached files, by digest"
 
 
 def head_of(connection: sqlite3.Connection, name: str) -> Row | None:
@@ -79,6 +83,24 @@ def add_turn(connection: sqlite3.Connection, name: str, row: Row) -> None:
     insert(connection, "turns", row | {"conversation": name, "position": 0 if last is None else last + 1})
 
 
+def keep_texts(connection: sqlite3.Connection, texts: Mapping[str, str]) -> None:
+    """Stores the texts of attached files, each once."""
+    connection.executemany("INSERT OR IGNORE INTO texts (digest, text) VALUES (?, ?)", texts.items())
+
+
+def texts_in(connection: sqlite3.Connection, name: str) -> dict[str, str]:
+    """The texts of the files of a conversation, by digest."""
+    rows = connection.execute(
+        f"SELECT digest, text FROM texts WHERE digest IN ({_DIGESTS} WHERE conversation = ?)", (name,)
+    )
+    return dict(rows.fetchall())
+
+
+def drop_texts(connection: sqlite3.Connection) -> None:
+    """Deletes the texts of files that no turn has."""
+    connection.execute(f"DELETE FROM texts WHERE digest NOT IN ({_DIGESTS})")
+
+
 def listed(connection: sqlite3.Connection, name: str) -> list[int]:
     """The ids of the turns that a conversation shows, in order."""
     rows = connection.execute(f"SELECT id FROM turns WHERE {LISTED} ORDER BY position", {"conversation": name})
@@ -94,11 +116,13 @@ def close_gaps(connection: sqlite3.Connection, name: str) -> int:
 
 def restore(connection: sqlite3.Connection, known: Known) -> None:
     """Restores the parts of a conversation that are missing. Turns are added at the end."""
+    keep_texts(connection, known.texts)
     if head_of(connection, known.head["id"]) is None:
         insert(connection, "conversations", known.head)
     for turn_id, row in known.turns.items():
         if connection.execute("SELECT 1 FROM turns WHERE id = ?", (turn_id,)).fetchone() is None:
             add_turn(connection, known.head["id"], row)
+    drop_texts(connection)
 
 
 def touch(connection: sqlite3.Connection, name: str) -> None:

@@ -67,7 +67,7 @@ def parse(text: str) -> tuple[Slash, str] | None:
     Raises:
         UnknownCommand: It looks like a command but is not one. The hint names the nearest.
     """
-    word = _word(text)
+    word = command_word(text)
     if word is None:
         return None
     if slash := _BY_NAME.get(word.lower()):
@@ -91,7 +91,8 @@ def matching(typed: str) -> list[Slash]:
     return begin or [slash for slash in SLASHES if typed in slash.name]
 
 
-def _word(text: str) -> str | None:
+def command_word(text: str) -> str | None:
+    """The word after the slash of a command, known or not; None if `text` is a message."""
     if not text.startswith("/") or text.startswith("//"):
         return None
     word = re.split(r"\s", text[1:], maxsplit=1)[0]

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from dgtui import sudoku
 from dgtui.backend import Backend, Facts
-from dgtui.diffusion.events import Amended
 from dgtui.diffusion.settings import BadJob, SamplerSettings
-from dgtui.errors import DgtuiError
+from dgtui.errors import DgtuiError, PromptTooLong
 from dgtui.message import Message
 from dgtui.session.chat import Chat, images_left, prompt
 from dgtui.session.store import ConversationNotFound, Turn
+from dgtui.session.text_files import attached, too_long
 from dgtui.steering import puzzles
 from dgtui.steering.between import write_between
 from dgtui.steering.drafts import Draft, Refused, Version
@@ -62,7 +62,7 @@ class ConversationController:
         "seed of all replies; None: a new one each time"
         self.think = opening.think
         self.on_canvas = ReplyOnCanvas(self, backend, panel, transcript)
-        self._waiting: list[str] = []
+        self._waiting: list[Turn] = []
         "messages to be sent, in order"
 
     # -- which conversation -----------------------------------------------------------------------------------------
@@ -83,6 +83,7 @@ class ConversationController:
         if chat.turns:
             self._prompt.past = [turn.text for turn in chat.turns if turn.role == "user"]
         self._attached.conversation(chat.images())
+        self._attached.keep(())
         self.on_canvas.past = None
         self._panel.clear()
         self._changed()
@@ -124,16 +125,18 @@ class ConversationController:
         self._attached.model_changed(self.chat.images())
 
     def take_waiting(self) -> str:
-        """The messages that wait to be sent, a line each; they wait no longer."""
+        """The messages that wait to be sent, a line each; they wait no longer. Their text files are kept."""
         waiting, self._waiting = self._waiting, []
-        return "\n".join(waiting)
+        if waiting:
+            self._attached.keep(file for turn in waiting for file in turn.files)
+        return "\n".join(turn.text for turn in waiting)
 
     def hand_back(self, text: str) -> None:
         """Puts what was not sent back into the prompt, before what was typed since."""
         if text:
             self._prompt.load_text("\n".join(filter(None, (text, self._prompt.message))))
 
-    def next_waiting(self) -> str | None:
+    def next_waiting(self) -> Turn | None:
         """The next message that can be sent now; it waits no longer. None: there is none, or something is not ready."""
         if self._backend.facts is None or self._attached.reading or self._panel.steering.running or not self._waiting:
             return None
@@ -144,28 +147,38 @@ class ConversationController:
 
         Raises:
             Refused: It cannot be sent now. `load_error` is the reason if the model failed to load.
+            DocumentRefused: A text file that it names cannot be attached.
         """
-        sudoku.refuse_contradiction(text)
+        turn = Turn("user", text, files=attached(text, self._attached.kept))
+        sudoku.refuse_contradiction(turn.content)
         facts = self._backend.facts
         if facts is None and load_error:
             raise Refused("no model is loaded", hint="load one with /model, then send the message again")
         if facts is None or self._attached.reading or self._panel.steering.running:
             loading = "the model is loaded" if facts is None else "the images are read"
             until = loading if facts is None or self._attached.reading else "the reply is finished"
-            self._waiting.append(text)
+            self._waiting.append(turn)
+            self._attached.keep(())
             self._prompt.notify(f"this will be sent as soon as {until} ({len(self._waiting)} waiting)")
             return
+        self.post(turn)
+
+    def post(self, turn: Turn) -> None:
+        """Sends a message that has its text files, with the attached images."""
         self.on_canvas.look_away()
-        before = len(self.chat.turns)
-        turn = Turn("user", unescaped(text), images=self._attached.take())
+        before, kept = len(self.chat.turns), self._attached.kept
+        turn = replace(turn, text=unescaped(turn.text), images=self._attached.take())
         self._store(lambda: self.chat.add(turn))
         self._transcript.add(turn_entry(turn))
         self._store(self._report_others)
         try:
             self.reply()
-        except (DgtuiError, BadJob):
+        except (DgtuiError, BadJob) as error:
             self._rewind(before)
             self._attached.put_back(turn.images)
+            self._attached.keep(kept)
+            if isinstance(error, PromptTooLong):
+                raise too_long(turn.files, self._backend.encode, error) from error
             raise
 
     def _report_others(self) -> None:
@@ -259,6 +272,7 @@ class ConversationController:
         self._show(self.chat.branch(position))
         self._prompt.load_text(turn.text)
         self._attached.put_back(turn.images)
+        self._attached.keep(turn.files)
         self._prompt.notify("a branch: the conversation as it was is in /sessions")
 
     def last_reply(self) -> Turn:
@@ -323,7 +337,7 @@ class ConversationController:
         if stored := self.on_canvas.stored(version):
             turn = stored
         elif version.frames():
-            turn = self._turn(draft, version)
+            turn = self.on_canvas.turn(draft, version)
         elif version.run.log.finished or version.run.control.cancelled:
             turn = replace(turns[-1], stop_reason="cancelled", finished=True)
         else:
@@ -341,29 +355,6 @@ class ConversationController:
 
         if version.frames():
             self._store(lambda: self.chat.keep_timeline(pack_timeline(version.run.log.copy(), version.candidate)))
-
-    def _turn(self, draft: Draft, version: Version) -> Turn:
-        log, origin = version.run.log, version
-        thought, answer = self._backend.split_thought(version.reply_ids(draft.facts.model.stop_ids))
-        while origin.kind not in ("reply", "between") and origin.parent:
-            origin = origin.parent
-        if not origin.frames() and (stored := self.on_canvas.stored(origin)):
-            thought = stored.thought  # the canvas holds the answer only
-        finished, last = log.finished, log[len(log) - 1]
-        # A run that was asked to stop counts as stopped at once: the program may end before the run does.
-        reason = str(finished.reason) if finished else "cancelled" if version.run.control.cancelled else ""
-        return Turn(
-            role="model",
-            text=decode_utf8(b"".join(self._backend.pieces(answer))),
-            token_ids=tuple(answer),
-            thought=thought,
-            seed=version.run.job.seed,
-            steps=sum(finished.steps) if finished else len(version.frames()),
-            stop_reason=reason,
-            # A run that rewrote only a part does not give the time of the whole reply
-            seconds=last.seconds if version.kind in ("reply", "between") and not isinstance(last, Amended) else 0.0,
-            finished=bool(reason),
-        )
 
     def keep_draft(self) -> None:
         """Stops a running reply and stores what it has written so far."""
@@ -396,4 +387,5 @@ class ConversationController:
         if not self._prompt.text:
             self._prompt.load_text(question.text)
             self._attached.put_back(question.images)
+            self._attached.keep(question.files)
         return True

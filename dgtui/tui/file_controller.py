@@ -10,8 +10,9 @@ from functools import partial
 from pathlib import Path
 
 from dgtui.document.journal import Recovery
-from dgtui.document.open_file import OpenFile, plain
+from dgtui.document.open_file import OpenFile
 from dgtui.document.save import Conflict
+from dgtui.document.source import plain
 from dgtui.paths import typed_path
 from dgtui.text import sanitize
 from dgtui.tui.screens.ask import Ask

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dgtui.backend import Backend, RunHandle
+from dgtui.diffusion.events import Amended
 from dgtui.session.chat import images_left
 from dgtui.session.records import Turn
 from dgtui.steering.drafts import Draft, Refused, Version
@@ -43,6 +44,30 @@ class ReplyOnCanvas:
     def stored(self, version: Version) -> Turn | None:
         """The stored reply that a version stands for; None for a run of this program."""
         return self._reopened[1] if self._reopened and version.run is self._reopened[0] else None
+
+    def turn(self, draft: Draft, version: Version) -> Turn:
+        """The reply that a version with steps makes."""
+        log, origin = version.run.log, version
+        thought, answer = self._backend.split_thought(version.reply_ids(draft.facts.model.stop_ids))
+        while origin.kind not in ("reply", "between") and origin.parent:
+            origin = origin.parent
+        if not origin.frames() and (stored := self.stored(origin)):
+            thought = stored.thought  # the canvas holds the answer only
+        finished, last = log.finished, log[len(log) - 1]
+        # A run that was asked to stop counts as stopped at once: the program may end before the run does.
+        reason = str(finished.reason) if finished else "cancelled" if version.run.control.cancelled else ""
+        return Turn(
+            role="model",
+            text=decode_utf8(b"".join(self._backend.pieces(answer))),
+            token_ids=tuple(answer),
+            thought=thought,
+            seed=version.run.job.seed,
+            steps=sum(finished.steps) if finished else len(version.frames()),
+            stop_reason=reason,
+            # A run that rewrote only a part does not give the time of the whole reply
+            seconds=last.seconds if version.kind in ("reply", "between") and not isinstance(last, Amended) else 0.0,
+            finished=bool(reason),
+        )
 
     def open(self) -> None:
         """Opens the marked reply on the canvas: the last one to steer and continue it, an earlier one to see its steps.

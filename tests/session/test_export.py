@@ -1,5 +1,6 @@
 """A conversation on its own: all that was said is in the file, and each turn is one section."""
 
+import hashlib
 import json
 import os
 import stat
@@ -14,7 +15,7 @@ from markdown_it import MarkdownIt
 
 from dgtui.errors import RunFailed
 from dgtui.session.export import FileExists, to_json, to_markdown, write
-from dgtui.session.store import Attachment, Conversation, Stored, Turn
+from dgtui.session.store import Attachment, Conversation, Stored, TextFile, Turn
 
 WHEN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 ABOUT = Conversation("bcd234", "River notes", WHEN, WHEN, "nano", "", {"max_steps": 48}, 2)
@@ -55,6 +56,9 @@ NASTY += [
 nasty = st.lists(st.sampled_from(NASTY), max_size=12).map("".join)
 
 
+FILE = TextFile("[x]\x1b.txt", "fish")
+
+
 def stored(*turns: Turn) -> list[Stored]:
     return [Stored(i + 1, i, turn, WHEN) for i, turn in enumerate(turns)]
 
@@ -67,7 +71,7 @@ def sections(markdown: str) -> list[str]:
 
 def test_a_conversation_reads_as_markdown() -> None:
     turns = stored(
-        Turn("user", "Why do rivers meander?", images=(Attachment("a_b.png", "f00d"),)),
+        Turn("user", "Why do rivers meander?", images=(Attachment("a_b.png", "f00d"),), files=(FILE,)),
         Turn("model", "**Water** runs.", (6, 7), "Hm.", 8, 14, "eos", 1.5),
         Turn("user", "And then?"),
         Turn("model", "Then", finished=False),
@@ -77,7 +81,8 @@ def test_a_conversation_reads_as_markdown() -> None:
         "# River \\*notes\\*\n\n"
         "nano · 2026-01-02 03:04 UTC · conversation bcd234\n\n"
         "## System\n\nBe brief.\n\n"
-        "## You\n\nImage: a\\_b.png\n\nWhy do rivers meander?\n\n"
+        "## You\n\nImage: a\\_b.png\n\n"
+        f"File: \\[x\\]␛.txt (4 bytes, SHA-256 {hashlib.sha256(b'fish').hexdigest()})\n\nWhy do rivers meander?\n\n"
         "## Model\n\n<details>\n<summary>Thought</summary>\n\nHm.\n\n</details>\n\n**Water** runs.\n\n"
         "*seed 8 · 14 denoising steps · 1.5 s · stop: eos*\n\n"
         "## You\n\nAnd then?\n\n"
@@ -127,7 +132,7 @@ def test_no_control_character_reaches_the_terminal_that_shows_the_file() -> None
 
 def test_json_has_everything() -> None:
     turns = stored(
-        Turn("user", "Why \x1b?", images=(Attachment("a.png", "f00d"),)),
+        Turn("user", "Why \x1b?", images=(Attachment("a.png", "f00d"),), files=(FILE,)),
         Turn("model", "Water.", (6, 7), "Hm.", 2**63 - 1, 14, "eos", 1.5, False),
     )
     content = to_json(ABOUT, turns)
@@ -137,6 +142,7 @@ def test_json_has_everything() -> None:
     question, reply = content["turns"]
     assert question["text"] == "Why \x1b?" and question["seed"] is None
     assert (question["images"], question["image_digests"]) == (["a.png"], ["f00d"])
+    assert question["files"] == [{"path": FILE.path, "digest": FILE.digest, "text": "fish"}]
     for field in Turn.__dataclass_fields__:
         assert field in reply
     assert reply["token_ids"] == [6, 7] and reply["seed"] == 2**63 - 1 and reply["finished"] is False

@@ -20,7 +20,7 @@ from dgtui.errors import DgtuiError, RunFailed
 from dgtui.session import database
 from dgtui.session.database import Database, HistoryRefused
 from dgtui.session.migrations import APPLICATION_ID, STEPS
-from dgtui.session.store import Attachment, Store, Turn, default_path
+from dgtui.session.store import Attachment, Store, TextFile, Turn, default_path
 
 # What version 1 wrote, never to be edited: the files of today must open tomorrow.
 VERSION_1 = """
@@ -109,6 +109,13 @@ CREATE TABLE timelines (
     steps BLOB NOT NULL
 );
 PRAGMA user_version = 3;
+"""
+
+# What version 4 made of it.
+VERSION_4 = """
+ALTER TABLE turns ADD COLUMN files TEXT NOT NULL DEFAULT '[]';
+CREATE TABLE texts (digest TEXT PRIMARY KEY, text TEXT NOT NULL);
+PRAGMA user_version = 4;
 """
 
 NEXT = (
@@ -448,13 +455,13 @@ def test_a_file_held_by_another_program_is_a_failure(path: Path, monkeypatch: py
 # -- migrations -------------------------------------------------------------------------------------------------------
 
 
-def test_a_new_file_has_the_shape_of_version_3(path: Path, tmp_path: Path) -> None:
+def test_a_new_file_has_the_shape_of_version_4(path: Path, tmp_path: Path) -> None:
     Store(path).close()
     make_version_1(tmp_path / "1.db")
     with closing(sqlite3.connect(tmp_path / "1.db")) as connection:
-        connection.executescript(VERSION_2 + VERSION_3)
+        connection.executescript(VERSION_2 + VERSION_3 + VERSION_4)
     assert schema(path) == schema(tmp_path / "1.db")
-    assert version(path) == len(STEPS) == 3
+    assert version(path) == len(STEPS) == 4
     assert APPLICATION_ID == 1684501621
 
 
@@ -486,6 +493,31 @@ def check_version_1_contents(path: Path) -> None:
 def test_a_file_of_version_1_is_read(path: Path) -> None:
     make_version_1(path)
     check_version_1_contents(path)
+
+
+def test_a_file_of_version_3_takes_attached_files(path: Path) -> None:
+    make_version_1(path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(VERSION_2 + VERSION_3)
+    check_version_1_contents(path)
+    turn = Turn("user", "see @a.txt", files=(TextFile("a.txt", "words"),))
+    with closing(Store(path)) as store:
+        store.append("fgh567", turn)
+    with closing(Store(path)) as store:
+        assert store.turns("fgh567")[-1].turn == turn
+
+
+@pytest.mark.parametrize(
+    "damage", ["DELETE FROM texts", "UPDATE turns SET files = '[[1, 2]]'", "UPDATE turns SET files = '[['"]
+)
+def test_an_attached_file_without_its_text_is_damage(path: Path, damage: str) -> None:
+    with closing(Store(path)) as store:
+        conversation = store.create("m")
+        store.append(conversation, Turn("user", "see", files=(TextFile("a.txt", "words"),)))
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute(damage)
+        with pytest.raises(HistoryRefused, match="damaged"):
+            store.turns(conversation)
 
 
 def test_an_older_file_is_migrated_with_all_that_is_in_it(path: Path) -> None:

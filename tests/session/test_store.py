@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from dgtui.errors import UsageError
 from dgtui.session.records import storable
-from dgtui.session.store import Attachment, Conversation, ConversationNotFound, Store, Turn
+from dgtui.session.store import Attachment, Conversation, ConversationNotFound, Store, TextFile, Turn
 
 many = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 texts = st.text(st.characters(), max_size=40)  # surrogates and NUL too
@@ -111,6 +111,7 @@ turns = st.builds(
     seconds=st.floats(0, 1e6),
     finished=st.booleans(),
     images=st.lists(st.builds(Attachment, texts, texts), max_size=2).map(tuple),
+    files=st.lists(st.builds(TextFile, texts, texts.map(storable)), max_size=2).map(tuple),
 )
 
 
@@ -125,6 +126,7 @@ def test_turns_come_back_as_they_were(first: list[Turn], second: list[Turn]) -> 
             turn.seed,
             turn.seconds,
             turn.images,
+            turn.files,
             turn.role,
         )
 
@@ -432,15 +434,38 @@ def test_the_index_keeps_step_with_whatever_happens(
 def test_what_is_deleted_is_not_left_in_the_file(store: Store, path: Path) -> None:
     secret = store.create("m")
     for i in range(30):
-        turn = store.append(secret, Turn("user", f"xyzzy{i} plugh{i} " * 40, thought="frobozz" * 9))
+        file = TextFile("grue.txt", f"grue{i} " * 200)
+        turn = store.append(secret, Turn("user", f"xyzzy{i} plugh{i} " * 40, thought="frobozz" * 9, files=(file,)))
         store.update(turn, Turn("user", f"plugh{i} xyzzy{i} " * 50))
     rewind(store, secret, 10)
     store.append(store.create("m"), Turn("user", "to be kept"))
     store.delete(secret)
     left = b"".join(file.read_bytes() for file in path.parent.iterdir() if file.is_file())
-    for word in (b"xyzzy", b"plugh", b"frobozz", secret.encode()):
+    for word in (b"xyzzy", b"plugh", b"frobozz", b"grue", secret.encode()):
         assert word not in left.lower()
     assert b"to be kept" in left
+
+
+def test_the_text_of_an_attached_file_is_stored_once_and_kept_while_a_turn_has_it(store: Store, path: Path) -> None:
+    one, other = store.create("m"), store.create("m")
+    turn = Turn("user", "see", files=(TextFile("a.txt", "the same"), TextFile("b.txt", "the same")))
+    for conversation in (one, one, other):
+        store.append(conversation, turn)
+    assert rows(path, "SELECT text FROM texts") == [("the same",)]
+    store.delete(one)
+    assert store.turns(other)[0].turn == turn
+    store.delete(other)
+    assert rows(path, "SELECT text FROM texts") == []
+
+
+def test_a_conversation_deleted_elsewhere_is_put_back_with_its_files(store: Store, path: Path) -> None:
+    conversation = store.create("m")
+    turn = Turn("user", "see", files=(TextFile("a.txt", "words"),))
+    store.append(conversation, turn)
+    with closing(Store(path)) as elsewhere:
+        elsewhere.delete(conversation)
+    store.append(conversation, Turn("model", "I see."))
+    assert [stored.turn for stored in store.turns(conversation)] == [turn, Turn("model", "I see.")]
 
 
 def test_a_conversation_deleted_elsewhere_is_put_back_by_the_next_turn(store: Store, path: Path) -> None:

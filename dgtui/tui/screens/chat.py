@@ -159,8 +159,9 @@ class ChatScreen(BaseScreen):
         self._send_waiting()
 
     def _send_waiting(self) -> None:
-        if (text := self.conversation.next_waiting()) is not None:
-            self.send(text)
+        turn = self.conversation.next_waiting()
+        if turn is not None and not self.guarded(lambda: self.conversation.post(turn)):
+            self.conversation.hand_back(turn.text)
 
     # -- what is sent -----------------------------------------------------------------------------------------------
 

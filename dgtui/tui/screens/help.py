@@ -10,7 +10,8 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widget import Widget
 
-from dgtui.text import truncate
+from dgtui.session.text_files import MOST_BYTES
+from dgtui.text import byte_size, truncate
 from dgtui.tui import keymap
 from dgtui.tui.commands import SLASHES
 from dgtui.tui.key_names import shown
@@ -51,7 +52,10 @@ def blocks(
     if "prompt" in wanted:
         yield from _section(
             "Commands of the prompt",
-            [(f"/{slash.name} {slash.argument_hint}".rstrip(), slash.help) for slash in SLASHES],
+            [
+                ("@FILE", f"attach a text file of up to {byte_size(MOST_BYTES)}; quote a path with blanks"),
+                *((f"/{slash.name} {slash.argument_hint}".rstrip(), slash.help) for slash in SLASHES),
+            ],
         )
     text = "Keys can be changed in the config file: run dgtui config path to see where it is."
     yield Paragraph([Content.styled(text, MUTED)])

@@ -1,7 +1,8 @@
-"""The images of the next message, and earlier images that are no longer available.
+"""The images and kept text files of the next message, and earlier images that are no longer available.
 
 An image is read when it is attached and kept in the form that the current model takes. A conversation stores its path
-and a digest, so a missing or changed file is reported when the prompt is built again.
+and a digest, so a missing or changed file is reported when the prompt is built again. A text file is read when its
+message is sent, unless the message was sent before: it keeps the text that the model saw then.
 """
 
 import asyncio
@@ -14,11 +15,11 @@ from textual.widgets import Static
 from dgtui.backend import Backend
 from dgtui.diffusion.image import Image
 from dgtui.errors import DgtuiError
-from dgtui.session.store import Attachment
-from dgtui.text import sanitize
+from dgtui.session.store import Attachment, TextFile
+from dgtui.text import byte_size, sanitize
 
 
-def image_name(path: Path | str) -> str:
+def file_name(path: Path | str) -> str:
     """The sanitised name of the file, without its folder."""
     return sanitize(Path(path).name, newlines=False, tabs="replace")
 
@@ -43,6 +44,8 @@ class Attached(Static):
         self._backend = backend
         self.images: list[Attachment] = []
         """The images of the next message."""
+        self.kept: tuple[TextFile, ...] = ()
+        """Text files of a message that was sent before and is back in the prompt."""
         self.waiting = [path.absolute() for path in waiting]
         """Files that will be attached once a model is loaded and they are read."""
         self.lost: dict[Attachment, str] = {}
@@ -133,9 +136,14 @@ class Attached(Static):
         self.images = [*images, *self.images]
         self._draw()
 
+    def keep(self, files: Iterable[TextFile]) -> None:
+        """Keeps these text files, and no others, for the message in the prompt."""
+        self.kept = (*files,)
+        self._draw()
+
     def drop(self) -> None:
-        """Detaches all images."""
-        self.images, self.waiting = [], []
+        """Detaches all images, and keeps no text file: they are read again."""
+        self.images, self.waiting, self.kept = [], [], ()
         self._draw()
 
     def see(self, image: Attachment) -> Image | None:
@@ -147,14 +155,17 @@ class Attached(Static):
     def says(self) -> str:
         """A sentence about the attached images, or an empty string."""
         state = "being read" if self._backend.facts else "when the model is loaded"
-        parts = [f"{image_name(path)} ({state})" for path in self.waiting]
+        parts = [f"{file_name(path)} ({state})" for path in self.waiting]
         for image in reversed(self.images):
             tokens = f" ({self._seen[image].tokens} tokens)" if image in self._seen else ""
-            parts.insert(0, f"{image_name(image.path)}{tokens}")
+            parts.insert(0, f"{file_name(image.path)}{tokens}")
         return f"with the next message: {', '.join(parts)}; use /image - to remove it" if parts else ""
 
     def _draw(self) -> None:
         lines = [f"not shown to the model: {sanitize(why, newlines=False)}" for why in self.lost.values()]
+        if self.kept:
+            names = ", ".join(f"{file_name(file.path)} ({byte_size(file.size)})" for file in self.kept)
+            lines.append(f"as sent before: {names}; use /image - to read it again")
         if says := self.says():
             lines.append(says)
         self.set_class(bool(lines), "any")

@@ -1,6 +1,7 @@
-"""Completion of slash commands: the suggestions for a text, and the list above the prompt that shows them."""
+"""Completion of slash commands and of `@` paths: the suggestions, and the list above the prompt that shows them."""
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -10,8 +11,9 @@ from textual.content import Content
 from textual.widget import Widget
 
 from dgtui.paths import typed_path
+from dgtui.session.text_files import LONGEST_PATH
 from dgtui.text import cell_width, fold, sanitize, truncate
-from dgtui.tui.commands import SLASHES, matching
+from dgtui.tui.commands import SLASHES, command_word, matching
 from dgtui.tui.widgets.pastes import clean
 
 MOST_ROWS = 6
@@ -27,18 +29,28 @@ class Suggestion:
     """A possible completion of the prompt."""
 
     text: str
-    """The whole text of the prompt after it is taken."""
+    """What stands in the prompt after it is taken."""
     shown: str
     help: str = ""
     whole: bool = False
     """Whether the text is then complete, so Enter may send it."""
     free: bool = False
     """Whether other texts are valid too, so Enter sends the typed text."""
+    replaces: int | None = None
+    """The number of characters before the cursor that it replaces; None: the whole prompt."""
 
 
-def suggestions(text: str, arguments: Arguments | None = None) -> list[Suggestion]:
-    """The completions of a command; empty for a message and for a complete argument."""
-    if not text.startswith("/") or text.startswith("//") or "\n" in text:
+def suggestions(text: str, arguments: Arguments | None = None, before: str = "") -> list[Suggestion]:
+    """The completions of a command, or of a path that is attached; empty for a complete argument or path.
+
+    Args:
+        text: The prompt.
+        arguments: The choices for the arguments of commands.
+        before: The line of the cursor, up to the cursor.
+    """
+    if command_word(text) is None:
+        return _attachments(before)
+    if "\n" in text:
         return []
     name, blank, argument = text[1:].partition(" ")
     if not blank:
@@ -66,6 +78,35 @@ def suggestions(text: str, arguments: Arguments | None = None) -> list[Suggestio
     begin = [choice for choice in choices if fold(choice).startswith(typed)]
     fitting = begin + [choice for choice in choices if choice not in begin and typed in fold(choice)]
     return [Suggestion(f"/{slash.name} {choice}", choice, whole=True) for choice in fitting]
+
+
+_BEGUN = re.compile(r"""(?<!\S)@('[^'\n]*|"(?:\\.|[^"\\\n])*|(?:\\.|[^\s'"\\])*)\Z""")
+
+
+def _attachments(before: str) -> list[Suggestion]:
+    """The completions of the `@` path that ends a line. A folder goes on; a blank ends a file."""
+    if (begun := _BEGUN.search(before[-LONGEST_PATH:])) is None:
+        return []
+    typed = begun[1]
+    path = typed[1:] if typed.startswith("'") else re.sub(r"\\(.)", r"\1", typed.removeprefix('"'))
+    return [
+        Suggestion(
+            "@" + (_quoted(found).rstrip("'\"") if found.endswith("/") else f"{_quoted(found)} "),
+            found,
+            free=not typed,
+            replaces=len(begun[0]),
+        )
+        for found in paths(path, files=True)
+    ]
+
+
+def _quoted(path: str) -> str:
+    """The path as one word: in quotes if it has blanks, quotes or backslashes."""
+    if not re.search(r"""[\s'"\\]""", path):
+        return path
+    if "'" not in path:
+        return f"'{path}'"
+    return '"' + re.sub(r'(["\\])', r"\\\1", path) + '"'
 
 
 def paths(typed: str, *, files: bool) -> list[str]:

@@ -14,7 +14,8 @@ from textual.widget import Widget
 
 from dgtui import sudoku
 from dgtui.session.records import Turn
-from dgtui.tui.widgets.attached import image_name
+from dgtui.text import byte_size
+from dgtui.tui.widgets.attached import file_name
 from dgtui.tui.widgets.markdown import markdown_blocks, plain_text
 from dgtui.tui.widgets.page import BLANK, MUTED, Block, Page, Paragraph, copied
 
@@ -37,6 +38,8 @@ class Entry:
     finished: bool = True
     on_canvas: bool = False
     """The text is the part above the canvas, which shows the rest of the reply."""
+    chips: tuple[str, ...] = ()
+    """Names and sizes of the attached text files, without control characters."""
 
     @property
     def is_shown(self) -> bool:
@@ -46,7 +49,7 @@ class Entry:
 
 def turn_entry(turn: Turn, before: Turn | None = None) -> Entry:
     """A stored turn, with a line about its run or its images. `before` is the turn that it answers."""
-    notes = [f"image: {image_name(image.path)}" for image in turn.images]
+    notes = [f"image: {file_name(image.path)}" for image in turn.images]
     if turn.role == "model":
         if turn.steps:
             notes.append(f"{turn.steps} step{'s' if turn.steps > 1 else ''}")
@@ -58,9 +61,11 @@ def turn_entry(turn: Turn, before: Turn | None = None) -> Entry:
             notes.append("unfinished")
         if turn.seed is not None:
             notes.append(f"seed {turn.seed}")
-        if before is not None and turn.finished and (found := sudoku.checked(before.text, turn.text)):
+        if before is not None and turn.finished and (found := sudoku.checked(before.content, turn.text)):
             notes.append(found)
-    return Entry(turn.role, turn.text, thought=turn.thought, note=" · ".join(notes), finished=turn.finished)
+    chips = tuple(f"{file_name(file.path)} {byte_size(file.size)}" for file in turn.files)
+    note = " · ".join(notes)
+    return Entry(turn.role, turn.text, thought=turn.thought, note=note, finished=turn.finished, chips=chips)
 
 
 class EntryView(Widget):
@@ -144,6 +149,9 @@ class EntryView(Widget):
                 blocks.append(self._fold("show less" if self.is_unfolded else rest, _HANG))
         if not entry.finished and entry.role == "model" and not entry.on_canvas:
             blocks.append(Paragraph([Content.styled("…", MUTED)], lead()))
+        if entry.chips:
+            chips = [Content.styled(f" {chip} ", "$text-accent on $boost") for chip in entry.chips]
+            blocks.append(Paragraph([Content(" ").join(chips)], lead(), _HANG))
         if entry.note:
             blocks.append(plain_text(entry.note.replace("\n", " "), lead(), _HANG, MUTED))
         return blocks or [Paragraph([BLANK], lead())]

@@ -1,4 +1,4 @@
-"""The input of the chat: several lines, a history, completion of slash commands, and safe pastes.
+"""The input of the chat: several lines, a history, completion of slash commands and paths, and safe pastes.
 
 Enter sends and Ctrl+J breaks the line; a paste never sends. A handler of `Sent` that cannot accept the message puts the
 text back with `load_text`.
@@ -20,7 +20,7 @@ from dgtui.tui import keymap
 from dgtui.tui.widgets.completion import Arguments, Completions, Suggestion, suggestions
 from dgtui.tui.widgets.pastes import Pastes, clean
 
-PLACEHOLDER = "Write a message, or / for commands"
+PLACEHOLDER = "Write a message, / for commands, @ for a file"
 
 
 class Prompt(TextArea):
@@ -62,6 +62,8 @@ class Prompt(TextArea):
         self._completions = Completions(self._take)
         self._dismissed = ""
         """The text for which the completions were closed."""
+        self._offered: object = None
+        """The state of the prompt for which completions are shown."""
         self._past: list[str] = []
         self._at = 0
         """Index into the past messages; their number means the draft."""
@@ -190,6 +192,9 @@ class Prompt(TextArea):
             self._dismissed = ""
         self._offer()
 
+    def on_text_area_selection_changed(self) -> None:
+        self._offer()
+
     def watch_has_focus(self, value: bool) -> None:
         super().watch_has_focus(value)
         self._offer()
@@ -217,10 +222,19 @@ class Prompt(TextArea):
         self.move_cursor(self.document.end)
 
     def _take(self, suggestion: Suggestion) -> None:
-        self.replace(suggestion.text, self.document.start, self.document.end)
-        self.move_cursor(self.document.end)
+        start, end = self.document.start, self.document.end
+        if suggestion.replaces is not None:
+            end = self.cursor_location
+            start = end[0], end[1] - suggestion.replaces
+        self.move_cursor(self.replace(suggestion.text, start, end).end_location)
         self._offer()
 
     def _offer(self) -> None:
+        """Shows the completions. An edit also moves the cursor, but folders are read once for both."""
         closed = not self.has_focus or (bool(self._dismissed) and self.text == self._dismissed)
-        self._completions.show([] if closed else suggestions(self.text, self.arguments))
+        state = closed, self.text, self.cursor_location, self.arguments
+        if state != self._offered:
+            self._offered = state
+            row, column = self.cursor_location
+            before = self.document[row][:column]
+            self._completions.show([] if closed else suggestions(self.text, self.arguments, before))
