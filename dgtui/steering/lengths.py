@@ -147,9 +147,9 @@ class LengthSearch:
         """The positions that a candidate of the newest job writes."""
         return self._gaps[candidate]
 
-    def typed(self, at: int, ids: Sequence[int], candidate: int, seed: int) -> LengthSearch:
-        """A search that begins again with ids held at a place of a candidate."""
-        canvas = self.canvas.typed(at, ids, self.gaps(candidate))
+    def typed(self, at: int, ids: Sequence[int], gaps: Sequence[range], seed: int) -> LengthSearch:
+        """A search that begins again with ids held at a place of a candidate with these gaps. Every length has them."""
+        canvas = self.canvas.typed(at, ids, gaps)
         guesses = [0] * (len(canvas.kept) - 1)
         job = replace(self._job, seed=seed)
         return LengthSearch(job, canvas, guesses, candidates=self._candidates, longest=self._longest)

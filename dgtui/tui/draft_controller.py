@@ -14,8 +14,10 @@ from dgtui.steering.drafts import Kind, Refused, Version
 from dgtui.text import decode_utf8
 from dgtui.tui.draft_runs import DraftRuns
 from dgtui.tui.fixed import refuse_fixed
+from dgtui.tui.frames import View
 from dgtui.tui.inquiry import choices_of
 from dgtui.tui.messages import tokens
+from dgtui.tui.typed import Keep, Shown, Typed
 
 Choice = tuple[int, bytes, float]
 """A token that could stand at a position: its id, its bytes, its probability."""
@@ -89,24 +91,60 @@ class DraftController(DraftRuns):
             self._amend(version, block, Action.PIN if pinned else Action.UNPIN, ids)
         return f"{tokens(len(places))} {'pinned' if pinned else 'unpinned'}"
 
-    def type(self, text: str) -> str | None:
-        """Pins typed text at the cursor. In a gap whose length is searched, it divides the gap."""
-        (draft, version), at = self._now(), self._pointer().cursor
-        ids = version.ids(self.block)
-        canvas = [] if ids is None else self._backend.pieces(ids.tolist())
-        if version.search is not None:
-            apart = at and text[:1].isalnum() and not (canvas[at - 1 : at] or [b""])[0].endswith((b" ", b"\n"))
-            typed = self._backend.encode(f" {text}" if apart else text)
-            plan = version.search.plan.typed(at, typed, version.candidate, self._seeds())
+    def typing(self, view: View, block: int) -> Typed:
+        """A text that is typed in place at the cursor of a block. The run waits for it."""
+        refuse_fixed(self._backend)
+        self.refuse_past()
+        self._refuse_elsewhere(block)
+        version, at, control = self._now()[1], self._pointer().cursor, self._now()[1].run.control
+        waiting = version.running and not control.paused
+        if waiting:
+            control.pause()
+        shown, keep, end = (self._typed_in_gap if version.search else self._typed_over)(view, block, at)
+        leave = control.resume if waiting else lambda: None
+        return Typed(view, at, shown, keep, self._backend.encode, end - at, leave, waiting)
+
+    def _typed_over(self, view: View, block: int, at: int) -> tuple[Shown, Keep, int]:
+        """Text that replaces what is at the cursor, up to the end of the canvas."""
+        version, size = self.version, self._now()[0].facts.model.canvas_length
+
+        def shown(text: str) -> str:
+            apart = view.pieces[at : at + 1] and view.pieces[at].startswith(b" ") and not text.startswith(" ")
+            return f" {text}" if apart else text
+
+        def keep(text: str) -> str | None:
+            self._refuse_elsewhere(block, version)
+            ids = self._backend.encode(shown(text))
+            if at + len(ids) > size:
+                raise Refused(f"{tokens(len(ids))} do not fit after position {at}")
+            return self.hold("type", dict(enumerate(ids, start=at)))
+
+        return shown, keep, size
+
+    def _typed_in_gap(self, view: View, block: int, at: int) -> tuple[Shown, Keep, int]:
+        """Text in a gap whose length is searched: it divides the gap and stands in every length."""
+        version, search = self._now()[1], self._now()[1].search
+        assert search is not None
+        gaps = search.plan.gaps(version.candidate)
+        edges = [edge for gap in gaps for edge in (gap.start, gap.stop)]
+
+        def shown(text: str) -> str:
+            apart = at and text[:1].isalnum() and not view.pieces[at - 1].endswith((b" ", b"\n"))
+            return f" {text}" if apart else text
+
+        def keep(text: str) -> None:
+            self._refuse_elsewhere(block, version)
+            ids = self._backend.encode(shown(text))
+            plan = search.plan.typed(at, ids, gaps, self._seeds())
             if plan.canvas.room < 1:
-                raise Refused(f"{len(typed)} tokens do not fit here")
+                raise Refused(f"{tokens(len(ids))} do not fit here")
             self.search(version.kind, plan, version.span[0] if version.span else 0, beside=True)
-            return None
-        apart = bool(canvas) and canvas[at].startswith(b" ") and not text.startswith(" ")
-        typed = self._backend.encode(f" {text}" if apart else text)
-        if at + len(typed) > draft.facts.model.canvas_length:
-            raise Refused(f"{len(typed)} tokens do not fit after position {at}")
-        return self.hold("type", dict(enumerate(typed, start=at)))
+
+        return shown, keep, next((edge for edge in edges if edge > at), len(view.pieces))
+
+    def _refuse_elsewhere(self, block: int, version: Version | None = None) -> None:
+        if self.block != block or (version is not None and self.version is not version):
+            raise Refused("the reply has moved on to another block", hint="press space to pause it")
 
     def hold(self, kind: Kind, held: Mapping[int, int]) -> str | None:
         """Pins token ids by position: during a run from the next step on, else with a run that rewrites the rest."""

@@ -115,7 +115,9 @@ class DraftRuns:
         """Raises `Refused` while lengths of a gap are tried, because each has its text at other positions."""
         refuse_fixed(self._backend)
         if self.searching:
-            raise Refused("the length of the gap is still being searched", hint="press esc to end the search")
+            raise Refused(
+                "the length of the gap is still being searched", hint="press t to type words that every length keeps"
+            )
 
     def refuse_past(self) -> None:
         """Raises `Refused` for an earlier reply."""

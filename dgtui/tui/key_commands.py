@@ -79,7 +79,7 @@ def steering() -> Iterator[Command]:
     yield command("doubts", "d", "doubts", "doubts", "show which tokens of the finished text the model doubts")
     yield command("gap", "i", "gap", "gap", "insert text at the cursor; the model finds the length")
     yield command("gap_length", "I", "gap(True)", "gap of", "insert text of a given number of tokens")
-    yield command("type", "t", "type_here", "type", "type text at the cursor and pin it")
+    yield command("type", "t", "type_here", "type", "type text in place at the cursor; it is pinned")
     yield command("next_proposal", "n", "proposal(1)", "next", "show the next proposal for the span")
     yield command("previous_proposal", "N", "proposal(-1)", "previous", "show the previous proposal")
     yield command("copy", "y", "copy", "copy", "copy the selection, or the whole reply")

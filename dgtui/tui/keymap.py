@@ -45,6 +45,11 @@ COMMANDS: Final[Mapping[str, tuple[Command, ...]]] = MappingProxyType(
         ),
         "canvas": tuple(moves()),
         "steering": tuple(steering()),
+        "typing": (
+            Command("typing.keep", ("enter",), "keep", "pin", "pin the typed text", True),
+            Command("typing.newline", ("ctrl+j", "shift+enter"), "newline", "new line", "break the line", True),
+            Command("typing.close", ("escape",), "close", "leave", "leave the canvas as it was", True),
+        ),
         "transcript": (
             Command("transcript.raw", ("m",), "screen.raw", "raw",
                     "show replies as Markdown or as written", True),
@@ -259,7 +264,7 @@ def keys_of(command: Command, keymap: Mapping[str, str]) -> tuple[str, ...]:
 
 def _typed_in(name: str, keys: Iterable[str]) -> bool:
     """Whether new keys of a command would type text in its context. Its default keys are known to work."""
-    return _CONTEXT_OF[name] in ("prompt", "editor", "edit") and any(
+    return _CONTEXT_OF[name] in ("prompt", "typing", "editor", "edit") and any(
         types(key) for key in keys if key not in _BY_ID[name].keys
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from typing import Final, Literal, TypeAlias
 
 from dgtui.backend import Backend
@@ -14,6 +15,7 @@ from dgtui.steering.drafts import Refused
 from dgtui.steering.lengths import GappedCanvas
 from dgtui.tui.fixed import refuse_fixed
 from dgtui.tui.frames import View
+from dgtui.tui.typed import Typed
 
 GAP: Final = " … "
 """How a gap is drawn, and what stands for one in the text of `/template`."""
@@ -65,9 +67,21 @@ class Template:
         start, *middle, ending = encoded if len(encoded) > 1 else [*encoded, []]
         self.parts = [start, *filter(None, middle), ending]
 
+    def typing(self, at: int) -> Typed:
+        """A text that is typed in place."""
+        refuse_fixed(self._backend)
+        if self.tokens:
+            raise Refused("these tokens have fixed places", hint="/template TEXT holds another text")
+        kind, part, token = self._slots()[at]
+        divides = kind == "gap" and bool(part or self.parts[0])
+
+        def shown(words: str) -> str:
+            return f"{GAP}{words}" if divides else _apart(words, first=not (part or token))
+
+        return Typed(self.view(), at, shown, partial(self.write, at), self._backend.encode, 0)
+
     def write(self, at: int, words: str) -> None:
         """Holds words at a place: in a gap as a text of their own, or as the start; at the end as the ending."""
-        refuse_fixed(self._backend)
         kind, part, token = self._slots()[at]
         if kind == "end":
             self.parts[-1] += self._encode(words, first=False)
@@ -132,7 +146,7 @@ class Template:
 
     def _encode(self, words: str, *, first: bool) -> list[int]:
         """Ids of words, which a space sets apart from what is before them."""
-        words = words if first or (not words[:1].isalnum() and words[:1] not in "\"'(") else f" {words}"
+        words = _apart(words, first=first)
         ids = self._backend.encode(words) if words.strip() else []
         if len(self) + len(ids) >= self._model().canvas_length:
             raise Refused(f"{len(ids)} tokens more do not fit the canvas")
@@ -142,3 +156,8 @@ class Template:
         if self._backend.facts is None:
             raise Refused("no model is loaded yet")
         return self._backend.facts.model
+
+
+def _apart(words: str, *, first: bool) -> str:
+    """Words with a space that sets them apart from what is before them."""
+    return words if first or (not words[:1].isalnum() and words[:1] not in "\"'(") else f" {words}"

@@ -734,12 +734,12 @@ async def test_esc_in_the_canvas_leaves_a_question_first() -> None:
         await seen.reply()
         panel = seen.screen.panel
         asking = panel.question
-        await seen.canvas("t")
+        await seen.canvas("I")
         await seen.pilot.press("shift+tab")
         assert panel.canvas.has_focus and asking.has_class("open")
         await seen.pilot.press("escape")
         assert not asking.has_class("open") and panel.has_class("open")
-        await seen.canvas("t")
+        await seen.canvas("I")
         await seen.say("/new")
         assert not asking.has_class("open")
 

@@ -64,6 +64,7 @@ class ChatScreen(BaseScreen):
         "transcript",
         "steering",
         "canvas",
+        "typing",
         "alternatives",
         "sessions",
     )

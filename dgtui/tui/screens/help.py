@@ -24,6 +24,7 @@ _SECTIONS: Final = {
     "Transcript": ("transcript",),
     "Canvas": ("steering",),
     "Moving and selecting in the canvas": ("canvas",),
+    "Typing in place on the canvas": ("typing",),
     "Alternatives of a token": ("alternatives",),
     "Stored conversations": ("sessions",),
     "Editor": ("edit",),

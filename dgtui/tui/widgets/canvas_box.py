@@ -62,9 +62,13 @@ class CanvasBox(Vertical):
         """Sets the style of tokens and bars."""
         self.canvas.look = self.timeline.look = look
 
-    def show_numbers(self, status: str, meters: str, bars: Sequence[Bar], playhead: int | None, ahead: int = 0) -> None:
-        """Shows the state of the run: see `Timeline.show` for the last three."""
+    def show_status(self, status: str) -> None:
+        """Shows the line below the text."""
         self.status = sanitize(status, newlines=False)
         self.query_one("#status", Static).update(truncate(self.status, self.line_width), layout=False)
+
+    def show_numbers(self, status: str, meters: str, bars: Sequence[Bar], playhead: int | None, ahead: int = 0) -> None:
+        """Shows the state of the run: see `Timeline.show` for the last three."""
+        self.show_status(status)
         self.query_one("#meters", Static).update(meters, layout=False)
         self.timeline.show(bars, playhead, ahead)

@@ -81,7 +81,7 @@ class CanvasPanel(PlacedBox):
         self.steering.inquiry = Inquiry(self._ask_model)
         self.template = Template(backend)
         self.player = Player(0 if settings.reduced_motion else settings.pace)
-        self.can, self.label_of, self._phase = self.steering.can, self.steering.label_of, self.steering.phase
+        self.label_of, self._phase = self.steering.label_of, self.steering.phase
         self.refusal, self._measured = partial(fixed.refusal, backend), 0.0
         self._pace = Pace(settings.max_fps)
 
@@ -103,7 +103,7 @@ class CanvasPanel(PlacedBox):
         return version
 
     def _begin(self, draft: Draft) -> None:
-        self.question.action_close()
+        self.close_questions()
         self.steering.draft = draft
         self.template.clear()
         self.canvas.clear_selection()
@@ -128,7 +128,7 @@ class CanvasPanel(PlacedBox):
 
     def show_draft(self, draft: Draft) -> None:
         """Shows a draft whose run has ended on the canvas."""
-        self.question.action_close()
+        self.close_questions()
         self.steering.draft, self.steering.playhead = draft, None
         self.canvas.clear_selection()
         self.repaint()
@@ -187,6 +187,10 @@ class CanvasPanel(PlacedBox):
         if self._record_to and self.steering.version and self.steering.version.frames():
             self.action_record(self._record_to)
 
+    def can(self, action: str) -> bool:
+        """Whether an action has an effect now. While text is typed, keys belong to it."""
+        return not self.typing.is_open and self.steering.can(action)
+
     def _tell(self) -> None:
         if version := self.steering.version:
             self.post_message(self.Changed(version))
@@ -200,6 +204,9 @@ class CanvasPanel(PlacedBox):
         if (phase := self.steering.phase) != self._phase:
             self._phase = phase
             self.refresh_bindings()
+        if self.typing.is_open:  # the canvas stands still
+            self.show_status(self.typing.status)
+            return
         draft, version = self.steering.draft, self.steering.version
         if draft is None or version is None:
             self._show_template()
@@ -366,24 +373,15 @@ class CanvasPanel(PlacedBox):
     def action_gap(self, ask: bool = False) -> None:
         """Opens a gap at the cursor and fills it; `ask`: asks for its length."""
         if ask:
-            self._ask_here("tokens in the gap", self.steering.gap)
+            block = self.steering.block
+            self._ask("tokens in the gap", lambda text: self._in_block(block, lambda: self.steering.gap(text)))
         else:
             self.steering.gap()
 
     @action
     def action_type_here(self) -> None:
-        """Asks for text to pin at the cursor."""
-        fixed.refuse_fixed(self.backend)
-        what = f"text from position {self.canvas.cursor}"
-        if self.steering.draft:
-            self._ask_here(what, self.steering.type)
-        else:
-            self._ask(what, lambda text: self.template.write(self.canvas.cursor, text))
-
-    def _ask_here(self, what: str, answer: Callable[[str], str | None]) -> None:
-        """Asks about the newest block."""
-        block = self.steering.block
-        self._ask(what, lambda text: self._in_block(block, lambda: answer(text)))
+        """Lets text be typed in place at the cursor, which is then pinned."""
+        self.type_here()
 
     def _in_block(self, block: int, change: Callable[[], str | None]) -> str | None:
         """Changes a block, unless the run has already left it."""

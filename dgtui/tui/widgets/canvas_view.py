@@ -206,6 +206,11 @@ class CanvasView(ScrollView, can_focus=True, inherit_bindings=False):
         return view.pieces[place] if view is not None and place < min(view.end, len(view.pieces)) else b""
 
     @property
+    def view(self) -> View | None:
+        """The canvas that is shown."""
+        return self._view
+
+    @property
     def cursor_cell(self) -> Offset:
         """The cell of the screen that the cursor begins in."""
         places = self._caret.places

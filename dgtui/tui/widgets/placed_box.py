@@ -14,15 +14,18 @@ from textual.timer import Timer
 from dgtui.backend import Backend, RunHandle
 from dgtui.diffusion.events import Frame
 from dgtui.errors import DgtuiError
+from dgtui.steering.drafts import Refused
 from dgtui.tui.app import BaseApp
 from dgtui.tui.draft_controller import DraftController
 from dgtui.tui.messages import explain
 from dgtui.tui.player import Player
 from dgtui.tui.share import recorded, share
+from dgtui.tui.template import Template
 from dgtui.tui.theme import Look
 from dgtui.tui.widgets.canvas_box import CanvasBox
 from dgtui.tui.widgets.canvas_view import CanvasView
 from dgtui.tui.widgets.question import Question
+from dgtui.tui.widgets.typing import Typing
 from dgtui.tui.widgets.xray import XRay
 
 
@@ -40,7 +43,9 @@ class PlacedBox(CanvasBox):
     backend: Backend
     steering: DraftController
     player: Player
+    template: Template
     question = getters.query_one(Question)
+    typing = getters.query_one(Typing)
     xray = getters.query_one(XRay)
     _played: RunHandle | None = None
     "the run that the player plays; others are shown without it"
@@ -51,11 +56,32 @@ class PlacedBox(CanvasBox):
     def compose_below(self) -> ComposeResult:
         yield XRay(id="xray")
         yield Question(self._question_closed, id="question")
+        yield Typing(self._typing_closed, id="typing")
 
     def _question_closed(self, had_focus: bool) -> None:
         self.canvas.pointing = False
         if had_focus:
             self.canvas.focus()
+
+    def _typing_closed(self, had_focus: bool) -> None:
+        if had_focus:
+            self.screen.set_focus(self.canvas, scroll_visible=False)
+        self.repaint()
+
+    def type_here(self) -> None:
+        """Lets text be typed in place at the cursor. Raises `Refused`."""
+        if self.steering.draft is None:
+            typed = self.template.typing(self.canvas.cursor)
+        elif (view := self.canvas.view) is None:
+            raise Refused("there is no text on the canvas yet")
+        else:
+            typed = self.steering.typing(view, self.block)
+        self.typing.begin(typed, self.canvas)
+
+    def close_questions(self) -> None:
+        """Closes what takes the keys: a question, or typing in place. The canvas stays as it was."""
+        self.question.action_close()
+        self.typing.close()
 
     def _next(self, frames: Sequence[Frame]) -> tuple[int, int | None]:
         """The block and the step to draw now. The player goes on only here: no step is skipped."""
@@ -125,7 +151,7 @@ class PlacedBox(CanvasBox):
 
     def close(self) -> None:
         """Hides the box and stops asking the model about its text. The versions are kept."""
-        self.question.action_close()
+        self.close_questions()
         self.steering.inquiry.stop()
         self.show_box(False)
         self._tell_place()

@@ -19,6 +19,12 @@ class CleanInput(Input):
         """The displayable part of a value."""
         return sanitize(value, newlines=False, tabs="replace")
 
+    async def on_key(self, event: events.Key) -> None:
+        """Runs a command of the line before the next key is read."""
+        if await keymap.run_own(self, event.key):
+            event.stop()
+            event.prevent_default()
+
 
 class Question(CleanInput):
     """One line. Enter answers, Esc closes.
@@ -84,12 +90,6 @@ class Question(CleanInput):
         if self._backwards is None:
             raise SkipAction
         self._backwards(self.value)
-
-    async def on_key(self, event: events.Key) -> None:
-        """Runs a command of the line before the next key is read."""
-        if await keymap.run_own(self, event.key):
-            event.stop()
-            event.prevent_default()
 
     @on(Input.Submitted)
     def _submitted(self, event: Input.Submitted) -> None:
