@@ -81,7 +81,9 @@ def screen(folder: Path, environment: dict[str, str]) -> tuple[float, dict[str, 
     with Reader([*command, "--model", "embedded", *never_settle()], columns=100, rows=30, env=environment) as t:
         seen["first paint"] = [t.wait_for_output("rite a message")]
         seen["model ready"] = [t.wait_for_output("float32")]
-        t.keys(PROMPT, "enter")
+        t.keys(PROMPT)
+        time.sleep(0.5)  # an Enter that comes with other input is a line break
+        t.keys("enter")
         t.wait_for_output(r"step \d+/")
         seen["answer to a key"] = [answer(t, sign) for sign in SIGNS]
         t.wait_for_output("recorded to")
