@@ -4,6 +4,7 @@ A conversation is stored from its first message on. Regenerated or edited turns 
 window may add turns to the same conversation: turns are addressed by their ids, and only those of this window change.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -153,14 +154,23 @@ def prompt(
     system = [m for m in messages[:1] if m.role == "system"]
     turns = list(messages[len(system) :])
     starts = [i for i, m in enumerate(turns) if m.role == "user"] or [0]
-    for start in starts:
-        ids = encode([*system, *turns[start:]])
-        if len(ids) <= room:
-            return ids, start
-    raise PromptTooLong(
-        f"the message has {len(ids):,} tokens, but only {max(room, 0):,} fit",
-        hint="shorten it, or start a new conversation with /new",
-    )
+
+    def ids_from(start: int) -> list[int]:
+        return encode([*system, *turns[start:]])
+
+    ids = ids_from(starts[0])
+    if len(ids) <= room:
+        return ids, starts[0]
+    if len(starts) > 1:
+        ids = ids_from(starts[-1])
+    if len(ids) > room:
+        raise PromptTooLong(
+            f"the message has {len(ids):,} tokens, but only {max(room, 0):,} fit",
+            hint="shorten it, or start a new conversation with /new",
+        )
+    # Encoding takes a tenth of a second for a long file, so not every start is tried.
+    at = bisect_left(starts, True, 1, len(starts) - 1, key=lambda start: len(ids_from(start)) <= room)
+    return ids_from(starts[at]), starts[at]
 
 
 def images_left(messages: Sequence[Message], dropped: int) -> "tuple[Image, ...]":

@@ -6,7 +6,7 @@ A path with blanks is quoted, as a shell and a drop on the terminal do it. Punct
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +19,7 @@ from dgtui.text import byte_size
 MOST_BYTES: Final = 256 * 2**10
 """Of all text files of a message together."""
 
-LONGEST_PATH: Final = 4096
+LONGEST_PATH: Final = 1024
 """In characters."""
 _START: Final = re.compile(r"(?<!\S)@(?=\S)")
 _WORDS: Final = (
@@ -44,8 +44,9 @@ def attached(text: str, kept: Iterable[TextFile] = ()) -> tuple[TextFile, ...]:
     """
     known = {file.path: file for file in kept}
     found: dict[str, TextFile] = {}
-    for start in _START.finditer(text):
-        for word in _words(text[start.end() : start.end() + LONGEST_PATH]):
+    starts = (text[start.end() : start.end() + LONGEST_PATH] for start in _START.finditer(text))
+    for words in dict.fromkeys(map(_words, starts)):
+        for word in words:
             name = str(path := typed_path(word))
             if name in known or _is_meant(path, word):
                 if name not in found:
@@ -64,12 +65,10 @@ def too_long(files: Sequence[TextFile], encode: Callable[[str], list[int]], erro
     return PromptTooLong(error.message, hint=f"{sizes}; attach a smaller file")
 
 
-def _words(text: str) -> Iterator[str]:
-    """The words at the start of `text` that may be a path, the longest first."""
-    for pattern in _WORDS:
-        if match := pattern.match(text):
-            yield match[0]
-            yield match[0].rstrip(_PUNCTUATION)
+def _words(text: str) -> tuple[str, ...]:
+    """The words at the start of `text` that may be a path, the longest of each kind first."""
+    found = [match[0] for pattern in _WORDS if (match := pattern.match(text))]
+    return tuple(dict.fromkeys(word for longest in found for word in (longest, longest.rstrip(_PUNCTUATION))))
 
 
 def _is_meant(path: Path, word: str) -> bool:

@@ -147,6 +147,27 @@ def test_a_full_context_drops_whole_turns_from_the_start_and_says_how_many() -> 
     assert talk[1 + dropped].role == "user"
 
 
+def test_a_long_conversation_is_encoded_a_few_times_to_find_what_fits() -> None:
+    talk = [Message("user" if n % 2 == 0 else "model", f"turn {n}") for n in range(401)]
+    calls = 0
+
+    def counted(messages: Sequence[Message]) -> list[int]:
+        nonlocal calls
+        calls += 1
+        return words(messages)
+
+    for room in (3, 4, 9, 10, 300, 1199):
+        calls = 0
+        ids, dropped = prompt(talk, counted, room)
+        assert calls <= 11
+        assert ids == words(talk[dropped:]) and talk[dropped].role == "user"
+        assert len(ids) <= room < len(words(talk[dropped - 2 :]))
+    calls = 0
+    with pytest.raises(PromptTooLong):
+        prompt(talk, counted, 2)
+    assert calls == 2
+
+
 def test_a_message_that_does_not_fit_is_refused_with_both_numbers() -> None:
     with pytest.raises(PromptTooLong, match="has 6 tokens, but only 4 fit"):
         prompt([Message("user", "one two three four five")], words, 4)

@@ -19,6 +19,7 @@ from dgtui.tui.widgets.pastes import clean
 MOST_ROWS = 6
 MOST_ENTRIES = 5_000
 """Entries read from a folder, which is read again at each key press."""
+MOST_OFFERED = 200
 
 Arguments = Callable[[str], Sequence[str]]
 """`Slash.choices` → the choices."""
@@ -96,7 +97,7 @@ def _attachments(before: str) -> list[Suggestion]:
             free=not typed,
             replaces=len(begun[0]),
         )
-        for found in paths(path, files=True)
+        for found in paths(path, files=True)[:MOST_OFFERED]
     ]
 
 
