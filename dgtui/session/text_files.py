@@ -28,7 +28,7 @@ _WORDS: Final = (
     re.compile(r"""[^\s'"]+"""),  # before 's
 )
 _PUNCTUATION: Final = ".,;:!?)]}"
-_HINT: Final = "only UTF-8 text can be attached; in backticks, an @word is text"
+_HINT: Final = f"attach UTF-8 text of up to {byte_size(MOST_BYTES)}; in backticks, an @word is not read"
 
 
 def attached(text: str, kept: Iterable[TextFile] = ()) -> tuple[TextFile, ...]:
@@ -53,7 +53,7 @@ def attached(text: str, kept: Iterable[TextFile] = ()) -> tuple[TextFile, ...]:
                     found[name] = known.get(name) or _read(path)
                 break
     if sum(file.size for file in found.values()) > MOST_BYTES:
-        raise DocumentRefused(f"the files of a message may have {byte_size(MOST_BYTES)} together", hint=_HINT)
+        raise DocumentRefused(f"the files of a message may have {byte_size(MOST_BYTES)} together", hint="attach fewer")
     return tuple(found.values())
 
 

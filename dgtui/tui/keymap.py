@@ -72,7 +72,7 @@ COMMANDS: Final[Mapping[str, tuple[Command, ...]]] = MappingProxyType(
             Command("prompt.newline", ("ctrl+j", "shift+enter"), "newline", "new line", "break the line", True),
             Command("prompt.older", ("up",), "older", "older", "previous message, from the first line of the prompt"),
             Command("prompt.newer", ("down",), "newer", "newer", "next message, from the last line of the prompt"),
-            Command("prompt.complete", ("tab",), "complete", "complete", "complete a slash command"),
+            Command("prompt.complete", ("tab",), "complete", "complete", "complete a command, or a path after @"),
             Command("prompt.close", ("escape",), "close", "close", "close the completions"),
         ),
         "alternatives": (

@@ -28,10 +28,11 @@ def test_every_command_of_the_keymap_is_listed_with_its_keys() -> None:
             assert any(line.startswith(f"  {keys} ") and command.help in line for line in listed), command.id
 
 
-def test_every_slash_command_is_listed() -> None:
+def test_every_slash_command_and_the_attachment_of_files_are_listed() -> None:
     listed = lines()
     for slash in SLASHES:
         assert any(line.startswith(f"  /{slash.name}") and slash.help in line for line in listed)
+    assert any(line.startswith("  @FILE") and "up to 256 KiB" in line for line in listed)
 
 
 def test_each_screen_explains_its_own_keys_and_no_others() -> None:

@@ -165,7 +165,7 @@ class Attached(Static):
         lines = [f"not shown to the model: {sanitize(why, newlines=False)}" for why in self.lost.values()]
         if self.kept:
             names = ", ".join(f"{file_name(file.path)} ({byte_size(file.size)})" for file in self.kept)
-            lines.append(f"as sent before: {names}; use /image - to read it again")
+            lines.append(f"as sent before: {names}; /image - reads {'it' if len(self.kept) == 1 else 'them'} again")
         if says := self.says():
             lines.append(says)
         self.set_class(bool(lines), "any")

@@ -150,7 +150,7 @@ class EntryView(Widget):
         if not entry.finished and entry.role == "model" and not entry.on_canvas:
             blocks.append(Paragraph([Content.styled("…", MUTED)], lead()))
         if entry.chips:
-            chips = [Content.styled(f" {chip} ", "$text-accent on $boost") for chip in entry.chips]
+            chips = [Content.styled(f" {chip} ", "$text-accent on $panel") for chip in entry.chips]
             blocks.append(Paragraph([Content(" ").join(chips)], lead(), _HANG))
         if entry.note:
             blocks.append(plain_text(entry.note.replace("\n", " "), lead(), _HANG, MUTED))
