@@ -138,13 +138,16 @@ def use_bitsandbytes(model: Any, device: torch.device) -> None:
     from dgtui.model import bnb
     from dgtui.model.quantized_layers import QuantizedLinear
 
-    if not bnb.native(device.type):
-        return
-    for layer in model.model.decoder.layers:
-        for group in (layer.self_attn, layer.mlp):
-            for name, linear in list(group.named_children()):
-                if isinstance(linear, QuantizedLinear) and linear.weight.form.table is NF4_TABLE:
-                    setattr(group, name, bnb.linear4bit(linear.weight, model.dtype))
+    packed = [
+        (group, name, linear.weight)
+        for layer in model.model.decoder.layers
+        for group in (layer.self_attn, layer.mlp)
+        for name, linear in group.named_children()
+        if isinstance(linear, QuantizedLinear) and linear.weight.form.table is NF4_TABLE
+    ]
+    if packed and bnb.native(device.type):  # its import takes two seconds
+        for group, name, weight in packed:
+            setattr(group, name, bnb.linear4bit(weight, model.dtype))
 
 
 def verify_shared(model: "DiffusionGemmaForBlockDiffusion") -> None:
