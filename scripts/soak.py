@@ -3,9 +3,9 @@
     PYTHONPATH=. python scripts/soak.py [--turns 300] [--edits 150] [--rewrites 30] [--seed 1]
 
 The screens, the history, the journal and the engine are the real ones; the model is scripted. Turns alternate between
-the windows, and a third of all runs is stopped at a random moment. Windows are resized, and conversations are left for
-new ones. Every tenth of the session it prints memory, threads, descriptors and the time of a key. At the end it fails
-if one of them has grown.
+the windows, and a third of all runs is stopped at a random moment. Windows are resized, the process is suspended while
+it works, and conversations are left for new ones. Every tenth of the session it prints memory, threads, descriptors and
+the time of a key. At the end it fails if one of them has grown.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import gc
 import os
 import random
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
@@ -155,6 +156,12 @@ def measured() -> tuple[float, int, int]:
     return psutil.Process().memory_info().rss / 1e6, threading.active_count(), len([*Path("/proc/self/fd").iterdir()])
 
 
+def suspend_soon(chance: random.Random) -> "subprocess.Popen[bytes]":
+    """Stops this process for 50 ms within the next 50, as a shell does, and lets it continue."""
+    script = f"sleep {chance.random() * 0.05}; kill -STOP {os.getpid()}; sleep 0.05; kill -CONT {os.getpid()}"
+    return subprocess.Popen(["sh", "-c", script])
+
+
 async def session(args: argparse.Namespace, folder: Path) -> list[tuple[float, int, int, float]]:
     """Runs the session. Returns what was measured every tenth of it."""
     chance, found = random.Random(args.seed), []
@@ -177,6 +184,7 @@ async def session(args: argparse.Namespace, folder: Path) -> list[tuple[float, i
         chance.shuffle(work)
         for done, what in enumerate(work, start=1):
             window = windows[done % 2]
+            suspension = suspend_soon(chance) if chance.random() < 0.05 else None
             if what == "edit":
                 await writer.edit()
             else:
@@ -189,6 +197,8 @@ async def session(args: argparse.Namespace, folder: Path) -> list[tuple[float, i
             if chance.random() < 0.05:
                 other = windows[(done + 1) % 2].app.chat
                 await window.join(other.conversation.chat.id if other else None)
+            if suspension is not None:
+                suspension.wait()
             if done % max(1, len(work) // 10) == 0:
                 for pilot in pilots:
                     await pilot.resize_terminal(100, 30)
