@@ -16,9 +16,11 @@ import dataclasses
 import json
 import os
 import re
+import struct
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,16 +84,44 @@ def _tool(name: str) -> str:
     return str(getattr(knobs.nvidia, name).path)
 
 
-def disassemble(cubin: bytes) -> list[tuple[int, str, str]]:
-    """Address, opcode and operands of each instruction."""
+def machine_code(cubin: bytes) -> bytes:
+    """The kernel's section of an ELF file."""
+    (start,) = struct.unpack_from("<Q", cubin, 0x28)
+    size, count, names = struct.unpack_from("<HHH", cubin, 0x3A)
+    sections = [struct.unpack_from("<IIQQQQ", cubin, start + i * size) for i in range(count)]
+    strings = sections[names][4]
+    return next(cubin[at : at + n] for name, *_, at, n in sections if cubin[strings + name :].startswith(b".text."))
+
+
+def disassemble(kernels: Sequence[Any]) -> Iterator[list[tuple[int, str, str]]]:
+    """Address, opcode and operands of each instruction of each compiled kernel. All are of one architecture, for the
+    disassembler takes half a second to start."""
+    codes = [machine_code(kernel.asm["cubin"]) for kernel in kernels]
+    (target,) = {re.findall(r"\.target sm_(\w+)", kernel.asm["ptx"])[0] for kernel in kernels}
+    with tempfile.NamedTemporaryFile(suffix=".bin") as file:
+        file.write(b"".join(codes))
+        file.flush()
+        command = [_tool("nvdisasm"), "-b", f"SM{target}", "-hex", file.name]
+        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    instructions = [
+        (int(match[1], 16), match[2], match[3]) for match in filter(None, map(_LINE.match, text.splitlines()))
+    ]
+    start = 0
+    for code in codes:
+        end = start + len(code)
+        yield [each for each in instructions if start <= each[0] < end]
+        start = end
+
+
+def resources(cubin: bytes) -> dict[str, int]:
+    """Registers, and bytes of stack and local memory."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        text = subprocess.run(
-            [_tool("cuobjdump"), "-sass", file.name], capture_output=True, text=True, check=True
-        ).stdout
-    matches = filter(None, map(_LINE.match, text.splitlines()))
-    return [(int(match[1], 16), match[2], match[3]) for match in matches]
+        usage = subprocess.run(
+            [_tool("cuobjdump"), "-res-usage", file.name], capture_output=True, text=True, check=True
+        )
+    return {key: int(value) for key, value in re.findall(r"\b(REG|STACK|LOCAL):(\d+)", usage.stdout + usage.stderr)}
 
 
 def compile_kernel(case: Case) -> Any:
@@ -142,27 +172,24 @@ def occupancy(arch: int, registers: int, shared: int, warps: int) -> float:
     return min(by_registers, whole * 1024 // (shared + 1024), threads // (32 * warps)) * 32 * warps / threads
 
 
-def measure(case: Case) -> Compiled:
-    """Compiles a case and checks it."""
-    found = Compiled(case.name, case.arch)
-    try:
-        made = compile_kernel(case)
-    except Exception as error:  # the compiler raises many classes
-        found.errors.append(f"{type(error).__name__}: {str(error)[-400:]}")
-        return found
-    code = disassemble(made.asm["cubin"])
-    loop = hottest_loop(code)
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(made.asm["cubin"])
-        file.flush()
-        usage = subprocess.run(
-            [_tool("cuobjdump"), "-res-usage", file.name], capture_output=True, text=True, check=True
-        )
-    resources = {
-        key: int(value) for key, value in re.findall(r"\b(REG|STACK|LOCAL):(\d+)", usage.stdout + usage.stderr)
-    }
-    found.registers, found.warps, found.shared = resources.get("REG", 0), made.metadata.num_warps, made.metadata.shared
-    found.spills = resources.get("STACK", 0) + resources.get("LOCAL", 0)
+def measure(cases: Sequence[Case]) -> list[Compiled]:
+    """Compiles cases of one architecture and checks them."""
+    found, made = [Compiled(case.name, case.arch) for case in cases], {}
+    for at, case in enumerate(cases):
+        try:
+            made[at] = compile_kernel(case)
+        except Exception as error:  # the compiler raises many classes
+            found[at].errors.append(f"{type(error).__name__}: {str(error)[-400:]}")
+    if made:
+        for (at, kernel), code in zip(made.items(), disassemble([*made.values()]), strict=True):
+            _count(cases[at], kernel, code, found[at])
+    return found
+
+
+def _count(case: Case, made: Any, code: list[tuple[int, str, str]], found: Compiled) -> None:
+    loop, used = hottest_loop(code), resources(made.asm["cubin"])
+    found.registers, found.warps, found.shared = used.get("REG", 0), made.metadata.num_warps, made.metadata.shared
+    found.spills = used.get("STACK", 0) + used.get("LOCAL", 0)
     found.spills += sum(opcode.startswith(("LDL", "STL")) for _, opcode, _ in code)
     found.occupancy = round(occupancy(case.arch, found.registers, found.shared, found.warps), 2)
     found.instructions, found.loop = len(code), len(loop)
@@ -170,7 +197,6 @@ def measure(case: Case) -> Compiled:
     if weights := case.rows and sum(map(multiply_adds, loop)) / case.rows:
         found.issue_slots = round(32 * len(loop) / weights, 2)
     found.errors = list(_faults(case, found, [opcode for _, opcode, _ in code]))
-    return found
 
 
 def _faults(case: Case, found: Compiled, opcodes: list[str]) -> Any:
@@ -187,15 +213,15 @@ def _faults(case: Case, found: Compiled, opcodes: list[str]) -> Any:
         yield f"{found.issue_slots} instructions for each weight, not {case.most}"
 
 
-def lane_instructions(decoder: int, arch: int) -> float:
+def lane_instructions(decoders: Sequence[int], arch: int) -> list[float]:
     """Instructions of a thread for each decoded weight: an elementwise kernel, less one that does not decode."""
     from cases import decode_case
 
-    counts = []
-    for which in (decoder, -1):
-        opcodes = [opcode for _, opcode, _ in disassemble(compile_kernel(decode_case(which, arch)).asm["cubin"])]
-        counts.append(sum(not opcode.startswith(("NOP", "EXIT", "BRA")) for opcode in opcodes))
-    return (counts[0] - counts[1]) / 32
+    kernels = [compile_kernel(decode_case(which, arch)) for which in (*decoders, -1)]
+    *counts, around = (
+        sum(not opcode.startswith(("NOP", "EXIT", "BRA")) for _, opcode, _ in code) for code in disassemble(kernels)
+    )
+    return [round((count - around) / 32, 2) for count in counts]
 
 
 def main() -> int:
@@ -213,8 +239,7 @@ def main() -> int:
     failed = 0
     for arch in map(int, options.arch.split(",")):
         print(f"sm_{arch}: registers, spills, shared KiB, occupancy, instructions, of the loop, issue slots a weight")
-        for case in (case for case in cases(arch) if re.search(options.only, case.name)):
-            found = measure(case)
+        for found in measure([case for case in cases(arch) if re.search(options.only, case.name)]):
             failed += bool(found.errors)
             report["compiled"].append(dataclasses.asdict(found))
             print(
@@ -224,14 +249,12 @@ def main() -> int:
             )
             if options.opcodes:
                 print("     ", *(f"{opcode}x{count}" for opcode, count in found.opcodes.items()))
-        for name, decoder, most in decoders():
-            if re.search(options.only, f"decode {name}"):
-                count = round(lane_instructions(decoder, arch), 2)
-                failed += count > most
-                report["decoders"].append({"name": name, "arch": arch, "lane_instructions": count, "most": most})
-                print(
-                    f"  decode {name:22}{count:7.2f} instructions of a lane for each weight, at most {most}", flush=True
-                )
+        wanted = [each for each in decoders() if re.search(options.only, f"decode {each[0]}")]
+        counts = lane_instructions([decoder for _, decoder, _ in wanted], arch) if wanted else []
+        for (name, _, most), count in zip(wanted, counts, strict=True):
+            failed += count > most
+            report["decoders"].append({"name": name, "arch": arch, "lane_instructions": count, "most": most})
+            print(f"  decode {name:22}{count:7.2f} instructions of a lane for each weight, at most {most}", flush=True)
     if options.json:
         options.json.write_text(json.dumps(report, indent=1))
     return 1 if failed else 0

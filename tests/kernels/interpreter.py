@@ -8,6 +8,7 @@
 - arithmetic in bf16, which adds bits.
 """
 
+import functools
 import re
 from collections.abc import Callable
 from typing import Any
@@ -15,24 +16,35 @@ from typing import Any
 import numpy as np
 
 U32 = np.uint32
+_NIBBLES = np.array([0, 4, 8, 12], U32)
 
 
 def _prmt(a: Any, b: Any, selectors: Any) -> Any:
-    source = a.astype(np.uint64) | (b.astype(np.uint64) << np.uint64(32))
-    out = np.zeros_like(a)
-    for i in range(4):
-        selector = (selectors >> U32(4 * i)) & U32(15)
-        byte = ((source >> (np.uint64(8) * (selector & U32(7)).astype(np.uint64))) & np.uint64(255)).astype(U32)
-        spread = np.where(byte >> U32(7), U32(255), U32(0))
-        out |= np.where(selector & U32(8), spread, byte).astype(U32) << U32(8 * i)
-    return out
+    """A selector is four bits for each byte: three choose one of the eight bytes of a and b, the fourth its sign."""
+    source = np.concatenate(np.broadcast_arrays(_bytes(a), _bytes(b)), -1)
+    chosen = (selectors[:, None] >> _NIBBLES) & U32(15)
+    byte = source[..., chosen[0] & 7] if len(chosen) == 1 else _take(source, chosen & 7)
+    sign = (chosen & 8) > 0
+    return np.ascontiguousarray(np.where(sign, byte // 128 * 255, byte), np.uint8).view(U32)[:, 0]
+
+
+def _bytes(registers: Any) -> Any:
+    return np.ascontiguousarray(registers).view(np.uint8).reshape(-1, 4)
+
+
+def _take(source: Any, places: Any) -> Any:
+    return source[0][places] if len(source) == 1 else np.take_along_axis(source, places.astype(np.int64), -1)
 
 
 def _lop3(a: Any, b: Any, c: Any, table: Any) -> Any:
-    out = np.zeros_like(a)
-    for i in range(8):
-        if int(table.flat[0]) >> i & 1:
-            out |= (a if i & 4 else ~a) & (b if i & 2 else ~b) & (c if i & 1 else ~c)
+    """Any function of three bits, as an exclusive or of products (its algebraic normal form)."""
+    terms = [int(table[0]) >> i & 1 for i in range(8)]
+    for step in (1, 2, 4):
+        terms = [term ^ (terms[i - step] if i & step else 0) for i, term in enumerate(terms)]
+    out = U32(0xFFFFFFFF if terms[0] else 0)
+    for i in range(1, 8):
+        if terms[i]:
+            out = out ^ functools.reduce(np.bitwise_and, [x for x, bit in ((a, 4), (b, 2), (c, 1)) if i & bit])
     return out
 
 
@@ -68,22 +80,38 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
 }
 
 
-def run(assembly: str, outputs: int, inputs: list[Any]) -> list[Any]:
-    """Runs straight-line PTX over arrays of 32-bit registers, all of one shape; the output registers."""
-    registers = {f"${outputs + i}": value for i, value in enumerate(inputs)}
+@functools.cache
+def _program(assembly: str) -> list[tuple[Callable[..., Any], str, list[Any]]]:
+    """The statements (operation, to, sources) that depend on an input. A source is a register or its constant value."""
+    statements: list[tuple[Callable[..., Any], str, list[Any]]] = []
+    constants: dict[str, Any] = {}
 
-    def operand(text: str) -> Any:
+    def source(text: str) -> Any:
         if text.startswith("%"):  # thread 0 of a grid of one layer
             text = "0"
-        return registers[text] if text in registers else np.full(inputs[0].shape, int(text, 0), U32)
+        return np.array([int(text, 0)], U32) if text[0].isdecimal() else constants.get(text, text)
 
     for statement in re.split(r"[;\n{}]", assembly):
         if not statement.strip() or statement.strip().startswith(".reg"):
             continue
         name, operands = statement.strip().split(" ", 1)
-        to, *sources = (part.strip() for part in operands.split(","))
-        registers[to] = np.asarray(OPERATIONS[name](*map(operand, sources))).astype(U32)
-    return [registers[f"${i}"] for i in range(outputs)]
+        to, *texts = (part.strip() for part in operands.split(","))
+        sources = [source(text) for text in texts]
+        constants.pop(to, None)
+        if any(isinstance(each, str) for each in sources):
+            statements.append((OPERATIONS[name], to, sources))
+        else:
+            constants[to] = np.asarray(OPERATIONS[name](*sources)).astype(U32)
+    return statements
+
+
+def run(assembly: str, outputs: int, inputs: list[Any]) -> list[Any]:
+    """Runs straight-line PTX over arrays of 32-bit registers, all of one shape; the output registers."""
+    registers = {f"${outputs + i}": value for i, value in enumerate(inputs)}
+    for operation, to, sources in _program(assembly):
+        values = (registers[each] if isinstance(each, str) else each for each in sources)
+        registers[to] = np.asarray(operation(*values)).astype(U32, copy=False)
+    return [np.broadcast_to(registers[f"${i}"], inputs[0].shape) for i in range(outputs)]
 
 
 def _registers(data: Any, pack: int) -> list[Any]:
@@ -98,12 +126,22 @@ def install() -> None:
     from triton.runtime import interpreter
 
     builder, launch = interpreter.InterpreterBuilder, interpreter.GridExecutor.__call__
+    prepared: set[str] = set()
 
     def quietly(self: Any, *arguments: Any, **options: Any) -> None:
+        prepared.clear()
         with np.errstate(all="ignore"):  # a GPU does not warn of infinities that a kernel masks
             launch(self, *arguments, **options)
 
+    def nested(self: Any, *arguments: Any, **options: Any) -> Any:
+        """Changes the language that a module sees once for each launch, and not at every call of a function."""
+        if (module := self.fn.__module__) not in prepared:
+            prepared.add(module)
+            interpreter._patch_lang(self.fn)
+        return self.rewrite()(*arguments, **options)
+
     interpreter.GridExecutor.__call__ = quietly
+    interpreter.InterpretedFunction.__call__ = nested
     builder.create_inline_asm = _inline_asm
     builder.create_dot = _dot
     builder.cast_impl = _cast(builder.cast_impl)

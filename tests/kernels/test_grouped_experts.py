@@ -108,4 +108,5 @@ def test_gelu_times_up_is_right() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["nf4-double", "nvfp4"])
 def test_experts_are_right_at_the_widths_of_the_published_model(kind: str) -> None:
-    assert experts_error(kind, [0, 1, 17], 2816, 704) <= MOST
+    assert experts_error(kind, [0, 3], 2816, 704, top=1) <= MOST
+    assert experts_error(kind, [1, 0, 1], 2816, 64) <= MOST
