@@ -29,6 +29,7 @@ class KeyLine(Footer):
         grouped: list[Binding.Group] = []
         for widget in super().compose():
             if isinstance(widget, FooterKey):
+                widget.set_reactive(FooterKey.compact, self.compact)  # changed later, it would be styled again
                 if widget.action in ("app.help", "app.command_palette"):
                     yield widget
                     continue
