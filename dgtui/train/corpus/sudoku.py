@@ -18,8 +18,9 @@ _UNITS = (
 
 
 def _all_solutions() -> tuple[Grid, ...]:
-    rows = tuple(itertools.permutations((1, 2, 3, 4)))
-    grids = (sum(four, ()) for four in itertools.product(rows, repeat=4))
+    rows = itertools.permutations((1, 2, 3, 4))
+    halves = [a + b for a, b in itertools.product(rows, repeat=2) if not {*a[:2]} & {*b[:2]}]  # two boxes
+    grids = (upper + lower for upper, lower in itertools.product(halves, repeat=2))
     return tuple(g for g in grids if all(len({g[i] for i in unit}) == 4 for unit in _UNITS))
 
 
