@@ -9,6 +9,7 @@ import itertools
 import json
 import statistics
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     import torch
 
     from dgtui.diffusion.stepper import Stepper
-    from dgtui.model.plan import Plan
+    from dgtui.inference.choice import Opened
+    from dgtui.model.plan import Estimate, Plan
+    from dgtui.model.stored import StoredTensor
 
 PACKINGS: Final = ("full", "nf4", "nf4-double", "nf4-experts")
 
@@ -76,29 +79,36 @@ def _status() -> dict[str, int]:
     return {line.split(":")[0]: 1024 * int(line.split()[1]) for line in lines if line.endswith(" kB")}
 
 
-def measure(path: Path, packing: str, context: int, steps: int, vision: bool, device: str, seed: int) -> dict[str, Any]:
-    """Measure. Bytes exclude the interpreter and its libraries; times are in seconds and milliseconds.
+@dataclass(frozen=True)
+class Taken:
+    """A model of random weights that encoded a prompt and wrote a block, and the memory and time this took."""
 
-    Args:
-        path: A config.json, or a folder that contains one.
-        packing: One of `PACKINGS`.
-        context: Tokens of prompt and canvas together.
-        steps: Denoising steps of the block.
-        vision: Keep the vision tower.
-        device: As for `--device`.
-        seed: For weights, prompt and noise.
-    """
+    loaded: "_Loaded"
+    opened: "Opened"
+    geometry: Any
+    tensors: "Mapping[str, StoredTensor]"
+    planned: "Estimate"
+    prompt: tuple[int, ...]
+    load_s: float
+    prefill_s: float
+    step_s: list[float]
+    """From the start to the first frame, then from frame to frame."""
+    weights: int
+    """Bytes."""
+    load_peak: int
+    peak: int
+
+
+def take(path: Path, packing: str, context: int, steps: int, vision: bool, device: str, seed: int) -> Taken:
+    """Load random weights, encode a prompt, write a block and encode the next prompt. See `measure`."""
     from dgtui.model.offline import go_offline
 
     go_offline()
     import torch
 
-    from dgtui.diffusion import engine
-    from dgtui.diffusion.events import Frame
-    from dgtui.diffusion.job import Job, SamplerSettings
-    from dgtui.inference import choice, profile
+    from dgtui.inference import choice
     from dgtui.inference.stepper import DeviceStepper
-    from dgtui.model import bnb, devices
+    from dgtui.model import devices
     from dgtui.model.geometry import read_geometry
     from dgtui.model.parts import Packing, held_formats
     from dgtui.model.plan import Plan, estimate
@@ -129,67 +139,98 @@ def measure(path: Path, packing: str, context: int, steps: int, vision: bool, de
     began = time.perf_counter()
     model = lay_out(geometry, held_formats(source.tensors, wanted), dtype, vision=vision)
     fill(model, source, wanted, place)
-    weights, load_peak, load_seconds = peak.now(), peak.most(), time.perf_counter() - began
+    weights, load_peak, load_s = peak.now(), peak.most(), time.perf_counter() - began
     draw = torch.Generator().manual_seed(seed)
     prompt = tuple(torch.randint(vocab, (context - canvas,), generator=draw).tolist())
     loaded = _Loaded(model, Plan(place, dtype, wanted, (), context, 1, 1, planned, free, ""))
     opened = choice.open_stepper(loaded)
-    stepper = opened.stepper
-    own = stepper if isinstance(stepper, DeviceStepper) else None
-    if own is None:
+    if not isinstance(opened.stepper, DeviceStepper):
         planned = estimate(geometry, tensors, wanted, dtype, context, snapshots=1, device=place.type, reference=True)
     began = time.perf_counter()
-    stepper.encode(prompt)
+    opened.stepper.encode(prompt)
     _wait(place)
-    read_seconds = time.perf_counter() - began
-
-    def step_times(runs: "Stepper", count: int) -> list[float]:
-        """Seconds: from the start to the first frame, then from frame to frame."""
-        times = [time.perf_counter()]
-        for event in engine.run(runs, Job("bench", prompt, seed, canvas, SamplerSettings(steps=count, stability=-1))):
-            if isinstance(event, Frame):
-                times.append(time.perf_counter())
-        return [later - earlier for earlier, later in itertools.pairwise(times)]
-
-    first, *gaps = step_times(stepper, steps)
-    stepper.encode(prompt[::-1])  # as the next message is read: the canvas's keys and values are still held
+    prefill_s = time.perf_counter() - began
+    step_s = _step_times(opened.stepper, prompt, steps, seed)
+    opened.stepper.encode(prompt[::-1])  # as the next message is read: the canvas's keys and values are still held
     most = peak.most()
-    parts = profile.parts(own, prompt, max(1, steps // 4)) if own else {}
+    return Taken(
+        loaded, opened, geometry, tensors, planned, prompt, load_s, prefill_s, step_s, weights, load_peak, most
+    )  # fmt: skip
+
+
+def measure(path: Path, packing: str, context: int, steps: int, vision: bool, device: str, seed: int) -> dict[str, Any]:
+    """Measure. Bytes exclude the interpreter and its libraries; times are in seconds and milliseconds.
+
+    Args:
+        path: A config.json, or a folder that contains one.
+        packing: One of `PACKINGS`.
+        context: Tokens of prompt and canvas together.
+        steps: Denoising steps of the block.
+        vision: Keep the vision tower.
+        device: As for `--device`.
+        seed: For weights, prompt and noise.
+    """
+    taken = take(path, packing, context, steps, vision, device, seed)
+    import torch
+
+    from dgtui.inference import choice, profile
+    from dgtui.inference.stepper import DeviceStepper
+    from dgtui.model import bnb
+
+    loaded, stepper, planned, place = taken.loaded, taken.opened.stepper, taken.planned, taken.loaded.device
+    first, *gaps = taken.step_s
+    own = stepper if isinstance(stepper, DeviceStepper) else None
+    parts = profile.parts(own, taken.prompt, max(1, steps // 4)) if own else {}
     stepper.release()
     try:
-        _, *reference = step_times(choice.open_stepper(loaded, "reference").stepper, max(2, steps // 8))
+        another = choice.open_stepper(loaded, "reference").stepper
+        _, *reference = _step_times(another, taken.prompt, max(2, steps // 8), seed)
     except torch.OutOfMemoryError:  # it takes more than was planned for
         reference = []
-    sizes = [(name, entry.elements) for name, entry in tensors.items()]
+    sizes = [(name, entry.elements) for name, entry in taken.tensors.items()]
     median = 1000 * statistics.median(gaps) if gaps else None
     return {
         "config": str(path),
         "device": torch.cuda.get_device_name(place) if place.type == "cuda" else str(place),
-        "dtype": str(dtype).removeprefix("torch."),
+        "dtype": str(loaded.dtype).removeprefix("torch."),
         "packing": packing,
         "vision": vision,
         "bitsandbytes": bnb.native(place.type),
         "context": context,
-        "load_s": round(load_seconds, 3),
+        "load_s": round(taken.load_s, 3),
         "stepper": stepper.name,
-        "reason": "; ".join(filter(None, [opened.reason, loaded.slow])),
-        "prefill_s": round(read_seconds, 3),
-        "prefill_tokens_per_second": round(len(prompt) / read_seconds, 1),
+        "reason": "; ".join(filter(None, [taken.opened.reason, loaded.slow])),
+        "prefill_s": round(taken.prefill_s, 3),
+        "prefill_tokens_per_second": round(len(taken.prompt) / taken.prefill_s, 1),
         "first_step_s": round(first, 3),
         "step_ms": median and round(median, 3),
         "parts_ms": {name: round(value, 3) for name, value in parts.items()},
         "reference_step_ms": round(1000 * statistics.median(reference), 3) if reference else None,
         "tokens_per_second_at": {count: round(1000 * count / median, 1) for count in (15, 20)} if median else None,
         "steps": steps,
-        "weights_bytes": weights,
+        "weights_bytes": taken.weights,
         "planned_weights_bytes": sum(planned.weights.values()),
-        "load_peak_bytes": load_peak,
-        "peak_bytes": most,
+        "load_peak_bytes": taken.load_peak,
+        "peak_bytes": taken.peak,
         "peak_reserved_bytes": torch.cuda.max_memory_reserved(place) if place.type == "cuda" else None,
         "planned_peak_bytes": planned.total,
-        "planned_over_measured": round(planned.total / most, 4) if most > 0 else None,
-        "floor": bench_floor.measure(planned, sizes, geometry, place, dtype),
+        "planned_over_measured": round(planned.total / taken.peak, 4) if taken.peak > 0 else None,
+        "floor": bench_floor.measure(planned, sizes, taken.geometry, place, loaded.dtype),
     }
+
+
+def _step_times(runs: "Stepper", prompt: tuple[int, ...], count: int, seed: int) -> list[float]:
+    """Seconds: from the start to the first frame, then from frame to frame."""
+    from dgtui.diffusion import engine
+    from dgtui.diffusion.events import Frame
+    from dgtui.diffusion.job import Job, SamplerSettings
+
+    canvas = runs.canvas_length
+    times = [time.perf_counter()]
+    for event in engine.run(runs, Job("bench", prompt, seed, canvas, SamplerSettings(steps=count, stability=-1))):
+        if isinstance(event, Frame):
+            times.append(time.perf_counter())
+    return [later - earlier for earlier, later in itertools.pairwise(times)]
 
 
 @dataclass
