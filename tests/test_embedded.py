@@ -59,7 +59,10 @@ def test_it_answers_held_out_prompts(task: str, floor: float) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("double", [False, True])
 def test_in_4_bit_it_predicts_what_it_predicts_in_full(double: bool, tmp_path: Path) -> None:
-    """On held-out replies of every task, a part of each noise: how much differs from reply to reply."""
+    """On held-out replies of every task, a part of each noise: how much differs from reply to reply.
+
+    The floors are at least four standard errors of 28 replies below the means, 0.9929 ± 0.0007 and 0.9986 ± 0.0005.
+    """
     quantized.quantize(opened(catalog.EMBEDDED), tmp_path / "nf4", double=double)
     full = load(catalog.resolve(catalog.EMBEDDED), LoadOptions(device="cpu"))
     packed = load(catalog.resolve(str(tmp_path / "nf4")), LoadOptions(device="cpu"))
@@ -67,7 +70,7 @@ def test_in_4_bit_it_predicts_what_it_predicts_in_full(double: bool, tmp_path: P
     tokenizer, draw = full.tokenizer, torch.Generator().manual_seed(1)
     cosines, agree = [], []
     for task in SHARES:
-        for example in held_out(task, 12):
+        for example in held_out(task, 4):
             prompt = tokenizer.chat([Message("user", example.prompt)])
             reply = [*tokenizer.encode(example.response), tokenizer.turn_end_id, *[tokenizer.eos_id] * 256][:256]
             clean = torch.tensor([reply])

@@ -142,7 +142,7 @@ def test_a_run_is_generate_token_for_token(geometry: str, blocks: int, settings:
     max_tokens = canvas * blocks - (3 if blocks > 1 else 0)  # generate rounds up to whole canvases
     early, changed = 0, 0
     accepted: list[int] = []
-    for seed in (0, 1, 2**40 + 7):
+    for seed in (0, 2**40 + 7):
         prompt = prompt_of(seed)
         theirs = generate(made, prompt, settings, seed, max_tokens, SILENT)
         log = run(made, prompt, settings, seed, max_tokens, SILENT)

@@ -27,6 +27,7 @@ TALE = (
 )
 SETTINGS = SamplerSettings(steps=6)
 CANVAS = 256
+SPAN = ("Mira was a brave", " fox", " who lived by the river.")
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +64,13 @@ def _run(worker: Worker, infill: Infill) -> list[Run]:
     return runs
 
 
+@pytest.fixture(scope="module")
+def searched(worker: Worker, loaded: LoadedModel) -> tuple[Infill, list[Run]]:
+    """A search for the length of one span, to its end."""
+    infill = _infill(loaded, *SPAN)
+    return infill, _run(worker, infill)
+
+
 def _held(loaded: LoadedModel, job: Job, candidate: int) -> bytes:
     """What is pinned on a canvas, gaps left out."""
     start = job.starts[candidate]
@@ -71,10 +79,10 @@ def _held(loaded: LoadedModel, job: Job, candidate: int) -> bytes:
 
 
 def test_lengths_are_tried_in_one_batch_and_the_best_are_carried_to_the_end(
-    worker: Worker, loaded: LoadedModel
+    searched: tuple[Infill, list[Run]],
 ) -> None:
-    infill = _infill(loaded, "Mira was a brave", " fox", " who lived by the river.")
-    probe, carried = (run.job for run in _run(worker, infill))
+    infill, runs = searched
+    probe, carried = (run.job for run in runs)
     assert (probe.candidates, probe.settings.steps) == (TRIED, PROBE_STEPS)
     assert (carried.candidates, carried.settings) == (CANDIDATES, SETTINGS)
     lengths = [CANVAS - len(start.pinned) for start in probe.starts]
@@ -102,12 +110,12 @@ def _read(log: RunLog, gaps: list[range], likeliest: int) -> RunLog:
 
 
 @pytest.mark.parametrize("likeliest", [0, 4, TRIED - 1])
-def test_lengths_are_ranked_by_how_the_whole_text_reads(likeliest: int, worker: Worker, loaded: LoadedModel) -> None:
-    infill = _infill(loaded, "Mira was a brave", " fox", " who lived.")
+def test_lengths_are_ranked_by_how_the_whole_text_reads(
+    likeliest: int, searched: tuple[Infill, list[Run]], loaded: LoadedModel
+) -> None:
+    infill, (run, *_) = _infill(loaded, *SPAN), searched[1]
     job = infill.job()
-    assert job is not None and job.likelihood
-    run = worker.submit(job)
-    run.wait()
+    assert job is not None and job.likelihood and job.starts == run.job.starts
     gaps = [infill.search.gaps(candidate)[0] for candidate in range(job.candidates)]
     infill.take(_read(run.log, gaps, likeliest))
     carried = infill.job()
@@ -227,11 +235,12 @@ def test_a_reply_may_end_early_where_nothing_follows(loaded: LoadedModel) -> Non
         assert job.suppressed.isdisjoint(loaded.stop_ids) == ends
 
 
-def test_the_same_seed_makes_the_same_proposals(worker: Worker, loaded: LoadedModel) -> None:
-    one, two = (_infill(loaded, "Mira was a brave", " fox", " who lived.") for _ in range(2))
-    _run(worker, one)
-    _run(worker, two)
-    assert one.proposals == two.proposals
+def test_the_same_seed_makes_the_same_proposals(
+    searched: tuple[Infill, list[Run]], worker: Worker, loaded: LoadedModel
+) -> None:
+    again = _infill(loaded, *SPAN)
+    _run(worker, again)
+    assert again.proposals == searched[0].proposals
 
 
 TEXTS = st.text("ab \n", max_size=6)

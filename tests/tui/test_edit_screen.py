@@ -479,16 +479,19 @@ async def test_staying_keeps_what_is_being_written(tmp_path: Path) -> None:
         await seen.reviewed()
 
 
-async def test_saving_under_another_name_asks_before_it_overwrites(tmp_path: Path) -> None:
+async def test_saving_under_another_name_asks_before_it_overwrites(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "there").write_bytes(b"other")
+    monkeypatch.chdir(tmp_path)
     async with edit(tmp_path) as seen:
-        await seen.press("x", "ctrl+o", *str(tmp_path / "there"), "enter")
+        await seen.press("x", "ctrl+o", *"there", "enter")
         assert isinstance(seen.app.screen, Ask)
         await seen.press("escape")
         assert (tmp_path / "there").read_bytes() == b"other"
-        await seen.press("ctrl+o", *str(tmp_path / "new.py"), "enter")
+        await seen.press("ctrl+o", *"new.py", "enter")
         assert (tmp_path / "new.py").read_bytes() == b"x" + TEXT.encode()
-        assert seen.screen.editor._path == tmp_path / "new.py", "its colours are those of the new name"
+        assert seen.screen.editor._path == Path("new.py"), "its colours are those of the new name"
         assert seen.path.read_bytes() == TEXT.encode()
         assert "new" in seen.shown().splitlines()[0]
         await seen.press("y", "ctrl+s")

@@ -243,18 +243,19 @@ async def test_a_long_conversation_opens_at_its_end_with_few_turns_mounted() -> 
 
 
 async def test_older_turns_come_when_they_are_scrolled_to_and_nothing_jumps() -> None:
-    async with screen(*long(100)) as (app, pilot):
+    turns = 2 * BATCH + 5
+    async with screen(*long(turns)) as (app, pilot):
         seen: list[int] = []
-        for _ in range(60):
+        for _ in range(2 * turns // 3):
             seen += [int(row.split("turn number ")[1].split(".")[0]) for row in reversed(rows(app)) if "number" in row]
             await pilot.press("pageup")
             await pilot.pause()
         order = list(dict.fromkeys(seen))
-        assert order == list(range(99, -1, -1))
-        for _ in range(60):
+        assert order == list(range(turns - 1, -1, -1))
+        for _ in range(2 * turns // 3):
             await pilot.press("pagedown")
             await pilot.pause()
-        assert "turn number 99." in text(app)
+        assert f"turn number {turns - 1}." in text(app)
 
 
 async def test_a_tall_terminal_is_filled() -> None:
