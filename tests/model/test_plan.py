@@ -243,7 +243,7 @@ def small(folder: Path, **text: Any) -> Path:
     return folder / "config.json"
 
 
-EXPERTS = {"hidden_size": 704, "intermediate_size": 512, "moe_intermediate_size": 192}
+EXPERTS = {"hidden_size": 704, "intermediate_size": 512, "moe_intermediate_size": 192, "num_hidden_layers": 5}
 VOCABULARY = {"hidden_size": 128, "intermediate_size": 512, "moe_intermediate_size": 64, "num_experts": 8}
 VOCABULARY |= {"top_k_experts": 2, "num_hidden_layers": 2, "vocab_size": 262144}
 CONTEXT = {"hidden_size": 256, "intermediate_size": 512, "moe_intermediate_size": 64, "num_experts": 8}

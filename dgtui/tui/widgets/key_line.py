@@ -4,6 +4,8 @@ Keys of actions that this model does not support are dimmed, and show the reason
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding
+from textual.compose import compose
+from textual.widget import Widget
 from textual.widgets import Footer
 from textual.widgets._footer import FooterKey
 
@@ -18,6 +20,21 @@ class KeyLine(Footer):
     """Textual's footer without keys that have no effect now. Help and palette are always shown."""
 
     _composed_for = 0
+    _shown: tuple[object, ...] | None = None
+
+    async def recompose(self) -> None:
+        """Mounts keys only if they differ from the current ones, because that takes much longer than composing them."""
+        if not self.is_attached or self._pruning:
+            return
+        widgets = compose(self)
+        shown = tuple(_look(each) for widget in widgets for each in (widget, *widget._pending_children))
+        if shown == self._shown:
+            return
+        self._shown = shown
+        async with self.batch():
+            await self.query_children("*").exclude(".-textual-system").remove()
+            if self.is_attached:
+                await self.mount_all(widgets)
 
     def compose(self) -> ComposeResult:
         forget_watchers(self, "compact")  # the keys that were shown before
@@ -63,3 +80,9 @@ class KeyLine(Footer):
         """Fits the keys to the new width."""
         if event.size.width != self._composed_for:
             self.call_after_refresh(self.recompose)
+
+
+def _look(widget: Widget) -> tuple[object, ...]:
+    """All that distinguishes a key or a label from another."""
+    names = ("key", "key_display", "description", "action", "_disabled", "tooltip", "content", "classes")
+    return (type(widget), *(getattr(widget, name, None) for name in names))
