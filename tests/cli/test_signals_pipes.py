@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -29,6 +30,15 @@ def test_a_hang_up_that_is_ignored_stays_ignored(own_signals: None, monkeypatch:
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
 
+def without_reader(command: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
+    """The exit code of a command whose standard output is a pipe that nobody reads."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        return main(command)
+
+
 @pytest.mark.parametrize(
     "command",
     [
@@ -40,9 +50,18 @@ def test_a_hang_up_that_is_ignored_stays_ignored(own_signals: None, monkeypatch:
 def test_a_reader_that_has_gone_ends_every_command_quietly_with_1(
     command: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    reading, writing = os.pipe()
-    os.close(reading)
-    with os.fdopen(writing, "w") as stream:
-        monkeypatch.setattr(sys, "stdout", stream)
-        assert main(command.split()) == 1
+    assert without_reader(command.split(), monkeypatch) == 1
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.slow
+def test_a_reader_that_has_gone_ends_infill_and_bench_quietly_with_1(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "tale.md"
+    file.write_text("One day the fox sat by the river.")
+    span = ["infill", str(file), "--span", "1:9-1:12", "--length", "1", "--candidates", "1", "--model", str(tiny)]
+    assert without_reader(span, monkeypatch) == 1
+    assert without_reader(["bench", "--pairs", "1", "--steps", "2", "--model", str(tiny)], monkeypatch) == 1
+    assert "Traceback" not in capfd.readouterr().err
+    assert file.read_text() == "One day the fox sat by the river."
