@@ -303,6 +303,7 @@ def start(*args: str | Path, **options: Any) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, **options)
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_frames_with_the_object_of_what_there_is(tiny: Path, loaded: LoadedModel) -> None:
     # unbuffered: `communicate` does not see what `readline` has read ahead
     process = start("hi", "-m", tiny, *LONG, "--frames", stdout=subprocess.PIPE, bufsize=0)
@@ -350,6 +351,7 @@ sys.exit(cli.main(sys.argv[1:]))
 before the end."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["loading", "running"])
 def test_ctrl_c_ends_it_at_once_with_the_text_of_what_there_is(when: str, tiny: Path, loaded: LoadedModel) -> None:
     command = [sys.executable, "-c", TELLING, "generate", "hi", "-m", str(tiny), *LONG]
@@ -371,6 +373,7 @@ def test_ctrl_c_ends_it_at_once_with_the_text_of_what_there_is(when: str, tiny: 
         assert out == loaded.tokenizer.decode_bytes(answer) + b"\n"
 
 
+@pytest.mark.slow
 def test_a_kill_is_taken_as_ctrl_c_and_the_recording_is_written(tiny: Path, tmp_path: Path) -> None:
     record = ("--record", tmp_path / "run.dgtui")
     process = start("hi", "-m", tiny, *LONG, "--frames", *record, stdout=subprocess.PIPE, bufsize=0)
@@ -383,6 +386,7 @@ def test_a_kill_is_taken_as_ctrl_c_and_the_recording_is_written(tiny: Path, tmp_
     assert recording.load(tmp_path / "run.dgtui").log.finished is not None
 
 
+@pytest.mark.slow
 def test_a_hang_up_ends_it_like_ctrl_c_and_the_recording_is_written(tiny: Path, tmp_path: Path) -> None:
     record = ("--record", tmp_path / "run.dgtui")
     process = start("hi", "-m", tiny, *LONG, "--frames", *record, stdout=subprocess.PIPE, bufsize=0)
@@ -395,6 +399,7 @@ def test_a_hang_up_ends_it_like_ctrl_c_and_the_recording_is_written(tiny: Path, 
     assert recording.load(tmp_path / "run.dgtui").log.finished is not None
 
 
+@pytest.mark.slow
 def test_a_terminal_that_closes_does_not_take_the_recording(tiny: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "dgtui", "generate", "hi", "-m", str(tiny), *LONG]
     command += ["--record", str(tmp_path / "run.dgtui")]
@@ -432,12 +437,14 @@ def test_a_setting_limits_replies(dgtui: Any, tiny: Path, monkeypatch: pytest.Mo
     assert len(json.loads(dgtui(*args, "--json", "--max-tokens", "3").out)["token_ids"]) == 3
 
 
+@pytest.mark.slow
 def test_a_folder_for_the_cache_is_not_needed(tmp_path: Path, tiny: Path) -> None:
     environment = os.environ | {"XDG_CACHE_HOME": "/dev/null/cache"}
     process = start("hi", "-m", tiny, "--steps", "2", stdout=subprocess.PIPE, env=environment)
     assert (process.communicate(timeout=60)[1], process.returncode) == (b"", 0)
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_gone_does_not_take_the_recording(tiny: Path, tmp_path: Path) -> None:
     file = tmp_path / "run.dgtui"
     process = start("hi", "-m", tiny, *LONG, "--frames", "--record", file, stdout=subprocess.PIPE, bufsize=0)
@@ -449,6 +456,7 @@ def test_a_reader_that_has_gone_does_not_take_the_recording(tiny: Path, tmp_path
     assert recording.load(file).log.frames()
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_gone_ends_it_quietly_with_1(tiny: Path) -> None:
     reading, writing = os.pipe()
     process = start("hi", "-m", tiny, "--steps", "3", stdout=writing)
@@ -458,6 +466,7 @@ def test_a_reader_that_has_gone_ends_it_quietly_with_1(tiny: Path) -> None:
     assert (process.returncode, err) == (1, b"")
 
 
+@pytest.mark.slow
 def test_a_closed_standard_output_is_said_and_ends_with_1(tiny: Path) -> None:
     command = [sys.executable, "-m", "dgtui", "generate", "hi", "-m", str(tiny)]
     done = subprocess.run(["sh", "-c", '"$0" "$@" >&-', *command], stderr=subprocess.PIPE, timeout=120)

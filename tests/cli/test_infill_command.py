@@ -51,6 +51,7 @@ def test_a_pipe_in_is_a_pipe_out(dgtui: Any) -> None:
     assert done.out.startswith(first + b"\r\n") and done.out.endswith(second + b"\r\n")
 
 
+@pytest.mark.slow
 def test_json_says_what_was_written_where_and_what_else_there_was(dgtui: Any, tale: Path) -> None:
     done = dgtui("infill", tale, "--span", "1:12-1:21", "--json", "--model", "embedded", "--seed", "5")
     assert done.code == 0, done.err

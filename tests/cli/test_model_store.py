@@ -442,6 +442,7 @@ run()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("where", "number"), [("weights", signal.SIGHUP), ("first answer", signal.SIGINT)])
 def test_a_signal_ends_it_at_once_with_130_and_says_that_it_goes_on(
     where: str, number: signal.Signals, tiny: Path, cache: Path

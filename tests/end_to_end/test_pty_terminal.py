@@ -339,6 +339,7 @@ def generate(tiny: Path, *args: str) -> Terminal:
     return Terminal(command, columns=120)
 
 
+@pytest.mark.slow
 def test_generate_resolves_its_canvas_in_place(tiny: Path) -> None:
     with generate(tiny, "--steps", "40", "--confidence", "1e-9", "--max-tokens", "32") as terminal:
         terminal.wait_for("loading", START)
@@ -349,6 +350,7 @@ def test_generate_resolves_its_canvas_in_place(tiny: Path) -> None:
         assert audit(terminal.raw, RICH) == []
 
 
+@pytest.mark.slow
 def test_generate_ends_with_130_on_ctrl_c_and_keeps_its_draft(tiny: Path) -> None:
     with generate(tiny, "--steps", "100000", "--confidence", "1e-9", "--max-tokens", "900") as terminal:
         terminal.wait_for(re.compile(r"step [1-9]\d*/100000"), START)

@@ -93,6 +93,7 @@ def test_logits_in_fp32_without_a_softcap_are_right() -> None:
     assert torch.equal(found.drawn, exact.drawn)
 
 
+@pytest.mark.slow
 def test_draws_follow_the_distribution() -> None:
     """χ² of 65,536 draws of 30 ids, within four standard deviations of its expectation.
 

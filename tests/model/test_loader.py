@@ -136,6 +136,7 @@ def test_progress_can_end_a_load(folder: Path) -> None:
         load_folder(folder, progress=interrupt)
 
 
+@pytest.mark.slow
 def test_loading_is_silent(folder: Path) -> None:
     edit(folder / "config.json", unknown_key=1)
     code = (

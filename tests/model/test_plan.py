@@ -295,6 +295,7 @@ def others_than(*wanted: str) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_measuring_needs_no_more_than_torch_and_transformers(tmp_path: Path) -> None:
     """What a bare machine has: none of the packages that only the rest of the program needs can be imported."""
     tiny = {"hidden_size": 64, "intermediate_size": 64, "moe_intermediate_size": 64, "num_experts": 4}

@@ -137,6 +137,7 @@ def test_what_was_stopped_is_ranked_by_how_sure_the_model_was(worker: Worker, lo
     assert {p.likelihood for p in infill.proposals} == {-math.inf}
 
 
+@pytest.mark.slow
 def test_where_nothing_was_before_lengths_are_tried_twice(worker: Worker, loaded: LoadedModel) -> None:
     infill = _infill(loaded, "Mira was a brave", "", " who lived by the river.")
     apart, around, carried = (run.job for run in _run(worker, infill))

@@ -6,6 +6,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_edit_screen import edit
@@ -73,6 +74,7 @@ async def review(case: Case, folder: Path) -> None:
         assert not seen.buffer.undo()
 
 
+@pytest.mark.slow
 @given(cases())
 @settings(max_examples=25, deadline=None)
 def test_only_the_spans_change_whatever_the_file_and_the_keys(case: Case) -> None:

@@ -113,6 +113,7 @@ async def test_what_a_key_would_do_depends_on_the_draft() -> None:
         await seen.settled()
 
 
+@pytest.mark.slow
 def test_the_embedded_model_writes_between_the_sentences_and_solves_the_puzzle() -> None:
     with closing(WorkerBackend(Settings())) as backend:
         facts = backend.load("embedded", lambda _: None).result()

@@ -242,6 +242,7 @@ async def test_a_long_conversation_opens_at_its_end_with_few_turns_mounted() -> 
         await until(lambda: "turn number 1999." in text(app))
 
 
+@pytest.mark.slow
 async def test_older_turns_come_when_they_are_scrolled_to_and_nothing_jumps() -> None:
     turns = 2 * BATCH + 5
     async with screen(*long(turns)) as (app, pilot):
