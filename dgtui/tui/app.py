@@ -19,7 +19,7 @@ from dgtui.mistakes import Problem
 from dgtui.text import sanitize
 from dgtui.tui import clipboard, keymap
 from dgtui.tui.messages import explain
-from dgtui.tui.textual_patches import bound_by, make_room_for_notice
+from dgtui.tui.textual_patches import bound_by, make_room_for_notice, patch_timers
 from dgtui.tui.theme import PLAIN, VARIABLES, Look, Theme
 from dgtui.tui.theme_file import load_themes, stamp
 
@@ -66,6 +66,7 @@ class BaseApp(App[None]):
 
     def __init__(self, settings: Settings, *, theme_folders: Sequence[Path], problems: Iterable[str] = ()) -> None:
         self._folders = tuple(theme_folders)
+        patch_timers()
         # Textual's own NO_COLOR filter makes greys and drops dim
         self._color = not os.environ.get("NO_COLOR")
         super().__init__(ansi_color=None if self._color else True)

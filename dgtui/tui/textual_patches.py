@@ -16,11 +16,13 @@ from queue import Full
 from types import SimpleNamespace
 from typing import Any, Final
 
+from textual import message_pump
 from textual._xterm_parser import XTermParser
 from textual.app import App
 from textual.dom import DOMNode
 from textual.drivers._writer_thread import WriterThread
 from textual.message import Message
+from textual.timer import Timer
 
 ESCAPE_WAIT: Final = 0.03
 """Seconds without input after which a lone Esc counts: slightly more than ESCDELAY."""
@@ -48,6 +50,21 @@ def patch_driver() -> None:
     driver.selectors = SimpleNamespace(SelectSelector=_EscapeSelector, EVENT_READ=selectors.EVENT_READ)
     driver.XTermParser = PasteSafeParser
     driver.WriterThread = _LossyWriter
+
+
+def patch_timers() -> None:
+    """Makes timers that fire once fire even if they start late."""
+    pump: Any = message_pump
+    pump.Timer = _SureTimer
+
+
+class _SureTimer(Timer):
+    """Textual skips ticks of a timer that are over when it starts. A timer that fires once has only one, and a short
+    delay is over whenever another thread or program runs at that moment."""
+
+    def _start(self) -> None:
+        self._skip = self._skip and self._repeat != 0
+        super()._start()
 
 
 class _EscapeSelector(selectors.SelectSelector):

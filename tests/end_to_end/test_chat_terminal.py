@@ -65,7 +65,7 @@ def settle(terminal: Terminal, title: str) -> None:
 
 @pytest.mark.parametrize(("columns", "rows"), [(100, 30), (80, 24)])
 def test_a_canvas_is_watched_steered_and_left(columns: int, rows: int) -> None:
-    paced = {"DGTUI_SCREEN_PACE": "40"}  # however fast the model is, each step is on the screen
+    paced = {"DGTUI_SCREEN_PACE": "100"}  # however fast the model is, each step is on the screen
     with chat("--seed", "7", columns=columns, rows=rows, env=paced) as terminal:
         terminal.wait_for("Write a message", WAIT)
         seen: set[str] = set()
@@ -200,11 +200,7 @@ def test_a_terminal_without_colour_tells_states_by_attributes() -> None:
 
 def test_sixteen_colours_are_enough() -> None:
     with chat("--seed", "7", env={"TERM": "xterm-16color", "COLORTERM": None}) as terminal:
-        terminal.wait_for("Write a message", WAIT)
-        terminal.keys("f1")
-        terminal.wait_for("keys and commands", WAIT)
-        terminal.keys("esc")
-        terminal.wait_for("Write a message", WAIT)
+        terminal.wait_for(READY, WAIT)
         assert b"38;2;" not in terminal.raw
         assert b"48;2;" not in terminal.raw
         terminal.keys("ctrl+q")

@@ -27,7 +27,7 @@ TALE = (
 
 
 def edit(path: Path, *arguments: str, columns: int = 100, rows: int = 30) -> Terminal:
-    variables = {"OMP_NUM_THREADS": "1", "COLORTERM": "truecolor", "DGTUI_SAMPLER_MAX_STEPS": "16"}
+    variables = {"OMP_NUM_THREADS": "1", "COLORTERM": "truecolor"}
     command = [sys.executable, "-m", "dgtui", "edit", str(path), "--seed", "5", *arguments]
     return Terminal(command, columns=columns, rows=rows, env=variables)
 

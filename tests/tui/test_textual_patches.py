@@ -1,9 +1,13 @@
 """A paste is text, whatever bytes are in it and however they arrive; keys are what they were."""
 
-import pytest
-from textual import events
+import itertools
 
-from dgtui.tui.textual_patches import PasteSafeParser
+import pytest
+from drawn import until
+from textual import events, timer
+from textual.app import App
+
+from dgtui.tui.textual_patches import PasteSafeParser, patch_timers
 
 PASTE = "\x1b[200~one \x1b[31mred\rtwo \x1b[20 \x1b\x1b[A\x1b[201~"
 
@@ -55,3 +59,15 @@ def test_what_is_typed_ahead_is_sent_where_the_terminal_marks_its_pastes() -> No
 
 def test_held_and_fast_keys_stay_keys() -> None:
     assert told("jjjj", "\r\r", "\t", "k") == [*"jjjj", "enter", "enter", "tab", "k"]
+
+
+async def test_a_timer_that_starts_late_fires(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second passes whenever it looks at the clock: its delay is over before it begins to wait."""
+    patch_timers()
+    fired: list[bool] = []
+    async with App[None]().run_test() as pilot:
+        clock = itertools.count(1)
+        monkeypatch.setattr(timer._time, "get_time", lambda: float(next(clock)))
+        pilot.app.set_timer(0.001, lambda: fired.append(True))
+        await until(lambda: bool(fired))
+    assert fired == [True]
