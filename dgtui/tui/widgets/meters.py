@@ -147,13 +147,16 @@ def memory(size: int, kind: str) -> str:
 def status(frame: Frame, view: View, seed: int, fixed: str = "") -> str:
     """`block 2 · step 9/48 · 61% settled · mean entropy 0.41 · t 0.71 · seed 4711`, over the whole canvas.
 
+    Nothing can have settled in the first step of a block: there it is the share of what was accepted.
     `fixed` is that of the model's facts: of text that a server sent nothing else is known.
     """
     if fixed:
         return f"part {frame.block + 1} · seed {seed}"
-    settled = int(100 * view.settled.mean()) if len(view.settled) else 0  # rounded down: 100% means all
+    accepted = (view.flags & (Flag.ACCEPTED | Flag.PINNED)) != 0
+    places, state = (accepted, "accepted") if frame.step == 1 else (view.settled, "settled")
+    share = int(100 * places.mean()) if len(places) else 0  # rounded down: 100% means all
     return (
-        f"block {frame.block + 1} · step {frame.step}/{frame.max_steps} · {settled}% settled · "
+        f"block {frame.block + 1} · step {frame.step}/{frame.max_steps} · {share}% {state} · "
         f"mean entropy {frame.mean_entropy:.2f} · t {frame.temperature:.2f} · seed {seed}"
     )
 
