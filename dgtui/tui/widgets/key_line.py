@@ -31,13 +31,13 @@ class KeyLine(Footer):
         if shown == self._shown:
             return
         self._shown = shown
+        forget_watchers(self, "compact")  # the keys that were shown before
         async with self.batch():
             await self.query_children("*").exclude(".-textual-system").remove()
             if self.is_attached:
                 await self.mount_all(widgets)
 
     def compose(self) -> ComposeResult:
-        forget_watchers(self, "compact")  # the keys that were shown before
         active = self.screen.active_bindings
         self._composed_for = width = self.size.width or self.app.size.width  # 0 before the first layout
         last = [b for b in active.values() if b.binding.action in ("app.help", "app.command_palette")]
