@@ -35,6 +35,11 @@ ESCAPES = {"Esc": "\x1b[27u", "Esc of an older terminal": "\x1b"}
 "the second could be the beginning of another key: Textual waits up to 0.1 s for more"
 SIGNS = "①②③④⑤⑥⑦⑧⑨⑩⑪⑫⑬⑭⑮⑯⑰⑱⑲⑳"
 "typed during a reply; no other text on the screen contains them"
+PREVIEWED = (
+    "# A house\n\n- by the **sea**\n\n"
+    + "Words and more words. " * 40
+    + ('<svg viewBox="0 0 40 20"><rect width="40" height="20" fill="#8cf"/><circle cx="{:.3f}" cy="5" r="3"/></svg>')
+)
 
 
 class Reader(Terminal):
@@ -113,10 +118,9 @@ def stop_steps(key: str, folder: Path, environment: dict[str, str]) -> float:
     return float(json.loads(out.read_text())["computed_until"] - began) / STOPPED_STEP_SECONDS
 
 
-def scripted(on_screen: bool, environment: dict[str, str]) -> float:
-    """Steps per second of a model that sleeps 10 ms per step, with or without the screen."""
-    kind = "screen" if on_screen else "headless"
-    if not on_screen:
+def scripted(kind: str, environment: dict[str, str]) -> float:
+    """Seconds that a model takes that sleeps 10 ms per step: "headless", with the "screen", or with a "preview" too."""
+    if kind == "headless":
         done = subprocess.run(
             [sys.executable, __file__, "--scripted", kind], env=environment, check=True, capture_output=True
         )
@@ -191,6 +195,9 @@ def run_scripted(kind: str, out: str | None) -> None:
         chat = app.screen
         chat.conversation.chat.settings = {"steps": SCRIPTED_STEPS, "stability": -1}  # type: ignore[attr-defined]
         chat.send("tell me")  # type: ignore[attr-defined]
+        if kind == "preview":  # a text and a drawing that are other ones at every look
+            chat.preview.text = lambda: PREVIEWED.format(time.monotonic() % 40)  # type: ignore[attr-defined]
+            chat.action_preview()  # type: ignore[attr-defined]
 
     app.call_later(begin)
     patch_driver()
@@ -211,12 +218,14 @@ def main() -> None:
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLORTERM": "truecolor", "HOME": name}
         environment["ESCDELAY"] = "25"  # as the program sets it
         environment |= {f"XDG_{kind}_HOME": str(folder / kind) for kind in ("CONFIG", "DATA", "CACHE", "STATE")}
-        ratios, scripted_ratios, seen = [], [], dict[str, list[float]]()
+        ratios, scripted_ratios, preview_ratios, seen = [], [], [], dict[str, list[float]]()
         for pair in range(args.pairs):
             alone = headless(folder, environment)
             with_screen, found = screen(folder, environment)
             ratios.append(alone / with_screen)
-            scripted_ratios.append(scripted(False, environment) / scripted(True, environment))
+            bare = scripted("headless", environment)
+            scripted_ratios.append(bare / scripted("screen", environment))
+            preview_ratios.append(bare / scripted("preview", environment))
             for what, values in found.items():
                 seen.setdefault(what, []).extend(values)
             print(
@@ -227,6 +236,7 @@ def main() -> None:
         stops = {name: [stop_steps(key, folder, environment) for _ in range(5)] for name, key in ESCAPES.items()}
     print(f"\nthroughput with the screen, median of {args.pairs} pairs: {statistics.median(ratios):.1%}")
     print(f"the same with the scripted 10 ms model: {statistics.median(scripted_ratios):.1%}")
+    print(f"the same with the preview open: {statistics.median(preview_ratios):.1%}")
     for what, values in seen.items():
         ordered = sorted(values)
         p95 = ordered[min(len(ordered) - 1, round(0.95 * len(ordered)))]

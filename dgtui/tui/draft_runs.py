@@ -28,7 +28,19 @@ Span = tuple[int, int]
 """Positions of a canvas, the end exclusive."""
 
 
-_LOOKING = ("scrub", "scrub_to", "stop", "accept", "copy", "alternatives", "doubts", "pace", "xray", "share")
+_LOOKING = (
+    "scrub",
+    "scrub_to",
+    "stop",
+    "accept",
+    "copy",
+    "alternatives",
+    "doubts",
+    "pace",
+    "xray",
+    "share",
+    "screen.preview",
+)
 
 
 class Pointer(Protocol):

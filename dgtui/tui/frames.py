@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from dgtui.diffusion.events import BlockFinished, BlockStarted, Flag, Floats, Frame, Ids
 from dgtui.diffusion.log import RunLog
+from dgtui.text import decode_utf8
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,6 +29,10 @@ GLOW_STEPS: Final = 3
 
 UNKNOWN_NATS: Final = 3.0
 """Entropy that is shown before the first step: the undecided end of the ramp."""
+
+
+UNSETTLED: Final = "…".encode()
+"""What stands for tokens that have not settled."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,6 +96,15 @@ def view_at(
         settled, glow = np.ones(len(ids), dtype=np.bool_), None
     end = _end(ids, settled | ended, stop_ids)
     return frame, View(tuple(pieces_of(ids.tolist())), entropy, flags, settled, end, glow)
+
+
+def settled_text(view: View) -> str:
+    """The settled text of a canvas, with a sign for each part that has not settled."""
+    pieces: list[bytes] = []
+    for piece, settled in zip(view.pieces[: view.end], view.settled, strict=False):
+        if settled or pieces[-1:] != [UNSETTLED]:
+            pieces.append(piece if settled else UNSETTLED)
+    return decode_utf8(b"".join(pieces))
 
 
 def with_pins(view: View, pins: frozenset[int], *, others: bool) -> View:

@@ -75,6 +75,7 @@ def steering() -> Iterator[Command]:
     yield command("xray", "X", "xray", "x-ray", "map of all steps: entropies, or when each token was decided")
     yield command("scrub_first", "left_curly_bracket", "scrub_to('first')", "first step", "show the first step")
     yield command("scrub_last", "right_curly_bracket", "scrub_to('last')", "last step", "show the newest step")
+    yield command("preview", "o", "screen.preview", "preview", "show the reply rendered, with SVG drawn", True)
     yield command("polish", "x", "polish", "polish", "renoise the tokens that the model doubts and denoise them again")
     yield command("doubts", "d", "doubts", "doubts", "show which tokens of the finished text the model doubts")
     yield command("gap", "i", "gap", "gap", "insert text at the cursor; the model finds the length")

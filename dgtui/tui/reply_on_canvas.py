@@ -13,6 +13,7 @@ from dgtui.session.chat import images_left
 from dgtui.session.records import Turn
 from dgtui.steering.drafts import Draft, Refused, Version
 from dgtui.text import decode_utf8
+from dgtui.tui.frames import settled_text
 from dgtui.tui.stored_run import stored_run
 from dgtui.tui.widgets.canvas_panel import CanvasPanel
 from dgtui.tui.widgets.entry_view import Entry, turn_entry
@@ -129,6 +130,26 @@ class ReplyOnCanvas:
         if not is_last:
             raise Refused("the steps of this reply are not stored")
         self._reopened = self._panel.start(draft, draft.written(job, whole)).run, turn
+
+    def previewed(self) -> str:
+        """The text of the reply on the canvas as it is shown there, without what has not settled; else of the marked
+        reply; else of the last one."""
+        panel, draft, version, view = self._panel, self._panel.steering.draft, self._panel.steering.version, None
+        if panel.is_open and draft is not None and version is not None:
+            view = panel.canvas.view
+        if draft is None or version is None or view is None:
+            marked = self._transcript.current
+            replies = [entry for entry in self._transcript.entries if entry.role == "model"]
+            entry = marked if marked is not None and marked.role == "model" else replies[-1] if replies else None
+            return "" if entry is None else entry.text
+        above = version.reply_ids(draft.facts.model.stop_ids, panel.block)
+        frame = panel.steering.frame
+        here = version.ids(panel.block) if frame is None else frame.ids
+        ids = [] if here is None else here[: view.end][view.settled[: view.end][: len(here)]].tolist()
+        thought, answer = self._backend.split_thought([*above, *ids])
+        if thought:
+            return decode_utf8(b"".join(self._backend.pieces(answer)))
+        return decode_utf8(b"".join(self._backend.pieces(above))) + settled_text(view)
 
     def place(self) -> None:
         """Draws the draft's reply in the transcript: earlier blocks above the canvas, or the whole reply if the canvas

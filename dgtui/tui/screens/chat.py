@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import on
 from textual.app import SystemCommand
+from textual.containers import Container
 from textual.css.query import QueryType
 from textual.screen import Screen
 from textual.widget import Widget
@@ -32,6 +33,7 @@ from dgtui.tui.widgets import meters
 from dgtui.tui.widgets.attached import Attached
 from dgtui.tui.widgets.canvas_panel import CanvasPanel
 from dgtui.tui.widgets.loading import Loading
+from dgtui.tui.widgets.preview import Preview
 from dgtui.tui.widgets.prompt import Prompt
 from dgtui.tui.widgets.start_card import TRIES, StartCard, hold
 from dgtui.tui.widgets.transcript import Transcript
@@ -47,9 +49,12 @@ class ChatScreen(BaseScreen):
     """Shows the conversation and the canvas, and takes messages."""
 
     DEFAULT_CSS = """
+    ChatScreen #talk { height: 1fr; }
     ChatScreen Transcript { height: 1fr; }
+    ChatScreen.-wide #talk { layout: horizontal; }
+    ChatScreen.-wide #talk > * { width: 1fr; height: 1fr; }
     ChatScreen StartCard { display: none; }
-    ChatScreen.empty Transcript { display: none; }
+    ChatScreen.empty #talk { display: none; }
     ChatScreen.empty StartCard { display: block; }
     """
     BINDINGS: ClassVar[list[Any]] = [
@@ -65,10 +70,12 @@ class ChatScreen(BaseScreen):
         "steering",
         "canvas",
         "typing",
+        "preview",
         "alternatives",
         "sessions",
     )
     AUTO_FOCUS = "Prompt"
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012  # declared like this in Textual
 
     def __init__(self, backend: Backend, store: "Store", settings: Settings, look: Look, opening: Opening) -> None:
         super().__init__(settings, look)
@@ -76,16 +83,21 @@ class ChatScreen(BaseScreen):
         seeds = seed_source(opening.seed)
         self.panel = CanvasPanel(backend, settings.screen, look, seeds, opening.record, id="panel")
         self.transcript = Transcript(canvas=self.panel, id="transcript")
+        self.preview = Preview(look, id="preview")
         self.start_card = StartCard(look, self.app.keys, id="start")
         self.loader = Loading(id="loading")
         self.attached = Attached(backend, opening.images, id="attached")
         self.prompt = Prompt(arguments=self._argument_choices, id="prompt")
-        self.parts = (self.start_card, self.transcript, self.loader, self.attached, self.prompt)
+        talk = Container(self.transcript, self.preview, id="talk")
+        self.parts = (self.start_card, talk, self.loader, self.attached, self.prompt)
         self.conversation = ConversationController(
             backend, store, opening, seeds, self.draw_top,
             panel=self.panel, transcript=self.transcript, prompt=self.prompt, attached=self.attached,
         )  # fmt: skip
-        self._commands = ChatCommands(self, self.conversation, self.panel, self.attached, self.load)
+        self.preview.text = self.conversation.on_canvas.previewed
+        self._commands = ChatCommands(
+            self, self.conversation, self.panel, self.attached, self.load, self.action_preview
+        )
         self._command = ""
         "the command that requested the model that is being loaded"
         self._interrupted = float("-inf")
@@ -100,6 +112,7 @@ class ChatScreen(BaseScreen):
         """Sets the style of tokens."""
         self.panel.set_look(look)
         self.start_card.set_look(look)
+        self.preview.set_look(look)
 
     def draw_top(self) -> None:
         """Also shows or hides the start card."""
@@ -272,6 +285,15 @@ class ChatScreen(BaseScreen):
                 self.prompt.focus()
         else:
             self.guarded(self.conversation.on_canvas.open)
+
+    def action_preview(self) -> None:
+        """Opens the preview of a reply, or closes it."""
+        if self.preview.is_open:
+            if self.preview.has_focus:
+                self.focus_previous()
+            self.preview.close()
+        else:
+            self.guarded(self.preview.open)
 
     def action_raw(self) -> None:
         """Shows the marked turn as it was written, or rendered."""

@@ -20,6 +20,7 @@ class ChatCommands:
 
     Args:
         load: Loads a model by its name; the second argument is the command that asked for it.
+        preview: Opens or closes the preview.
     """
 
     def __init__(
@@ -29,9 +30,10 @@ class ChatCommands:
         panel: CanvasPanel,
         attached: Attached,
         load: Callable[[str, str], None],
+        preview: Callable[[], None],
     ) -> None:
         self._screen, self._conversation, self._panel, self._attached = screen, conversation, panel, attached
-        self._load = load
+        self._load, self._preview = load, preview
 
     def dispatch(self, slash: Slash, argument: str) -> None:
         """Runs a command. Raises a `DgtuiError` or `BadJob` if it cannot be done."""
@@ -145,6 +147,9 @@ class ChatCommands:
             raise UsageError(f"there is no theme {name}", hint="use /theme alone to list them")
         app.theme = name
         return None
+
+    def do_preview(self, _: str) -> None:
+        self._preview()
 
     def do_settings(self, _: str) -> None:
         from dgtui.tui.screens.preferences import Preferences

@@ -40,8 +40,12 @@ class KeyLine(Footer):
     def compose(self) -> ComposeResult:
         active = self.screen.active_bindings
         self._composed_for = width = self.size.width or self.app.size.width  # 0 before the first layout
-        last = [b for b in active.values() if b.binding.action in ("app.help", "app.command_palette")]
-        room = width - sum(self._cells(self.app.get_key_display(b.binding), b.binding.description) for b in last)
+        last = {  # by action: only the first key of each is shown
+            b.binding.action: b.binding
+            for b in reversed(active.values())
+            if b.binding.action in ("app.help", "app.command_palette")
+        }
+        room = width - sum(self._cells(self.app.get_key_display(b), b.description) for b in last.values())
         skipping = False
         grouped: list[Binding.Group] = []
         for widget in super().compose():

@@ -93,6 +93,10 @@ class PlacedBox(CanvasBox):
     def repaint(self) -> None:
         """Draws the content of the canvas."""
 
+    def on_resize(self) -> None:
+        """Cuts the lines below the canvas to the new width."""
+        self.repaint()
+
     def set_look(self, look: Look) -> None:
         """Sets the style of tokens, bars and cells."""
         super().set_look(look)
