@@ -146,7 +146,7 @@ def _is_size(width: float, height: float) -> bool:
 
 def main() -> None:
     """Draws the SVG of the standard input. Prints nothing and exits with 1 if it cannot be drawn."""
-    os.nice(19)  # the model comes first
+    os.nice(10)  # the model comes first
     with suppress(ValueError, OSError):  # macOS cannot limit address space
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))

@@ -18,8 +18,8 @@ from dgtui import svg
 from dgtui.errors import DgtuiError, reason
 from dgtui.tui.widgets.page import Fragment, PageRow
 
-SECONDS: Final = 5.0
-"""The most time of a drawing, in which its process also waits for a processor."""
+SECONDS: Final = 20.0
+"""The most time of a drawing. Its process may take 2 seconds of it; on a busy machine it waits for the rest."""
 MOST_BYTES: Final = 1 << 22
 """The largest picture in PNG format."""
 SHADES: Final = "█▓▒░ "
