@@ -90,33 +90,38 @@ def test_text_is_drawn() -> None:
     assert len(colours(picture)) > 2
 
 
-@pytest.mark.parametrize(
-    "element",
-    [
-        '<image width="20" height="20" href="{}"/>',
-        '<image width="20" height="20" xlink:href="{}"/>',
-        '<image width="20" height="20" xlink:href=" {} "/>',
-        '<g xmlns:x="http://www.w3.org/1999/xlink"><image width="20" height="20" x:href="{}"/></g>',
-        '<filter id="f"><feImage href="{}"/></filter><rect width="20" height="20" fill="white" filter="url(#f)"/>',
-        '<use href="{}#a"/>',
-        '<style>@import url("{}");</style>',
-        '<style>rect {{ fill: url({}#a) }}</style><rect width="20" height="20" fill="white"/>',
-        '<rect width="20" height="20" fill="url({}#a) white"/>',
-        '<foreignObject width="20" height="20"><img src="{}"/></foreignObject>',
-        '<text y="9" fill="white" style="font-family: x; src: url({})">a</text>',
-        '<image width="20" height="20" href="data:image/svg+xml,&lt;svg xmlns=\'http://www.w3.org/2000/svg\'&gt;'
-        "&lt;image width='20' height='20' href='{}'/&gt;&lt;/svg&gt;\"/>",
-    ],
-)
-def test_nothing_outside_is_read(element: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+OUTSIDE = [
+    '<image width="20" height="20" href="{}"/>',
+    '<image width="20" height="20" xlink:href="{}"/>',
+    '<image width="20" height="20" xlink:href=" {} "/>',
+    '<g xmlns:x="http://www.w3.org/1999/xlink"><image width="20" height="20" x:href="{}"/></g>',
+    '<filter id="f"><feImage href="{}"/></filter><rect width="20" height="20" fill="white" filter="url(#f)"/>',
+    '<use href="{}#a"/>',
+    '<style>@import url("{}");</style>',
+    '<style>rect {{ fill: url({}#a) }}</style><rect width="20" height="20" fill="white"/>',
+    '<rect width="20" height="20" fill="url({}#a) white"/>',
+    '<foreignObject width="20" height="20"><img src="{}"/></foreignObject>',
+    '<text y="9" fill="white" style="font-family: x; src: url({})">a</text>',
+    '<image width="20" height="20" href="data:image/svg+xml,&lt;svg xmlns=\'http://www.w3.org/2000/svg\'&gt;'
+    "&lt;image width='20' height='20' href='{}'/&gt;&lt;/svg&gt;\"/>",
+]
+"""Elements that refer to something outside, each 20 × 20."""
+
+
+@pytest.mark.parametrize("where", ["path", "file address", "name", "web address"])
+def test_nothing_outside_is_read(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "red.png"
     Image.new("RGB", (20, 20), "red").save(path)
     monkeypatch.chdir(tmp_path)
     with server() as (address, asked):
-        for target in (str(path), path.as_uri(), path.name, f"{address}/red.png"):
-            source = f'<svg {NAMESPACE} viewBox="0 0 20 20">{element.format(target)}</svg>'
-            assert target not in washed(source, 20, 20)
-            assert RED not in colours(drawn(source)), target
+        targets = {"path": str(path), "file address": path.as_uri(), "name": path.name, "web address": f"{address}/red"}
+        target = targets[where]
+        row = "".join(
+            f'<g transform="translate({20 * at})">{element.format(target)}</g>' for at, element in enumerate(OUTSIDE)
+        )
+        source = f'<svg {NAMESPACE} viewBox="0 0 {20 * len(OUTSIDE)} 20">{row}</svg>'
+        assert target not in washed(source, 20, 20)
+        assert RED not in colours(drawn(source, 20 * len(OUTSIDE)))
     assert asked == []
 
 
