@@ -1,4 +1,5 @@
-"""SVG in a text, drawn in a process of its own: `python -I -m dgtui.svg WIDTH HEIGHT < SVG > PNG`.
+"""SVG in a text, drawn in a process of its own: `python -I -m dgtui.svg WIDTH HEIGHT < SVG > PIXELS`. The pixels
+are a line with the width and the height, and three bytes per pixel.
 
 The text is written by a model and may be anything. `washed` writes a new document from what it understands, without any
 reference to files or the network. The process has little time and memory, because a valid drawing can still ask for
@@ -6,6 +7,7 @@ endless work, and it cannot take the program with it when the library crashes.
 """
 
 import html
+import io
 import math
 import os
 import re
@@ -145,13 +147,14 @@ def _is_size(width: float, height: float) -> bool:
 
 
 def main() -> None:
-    """Draws the SVG of the standard input. Prints nothing and exits with 1 if it cannot be drawn."""
+    """Draws the SVG of the standard input. Exits with 1 if it cannot be drawn."""
     os.nice(10)  # the model comes first
     with suppress(ValueError, OSError):  # macOS cannot limit address space
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     import resvg_py
+    from PIL import Image, PngImagePlugin  # here: the screen must not wait for their import
 
     width, height = map(int, sys.argv[1:])
     drawing = washed(sys.stdin.buffer.read().decode("utf-8", "replace")[:LONGEST], width, height)
@@ -162,7 +165,9 @@ def main() -> None:
         png = resvg_py.svg_to_bytes(svg_string=drawing, background="white", skip_system_fonts=not has_text)
     except ValueError:
         sys.exit(1)
-    sys.stdout.buffer.write(png)
+    with PngImagePlugin.PngImageFile(io.BytesIO(png)) as image:
+        pixels: Image.Image = image.convert("RGB")
+    sys.stdout.buffer.write(f"{pixels.width} {pixels.height}\n".encode() + pixels.tobytes())
 
 
 if __name__ == "__main__":

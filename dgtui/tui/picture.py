@@ -2,7 +2,6 @@
 
 import asyncio
 import importlib.util
-import io
 import os
 import sys
 from collections.abc import Sequence
@@ -20,8 +19,6 @@ from dgtui.tui.widgets.page import Fragment, PageRow
 
 SECONDS: Final = 20.0
 """The most time of a drawing. Its process may take 2 seconds of it; on a busy machine it waits for the rest."""
-MOST_BYTES: Final = 1 << 22
-"""The largest picture in PNG format."""
 SHADES: Final = "█▓▒░ "
 """From black to white, for terminals without colours."""
 INSTALL: Final = "pip install 'dgtui[svg]'"
@@ -94,7 +91,7 @@ async def draw(source: str, columns: int, rows: int, *, color: bool = True) -> P
             sys.executable, "-I", "-m", "dgtui.svg", *map(str, size), env=env,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
-        png, _ = await asyncio.wait_for(process.communicate(source.encode("utf-8", "replace")), SECONDS)
+        pixels, _ = await asyncio.wait_for(process.communicate(source.encode("utf-8", "replace")), SECONDS)
     except TimeoutError:
         raise Undrawable("this SVG takes too long to draw") from None
     except OSError as error:
@@ -105,18 +102,10 @@ async def draw(source: str, columns: int, rows: int, *, color: bool = True) -> P
             await process.wait()
     if process.returncode == 1:
         raise Undrawable("this SVG cannot be drawn")
-    if process.returncode or len(png) > MOST_BYTES:
+    if process.returncode:
         raise Undrawable("this SVG takes too much time or memory to draw")
-    return await asyncio.to_thread(_decoded, png, size, color)
-
-
-def _decoded(png: bytes, most: tuple[int, int], color: bool) -> Picture:
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
-            if image.width > most[0] or image.height > most[1]:
-                raise Undrawable("this SVG is too large")
-            return Picture(image.width, image.height, image.convert("RGB").tobytes(), color)
-    except OSError as error:
-        raise Undrawable("this SVG cannot be drawn") from error
+    head, _, rgb = pixels.partition(b"\n")
+    width, height = map(int, head.split())
+    if width > size[0] or height > size[1] or len(rgb) != 3 * width * height:
+        raise Undrawable("this SVG cannot be drawn")
+    return Picture(width, height, rgb, color)
