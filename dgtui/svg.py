@@ -11,7 +11,6 @@ import io
 import math
 import os
 import re
-import resource
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -148,6 +147,8 @@ def _is_size(width: float, height: float) -> bool:
 
 def main() -> None:
     """Draws the SVG of the standard input. Exits with 1 if it cannot be drawn."""
+    import resource  # here: Windows has none, and the screen imports this module
+
     os.nice(10)  # the model comes first
     with suppress(ValueError, OSError):  # macOS cannot limit address space
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))

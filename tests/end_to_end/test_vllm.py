@@ -37,6 +37,8 @@ from dgtui.server.served import ServedModel, connect
 from dgtui.server.stepper import likeliest
 
 VENV, URL = os.environ.get("DGTUI_VLLM"), os.environ.get("DGTUI_VLLM_URL")
+BATCH, TABLE = int(os.environ.get("DGTUI_VLLM_BATCH", "40")), int(os.environ.get("DGTUI_VLLM_TABLE", "100"))
+"""Prompts of a batch, and of the table. Read here, because `DGTUI_*` is removed for each test."""
 pytestmark = [pytest.mark.vllm, pytest.mark.skipif(not (VENV or URL), reason="DGTUI_VLLM names no environment")]
 WAIT = 600.0
 """Seconds that the slowest wait may take on a machine that has other things to do."""
@@ -166,9 +168,8 @@ def test_a_run_is_stopped_within_half_a_second(served: ServedModel) -> None:
 
 
 def test_a_batch_is_faster_with_eight_at_a_time(url: str, tmp_path: Path) -> None:
-    count = int(os.environ.get("DGTUI_VLLM_BATCH", "40"))
     names, animals = "Mia Otto Olaf Anna Ben Mira Tom Eva Ida Max".split(), "fox hare otter mouse".split()
-    asked = [f"Write a short tale about {name} the {animal}." for animal in animals for name in names][:count]
+    asked = [f"Write a short tale about {name} the {animal}." for animal in animals for name in names][:BATCH]
     (tmp_path / "p.jsonl").write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in asked))
     seconds = {}
     for at_a_time in (8, 1):
@@ -181,7 +182,7 @@ def test_a_batch_is_faster_with_eight_at_a_time(url: str, tmp_path: Path) -> Non
         seconds[at_a_time] = time.monotonic() - began
         rows = [json.loads(line) for line in out.read_text().splitlines()]
         assert [row["prompt"] for row in rows] == asked and all(row["text"] for row in rows)
-    print(f"\n{count} prompts: {seconds[8]:.1f} s with 8 at a time, {seconds[1]:.1f} s with 1")
+    print(f"\n{BATCH} prompts: {seconds[8]:.1f} s with 8 at a time, {seconds[1]:.1f} s with 1")
     assert seconds[8] < seconds[1]
 
 
@@ -189,8 +190,7 @@ def test_tasks_are_done_as_well_as_on_this_machine(url: str, tmp_path: Path) -> 
     from dgtui.train.corpus import SHARES, TASKS
     from dgtui.train.table import held_out
 
-    count = int(os.environ.get("DGTUI_VLLM_TABLE", "100"))
-    examples = [example for task in SHARES for example in held_out(task, -(-count // len(SHARES)))][:count]
+    examples = [example for task in SHARES for example in held_out(task, -(-TABLE // len(SHARES)))][:TABLE]
     file = tmp_path / "p.jsonl"
     file.write_text("".join(json.dumps({"prompt": e.prompt, "seed": n}) + "\n" for n, e in enumerate(examples)))
     right, steps = {}, {}
@@ -206,7 +206,7 @@ def test_tasks_are_done_as_well_as_on_this_machine(url: str, tmp_path: Path) -> 
         mine = [n for n, e in enumerate(examples) if e.task == task]
         print(f"| {task} | {len(mine)} | {' | '.join(str(sum(found[n] for n in mine)) for found in right.values())} |")
     print(f"steps, mean: {steps['local']:.1f} local, {steps['server']:.1f} server")
-    assert sum(right["server"]) >= sum(right["local"]) - count / 10
+    assert sum(right["server"]) >= sum(right["local"]) - TABLE / 10
 
 
 def test_spans_of_tales_are_filled_at_the_right_length(url: str, served: ServedModel, tmp_path: Path) -> None:
