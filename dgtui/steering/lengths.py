@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 PROBE_STEPS: Final = 4
 """Denoising steps for trying lengths."""
 
+PROBE_LENGTH: Final = 8
+"""Tokens per step while far apart lengths are tried: a long gap that has not settled loses to a short one that makes no
+sense. With 12 instead of 4 steps, 9 instead of 5 of 14 tales were right between two sentences."""
+
 PROBE_TEMPERATURE: Final = 0.8
 """The temperature while lengths are tried: at a low one, every length looks certain."""
 
@@ -169,7 +173,8 @@ class LengthSearch:
         job = replace(self._job, starts=tuple(starts), likelihood=True)
         if self.probing:
             settings = replace(job.settings, t_min=PROBE_TEMPERATURE, t_max=PROBE_TEMPERATURE)
-            job = replace(job, settings=replace(settings, steps=PROBE_STEPS, stability=-1))
+            steps = max(PROBE_STEPS, self._longest // PROBE_LENGTH) if self._apart == math.inf else PROBE_STEPS
+            job = replace(job, settings=replace(settings, steps=steps, stability=-1))
         return job
 
     def take(self, log: RunLog) -> None:

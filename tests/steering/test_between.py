@@ -10,7 +10,7 @@ from dgtui.diffusion.job import BadJob
 from dgtui.diffusion.log import RunLog
 from dgtui.model_info import ModelInfo
 from dgtui.steering.between import held_canvas, write_between
-from dgtui.steering.lengths import CANDIDATES, LengthSearch
+from dgtui.steering.lengths import CANDIDATES, PROBE_STEPS, LengthSearch
 
 FILL, END = 1, 2
 STOPS = frozenset({FILL, END})
@@ -37,6 +37,15 @@ def test_start_middle_and_ending_are_held_and_lengths_between_them_differ() -> N
         assert not STOPS & {ids[place] for gap in (first, second) for place in gap}, "the reply ends after its ending"
         seen.add(ranked.tokens)
     assert 1 < len(seen) <= CANDIDATES
+
+
+def test_a_long_gap_has_time_to_settle_before_its_length_is_judged() -> None:
+    plan = write_between(replace(job(), settings=SETTINGS), held_canvas([[3, 4], [6]], MODEL), MODEL)
+    steps = []
+    while (wanted := plan.job()) is not None:
+        steps.append(wanted.settings.steps)
+        plan.take(RunLog(wanted, engine.run(stepper(NumericDenoiser(sharpness=1.0)), wanted)))
+    assert steps[0] == 12 and set(steps[1:-1]) <= {PROBE_STEPS}
 
 
 def test_an_ending_alone_and_a_middle_alone_can_be_held() -> None:

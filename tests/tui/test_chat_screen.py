@@ -1166,15 +1166,20 @@ REFUSED = {
 """A line of each command that can be refused while nothing runs."""
 BUSY = ("model other", "continue", "template", "sessions", "search me", "bench", "new", "delete yes")
 """Commands that are refused while a reply is written."""
+EMPTY = "preview"
+"""A command that is refused while there is no reply."""
 NEVER = {"system", "settings", "help", "quit"}
 
 
 def test_every_command_is_known_to_be_refused_or_never_to_be() -> None:
-    assert {slash.name for slash in SLASHES} == {*REFUSED, *(line.split()[0] for line in BUSY), *NEVER}
+    assert {slash.name for slash in SLASHES} == {*REFUSED, EMPTY, *(line.split()[0] for line in BUSY), *NEVER}
 
 
 async def test_every_command_that_is_refused_comes_back_to_the_prompt() -> None:
     async with chat() as seen:
+        await seen.say(f"/{EMPTY}")
+        await seen.until(lambda: seen.screen.prompt.text == f"/{EMPTY}", "the refused command")
+        seen.screen.prompt.load_text("")
         await seen.reply()
         for name, line in REFUSED.items():
             if name == "model":

@@ -96,7 +96,7 @@ class ChatScreen(BaseScreen):
         )  # fmt: skip
         self.preview.text = self.conversation.on_canvas.previewed
         self._commands = ChatCommands(
-            self, self.conversation, self.panel, self.attached, self.load, self.action_preview
+            self, self.conversation, self.panel, self.attached, self.load, self._toggle_preview
         )
         self._command = ""
         "the command that requested the model that is being loaded"
@@ -288,12 +288,15 @@ class ChatScreen(BaseScreen):
 
     def action_preview(self) -> None:
         """Opens the preview of a reply, or closes it."""
-        if self.preview.is_open:
-            if self.preview.has_focus:
-                self.focus_previous()
-            self.preview.close()
-        else:
-            self.guarded(self.preview.open)
+        self.guarded(self._toggle_preview)
+
+    def _toggle_preview(self) -> None:
+        if not self.preview.is_open:
+            self.preview.open()
+            return
+        if self.preview.has_focus:
+            self.focus_previous()
+        self.preview.close()
 
     def action_raw(self) -> None:
         """Shows the marked turn as it was written, or rendered."""
