@@ -21,9 +21,17 @@ os.environ["TRITON_INTERPRET"] = "1"
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+TIMED = frozenset({"cli", "end_to_end", "server", "tui"})
+"""Folders of tests that use a screen, a terminal, a signal or a socket. What they wait for depends on the machine."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow tests run first: no process is left alone with one at the end."""
+    """Slow tests run first: no process is left alone with one at the end. Timed tests have a second try; the report
+    lists each test that needed it."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    for item in items:
+        if TIMED & set(item.path.relative_to(item.config.rootpath).parts):
+            item.add_marker(pytest.mark.flaky(reruns=1))
 
 
 @pytest.hookimpl(optionalhook=True)
