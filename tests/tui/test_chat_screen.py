@@ -1226,7 +1226,6 @@ async def test_the_line_of_keys_keeps_no_key_that_it_shows_no_longer() -> None:
     async with chat() as seen:
         line = seen.screen.query_one(KeyLine)
         for _ in range(5):
-            line._shown = None  # as if others were shown
             line.refresh(recompose=True)
             await seen.pilot.pause()
         assert len(line.query("FooterKey")) >= len(getattr(line, "__watchers")["compact"]) > 0

@@ -4,8 +4,6 @@ Keys of actions that this model does not support are dimmed, and show the reason
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.compose import compose
-from textual.widget import Widget
 from textual.widgets import Footer
 from textual.widgets._footer import FooterKey
 
@@ -20,37 +18,17 @@ class KeyLine(Footer):
     """Textual's footer without keys that have no effect now. Help and palette are always shown."""
 
     _composed_for = 0
-    _shown: tuple[object, ...] | None = None
-
-    async def recompose(self) -> None:
-        """Mounts keys only if they differ from the current ones, because that takes much longer than composing them."""
-        if not self.is_attached or self._pruning:
-            return
-        widgets = compose(self)
-        shown = tuple(_look(each) for widget in widgets for each in (widget, *widget._pending_children))
-        if shown == self._shown:
-            return
-        self._shown = shown
-        forget_watchers(self, "compact")  # the keys that were shown before
-        async with self.batch():
-            await self.query_children("*").exclude(".-textual-system").remove()
-            if self.is_attached:
-                await self.mount_all(widgets)
 
     def compose(self) -> ComposeResult:
+        forget_watchers(self, "compact")  # the keys that were shown before
         active = self.screen.active_bindings
         self._composed_for = width = self.size.width or self.app.size.width  # 0 before the first layout
-        last = {  # by action: only the first key of each is shown
-            b.binding.action: b.binding
-            for b in reversed(active.values())
-            if b.binding.action in ("app.help", "app.command_palette")
-        }
-        room = width - sum(self._cells(self.app.get_key_display(b), b.description) for b in last.values())
+        last = [b for b in active.values() if b.binding.action in ("app.help", "app.command_palette")]
+        room = width - sum(self._cells(self.app.get_key_display(b.binding), b.binding.description) for b in last)
         skipping = False
         grouped: list[Binding.Group] = []
         for widget in super().compose():
             if isinstance(widget, FooterKey):
-                widget.set_reactive(FooterKey.compact, self.compact)  # changed later, it would be styled again
                 if widget.action in ("app.help", "app.command_palette"):
                     yield widget
                     continue
@@ -84,9 +62,3 @@ class KeyLine(Footer):
         """Fits the keys to the new width."""
         if event.size.width != self._composed_for:
             self.call_after_refresh(self.recompose)
-
-
-def _look(widget: Widget) -> tuple[object, ...]:
-    """All that distinguishes a key or a label from another."""
-    names = ("key", "key_display", "description", "action", "_disabled", "tooltip", "content", "classes")
-    return (type(widget), *(getattr(widget, name, None) for name in names))
