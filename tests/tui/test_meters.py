@@ -145,4 +145,4 @@ def test_the_line_above_says_where_the_run_is() -> None:
 def test_the_first_step_of_a_block_says_what_was_accepted_for_nothing_can_have_settled() -> None:
     shown = frame(0.3, 1, [1, 2, 3, 4], [A, A, R, A])
     _, view = view_at(log(started(0.1), shown), 0, None, 0, lambda ids: [b"x"] * len(ids), STOP_IDS)
-    assert "· 75% accepted ·" in status(shown, view, 7)
+    assert "· 75% decided ·" in status(shown, view, 7)

@@ -153,7 +153,7 @@ def status(frame: Frame, view: View, seed: int, fixed: str = "") -> str:
     if fixed:
         return f"part {frame.block + 1} · seed {seed}"
     accepted = (view.flags & (Flag.ACCEPTED | Flag.PINNED)) != 0
-    places, state = (accepted, "accepted") if frame.step == 1 else (view.settled, "settled")
+    places, state = (accepted, "decided") if frame.step == 1 else (view.settled, "settled")
     share = int(100 * places.mean()) if len(places) else 0  # rounded down: 100% means all
     return (
         f"block {frame.block + 1} · step {frame.step}/{frame.max_steps} · {share}% {state} · "
