@@ -132,15 +132,20 @@ async def test_the_footer_and_the_help_show_the_keys_of_typing() -> None:
         assert len(seen.backend.runs) == 1 and "rp" in drawn.text(seen.app)
 
 
+async def search_a_length(seen: Seen) -> None:
+    """Opens a gap at position 5 and holds the search after its first step."""
+    seen.backend.step_gate.close()
+    seen.screen.panel.canvas.cursor = 5
+    await seen.canvas("i")
+    seen.backend.step_gate.let(1)
+    await seen.until(lambda: seen.steering.version.frames(), "a step")
+
+
 async def test_words_typed_into_a_gap_stand_in_every_length() -> None:
     async with chat(hold_steps=True) as seen:
         seen.backend.step_gate.open()
         before = (await seen.reply()).split()
-        seen.backend.step_gate.close()
-        seen.screen.panel.canvas.cursor = 5
-        await seen.canvas("i")
-        seen.backend.step_gate.let(1)
-        await seen.until(lambda: seen.steering.version.frames(), "a step")
+        await search_a_length(seen)
         await seen.canvas("t", *"hello you")
         assert "hello you" in drawn.text(seen.app)
         assert before[5] in drawn.text(seen.app), "only what the gap holds is replaced"
@@ -161,11 +166,7 @@ async def test_a_search_that_ends_while_text_is_typed_begins_again_with_it() -> 
     async with chat(hold_steps=True) as seen:
         seen.backend.step_gate.open()
         await seen.reply()
-        seen.backend.step_gate.close()
-        seen.screen.panel.canvas.cursor = 5
-        await seen.canvas("i")
-        seen.backend.step_gate.let(1)
-        await seen.until(lambda: seen.steering.version.frames(), "a step")
+        await search_a_length(seen)
         await seen.canvas("t", *"hello")
         seen.steering.version.run.control.resume()
         seen.backend.step_gate.open()
