@@ -11,9 +11,11 @@ import argparse
 import json
 import os
 import random
+import sqlite3
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -52,7 +54,11 @@ with instrumented():
     from dgtui.server.client import Client
     from dgtui.session import recording
     from dgtui.session.export import to_json, to_markdown
+    from dgtui.session.records import Attachment, TextFile
+    from dgtui.session.run_pack import Contents
+    from dgtui.session.run_schema import Malformed
     from dgtui.session.store import Store, Turn
+    from dgtui.session.timeline import pack_timeline, unpack_timeline
     from dgtui.tui import keymap
     from dgtui.tui.theme_file import load_theme
 
@@ -65,6 +71,8 @@ class Targets:
     def __init__(self, folder: Path) -> None:
         self.file = folder / "input"
         self.folder = folder
+        self._history = b""
+        self._parts: list[Any] = []
         self._server: list[bytes] = []
         self._client: Client | None = None
 
@@ -94,23 +102,133 @@ class Targets:
         recording._digest = lambda arrays, facts: _Any()  # type: ignore[assignment,return-value]
         recording.load(self.put(data))
 
+    def seeds_parts(self) -> list[bytes]:
+        values = (
+            b"=[]",
+            b"={}",
+            b"=-1",
+            b"=1e999",
+            b'="x"',
+            b"=null",
+            b"=true",
+            b"=3",
+            b"!\xff\xff\xff\xff",
+            b"<",
+            b">",
+            b"-",
+        )
+        return [bytes((place,)) + value for place in range(120) for value in values]
+
+    def read_parts(self, data: bytes) -> None:
+        """A valid recording with other arrays and facts: per line a place, an operation and a value."""
+        import numpy as np
+        import recorded
+
+        if not self._parts:
+            log = recorded.run()
+            recorded.write(self.file, log)
+            arrays, metadata = recording._read(self.file)
+            self._parts = [arrays, metadata["json"]]
+        arrays, facts = dict(self._parts[0]), json.loads(self._parts[1])
+        for edit in data.split(b"\n\0"):
+            places = [*_places(facts)]
+            if len(edit) < 2:
+                continue
+            operation, value = edit[1:2], edit[2:]
+            if operation in b"=-":
+                holder, key = places[edit[0] % len(places)]
+                with suppress(ValueError, RecursionError):
+                    if operation == b"=":
+                        holder[key] = json.loads(value)
+                    else:
+                        del holder[key]
+                continue
+            name = sorted(arrays)[edit[0] % len(arrays)]
+            old = arrays[name]
+            if operation == b"!":
+                new = np.frombuffer(value[: old.nbytes] + old.tobytes()[len(value) :], old.dtype).reshape(old.shape)
+                arrays[name] = new.copy()
+            else:
+                arrays[name] = old[1:] if operation == b"<" else np.concatenate((old, old[:1]))
+        try:
+            read = recording._recording(Contents(arrays), facts)
+        except (ValueError, RecursionError, OverflowError):  # as in `recording.load`
+            return
+        recording.save(self.file, read)
+        pack_timeline(read.log)
+
     def seeds_history(self) -> list[bytes]:
+        import recorded
+
         path = self.folder / "seed.db"
+        image, file = Attachment("/a.png", "ab" * 32), TextFile("b.txt", "words")
         with closing(Store(path)) as store:
             name = store.create("model", "system", {"temperature": 0.5})
-            store.append(name, Turn("user", "hello fox"))
-            store.append(name, Turn("model", "a river", token_ids=(1, 2), thought="hm", seed=3, steps=4))
+            store.append(name, Turn("user", "hello fox", images=(image,), files=(file,)))
+            turn = Turn("model", "a river", token_ids=(1, 2), thought="hm", seed=3, steps=4)
+            store.keep_timeline(store.append(name, turn), pack_timeline(recorded.ended()))
         return [path.read_bytes()]
 
-    def read_history(self, data: bytes) -> None:
+    def read_history(self, data: bytes, edits: bytes = b"") -> None:
+        """Reads a history and adds to it. `edits`: see `read_cells`."""
         for name in self.folder.glob("input.db*"):
             name.unlink()
-        with closing(Store(self.put(data, ".db"))) as store:
+        path = self.put(data, ".db")
+        if edits:
+            self.edit(path, edits)
+        with closing(Store(path)) as store:
             for found in store.conversations():
                 turns = store.turns(found.id)
                 to_markdown(found, turns), json.dumps(to_json(found, turns))
+                for turn in turns:
+                    self.read_packed(store.timeline(turn.id))
+                store.append(found.id, Turn("user", "more"))
+                store.rename(found.id, "river")
+                store.supersede(found.id, store.turn_ids(found.id)[-1:])
             store.search("river")
-            store.append(store.create("m"), Turn("user", "more"))
+            store.search("%")
+            store.delete(store.create("m"))
+
+    def seeds_cells(self) -> list[bytes]:
+        values = (b"t", b"t[]", b't[["b.txt", "cd"]]', b"t{}", b"i7654321", b"i\xff\xff\xff\xff\xff\xff\xff\x7f", b"n",
+                  b"b1234", b"s\xff")  # fmt: skip
+        return [bytes((table, column)) + value for table in range(4) for column in range(18) for value in values]
+
+    def read_cells(self, data: bytes) -> None:
+        """A valid history with other values in some cells: per line a table, a column, a type and the value."""
+        self._history = self._history or self.seeds_history()[0]
+        self.read_history(self._history, data)
+
+    def edit(self, path: Path, data: bytes) -> None:
+        """Changes cells as far as the schema lets them."""
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.create_function("fold", 1, str)
+            connection.execute("PRAGMA ignore_check_constraints = ON")
+            for edit in data.split(b"\n\0"):
+                if len(edit) < 3:
+                    continue
+                table = ("conversations", "turns", "timelines", "texts")[edit[0] % 4]
+                columns = [row[1] for row in connection.execute(f"PRAGMA table_info ({table})")]
+                values: dict[bytes, Any] = {
+                    b"t": edit[3:].decode("utf-8", "replace"),
+                    b"i": int.from_bytes(edit[3:11], "little", signed=True),
+                    b"n": None,
+                }
+                value = values.get(edit[2:3], edit[3:])
+                kind = "CAST (? AS TEXT)" if edit[2:3] == b"s" else "?"  # such text may not be UTF-8
+                with suppress(sqlite3.Error):
+                    connection.execute(f"UPDATE {table} SET {columns[edit[1] % len(columns)]} = {kind}", (value,))
+
+    def seeds_packed(self) -> list[bytes]:
+        import recorded
+
+        return [zlib.decompress(pack_timeline(log)) for log in (recorded.run(), recorded.ended())]
+
+    def read_packed(self, data: bytes) -> None:
+        """The steps of a stored reply, as they are and compressed."""
+        for packed in (data, zlib.compress(data, 0)):
+            with suppress(Malformed):
+                unpack_timeline(packed).frames()
 
     def seeds_config(self) -> list[bytes]:
         return [
@@ -181,10 +299,13 @@ class Targets:
     def seeds_safetensors(self) -> list[bytes]:
         header = json.dumps({"a": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]},
                              "__metadata__": {"format": "pt"}}).encode()  # fmt: skip
-        return [len(header).to_bytes(8, "little") + header + b"\0" * 16]
+        return [header, len(header).to_bytes(8, "little") + header + b"\0" * 16]
 
     def read_safetensors(self, data: bytes) -> None:
-        shards.read_shard(self.put(data, ".safetensors"))
+        """The file, and a file with this header."""
+        for content in (data, len(data).to_bytes(8, "little") + data + b"\0" * 16):
+            with suppress(DgtuiError):
+                shards.read_shard(self.put(content, ".safetensors"))
 
     def seeds_server(self) -> list[bytes]:
         models = b'{"data": [{"id": "m", "max_model_len": 4096}]}'
@@ -204,6 +325,14 @@ class Targets:
         status = answer[:3].decode("ascii", "replace")
         code = int(status) if status.isascii() and status.isdigit() and 200 <= int(status) < 600 else 200
         return httpx.Response(code, headers={"retry-after": answer[3:4]}, content=answer[3:])
+
+
+def _places(facts: Any) -> Iterator[tuple[Any, Any]]:
+    """Every place in nested JSON: the object or list, and the key or index."""
+    keys = facts if isinstance(facts, dict) else range(len(facts)) if isinstance(facts, list) else ()
+    for key in keys:
+        yield facts, key
+        yield from _places(facts[key])
 
 
 class _Any:
@@ -294,7 +423,8 @@ def main() -> int:
     options: list[Any] = [
         f"-max_total_time={args.seconds:.0f}",
         f"-seed={args.seed}",
-        "-max_len=20000",
+        "-len_control=0",
+        f"-max_len={max(20_000, 2 * max(map(len, seeds)))}",
         "-rss_limit_mb=0",
     ]
     atheris.Setup([sys.argv[0], str(corpus), *options, f"-artifact_prefix={folder}/"], run)

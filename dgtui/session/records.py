@@ -169,16 +169,16 @@ def turn_of(row: Row, texts: Mapping[str, str]) -> Stored:
             raise ValueError("unknown role")
         turn = Turn(
             role=row["role"],
-            text=_text(row["text"]),
+            text=text_in(row["text"]),
             token_ids=struct.unpack(f"<{len(row['token_ids']) // 4}i", row["token_ids"]),
-            thought=_text(row["thought"]),
-            seed=row["seed"],
+            thought=text_in(row["thought"]),
+            seed=None if row["seed"] is None else int(row["seed"]),
             steps=int(row["steps"]),
-            stop_reason=_text(row["stop_reason"]),
+            stop_reason=text_in(row["stop_reason"]),
             seconds=float(row["seconds"]),
             finished=bool(row["finished"]),
             images=_images(_json(row["images"], list), _json(row["image_digests"], list)),
-            files=tuple(TextFile(_text(path), texts[digest]) for path, digest in _json(row["files"], list)),
+            files=tuple(TextFile(text_in(path), text_in(texts[digest])) for path, digest in _json(row["files"], list)),
         )
         return Stored(int(row["id"]), int(row["position"]), turn, _time(row["created"]))
     except (ValueError, TypeError, LookupError, OverflowError, OSError, RecursionError, struct.error) as error:
@@ -187,7 +187,7 @@ def turn_of(row: Row, texts: Mapping[str, str]) -> Stored:
 
 def _images(paths: list[Any], digests: list[Any]) -> tuple[Attachment, ...]:
     digests = digests or [""] * len(paths)  # rows of version 1 have no digests
-    return tuple(Attachment(_text(path), _text(digest)) for path, digest in zip(paths, digests, strict=True))
+    return tuple(Attachment(text_in(path), text_in(digest)) for path, digest in zip(paths, digests, strict=True))
 
 
 def settings_text(settings: Mapping[str, object]) -> str:
@@ -199,12 +199,12 @@ def conversation_of(row: Row) -> Conversation:
     """Returns a conversation from its columns and the number of `turns`. Raises `Malformed`."""
     try:
         return Conversation(
-            id=_text(row["id"]),
-            title=_text(row["title"]),
+            id=text_in(row["id"]),
+            title=text_in(row["title"]),
             created=_time(row["created"]),
             updated=_time(row["updated"]),
-            model=_text(row["model"]),
-            system=_text(row["system"]),
+            model=text_in(row["model"]),
+            system=text_in(row["system"]),
             settings=_json(row["settings"], dict),
             turns=int(row["turns"]),
         )
@@ -212,14 +212,15 @@ def conversation_of(row: Row) -> Conversation:
         raise Malformed(f"conversation {row['id']}: {error}") from error
 
 
-def _text(value: Any) -> str:
+def text_in(value: Any) -> str:
+    """The value of a text column. SQLite keeps any type in any column. Raises `Malformed`."""
     if not isinstance(value, str):
-        raise TypeError("expected text")
+        raise Malformed("expected text")
     return value
 
 
 def _json(value: Any, kind: type[list[Any]] | type[dict[str, Any]]) -> Any:
-    content = json.loads(_text(value))
+    content = json.loads(text_in(value))
     if not isinstance(content, kind):
         raise TypeError("expected other JSON")
     return content

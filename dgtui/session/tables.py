@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from dgtui.session.records import Conversation, Row, conversation_of
+from dgtui.session.records import Conversation, Row, conversation_of, text_in
 from dgtui.session.search import excerpt, one_line
 
 TITLE_LENGTH: Final = 60
@@ -138,7 +138,7 @@ def make_title(connection: sqlite3.Connection, name: str) -> None:
         {"conversation": name},
     ).fetchall()
     if rows:
-        title = title_of([row[0] for row in rows])
+        title = title_of([text_in(row[0]) for row in rows])
         connection.execute("UPDATE conversations SET title = ? WHERE id = ? AND NOT named", (title, name))
 
 
@@ -174,8 +174,8 @@ def search_words(connection: sqlite3.Connection, expression: str, limit: int) ->
         " WHERE turn_words MATCH ? AND turns.superseded IS NULL ORDER BY turn_words.rowid DESC LIMIT ?",
         (expression, limit - len(titles)),
     ).fetchall()
-    return [(name, one_line(title), None) for name, title in titles] + [
-        (name, one_line(snippet), turn_id) for name, snippet, turn_id in turns
+    return [(name, one_line(text_in(title)), None) for name, title in titles] + [
+        (name, one_line(text_in(snippet)), turn_id) for name, snippet, turn_id in turns
     ]
 
 
@@ -190,6 +190,6 @@ def search_text(connection: sqlite3.Connection, wanted: str, limit: int) -> list
         " WHERE turns.superseded IS NULL AND instr(fold(turns.text), fold(?)) ORDER BY turns.id DESC LIMIT ?",
         (wanted, limit - len(titles)),
     ).fetchall()
-    return [(name, one_line(title), None) for name, title in titles] + [
-        (name, excerpt(text, wanted), turn_id) for name, text, turn_id in turns
+    return [(name, one_line(text_in(title)), None) for name, title in titles] + [
+        (name, excerpt(text_in(text), wanted), turn_id) for name, text, turn_id in turns
     ]

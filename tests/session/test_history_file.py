@@ -8,7 +8,7 @@ import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from dgtui import paths
 from dgtui.errors import DgtuiError, RunFailed
 from dgtui.session import database
 from dgtui.session.database import Database, HistoryRefused
+from dgtui.session.export import to_markdown
 from dgtui.session.migrations import APPLICATION_ID, STEPS
 from dgtui.session.store import Attachment, Store, TextFile, Turn, default_path
 
@@ -330,6 +331,28 @@ def test_a_row_that_cannot_be_is_damage(path: Path, bad: str) -> None:
         connection.executescript(f"DROP TRIGGER conversations_updated; UPDATE conversations SET {bad}")
     with closing(Store(path)) as store, pytest.raises(HistoryRefused, match="damaged"):
         store.conversations()
+
+
+@pytest.mark.parametrize("value", ["x'ff'", "CAST (x'ff' AS TEXT)", '\'[["a", "b"]]\'', "-9e99", "'river'"])
+@pytest.mark.parametrize("table", ["conversations", "turns", "texts"])
+def test_any_value_in_any_column_is_damage_or_harmless(path: Path, table: str, value: str) -> None:
+    with closing(Store(path)) as store:
+        store.append(store.create("m"), Turn("user", "a river", files=(TextFile("b.txt", "words"),)))
+        store._database.empty_log()
+    whole = path.read_bytes()
+    with closing(sqlite3.connect(path)) as connection:
+        columns = [row[1] for row in connection.execute(f"PRAGMA table_info ({table})")]
+    for column in columns:
+        path.write_bytes(whole)
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.create_function("fold", 1, str)
+            connection.execute("PRAGMA ignore_check_constraints = ON")
+            with suppress(sqlite3.Error):  # the key of a table has one type
+                connection.execute(f"UPDATE {table} SET {column} = {value}")
+        with suppress(HistoryRefused), closing(Store(path)) as store:
+            for found in store.conversations():
+                to_markdown(found, store.turns(found.id))
+            exercise(store)
 
 
 def test_a_folder_or_a_loop_in_the_way_is_a_failure(path: Path, tmp_path: Path) -> None:
