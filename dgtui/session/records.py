@@ -182,7 +182,7 @@ def turn_of(row: Row, texts: Mapping[str, str]) -> Stored:
         )
         return Stored(int(row["id"]), int(row["position"]), turn, _time(row["created"]))
     except (ValueError, TypeError, LookupError, OverflowError, OSError, RecursionError, struct.error) as error:
-        raise Malformed(f"turn {row['id']}: {error}") from error
+        raise Malformed(f"turn {row.get('id')}: {error}") from error
 
 
 def _images(paths: list[Any], digests: list[Any]) -> tuple[Attachment, ...]:
@@ -208,8 +208,8 @@ def conversation_of(row: Row) -> Conversation:
             settings=_json(row["settings"], dict),
             turns=int(row["turns"]),
         )
-    except (ValueError, TypeError, OverflowError, OSError, RecursionError) as error:
-        raise Malformed(f"conversation {row['id']}: {error}") from error
+    except (ValueError, TypeError, LookupError, OverflowError, OSError, RecursionError) as error:
+        raise Malformed(f"conversation {row.get('id')}: {error}") from error
 
 
 def text_in(value: Any) -> str:

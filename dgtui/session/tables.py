@@ -24,6 +24,8 @@ LISTED: Final = "conversation = :conversation AND superseded IS NULL"
 
 _DIGESTS: Final = "SELECT json_extract(value, '$[1]') FROM turns, json_each(turns.files)"
 
+_HEAD: Final = ("id", "title", "named", "created", "updated", "model", "system", "settings")
+
 _LETTERS: Final = "23456789bcdfghjkmnpqrstvwxz"  # no look-alikes, and no vowels that could form words
 _NAME_LENGTH: Final = 6
 
@@ -44,8 +46,8 @@ class Known:
 
 def head_of(connection: sqlite3.Connection, name: str) -> Row | None:
     """The row of a conversation, without its number."""
-    row = connection.execute("SELECT * FROM conversations WHERE id = ?", (name,)).fetchone()
-    return None if row is None else {key: row[key] for key in row.keys() if key != "number"}  # noqa: SIM118
+    row = connection.execute(f"SELECT {', '.join(_HEAD)} FROM conversations WHERE id = ?", (name,)).fetchone()
+    return None if row is None else dict(zip(_HEAD, row, strict=True))
 
 
 def new_head(name: str, model: str, system: str, settings: str) -> Row:

@@ -355,6 +355,17 @@ def test_any_value_in_any_column_is_damage_or_harmless(path: Path, table: str, v
             exercise(store)
 
 
+@pytest.mark.parametrize("name", ["settings", "named", "text", "position", "digest"])
+def test_a_column_whose_name_is_damaged_is_damage_or_harmless(path: Path, name: str) -> None:
+    with closing(Store(path)) as store:
+        store.append(store.create("m"), Turn("user", "a river"))
+    whole = path.read_bytes()
+    for other in (name.title(), f"x{name[1:]}"):
+        path.write_bytes(whole.replace(f" {name} ".encode(), f" {other} ".encode()))
+        with suppress(HistoryRefused), closing(Store(path)) as store:
+            exercise(store)
+
+
 def test_a_folder_or_a_loop_in_the_way_is_a_failure(path: Path, tmp_path: Path) -> None:
     path.mkdir(parents=True)
     (tmp_path / "loop").symlink_to("loop")
