@@ -207,12 +207,14 @@ def _code(error: sqlite3.Error) -> int | None:
 
 def _explained(error: sqlite3.Error, path: Path | None) -> DgtuiError | None:
     """Returns the typed error for a failure of SQLite, or None if it is a bug in dgtui."""
-    if isinstance(error, sqlite3.InterfaceError | sqlite3.ProgrammingError | sqlite3.InternalError | sqlite3.DataError):
+    if isinstance(error, sqlite3.InterfaceError | sqlite3.ProgrammingError):
         return None
     file = path or "the history in memory"
     match _code(error):
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED | sqlite3.SQLITE_PROTOCOL:
             return RunFailed(f"{file} is in use by another program", hint="try again after that program has finished")
+        case sqlite3.SQLITE_TOOBIG if "malformed" not in str(error):
+            return RunFailed("the text is too long to be stored", hint="shorten it, or use --no-history")
         case sqlite3.SQLITE_FULL:
             return RunFailed(f"{file} could not be written: the disk is full", hint="free some space and try again")
         case (

@@ -355,6 +355,16 @@ def test_any_value_in_any_column_is_damage_or_harmless(path: Path, table: str, v
             exercise(store)
 
 
+def test_a_text_that_is_too_long_for_sqlite_is_said_and_the_file_goes_on(path: Path) -> None:
+    with closing(Store(path)) as store:
+        name = store.create("m")
+        store._database._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 10_000)
+        with pytest.raises(RunFailed, match="too long to be stored"):
+            store.append(name, Turn("user", "river " * 5000))
+        store.append(name, Turn("user", "river"))
+        assert [stored.turn.text for stored in store.turns(name)] == ["river"]
+
+
 @pytest.mark.parametrize("name", ["settings", "named", "text", "position", "digest"])
 def test_a_column_whose_name_is_damaged_is_damage_or_harmless(path: Path, name: str) -> None:
     with closing(Store(path)) as store:
