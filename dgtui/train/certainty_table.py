@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from dgtui.diffusion.job import Job
     from dgtui.steering.search import Plan
 
-PLACES: Final = 8
+PLACES: Final = 32
 """Places of each reply that are judged."""
 
 BINS: Final = (0.0, 1 / 3, 2 / 3, 1.01)

@@ -729,6 +729,20 @@ async def test_nothing_is_asked_about_an_earlier_step() -> None:
         assert "earlier step" in seen.notices()
 
 
+async def test_an_answer_that_is_refused_comes_back_to_its_line() -> None:
+    async with chat() as seen:
+        await seen.reply()
+        panel = seen.screen.panel
+        await seen.canvas("I", *"three", "enter")
+        await seen.pilot.pause()
+        assert "must be a number of tokens" in seen.notices()
+        assert panel.question.is_open and panel.question.value == "three" and panel.canvas.pointing
+        assert panel.question.has_focus
+        await seen.pilot.press("3", "enter")  # the line is selected
+        await seen.until(lambda: seen.steering.version.kind == "gap", "the gap")
+        assert not panel.question.is_open and not panel.canvas.pointing
+
+
 async def test_esc_in_the_canvas_leaves_a_question_first() -> None:
     async with chat() as seen:
         await seen.reply()

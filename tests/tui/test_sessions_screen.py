@@ -164,6 +164,18 @@ async def test_a_history_that_fails_is_a_notice_and_the_list_stays(monkeypatch: 
         assert "Count to three" in text(app)
 
 
+async def test_a_title_that_cannot_be_stored_comes_back_to_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RunFailed("the disk is full")
+
+    store, _ = history()
+    monkeypatch.setattr(store, "rename", fail)
+    async with opened(store) as (app, pilot, _answers):
+        await pilot.press("r", *"hares", "enter")
+        await until(lambda: "the disk is full" in text(app))
+        await until(lambda: isinstance(app.focused, Input) and app.focused.value == "hares")
+
+
 async def test_hostile_titles_and_pastes_are_harmless() -> None:
     store = Store(None)
     name = store.create(HOSTILE)

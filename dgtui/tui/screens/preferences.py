@@ -71,17 +71,18 @@ class Preferences(ModalScreen[None]):
         if (at := self.choices.highlighted) is not None:
             self._change(str(self.choices.get_option_at_index(at).id), "")
 
-    def _change(self, name: str, text: str) -> None:
+    def _change(self, name: str, text: str) -> bool:
         try:
             path = config_file.change({name: _value(name, text) if text else None})
         except DgtuiError as error:
             self.notify(explain(error), severity="warning")
-            return
+            return False
         if name == "screen.theme" and text in self.app.available_themes:
             self.app.theme = text
         else:
             self.notify(f"written to {path}; it holds from the next start")
         self._draw()
+        return True
 
 
 def written(settings: Settings) -> Iterator[tuple[str, str]]:

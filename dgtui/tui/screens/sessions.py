@@ -183,12 +183,16 @@ class Sessions(ModalScreen[str | None]):
             rename = partial(self._change, self._store.rename, marked.id)
             self._title.ask("new title; empty: the start of the first message", rename, marked.title)
 
-    def _change(self, change: Callable[..., object], *arguments: str) -> None:
+    def _change(self, change: Callable[..., object], *arguments: str) -> bool:
+        """Returns False if it failed."""
         try:
             change(*arguments)
         except DgtuiError as error:
             self._say(error)
-        self._reload()
+            return False
+        finally:
+            self._reload()
+        return True
 
     def action_delete(self) -> None:
         """Asks, and deletes the marked conversation."""

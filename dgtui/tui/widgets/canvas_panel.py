@@ -394,5 +394,4 @@ class CanvasPanel(PlacedBox):
         def answered(self: CanvasPanel, text: str) -> str | None:
             return answer(text) if text else None
 
-        self.canvas.pointing = True
         self.question.ask(f"{what}: enter accepts, esc closes", partial(answered, self))

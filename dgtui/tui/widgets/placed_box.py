@@ -55,8 +55,11 @@ class PlacedBox(CanvasBox):
 
     def compose_below(self) -> ComposeResult:
         yield XRay(id="xray")
-        yield Question(self._question_closed, id="question")
+        yield Question(self._question_closed, self._question_opened, id="question")
         yield Typing(self._typing_closed, id="typing")
+
+    def _question_opened(self) -> None:
+        self.canvas.pointing = True
 
     def _question_closed(self, had_focus: bool) -> None:
         self.canvas.pointing = False

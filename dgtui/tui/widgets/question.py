@@ -31,6 +31,7 @@ class Question(CleanInput):
 
     Args:
         closed: Called after the line has closed, with whether it had the focus.
+        opened: Called before the line takes the focus.
     """
 
     DEFAULT_CSS = """
@@ -43,9 +44,11 @@ class Question(CleanInput):
         Binding("down", "answer_again", "next", show=False),
     ]
 
-    def __init__(self, closed: Callable[[bool], object], **kwargs: Any) -> None:
+    def __init__(
+        self, closed: Callable[[bool], object], opened: Callable[[], object] = lambda: None, **kwargs: Any
+    ) -> None:
         super().__init__(compact=True, **kwargs)
-        self._when_closed = closed
+        self._when_closed, self._when_opened = closed, opened
         self._answer: Callable[[str], object] | None = None
         self._backwards: Callable[[str], None] | None = None
 
@@ -69,6 +72,7 @@ class Question(CleanInput):
         self._answer, self._backwards = answer, backwards
         self.placeholder, self.value = placeholder, value
         self.add_class("open")
+        self._when_opened()
         self.screen.set_focus(self)  # immediately, because the next key is meant for the line
         self.action_select_all()
 
@@ -99,3 +103,4 @@ class Question(CleanInput):
             self.action_close()
         if answer is not None and answer(event.value) is False and not self.is_open:
             self.ask(asked, answer, event.value)
+            self.focus()  # after what the closed line gave the focus to
