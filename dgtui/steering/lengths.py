@@ -1,8 +1,9 @@
 """The length search: finds how many tokens the text in a gap should have.
 
     1. `TRIED` lengths run in one batch for a few denoising steps. If no text was there to guess a length from, they are
-       far apart, and lengths around the best of them follow in more batches, until they are one token apart.
-    2. The lengths that make the whole text most likely are written to the end, the most likely first.
+       far apart, and lengths around the best two of them follow in more batches, until they are one token apart.
+    2. The lengths that make the whole text most likely are written to the end, the most likely first. If there was no
+       text before, so are the neighbours of the best one: a text that has not settled does not tell them apart.
 
 A denoiser becomes confident at nearly any length. A wrong length shows only when the text is read from left to right,
 so finished canvases are ranked by their left-to-right likelihood.
@@ -10,6 +11,7 @@ so finished canvases are ranked by their left-to-right likelihood.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -28,7 +30,7 @@ PROBE_STEPS: Final = 4
 """Denoising steps for trying lengths."""
 
 PROBE_LENGTH: Final = 8
-"""Tokens per step while far apart lengths are tried: a long gap that has not settled loses to a short one that makes no
+"""Tokens per step while lengths of a long gap are tried: one that has not settled loses to a short one that makes no
 sense. With 12 instead of 4 steps, 9 instead of 5 of 14 tales were right between two sentences."""
 
 PROBE_TEMPERATURE: Final = 0.8
@@ -135,6 +137,8 @@ class LengthSearch:
         self._job, self.canvas, self._candidates, self._longest = job, canvas, candidates, longest
         self._apart = 1.0 if all(guesses) else math.inf
         "how far apart the lengths are that are tried; no text says how long a gap should be where this is above 1"
+        self._unchecked = self._apart > 1 and lengths is None
+        "the neighbours of the best length may still have to be written"
         self._may_be_empty = may_be_empty and canvas.ends and lengths is None and [*guesses] == [0]
         self._tries = _tries(guesses, canvas.room, longest) if lengths is None else [tuple(lengths)] * candidates
         "the lengths of the gaps in each candidate of the next job"
@@ -173,23 +177,29 @@ class LengthSearch:
         job = replace(self._job, starts=tuple(starts), likelihood=True)
         if self.probing:
             settings = replace(job.settings, t_min=PROBE_TEMPERATURE, t_max=PROBE_TEMPERATURE)
-            steps = max(PROBE_STEPS, self._longest // PROBE_LENGTH) if self._apart == math.inf else PROBE_STEPS
+            steps = max(PROBE_STEPS, self._longest // PROBE_LENGTH) if self._unchecked else PROBE_STEPS
             job = replace(job, settings=replace(settings, steps=steps, stability=-1))
         return job
 
     def take(self, log: RunLog) -> None:
         """Plans the next job from the newest log, or ends the search with its canvases."""
         ranked = rank(log)
-        if not self.probing:
-            self.ranked = self._with_nothing(ranked, log)
-        elif self._apart > 1:
-            best = self._tries[ranked[0].candidate]
-            apart = max(map(_apart, best)) if self._apart == math.inf else 1
-            self._tries = _tries(best, self.canvas.room, apart=apart)
+        best = [self._tries[r.candidate] for r in ranked]
+        if self.probing and self._apart > 1:
+            apart = max(_apart(length) for row in best[:2] for length in row) if self._apart == math.inf else 1
+            around = [_tries(row, self.canvas.room, apart=apart) for row in best[:2]]
+            self._tries = [*dict.fromkeys(itertools.chain.from_iterable(zip(*around, strict=False)))][:TRIED]
             self._apart, self.probing = apart, self.lengths > self._candidates
+        elif self.probing:
+            self._tries, self.probing = best[: self._candidates], False
+        elif self._unchecked and best:
+            near = _tries(best[0], self.canvas.room, apart=1)[: self._candidates]
+            self._unchecked = False
+            if set(near) <= set(self._tries):
+                self.ranked = self._with_nothing(ranked, log)
+            self._tries = near
         else:
-            self._tries = [self._tries[r.candidate] for r in ranked[: self._candidates]]
-            self.probing = False
+            self.ranked = self._with_nothing(ranked, log)
 
     def _with_nothing(self, ranked: list[Ranked], log: RunLog) -> list[Ranked]:
         """The candidates, and the gap that was left empty: last, or first if nothing that was written is likely."""

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -140,13 +141,12 @@ def test_what_was_stopped_is_ranked_by_how_sure_the_model_was(worker: Worker, lo
 @pytest.mark.slow
 def test_where_nothing_was_before_lengths_are_tried_twice(worker: Worker, loaded: LoadedModel) -> None:
     infill = _infill(loaded, "Mira was a brave", "", " who lived by the river.")
-    apart, around, carried = (run.job for run in _run(worker, infill))
-    spread, near, last = (
-        sorted({CANVAS - len(start.pinned) for start in job.starts}) for job in (apart, around, carried)
-    )
+    jobs = [run.job for run in _run(worker, infill)]
+    spread, near, *written = (sorted({CANVAS - len(start.pinned) for start in job.starts}) for job in jobs)
     assert len(spread) == len(near) == TRIED and max(spread) > TRIED
-    assert near == [*range(near[0], near[0] + TRIED)] and set(near) & set(spread)
-    assert {0} < set(last) <= {0, *near}, "and nothing"
+    assert len(set(near) & set(spread)) >= 2 and min(b - a for a, b in pairwise(near)) == 1
+    assert {0} < set(written[0]) <= {0, *near}, "and nothing"
+    assert len(written) <= 2 and {0} < set(written[-1]), "once more if a neighbour of the best was not among them"
 
 
 def test_a_length_that_is_given_is_not_searched(worker: Worker, loaded: LoadedModel) -> None:
