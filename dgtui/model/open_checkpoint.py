@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from dgtui.model.gguf_file import GgufFile
 
 
+PARTIAL: Final = ".partial"
+"""The end of the name of a folder that is being written. It is renamed at the end, and never read before."""
+
 _METHODS: Final = (None, "dgtui_nf4", "compressed-tensors", "modelopt", "bitsandbytes")
 # The `quant_method` of checkpoints whose formats are supported.
 _PICKLES: Final = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
@@ -133,6 +136,10 @@ def open_checkpoint(checkpoint: Checkpoint) -> OpenCheckpoint:
         )
     if not path.is_dir():
         return _open_gguf(checkpoint)
+    if path.name.endswith(PARTIAL):  # it may look whole at any moment
+        raise CorruptCheckpoint(
+            f"{shown(path)} was not written to the end", hint="run the command again that was writing it"
+        )
     try:
         names = sorted(entry.name for entry in path.iterdir() if entry.exists())
     except OSError as error:

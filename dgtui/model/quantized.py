@@ -26,7 +26,7 @@ from dgtui.model import devices
 from dgtui.model.formats import NF4, Format
 from dgtui.model.generation import FILE as GENERATION
 from dgtui.model.offline import go_offline
-from dgtui.model.open_checkpoint import OpenCheckpoint
+from dgtui.model.open_checkpoint import PARTIAL, OpenCheckpoint
 from dgtui.model.parts import Packing, held_formats, part_of
 from dgtui.model.quantized_weight import QuantizedWeight
 from dgtui.model.shards import INDEX, SINGLE, shown
@@ -94,7 +94,7 @@ class Folder:
 
     def __init__(self, target: Path, source: OpenCheckpoint, packing: Packing) -> None:
         self.target, self._source = target, source.path
-        self._partial = target.parent / f".{target.name}.partial"
+        self._partial = target.parent / f".{target.name}{PARTIAL}"
         self._tensors: dict[str, torch.Tensor] = {}
         self._shards: list[list[str]] = []
         self._bytes = 0

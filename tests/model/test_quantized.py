@@ -410,6 +410,13 @@ def test_two_at_once_do_not_mix(source: Path, tmp_path: Path) -> None:
     assert read(tmp_path / "packed").plan.formats == ("NF4",)
 
 
+def test_a_folder_that_looks_whole_is_not_read_before_it_has_its_name(source: Path, tmp_path: Path) -> None:
+    quantized.quantize(opened(str(source)), tmp_path / "packed")
+    (tmp_path / "packed").rename(tmp_path / ".packed.partial")
+    with pytest.raises(CorruptCheckpoint, match="not written to the end"):
+        opened(str(tmp_path / ".packed.partial"))
+
+
 @pytest.mark.slow
 def test_a_kill_at_any_point_leaves_nothing_that_loads(source: Path, tmp_path: Path) -> None:
     """Killed at random moments over the whole run, by a program that imports once and forks for every attempt."""
