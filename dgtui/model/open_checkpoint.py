@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 PARTIAL: Final = ".partial"
-"""The end of the name of a folder that is being written. It is renamed at the end, and never read before."""
+"""The end of the hidden name of a folder that is being written. It is renamed at the end, and never read before."""
 
 _METHODS: Final = (None, "dgtui_nf4", "compressed-tensors", "modelopt", "bitsandbytes")
 # The `quant_method` of checkpoints whose formats are supported.
@@ -136,7 +136,7 @@ def open_checkpoint(checkpoint: Checkpoint) -> OpenCheckpoint:
         )
     if not path.is_dir():
         return _open_gguf(checkpoint)
-    if path.name.endswith(PARTIAL):  # it may look whole at any moment
+    if path.name.startswith(".") and path.name.endswith(PARTIAL):  # it may look whole at any moment
         raise CorruptCheckpoint(
             f"{shown(path)} was not written to the end", hint="run the command again that was writing it"
         )
