@@ -192,14 +192,15 @@ class LengthSearch:
             self._apart, self.probing = apart, self.lengths > self._candidates
         elif self.probing:
             self._tries, self.probing = best[: self._candidates], False
-        elif self._unchecked and best:
-            near = _tries(best[0], self.canvas.room, apart=1)[: self._candidates]
-            self._unchecked = False
-            if set(near) <= set(self._tries):
-                self.ranked = self._with_nothing(ranked, log)
-            self._tries = near
+        elif self._unchecked and best and (near := self._near(best[0])):
+            self._tries, self._unchecked = near, False
         else:
             self.ranked = self._with_nothing(ranked, log)
+
+    def _near(self, best: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """The best lengths and their neighbours; empty if all of them have been written."""
+        near = _tries(best, self.canvas.room, apart=1)[: self._candidates]
+        return near if set(near) - set(self._tries) else []
 
     def _with_nothing(self, ranked: list[Ranked], log: RunLog) -> list[Ranked]:
         """The candidates, and the gap that was left empty: last, or first if nothing that was written is likely."""
