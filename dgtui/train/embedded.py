@@ -31,6 +31,7 @@ from transformers.models.diffusion_gemma import DiffusionGemmaGenerationConfig
 from transformers.models.diffusion_gemma.generation_diffusion_gemma import EntropyBoundSamplerConfig
 
 from dgtui.train import tokenizer as tokenizers
+from dgtui.train.grow import grown
 from dgtui.train.lessons import EASY_SHARES, SHARES, mixture, people, prose, tales
 from dgtui.train.objective import Losses, losses
 from dgtui.train.packed import Pack, PackedPass, pack
@@ -50,8 +51,6 @@ SLIDING_WINDOW = 256
 CALIBRATION_STEPS = 10
 SPARE_SECONDS = 20.0
 """Of a run with a time limit, for starting and saving."""
-EASY_STEPS = 1500
-"""The first steps use the easy mixture."""
 
 
 def config(tokenizer: PreTrainedTokenizerFast) -> DiffusionGemmaConfig:
@@ -60,15 +59,15 @@ def config(tokenizer: PreTrainedTokenizerFast) -> DiffusionGemmaConfig:
     special: Any = tokenizer.convert_tokens_to_ids
     text_config: Any = DiffusionGemmaTextConfig  # accepts more than its annotations say
     text = text_config(
-        vocab_size=VOCAB_SIZE,
+        vocab_size=len(tokenizer),
         hidden_size=256,
         intermediate_size=512,
         num_hidden_layers=6,
-        layer_types=["sliding_attention", "sliding_attention", "full_attention"] * 2,
+        layer_types=[*["sliding_attention"] * 3, "full_attention", "sliding_attention", "full_attention"],
         num_attention_heads=4,
         num_key_value_heads=2,
-        head_dim=64,
-        global_head_dim=128,
+        head_dim=48,
+        global_head_dim=96,
         num_global_key_value_heads=1,
         num_experts=4,
         top_k_experts=2,
@@ -156,6 +155,10 @@ class Recipe:
     """Factor for the peak rates."""
     packed_from: float = 1.0
     """Share of the run after which weights are NF4."""
+    easy: int = 1500
+    """Number of first steps that use the easy mixture."""
+    start_from: Path | None = None
+    """Folder of a smaller model whose weights the first checkpoint has; None: random weights."""
     seed: int = 20
     minutes: float | None = None
     """Time for everything, instead of `steps`: the last third decays, the last sixth has NF4 weights."""
@@ -163,12 +166,12 @@ class Recipe:
     """Processes that prepare the data; 0: this one does."""
 
 
-def packs(folder: Path, seed: int, rank: int, parts: int, step: int) -> list[Pack]:
+def packs(folder: Path, seed: int, rank: int, parts: int, easy: int, step: int) -> list[Pack]:
     """The parts of a step, a function of its arguments alone."""
     encoder = _encoder(folder)
     tokenizer: Any = encoder.tokenizer
     rng = random.Random(f"{seed} {step} {rank}")
-    items = encoder.items(rng, EASY_SHARES if step < EASY_STEPS else SHARES)
+    items = encoder.items(rng, EASY_SHARES if step < easy else SHARES)
     found = []
     for _ in range(parts):
         draw = rng.random()
@@ -238,6 +241,8 @@ def main() -> None:
     parser.add_argument("--parts", type=int, default=2, help="parts of a step, per process")
     parser.add_argument("--rate", type=float, default=1.0, help="factor for the peak rates")
     parser.add_argument("--packed-from", type=float, default=1.0, help="share of the run after which weights are NF4")
+    parser.add_argument("--easy", type=int, default=1500, help="number of first steps with the easy mixture")
+    parser.add_argument("--start-from", type=Path, help="folder of a smaller model to begin with")
     parser.add_argument("--seed", type=int, default=20)
     parser.add_argument("--minutes", type=float, help="time for everything, instead of --steps")
     parser.add_argument("--workers", type=int, default=0, help="processes that prepare the data")
@@ -260,6 +265,10 @@ def run(recipe: Recipe) -> bool:
     checkpoint = recipe.work / "checkpoint"
     if (checkpoint / "progress.json").exists():
         model = DiffusionGemmaForBlockDiffusion.from_pretrained(checkpoint, dtype=torch.float32)
+    elif recipe.start_from:
+        small = DiffusionGemmaForBlockDiffusion.from_pretrained(recipe.start_from, dtype=torch.float32)
+        of_small = PreTrainedTokenizerFast.from_pretrained(recipe.start_from)
+        model = grown(small, of_small, config(tokenizer), tokenizer)
     else:
         model = DiffusionGemmaForBlockDiffusion(config(tokenizer))
     on_gpu = torch.cuda.is_available()
@@ -268,7 +277,7 @@ def run(recipe: Recipe) -> bool:
     schedule = Schedule(
         recipe.steps, 0.02 * recipe.rate, 3e-3 * recipe.rate, decay=recipe.decay, packed_from=recipe.packed_from
     )
-    prepared = Ahead(partial(packs, folder, recipe.seed, process.rank, recipe.parts), recipe.workers)
+    prepared = Ahead(partial(packs, folder, recipe.seed, process.rank, recipe.parts, recipe.easy), recipe.workers)
     of = step_losses(PackedPass(model, low=on_gpu), prepared)
     trainer = Trainer(model, schedule, checkpoint, recipe.seed, of, process)
     trainer.resume()

@@ -15,7 +15,7 @@ from dgtui.train.trainer import Schedule
 
 @pytest.mark.slow
 def test_data_prepared_by_other_processes_is_the_same() -> None:
-    of = partial(embedded.packs, embedded_dir(), 3, 0, 1)
+    of = partial(embedded.packs, embedded_dir(), 3, 0, 1, 0)
     ahead = embedded.Ahead(of, 1)
     try:
         for step in range(3):

@@ -17,7 +17,7 @@ import numpy as np
 import pyte
 import pytest
 from fakes import CANVAS, EOS, VOCAB, NumericDenoiser, certain
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from recorded import HOSTILE, PIECES, TALE, ended, hostile, recorded, run
@@ -183,10 +183,8 @@ def check_svg(text: str) -> ET.Element:
             x, y = float(element.attrib["x"]), float(element.attrib["y"])
             across = float(element.attrib.get("textLength", element.attrib.get("width", 0)))
             assert x >= 0 and x + across <= width and 0 <= y <= height
-    rest = text.replace("http://www.w3.org/2000/svg", "")
     style = root.findtext("{*}style") or ""
     assert "url(" not in style and "@import" not in style and "@font-face" not in style and "</" not in style
-    assert "<script" not in rest and "xlink" not in rest
     return root
 
 
@@ -299,8 +297,7 @@ def check_html(text: str) -> tuple[Reader, dict[str, Any]]:
     for source in (code, style):
         assert f"'sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()}'" in policy
     assert "url(" not in style and "@import" not in style
-    assert "http" not in re.sub("http-equiv", "", text.replace(data, ""))
-    assert "innerHTML" not in code
+    assert "http" not in style + code and "innerHTML" not in code
     content = json.loads(data)
     assert not set(data) & set("<>&")
     pages = len(content["pages"])
@@ -412,6 +409,7 @@ def test_a_hostile_recording_is_harmless_in_every_kind(tmp_path: Path) -> None:
     st.text(max_size=20).filter(lambda name: not any("\ud800" <= c <= "\udfff" for c in name)),
     st.integers(20, 90),
 )  # fmt: skip
+@example([b"<script"] * VOCAB, "http://xlink <script", 20)
 def test_whatever_tokens_are_made_of_no_film_is_harmed(pieces: list[bytes], model: str, width: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         recording = recorded(Path(folder), run(max_tokens=CANVAS), pieces=dict(enumerate(pieces)), model=model)

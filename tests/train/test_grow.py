@@ -1,0 +1,70 @@
+"""A grown model computes what the small one does, and all that is new in it can learn."""
+
+from typing import Any
+
+import pytest
+import torch
+from transformers import DiffusionGemmaForBlockDiffusion, PreTrainedTokenizerFast
+
+from dgtui.paths import embedded_dir
+from dgtui.train import embedded, tokenizer
+from dgtui.train.grow import grown
+from dgtui.train.objective import losses
+from dgtui.train.packed import PackedPass
+
+
+def small() -> tuple[DiffusionGemmaForBlockDiffusion, PreTrainedTokenizerFast]:
+    model = DiffusionGemmaForBlockDiffusion.from_pretrained(embedded_dir(), dtype=torch.float32)
+    return model, PreTrainedTokenizerFast.from_pretrained(embedded_dir())
+
+
+def test_a_grown_model_has_the_same_logits_and_all_of_it_learns() -> None:
+    before, tokens = small()
+    after = grown(before, tokens, embedded.config(tokens), tokens)
+    (packed,) = embedded.packs(embedded_dir(), 20, 0, 1, 0, 0)
+    packed = packed.rows(2)
+    found = []
+    for model in (before, after):
+        through = PackedPass(model)
+        with torch.no_grad():
+            states = through.states(packed.ids, packed, through.embedded(packed.ids.flip(0)))
+            found.append(through.logits(states)[packed.example >= 0])
+    torch.testing.assert_close(found[1], found[0], atol=1e-3, rtol=1e-4)
+
+    assert after.config.text_config.num_hidden_layers > before.config.text_config.num_hidden_layers
+    rate = torch.optim.SGD(after.parameters(), lr=0.1)
+    for _ in range(3):
+        rate.step()
+        rate.zero_grad()
+        losses(PackedPass(after), packed, torch.Generator().manual_seed(0)).total.backward()  # type: ignore[no-untyped-call]
+    learning = {name: p.grad for name, p in after.named_parameters() if p.grad is not None}
+    assert len(learning) > 100
+    for name, gradient in learning.items():
+        some = "expert" in name or "router" in name  # an expert that no token chooses does not learn
+        assert (gradient != 0).float().mean() > (0.2 if some else 0.9), name
+
+
+def test_new_tokens_start_as_the_mean_of_their_parts() -> None:
+    before, tokens = small()
+    wider = tokenizer.build(["The vagabond sat."] * 50, 400)
+    assert "Ġvagabond" in wider.get_vocab() and "Ġvagabond" not in tokens.get_vocab()
+    model: Any = grown(before, tokens, embedded.config(wider), wider)
+    rows = model.get_input_embeddings().weight
+    old: Any = before.get_input_embeddings()
+    parts = old.weight[tokens(" vagabond", add_special_tokens=False).input_ids]
+    mine = rows[wider.convert_tokens_to_ids("Ġvagabond"), : parts.shape[1]]
+    assert len(parts) > 1 and torch.cosine_similarity(mine, parts.mean(0), dim=0) > 0.999
+    assert torch.equal(rows[wider.eos_token_id, : parts.shape[1]], old.weight[tokens.eos_token_id])
+    assert len(rows) == len(wider) and not rows[:, parts.shape[1] :].any()
+
+
+def test_a_config_that_does_not_fit_is_refused() -> None:
+    before, tokens = small()
+    config = embedded.config(tokens)
+    config.text_config.layer_types = ["full_attention"] * 6
+    with pytest.raises(ValueError, match="first layers"):
+        grown(before, tokens, config, tokens)
+    config = embedded.config(tokens)
+    config.text_config.intermediate_size = 64
+    with pytest.raises(ValueError, match="has the shape"):
+        grown(before, tokens, config, tokens)
