@@ -53,10 +53,11 @@ def grown(
                 part = part / wider
             if "self_conditioning.down_proj" in name:
                 part = part * wider
-            if name.endswith(_INTO_HIDDEN) or (copied and name.endswith(_ADDS)):
+            if copied and name.endswith(_ADDS):
+                part = torch.zeros_like(part)
+            if name.endswith(_INTO_HIDDEN):
                 into.zero_()
-            if not (copied and name.endswith(_ADDS)):
-                into[tuple(slice(size) for size in part.shape)] = part
+            into[tuple(slice(size) for size in part.shape)] = part
         embedding: Any = model.get_input_embeddings()
         rows = _rows(old["model.decoder.embed_tokens.weight"].float(), small_tokenizer, tokenizer)
         embedding.weight.zero_()
