@@ -22,6 +22,9 @@ BATCH: Final = 32
 TOGETHER: Final = 4
 """Places that share a canvas when all of a reply are judged: they are far apart, and hide little from each other."""
 
+DRAWS: Final = 2
+"""How often one token is judged, each time with other noise."""
+
 MOST: Final = 9
 """Alternatives of a place, one for each digit."""
 

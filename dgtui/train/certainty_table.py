@@ -1,11 +1,14 @@
-"""Can the model's certainty be trusted, and does it write between two held sentences? Three tables in Markdown.
+"""Can the model's certainty be trusted, and does it write between two held sentences? Four tables in Markdown.
 
     python -m dgtui.train.certainty_table alternatives --count 200
+    python -m dgtui.train.certainty_table doubts --count 200
     python -m dgtui.train.certainty_table unlikely --count 50
     python -m dgtui.train.certainty_table between --count 100
 
-`alternatives`: held-out replies of every task, with some of their places renoised, as the canvas asks about them. Is
-the true token among the first five, and is a token with a probability of p true in a share p of the cases?
+`alternatives`: held-out replies of every task, with some of their places renoised, each alone and several times, as the
+canvas asks about one token. Is the true token among the first five, and is a token with a probability of p true in a
+share p of the cases? `doubts`: the same with several places renoised together and once, as the canvas asks about all of
+a reply.
 
 `unlikely`: spans of words that are written again in held-out tales, and in the documentation of Python's standard
 library, which the embedded model has never seen. How often is the first proposal called unlikely?
@@ -20,10 +23,11 @@ import inspect
 import itertools
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from dgtui.message import Message
+from dgtui.steering.doubts import DRAWS, Doubts
 from dgtui.train.corpus import TASKS, tales
 from dgtui.train.table import held_out
 
@@ -31,7 +35,7 @@ if TYPE_CHECKING:
     from dgtui.diffusion.job import Job
     from dgtui.steering.search import Plan
 
-PLACES: Final = 32
+PLACES: Final = {"alternatives": 24, "doubts": 32}
 """Places of each reply that are judged."""
 
 BINS: Final = (0.0, 1 / 3, 2 / 3, 1.01)
@@ -78,9 +82,27 @@ class Model:
 
 
 def alternatives(model: Model, count: int) -> None:
-    """Prints how often the true token is among the alternatives, and whether their probabilities are true."""
-    from dgtui.steering.doubts import Doubts
+    """Prints the table of tokens that are asked about one by one."""
 
+    def ask(job: "Job", canvas: list[int], places: list[int]) -> Iterator[Doubts]:
+        return (Doubts(job, canvas, [place], model.info, DRAWS) for place in places)
+
+    _print_probabilities(model, count, PLACES["alternatives"], ask)
+
+
+def doubts(model: Model, count: int) -> None:
+    """Prints the table of tokens that are asked about together."""
+
+    def ask(job: "Job", canvas: list[int], places: list[int]) -> Iterator[Doubts]:
+        yield Doubts(job, canvas, places, model.info)
+
+    _print_probabilities(model, count, PLACES["doubts"], ask)
+
+
+def _print_probabilities(
+    model: Model, count: int, most: int, ask: Callable[["Job", list[int], list[int]], Iterator[Doubts]]
+) -> None:
+    """Prints how often the true token is among the alternatives, and whether their probabilities are true."""
     judged: list[tuple[list[float], int | None]] = []
     each = -(-count // len(TASKS))
     canvases = list(itertools.chain.from_iterable(held_out(task, each) for task in TASKS))[:count]
@@ -88,19 +110,19 @@ def alternatives(model: Model, count: int) -> None:
         info, rng = model.info, random.Random(f"alternatives {number}")
         ids = model.tokenizer.encode(example.response)
         canvas = [*ids, info.turn_end_id, *[info.fill_id] * info.canvas_length][: info.canvas_length]
-        places = sorted(rng.sample(range(len(ids)), min(PLACES, len(ids))))
-        plan = Doubts(model.job(example.prompt, number), canvas, places, info)
-        model.finish(plan)
-        for place, doubt in plan.found.items():
-            at = doubt.ids.index(canvas[place]) if canvas[place] in doubt.ids else None
-            judged.append(([*doubt.probs], at))
+        places = sorted(rng.sample(range(len(ids)), min(most, len(ids))))
+        for plan in ask(model.job(example.prompt, number), canvas, places):
+            model.finish(plan)
+            for place, doubt in plan.found.items():
+                at = doubt.ids.index(canvas[place]) if canvas[place] in doubt.ids else None
+                judged.append(([*doubt.probs], at))
     first = sum(at == 0 for _, at in judged) / len(judged)
     five = sum(at is not None and at < 5 for _, at in judged) / len(judged)
     print(f"{len(canvases)} canvases, {len(judged)} places: true token first {first:.1%}, within five {five:.1%}\n")
     print("| reported | alternatives | mean reported | true |", "|---|---|---|---|", sep="\n")
     for low, high in itertools.pairwise(BINS):
         mine = [(p, rank == at) for probs, at in judged for rank, p in enumerate(probs) if max(low, LEAST) <= p < high]
-        reported, true = (sum(values) / len(mine) for values in zip(*mine, strict=True))
+        reported, true = (sum(values) / max(1, len(mine)) for values in zip((0.0, 0), *mine, strict=True))
         print(f"| {low:.0%} to {min(1, high):.0%} | {len(mine)} | {reported:.1%} | {true:.1%} |")
 
 
@@ -173,7 +195,7 @@ def between(model: Model, count: int) -> None:
 
 
 def main() -> None:
-    tables = {"alternatives": alternatives, "unlikely": unlikely, "between": between}
+    tables = {"alternatives": alternatives, "doubts": doubts, "unlikely": unlikely, "between": between}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", choices=tables)
     parser.add_argument("--model", help="a name from `dgtui model list` or a folder; the embedded model if not given")

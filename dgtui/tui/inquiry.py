@@ -11,13 +11,10 @@ from dataclasses import replace
 from dgtui.backend import RunHandle
 from dgtui.diffusion.events import Flag
 from dgtui.diffusion.job import Job
-from dgtui.steering.doubts import DOUBTED, Doubt, Doubts
+from dgtui.steering.doubts import DOUBTED, DRAWS, Doubt, Doubts
 from dgtui.steering.drafts import Draft, Version
 from dgtui.steering.search import Search
 from dgtui.tui.frames import View
-
-DRAWS = 2
-"how often a single token is judged, each time with other noise"
 
 
 class Inquiry:
