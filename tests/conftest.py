@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.pilot import Pilot
 
 # huggingface_hub and transformers read these when they are imported, perhaps before any fixture runs.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -23,6 +24,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TIMED = frozenset({"cli", "end_to_end", "server", "tui"})
 """Folders of tests that use a screen, a terminal, a signal or a socket. What they wait for depends on the machine."""
+
+ROUNDS = 4
+"""How often every widget handles its messages in a pause: those of a round can follow from those of the one before."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -70,6 +74,23 @@ def plain_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLORTERM", "COLUMNS", "LINES"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("TERM", "xterm-256color")
+
+
+@pytest.fixture(autouse=True)
+def patient_pilot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes `Pilot.pause()` wait until messages that follow from messages have been handled too.
+
+    Textual's own waits until the process does not use the processor. On a busy machine that is at once.
+    """
+    briefly = Pilot.pause
+
+    async def pause(pilot: Pilot[Any], delay: float | None = None) -> None:
+        await briefly(pilot, delay)
+        for _ in range(ROUNDS if delay is None else 0):
+            await pilot._wait_for_screen()
+            pilot.app.screen._on_timer_update()
+
+    monkeypatch.setattr(Pilot, "pause", pause)
 
 
 @pytest.fixture
