@@ -5,6 +5,9 @@
     2. The lengths that make the whole text most likely are written to the end, the most likely first. If there was no
        text before, so are the neighbours of the best one: a text that has not settled does not tell them apart.
 
+A gap that is too long often ends with the beginning of the text after it. Repetitions read well, so such a length ranks
+high, but the length without them is right. It replaces the other.
+
 A denoiser becomes confident at nearly any length. A wrong length shows only when the text is read from left to right,
 so finished canvases are ranked by their left-to-right likelihood.
 """
@@ -44,6 +47,9 @@ CANDIDATES: Final = 3
 
 LONGEST_GAP: Final = 24
 """The greatest length to try if there was no text before."""
+
+ECHO: Final = 4
+"""Number of tokens from which the end of a gap counts as a repetition of what follows."""
 
 UNLIKELY: Final = -4.0
 """Mean nats per token below which a text counts as unlike anything the model has seen. Chosen on the embedded model: 17
@@ -184,7 +190,7 @@ class LengthSearch:
     def take(self, log: RunLog) -> None:
         """Plans the next job from the newest log, or ends the search with its canvases."""
         ranked = rank(log)
-        best = [self._tries[r.candidate] for r in ranked]
+        best = [*dict.fromkeys(self._without_echo(r.candidate, log) for r in ranked)]
         if self.probing and self._apart > 1:
             apart = max(_apart(length) for row in best[:2] for length in row) if self._apart == math.inf else 1
             around = [_tries(row, self.canvas.room, apart=apart) for row in best[:2]]
@@ -196,6 +202,17 @@ class LengthSearch:
             self._tries, self._unchecked = near, False
         else:
             self.ranked = self._with_nothing(ranked, log)
+
+    def _without_echo(self, candidate: int, log: RunLog) -> tuple[int, ...]:
+        """The lengths of a candidate's gaps, without the ends that repeat the text after them."""
+        blocks = log.blocks(candidate)
+        if not blocks:
+            return self._tries[candidate]
+        ids = blocks[0].ids.tolist()
+        return tuple(
+            len(gap) - _echo(ids[gap.start : gap.stop], after)
+            for gap, after in zip(self._gaps[candidate], self.canvas.kept[1:], strict=True)
+        )
 
     def _near(self, best: tuple[int, ...]) -> list[tuple[int, ...]]:
         """The best lengths and their neighbours; empty if all of them have been written."""
@@ -213,6 +230,12 @@ class LengthSearch:
     def stop(self, log: RunLog) -> None:
         """Ends the search with all candidates of a cancelled run; with none if it took no step."""
         self.ranked = rank(log)
+
+
+def _echo(written: list[int], after: Sequence[int]) -> int:
+    """How many tokens at the end of a gap repeat the text after it: 0, or at least `ECHO` and not the whole gap."""
+    longest = min(len(written) - 1, len(after))
+    return next((n for n in range(longest, ECHO - 1, -1) if written[-n:] == [*after[:n]]), 0)
 
 
 def _tries(

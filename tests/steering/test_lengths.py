@@ -20,6 +20,7 @@ from dgtui.diffusion.events import BlockFinished, BlockStarted, Event, Frame, Id
 from dgtui.diffusion.job import Job, Start
 from dgtui.diffusion.log import RunLog
 from dgtui.model_info import ModelInfo
+from dgtui.steering import lengths
 from dgtui.steering.lengths import (
     CANDIDATES,
     PROBE_STEPS,
@@ -165,6 +166,49 @@ def test_the_neighbours_of_the_best_length_are_written_too(monkeypatch: pytest.M
         rounds.append(sorted(CANVAS_OF_LONG - len(start.pinned) for start in wanted.starts))
         search.take(RunLog(wanted))
     assert rounds[-2:] == [[42, 43, 44], [41, 42, 43]] and search.ranked[0].tokens == 41
+
+
+def test_a_gap_that_ends_with_the_beginning_of_what_follows_is_too_long_by_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """37 tokens read best. If they are not tried, 45 do, the last eight of which repeat the text after the gap."""
+
+    def best(log: RunLog) -> list[Ranked]:
+        lengths = [CANVAS_OF_LONG - len(start.pinned) for start in log.job.starts]
+        order = sorted(range(len(lengths)), key=lambda at: (lengths[at] != 37, abs(lengths[at] - 45)))
+        return [Ranked(at, lengths[at], 1.0, -1.0) for at in order]
+
+    def written(start: Start, candidate: int) -> BlockFinished:
+        length = CANVAS_OF_LONG - len(start.pinned)
+        ids, repeated = np.array(start.ids), min(len(after), max(0, length - 37))
+        ids[1 : 1 + length] = 9
+        ids[1 + length - repeated : 1 + length] = after[:repeated]
+        return BlockFinished("a", candidate, 0, ids, 1, True, 0.0)
+
+    monkeypatch.setattr("dgtui.steering.lengths.rank", best)
+    after = (4, 5, 6, 7, 8, 10, 11, END)
+    search = LengthSearch(job(), GappedCanvas(((3,), after), len(after), CANVAS_OF_LONG, FILL), [0], longest=96)
+    rounds = []
+    while (wanted := search.job()) is not None:
+        rounds.append(sorted(CANVAS_OF_LONG - len(start.pinned) for start in wanted.starts))
+        search.take(RunLog(wanted, [written(start, number) for number, start in enumerate(wanted.starts)]))
+    assert 45 in rounds[0] and 37 in rounds[1] and rounds[-1] == [36, 37, 38]
+
+
+@pytest.mark.parametrize(
+    ("gap", "after", "repeated"),
+    [
+        ((9, 3, 4, 5, 6), (3, 4, 5, 6, 7), 4),
+        ((3, 4, 3, 4, 3, 4), (3, 4, 3, 4, 7), 4),
+        ((9, 4, 5, 6), (4, 5, 6, 7), 0),  # too few: a rhyme, a list
+        ((3, 4, 5, 6), (3, 4, 5, 6, 7), 0),  # nothing would be left
+        ((3, 4, 5, 6, 9), (3, 4, 5, 6, 7), 0),
+    ],
+)
+def test_a_repetition_is_at_the_end_of_a_gap_and_long(
+    gap: tuple[int, ...], after: tuple[int, ...], repeated: int
+) -> None:
+    assert lengths._echo([*gap], after) == repeated
 
 
 # Ranking
