@@ -43,10 +43,13 @@ LEAST: Final = 0.01
 """Alternatives that are less probable than this are not counted: there are very many."""
 
 MODULES: Final = (
-    "argparse", "asyncio", "bisect", "calendar", "collections", "contextlib", "copy", "csv", "dataclasses", "datetime",
-    "decimal", "difflib", "email", "enum", "fractions", "functools", "heapq", "inspect", "io", "json", "logging",
-    "mimetypes", "os", "pickle", "random", "shelve", "shutil", "smtplib", "socket", "statistics", "string",
-    "subprocess", "tarfile", "tempfile", "textwrap", "threading", "tokenize", "typing", "unittest", "uuid", "zipfile",
+    "argparse", "ast", "asyncio", "bisect", "calendar", "cmd", "codecs", "collections", "concurrent.futures",
+    "configparser", "contextlib", "copy", "csv", "dataclasses", "datetime", "decimal", "difflib", "email", "enum",
+    "fractions", "functools", "glob", "gzip", "heapq", "html.parser", "http.client", "inspect", "io", "json", "locale",
+    "logging", "mimetypes", "multiprocessing", "optparse", "os", "pathlib", "pickle", "pprint", "random", "sched",
+    "shelve", "shlex", "shutil", "smtplib", "socket", "sqlite3", "statistics", "string", "subprocess", "tarfile",
+    "tempfile", "textwrap", "threading", "timeit", "tokenize", "traceback", "types", "typing", "unittest",
+    "urllib.parse", "uuid", "warnings", "weakref", "zipfile",
 )  # fmt: skip
 
 
