@@ -51,7 +51,7 @@ def _row(param: Any) -> str:
     else:
         name = ", ".join([*param.opts, *param.secondary_opts])
         name += f" {param.metavar}" if param.metavar else ""
-    default = param.default if type(param.default) in (int, str) and param.default != "" else None
+    default = param.default if type(param.default) in (int, float, str) and param.default != "" else None
     text = _clean(param.help) + (f" Default: {default}." if default is not None else "")
     return f"| `{_clean(name)}` | {text} |"
 

@@ -34,7 +34,7 @@ def command(
         str | None, typer.Argument(metavar="PROMPT|-", help="The prompt; - reads standard input.")
     ] = None,
     max_tokens: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help=f"Most tokens to write ({MOST_TOKENS}).")
+        int | None, typer.Option(min=1, metavar="N", help=f"Maximum number of tokens to write. Default: {MOST_TOKENS}.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
     frames: Annotated[

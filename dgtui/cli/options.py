@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 _SAMPLER, _MODEL = "Sampler", "Model"
 
-Seed = Annotated[int | None, typer.Option(metavar="N", min=0, help="The same seed and settings give the same tokens.")]
+Seed = Annotated[
+    int | None, typer.Option(metavar="N", min=0, help="Random seed. The same seed and settings give the same tokens.")
+]
 Image = Annotated[
     list[Path] | None,
     typer.Option("--image", metavar="FILE", parser=typed_path, help="Show the model an image. Repeat for more images."),
@@ -49,7 +51,9 @@ Model = Annotated[
     _option(_MODEL, "--model", "-m", metavar="NAME", help="A name from `dgtui model list`, a hub id, or a folder."),
 ]
 Adapter = Annotated[str | None, _option(_MODEL, metavar="DIR", help="Add a LoRA adapter from `dgtui train --lora`.")]
-Server = Annotated[str | None, _option(_MODEL, metavar="URL", help="Use the model of a server instead.")]
+Server = Annotated[
+    str | None, _option(_MODEL, metavar="URL", help="Use the model on this server instead of a local one.")
+]
 ServerMode = Annotated[
     str | None,
     _option(
@@ -57,10 +61,10 @@ ServerMode = Annotated[
     ),
 ]
 Device = Annotated[str | None, _option(_MODEL, metavar="NAME", help="auto, cpu, mps, cuda, cuda:1 …")]
-Context = Annotated[int | None, _option(_MODEL, metavar="TOKENS", help="Most tokens of prompt and reply together.")]
-GpuMemory = Annotated[
-    str | None, _option(_MODEL, metavar="SIZE", help="Most memory of the device to use, such as 12GB.")
+Context = Annotated[
+    int | None, _option(_MODEL, metavar="TOKENS", help="Context length: tokens of prompt and reply together.")
 ]
+GpuMemory = Annotated[str | None, _option(_MODEL, metavar="SIZE", help="Maximum device memory to use, such as 12GB.")]
 Vision = Annotated[
     bool | None, _option(_MODEL, "--vision/--no-vision", help="Load the vision tower, which images need.")
 ]

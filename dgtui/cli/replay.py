@@ -29,7 +29,7 @@ def command(
     recording: Annotated[
         Path,
         typer.Argument(
-            metavar="RECORDING", parser=typed_path, help="A recording, written by --record or by w in the canvas."
+            metavar="RECORDING", parser=typed_path, help="A recording, written by --record or by w on the canvas."
         ),
     ],
     export: Annotated[

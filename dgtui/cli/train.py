@@ -36,7 +36,7 @@ def command(
                                        "quantized.")] = False,
     rank: Annotated[int, typer.Option(min=1, max=512, metavar="N", help="Rank of the adapter.")] = 16,
     minutes: Annotated[float, typer.Option(min=1.0, metavar="N", help="Time for `dgtui train embedded`, which trains "
-                                           "the model of the package from nothing.")] = 9.0,
+                                           "the next embedded model from random weights.")] = 9.0,
     examples: Annotated[int, typer.Option(min=1, metavar="N", help="Examples that a generator makes.")] = 4000,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed for the order of the data and the noise.")] = 1,
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1 …")] = "auto",

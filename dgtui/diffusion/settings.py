@@ -66,7 +66,11 @@ class SamplerSettings:
     """How a block is denoised. The defaults are those of the published checkpoint. Raises `BadJob`."""
 
     steps: int = _setting(
-        48, "most denoising steps per block; also the length of the schedule", "steps", least=1, key="max_steps"
+        48,
+        "maximum denoising steps per block; also the length of the temperature schedule",
+        "steps",
+        least=1,
+        key="max_steps",
     )
     t_min: float = _setting(0.4, "temperature of the last step", command="tmin")
     t_max: float = _setting(0.8, "temperature of the first step", command="tmax")

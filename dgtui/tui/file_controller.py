@@ -120,7 +120,7 @@ class FileController:
             try:
                 self.file.save_as(path, force=force)
             except Conflict:
-                question = f"{path} already exists with another text."
+                question = f"{path} already exists with different text."
                 self._screen.app.push_screen(Ask(question, [("o", "overwrite it")], "cancel"), answered)
             else:
                 self._editor.rename(self.file.path)
@@ -195,4 +195,6 @@ class FileController:
                 title = "the file (-), recovered (+)"
                 self._compare(self.file.text(), recovered, title, partial(self._ask_about, recovery))
 
-        self._screen.app.push_screen(Ask(question, answers, "later: asks again at the next start"), answered)
+        self._screen.app.push_screen(
+            Ask(question, answers, "decide later: dgtui asks again at the next start"), answered
+        )

@@ -57,9 +57,11 @@ def steering() -> Iterator[Command]:
     yield command("rediffuse", "r", "rediffuse", "re-diffuse", "denoise the selection again; the rest is pinned", True)
     yield command("other", "e", "something_else", "something else", "re-diffuse the selection without the words there")
     yield command(
-        "stronger", "plus", "strength(0.1)", "stronger", "re-diffuse with more noise; 100% keeps none of the text"
+        "stronger", "plus", "strength(0.1)", "stronger", "use more noise when re-diffusing; 100% keeps none of the text"
     )
-    yield command("weaker", "minus", "strength(-0.1)", "weaker", "re-diffuse with less noise; keeps some of the text")
+    yield command(
+        "weaker", "minus", "strength(-0.1)", "weaker", "use less noise when re-diffusing; keeps some of the text"
+    )
     yield command("pin", "p", "pin", "pin", "pin or unpin the selection; pinned tokens never change", True)
     yield command(
         "alternatives", "a", "alternatives", "alternatives", "show alternatives for the token under the cursor", True
@@ -68,11 +70,11 @@ def steering() -> Iterator[Command]:
     yield command("fork", "f", "fork", "fork", "continue from the shown step with a new seed", True)
     yield command("branches", "b", "branches", "branches", "list the versions of the reply and switch between them")
     yield command("scrub_back", "left_square_bracket", "scrub(-1)", "back", "show the previous step", True)
-    yield command("scrub_forward", "right_square_bracket", "scrub(1)", "on", "show the next step", True)
+    yield command("scrub_forward", "right_square_bracket", "scrub(1)", "forward", "show the next step", True)
     yield command(
-        "pace", "comma", "pace", "pace", "set the least time that each step is shown; the model keeps running"
+        "pace", "comma", "pace", "pace", "set the minimum time that each step is shown; the model keeps running"
     )
-    yield command("xray", "X", "xray", "x-ray", "map of all steps: entropies, or when each token was decided")
+    yield command("xray", "X", "xray", "x-ray", "show all steps: entropies, or when each token was decided")
     yield command("scrub_first", "left_curly_bracket", "scrub_to('first')", "first step", "show the first step")
     yield command("scrub_last", "right_curly_bracket", "scrub_to('last')", "last step", "show the newest step")
     yield command("preview", "o", "screen.preview", "preview", "show the reply rendered, with SVG drawn", True)

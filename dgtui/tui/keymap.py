@@ -103,7 +103,7 @@ COMMANDS: Final[Mapping[str, tuple[Command, ...]]] = MappingProxyType(
         "replay": (
             Command("replay.play", ("space",), "screen.play", "play", "play the run, or pause it", True),
             Command("replay.scrub_back", ("left_square_bracket",), "screen.scrub(-1)", "back", "previous step", True),
-            Command("replay.scrub_forward", ("right_square_bracket",), "screen.scrub(1)", "on", "next step", True),
+            Command("replay.scrub_forward", ("right_square_bracket",), "screen.scrub(1)", "forward", "next step", True),
             Command("replay.scrub_first", ("left_curly_bracket",), "screen.scrub_to('first')", "first step",
                     "first step"),
             Command("replay.scrub_last", ("right_curly_bracket",), "screen.scrub_to('last')", "last step",

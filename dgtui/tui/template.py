@@ -149,7 +149,7 @@ class Template:
         words = _apart(words, first=first)
         ids = self._backend.encode(words) if words.strip() else []
         if len(self) + len(ids) >= self._model().canvas_length:
-            raise Refused(f"{len(ids)} tokens more do not fit the canvas")
+            raise Refused(f"{len(ids)} more tokens do not fit on the canvas")
         return ids
 
     def _model(self) -> ModelInfo:

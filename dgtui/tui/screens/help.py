@@ -23,7 +23,7 @@ _SECTIONS: Final = {
     "Prompt": ("prompt",),
     "Transcript": ("transcript",),
     "Canvas": ("steering",),
-    "Moving and selecting in the canvas": ("canvas",),
+    "Moving and selecting on the canvas": ("canvas",),
     "Typing in place on the canvas": ("typing",),
     "Alternatives of a token": ("alternatives",),
     "Stored conversations": ("sessions",),

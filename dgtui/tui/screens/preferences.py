@@ -80,7 +80,7 @@ class Preferences(ModalScreen[None]):
         if name == "screen.theme" and text in self.app.available_themes:
             self.app.theme = text
         else:
-            self.notify(f"written to {path}; it holds from the next start")
+            self.notify(f"written to {path}; it takes effect at the next start")
         self._draw()
         return True
 
