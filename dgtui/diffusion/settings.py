@@ -67,7 +67,7 @@ class SamplerSettings:
 
     steps: int = _setting(
         48,
-        "maximum denoising steps per block; also the length of the temperature schedule",
+        "maximum denoising steps per block; also the length of the schedule",
         "steps",
         least=1,
         key="max_steps",
