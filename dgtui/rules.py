@@ -76,12 +76,6 @@ def _read_device(value: Any) -> str:
     return value
 
 
-def _read_server_mode(value: Any) -> str:
-    if value not in ("auto", "steps", "blocks", "chat"):
-        raise ValueError
-    return str(value)
-
-
 def one_of(*names: str) -> Rule:
     """One of some names."""
 
@@ -118,7 +112,7 @@ def _keys_from_text(text: str) -> list[str]:
 SWITCH: Final = Rule("true or false", _read_switch, _switch_from_text)
 NAME: Final = Rule("a name in quotes", _read_name)
 DEVICE: Final = Rule('"auto", "cpu", "mps", "cuda" or "cuda:N"', _read_device)
-SERVER_MODE: Final = Rule('"auto", "steps", "blocks" or "chat"', _read_server_mode)
+SERVER_MODE: Final = one_of("auto", "steps", "blocks", "chat")
 PATH: Final = Rule("a path in quotes", _read_path)
 SIZE: Final = Rule('a size such as "12GB" or "11.5GiB"', parse_size)
 KEYS: Final = Rule('a key such as "r", or a list of keys', _read_keys, _keys_from_text)

@@ -38,16 +38,6 @@ MakeStepper: TypeAlias = "Callable[[LoadedModel], Stepper]"
 """Makes the stepper that runs a loaded model. Called on the model thread."""
 
 
-def reference_stepper(loaded: "LoadedModel") -> "Stepper":
-    """The stepper that runs on every device: transformers' own model and plain PyTorch."""
-    from dgtui.diffusion.reference import ReferenceStepper
-    from dgtui.model.denoiser import TransformersDenoiser
-
-    plan = loaded.plan
-    denoiser = TransformersDenoiser(loaded.model, loaded.stop_ids, plan.context, plan.snapshots)
-    return ReferenceStepper(denoiser, plan.rows)
-
-
 def best_stepper(loaded: "LoadedModel", wanted: str = "auto") -> "Stepper":
     """The fastest stepper that works here, or the wanted one. If a faster one fails, the reason is added to the notes.
 
@@ -197,17 +187,6 @@ class Worker:
             if self._loaded is None:
                 raise RunFailed("no model is loaded")
             future.set_result(function(self._loaded))
-
-        self._put(task, future)
-        return future
-
-    def unload(self) -> "Future[None]":
-        """Unloads the model and frees its memory."""
-        future: Future[None] = Future()
-
-        def task() -> None:
-            self._unload()
-            future.set_result(None)
 
         self._put(task, future)
         return future

@@ -12,8 +12,8 @@ from dgtui.steering.between import write_between
 from dgtui.steering.drafts import Draft
 from dgtui.steering.lengths import LengthSearch
 from dgtui.steering.search import Search
-from dgtui.tui.record import record
 from dgtui.tui.screens.tour import FOLDER, STOPS
+from dgtui.tui.share import record
 from dgtui.tui.template import Template
 from dgtui.tui.widgets.start_card import TRIES, hold
 

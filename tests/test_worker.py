@@ -22,7 +22,7 @@ from dgtui.model.catalog import Checkpoint, resolve
 from dgtui.model.open_checkpoint import open_checkpoint
 from dgtui.model.parts import LoadOptions
 from dgtui.model.weights import Progress
-from dgtui.worker import Run, Worker, reference_stepper
+from dgtui.worker import Run, Worker, best_stepper
 
 ENDLESS = SamplerSettings(steps=100_000, stability=-1)
 SHORT = SamplerSettings(steps=2)
@@ -167,15 +167,16 @@ def test_what_is_unloaded_is_given_back_to_the_device(ready: Worker, monkeypatch
     left: list[bool] = []
     model = weakref.ref(ready.loaded.model)  # type: ignore[union-attr]
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: left.append(model() is not None))
-    ready.unload().result(timeout=10)
+    ready.connect(Countdown).result(timeout=10)
     assert left == [False]
 
 
-def test_a_job_without_a_model_fails_and_says_so(worker: Worker, tiny: Checkpoint) -> None:
+def test_a_job_without_a_model_fails_and_says_so(worker: Worker, tiny: Checkpoint, tmp_path: Path) -> None:
     with pytest.raises(RunFailed, match="no model is loaded"):
         worker.submit(job("a")).wait()
     worker.load(tiny, LoadOptions(device="cpu")).result(timeout=60)
-    worker.unload().result(timeout=10)
+    with pytest.raises(ModelNotFound):  # the model before is unloaded
+        worker.load(Checkpoint("missing", tmp_path / "missing", "folder")).result(timeout=60)
     with pytest.raises(RunFailed, match="no model is loaded"):
         worker.submit(job("b")).wait()
 
@@ -268,7 +269,7 @@ def test_a_held_job_does_not_hold_up_close(tiny: Checkpoint) -> None:
 
 def test_what_comes_after_close_is_refused_and_not_forgotten(worker: Worker, tiny: Checkpoint) -> None:
     worker.close(timeout=5)
-    for future in (worker.submit(job("a")).ended, worker.load(tiny), worker.unload()):
+    for future in (worker.submit(job("a")).ended, worker.load(tiny)):
         with pytest.raises(RunFailed, match="closed"):
             future.result(timeout=1)
 
@@ -370,7 +371,7 @@ def test_the_stepper_of_a_loaded_model_is_chosen_by_who_made_the_worker(tiny: Ch
     made: list[Stepper] = []
 
     def make(loaded: loader.LoadedModel) -> Stepper:
-        stepper = reference_stepper(loaded)
+        stepper = best_stepper(loaded, "reference")
         stepper.name = "other"  # type: ignore[misc]
         made.append(stepper)
         return stepper

@@ -192,7 +192,7 @@ class _Task:
             raise PromptTooLong(f"the prompt has {len(ids):,} tokens, too many for a context of {info.max_context:,}")
         seed = (self.seed + prompt.line) % 2**63 if prompt.seed is None else prompt.seed
         sampler = options.sampler_settings(self.settings, self.loaded.settings)
-        most = options.reply_limit(self.settings, self.loaded, prompt.max_tokens or self.max_tokens)
+        most = self.loaded.limit(prompt.max_tokens or self.max_tokens)
         try:
             return Job(f"line-{prompt.line}", tuple(ids), seed, most, sampler, (Start(),) * copies)
         except BadJob as error:

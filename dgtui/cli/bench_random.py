@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from dgtui.cli import bench_floor
 from dgtui.cli.terminal import note, redrawable, size
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from dgtui.inference.choice import Opened
     from dgtui.model.plan import Estimate, Plan
     from dgtui.model.stored import StoredTensor
-
-PACKINGS: Final = ("full", "nf4", "nf4-double", "nf4-experts")
 
 
 class Peak:
@@ -163,7 +161,7 @@ def measure(path: Path, packing: str, context: int, steps: int, vision: bool, de
 
     Args:
         path: A config.json, or a folder that contains one.
-        packing: One of `PACKINGS`.
+        packing: "full", "nf4", "nf4-double" or "nf4-experts".
         context: Tokens of prompt and canvas together.
         steps: Denoising steps of the block.
         vision: Keep the vision tower.

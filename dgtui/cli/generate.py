@@ -95,9 +95,9 @@ def command(
                 ids = [*([tokenizer.bos_id] if tokenizer.bos_id is not None else []), *tokenizer.encode(text)]
             else:
                 ids = tokenizer.chat(puzzles.normalised([Message("user", text, images=images)]), think=think)
-                if question and not think and not options.sends_text_only(settings, loaded):
+                if question and not think and not loaded.fixed:
                     start = puzzles.laid_out(question, tokenizer.encode, loaded.info)
-        most = options.reply_limit(settings, loaded, settings.sampler.max_tokens or MOST_TOKENS)
+        most = loaded.limit(settings.sampler.max_tokens or MOST_TOKENS)
         return _run(worker, loaded, settings, ids, images, seed, most, as_json, frames, record, start, question)
     finally:
         worker.close()

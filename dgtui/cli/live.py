@@ -3,13 +3,12 @@
 It looks as in the chat: `frames.view_at` decides what a position shows, with the theme "terminal".
 """
 
-from collections.abc import Iterator
-from concurrent.futures import TimeoutError as NotYet
+from concurrent.futures import wait
 from typing import TYPE_CHECKING
 
 from rich.console import Group
 from rich.live import Live
-from rich.segment import Segment
+from rich.segment import SegmentLines
 from rich.text import Text
 
 from dgtui.cli.terminal import stderr_console
@@ -42,7 +41,7 @@ def watch(run: "Run", pieces_of: Pieces, stop_ids: frozenset[int]) -> None:
     look = load_themes(theme_folders())[0]["terminal"].look(color=console.color_system is not None)
     with Live(console=console, transient=True, auto_refresh=False, vertical_overflow="crop") as live:
         drawn: Frame | None = None
-        while not _ended(run, 1 / _FRAMES_PER_SECOND):
+        while not wait([run.ended], 1 / _FRAMES_PER_SECOND).done:
             block = len(run.job.blocks) + len(run.log.blocks())
             frame, view = view_at(run.log, block, None, 0, pieces_of, stop_ids)
             if frame is None or frame is drawn:
@@ -51,24 +50,4 @@ def watch(run: "Run", pieces_of: Pieces, stop_ids: frozenset[int]) -> None:
             room = max(3, console.height - 4)  # read each time, because the terminal may be resized
             lines = console.render_lines(canvas_text(view, look), pad=False)
             line = Text(status(frame, view, run.job.seed), style="dim", no_wrap=True, overflow="ellipsis")
-            live.update(Group(line, _Lines(lines[-room:])), refresh=True)
-
-
-class _Lines:
-    """Rendered lines as a renderable."""
-
-    def __init__(self, lines: list[list[Segment]]) -> None:
-        self._lines = lines
-
-    def __rich_console__(self, console: object, options: object) -> Iterator[Segment]:
-        for line in self._lines:
-            yield from line
-            yield Segment.line()
-
-
-def _ended(run: "Run", timeout: float) -> bool:
-    try:
-        run.ended.exception(timeout)
-    except NotYet:
-        return False
-    return True
+            live.update(Group(line, SegmentLines(lines[-room:], new_lines=True)), refresh=True)

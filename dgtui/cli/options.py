@@ -137,25 +137,6 @@ def sampler_settings(settings: "Settings", checkpoint: "SamplerSettings") -> "Sa
     return replace(checkpoint, **settings.sampler.chosen)
 
 
-def reply_limit(settings: "Settings", loaded: "LoadedModel | ServedModel", tokens: int) -> int:
-    """The number of tokens at which a reply is cut: `tokens`, unless the server counts its own."""
-    if not settings.model.server:
-        return tokens
-    from dgtui.server.served import ServedModel
-
-    assert isinstance(loaded, ServedModel), "a server is used"
-    return loaded.limit(tokens)
-
-
-def sends_text_only(settings: "Settings", loaded: "LoadedModel | ServedModel") -> bool:
-    """Whether the model is on a server that sends only text."""
-    if not settings.model.server:
-        return False
-    from dgtui.server.served import ServedModel
-
-    return isinstance(loaded, ServedModel) and bool(loaded.fixed)
-
-
 def load_options(settings: "Settings") -> "LoadOptions":
     """How the user wants a model to be loaded."""
     from dgtui import paths

@@ -5,10 +5,9 @@ Shapes: B candidates, R candidates still running, C canvas positions, V vocabula
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from dgtui.diffusion import sampler, schedule
@@ -16,10 +15,8 @@ from dgtui.diffusion.canvas import Canvas
 from dgtui.diffusion.events import Action, Flag, Floats, Ids
 from dgtui.diffusion.image import Image
 from dgtui.diffusion.job import Amendment, SamplerSettings, Start
-from dgtui.diffusion.stepper import CandidateStep
+from dgtui.diffusion.stepper import CandidateStep, frozen
 from dgtui.diffusion.stopping import StableAndConfident
-
-Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 class Denoiser(Protocol):
@@ -96,7 +93,7 @@ class ReferenceStepper:
     def log_probs(self, canvases: Sequence[Ids]) -> list[Floats]:
         """Log-probabilities (C,) of each canvas's ids, each given the prefix and the ids to its left."""
         ids = torch.tensor(np.stack(canvases), dtype=torch.long, device=self.denoiser.device)
-        return [_frozen(row, np.float32) for row in self.denoiser.log_probs(ids).cpu().numpy()]
+        return [frozen(row, np.float32) for row in self.denoiser.log_probs(ids).cpu().numpy()]
 
     def seed(self, candidate: int, seed: int) -> None:
         """Starts a candidate's random stream."""
@@ -123,7 +120,7 @@ class ReferenceStepper:
         self._draft = ids.clone()
         self._first = True
         self._conditioning = {}
-        return [_frozen(row, np.int32) for row in ids.cpu().numpy()]
+        return [frozen(row, np.int32) for row in ids.cpu().numpy()]
 
     def _lay_out(self, candidate: int, start: Start) -> tuple[torch.Tensor, torch.Tensor]:
         """The ids (C,) of a canvas, and the mask (C,) of pinned ones."""
@@ -233,12 +230,12 @@ class ReferenceStepper:
         return [
             CandidateStep(
                 candidate=row,
-                ids=_frozen(host[i, :, 0], np.int32),
-                canvas=_frozen(host[i, :, 1], np.int32),
-                flags=_frozen(host[i, :, 2], np.uint8),
-                entropy=_frozen(host[i, :, 3], np.float32),
-                top_ids=_frozen(host[i, :, 4 : 4 + k], np.int32),
-                top_probs=_frozen(host[i, :, 4 + k :], np.float32),
+                ids=frozen(host[i, :, 0], np.int32),
+                canvas=frozen(host[i, :, 1], np.int32),
+                flags=frozen(host[i, :, 2], np.uint8),
+                entropy=frozen(host[i, :, 3], np.float32),
+                top_ids=frozen(host[i, :, 4 : 4 + k], np.int32),
+                top_probs=frozen(host[i, :, 4 + k :], np.float32),
                 mean_entropy=means[i],
                 temperature=step.temperature,
                 done=ends[i],
@@ -262,9 +259,3 @@ class _Step:
     done: torch.Tensor
     top_probs: torch.Tensor
     top_ids: torch.Tensor
-
-
-def _frozen(array: npt.NDArray[np.generic], dtype: type[Scalar]) -> npt.NDArray[Scalar]:
-    out = array.astype(dtype)
-    out.flags.writeable = False
-    return out

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from dgtui.diffusion.events import Floats, Ids
     from dgtui.diffusion.image import Image
     from dgtui.diffusion.job import Amendment, SamplerSettings, Start
+
+Scalar = TypeVar("Scalar", bound="np.generic")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -145,6 +147,13 @@ class Stepper(Protocol):
 
     def release(self) -> None:
         """Frees all memory that can be rebuilt: prefix, caches, the running block. The weights stay."""
+
+
+def frozen(array: npt.NDArray[np.generic], dtype: type[Scalar]) -> npt.NDArray[Scalar]:
+    """A read-only copy in another type, as events hold it."""
+    out = array.astype(dtype)
+    out.flags.writeable = False
+    return out
 
 
 def derived_seed(seed: int, candidate: int) -> int:

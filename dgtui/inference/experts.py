@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
 from torch.nn import functional
 
 from dgtui.kernels.ops import Gated
@@ -67,16 +66,6 @@ def grouped_experts(experts: Any, gated: Gated) -> ExpertsFunction:
         mid = gated(functional.grouped_mm(x[order // k], stack(experts.gate_up_proj, x), offs=ends))
         each = functional.grouped_mm(mid, stack(experts.down_proj, x), offs=ends)
         return _combine(each, order, weights, tokens, k)
-
-    return run
-
-
-def module_experts(experts: nn.Module) -> ExpertsFunction:
-    """transformers' own implementation for the module: the reference."""
-
-    def run(x: torch.Tensor, index: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = experts(x, index.long(), weights.to(x.dtype))
-        return found
 
     return run
 

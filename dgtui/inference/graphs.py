@@ -7,7 +7,7 @@ has static shapes, as a capture requires.
 """
 
 from collections.abc import Callable, Hashable
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import torch
 
@@ -20,21 +20,13 @@ _KEPT: Final = 16
 Work = Callable[[], torch.Tensor]
 
 
-class Recorder(Protocol):
-    """Captures work."""
-
-    def warm_up(self, work: Work) -> torch.Tensor:
-        """Does the work once, so kernels are compiled and libraries allocate their memory."""
-
-    def capture(self, work: Work) -> Work:
-        """Records the work without doing it, and returns a function that does it. May raise any exception."""
-
-
 class Graphs:
     """Does a step's work the first time, captures it the second time, and then replays it as long as its tensors keep
     their addresses."""
 
-    def __init__(self, recorder: Recorder | None = None, report: Callable[[str], None] = lambda why: None) -> None:
+    def __init__(
+        self, recorder: "CudaRecorder | None" = None, report: Callable[[str], None] = lambda why: None
+    ) -> None:
         """
         Args:
             recorder: CUDA graphs by default.
@@ -87,7 +79,7 @@ class CudaRecorder:
         self._pool: Any = None
 
     def warm_up(self, work: Work) -> torch.Tensor:
-        """See `Recorder`. Uses the stream of the captures."""
+        """Does the work once on the captures' stream: kernels are compiled and libraries allocate their memory."""
         if self._stream is None:
             self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             self._pool = torch.cuda.graph_pool_handle()
@@ -98,7 +90,7 @@ class CudaRecorder:
         return result
 
     def capture(self, work: Work) -> Work:
-        """See `Recorder`."""
+        """Records the work without doing it, and returns a function that does it. May raise any exception."""
         graph, before = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
         try:
             # Other threads may use the GPU meanwhile
@@ -114,7 +106,7 @@ class CudaRecorder:
         return replay
 
 
-def trouble(device: torch.device, recorder: Recorder | None = None) -> str:
+def trouble(device: torch.device, recorder: CudaRecorder | None = None) -> str:
     """The reason why steps cannot be captured on a device; empty if they can."""
     found: list[str] = []
     try:

@@ -8,7 +8,7 @@ so no logits are kept between steps.
 C positions, V vocabulary, H hidden, K alternatives. Draws are by inverse CDF: one random number per position.
 """
 
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import torch
 from torch.nn import functional
@@ -207,19 +207,14 @@ class Chunked:
         return (which * block + inside).squeeze(-1)
 
 
-class _Row:
+class _Row(NamedTuple):
     """`Chunked`'s results for the positions of a canvas; see `Sampled`."""
 
-    def __init__(
-        self,
-        entropy: torch.Tensor,
-        drawn: torch.Tensor,
-        top_ids: torch.Tensor,
-        top_probs: torch.Tensor,
-        normalizer: torch.Tensor,
-    ) -> None:
-        self.entropy, self.drawn, self.normalizer = entropy, drawn, normalizer
-        self.top_ids, self.top_probs = top_ids, top_probs
+    entropy: torch.Tensor
+    drawn: torch.Tensor
+    top_ids: torch.Tensor
+    top_probs: torch.Tensor
+    normalizer: torch.Tensor
 
 
 def _first_above(cumulative: torch.Tensor, target: torch.Tensor, each: torch.Tensor) -> torch.Tensor:

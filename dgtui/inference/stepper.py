@@ -11,7 +11,7 @@ B candidates, R of them still running, C canvas positions, V vocabulary, K alter
 import struct
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, fields
-from typing import Final, TypeVar
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -23,13 +23,12 @@ from dgtui.diffusion.events import Action, Flag, Floats, Ids
 from dgtui.diffusion.image import Image
 from dgtui.diffusion.job import Amendment, Start
 from dgtui.diffusion.settings import SamplerSettings
-from dgtui.diffusion.stepper import CandidateStep
+from dgtui.diffusion.stepper import CandidateStep, frozen
 from dgtui.inference.denoiser import OwnDenoiser
 from dgtui.inference.graphs import Graphs
 from dgtui.inference.sampling import Head
 from dgtui.kernels.sampler import Draws, Pins, Sampled, philox_reference, uniform_reference
 
-Scalar = TypeVar("Scalar", bound=np.generic)
 _STREAM: Final = struct.Struct("<qqq")
 
 
@@ -139,7 +138,7 @@ class DeviceStepper:
     def log_probs(self, canvases: Sequence[Ids]) -> list[Floats]:
         """See `Stepper.log_probs`."""
         ids = torch.tensor(np.stack(canvases), dtype=torch.long, device=self.denoiser.device)
-        return [_frozen(row, np.float32) for row in self.denoiser.log_probs(ids).cpu().numpy()]
+        return [frozen(row, np.float32) for row in self.denoiser.log_probs(ids).cpu().numpy()]
 
     @torch.inference_mode()
     def seed(self, candidate: int, seed: int) -> None:
@@ -175,7 +174,7 @@ class DeviceStepper:
         canvases = made.ids.cpu().numpy()
         self._keep(made.rows(self._tensor(free)), free)
         self._buffers = self.denoiser.buffers(max(1, min(len(free), self.rows_at_once)))
-        return [_frozen(row, np.int32) for row in canvases]
+        return [frozen(row, np.int32) for row in canvases]
 
     def _keep(self, state: State, rows: list[int]) -> None:
         """Continues with a state: for captured steps, in the memory of an earlier one of as many candidates."""
@@ -325,19 +324,13 @@ class DeviceStepper:
         top = table.shape[1] // 2 + 2
         return CandidateStep(
             candidate=candidate,
-            ids=_frozen(table[:, 0], np.int32),
-            canvas=_frozen(table[:, 1], np.int32),
-            flags=_frozen(table[:, 2], np.uint8),
-            entropy=_frozen(table[:, 3], np.float32),
-            top_ids=_frozen(table[:, 4:top], np.int32),
-            top_probs=_frozen(table[:, top:], np.float32),
+            ids=frozen(table[:, 0], np.int32),
+            canvas=frozen(table[:, 1], np.int32),
+            flags=frozen(table[:, 2], np.uint8),
+            entropy=frozen(table[:, 3], np.float32),
+            top_ids=frozen(table[:, 4:top], np.int32),
+            top_probs=frozen(table[:, top:], np.float32),
             mean_entropy=float(row[-2]),
             temperature=temperature,
             done=bool(row[-1]),
         )
-
-
-def _frozen(array: npt.NDArray[np.generic], dtype: type[Scalar]) -> npt.NDArray[Scalar]:
-    out = array.astype(dtype)
-    out.flags.writeable = False
-    return out

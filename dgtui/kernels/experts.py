@@ -9,7 +9,7 @@ from typing import Any, Final
 import torch
 
 from dgtui.kernels.packed import PackedWeight
-from dgtui.kernels.tiles import Tile, architecture, tile_for
+from dgtui.kernels.tiles import Tile, architecture, power, tile_for
 
 _ROUTES_AT_ONCE: Final = 1024
 _COLUMNS_AT_ONCE: Final = 1024
@@ -34,7 +34,7 @@ def experts(
     grid = (e + tokens * gate_up.order.pairs,)
     jit.prepare[grid](
         index, x, order, place, *table, ordered, routes, tiles,
-        hidden, e, _power(e), min(_power(routes), _ROUTES_AT_ONCE), _power(hidden), least, gate_up.order.pairs,
+        hidden, e, power(e), min(power(routes), _ROUTES_AT_ONCE), power(hidden), least, gate_up.order.pairs,
         num_warps=8,
     )  # fmt: skip
     mid = _gate_up(ordered, gate_up, tile, down.order.pairs, (order, table, routes, tiles, k))
@@ -75,7 +75,7 @@ def _ordered(x: torch.Tensor, weight: PackedWeight) -> torch.Tensor:
 
     out = torch.empty_like(x)
     rows, columns = x.shape
-    jit.permute[(rows,)](x, out, columns, _power(columns), num_warps=4)
+    jit.permute[(rows,)](x, out, columns, power(columns), num_warps=4)
     return out
 
 
@@ -139,11 +139,6 @@ def _constants(weight: PackedWeight) -> tuple[Any, ...]:
         int(weight.decoder), weight.order.high_first, weight.group, weight.nested is not None,
         weight.offsets is not None, parts,
     )  # fmt: skip
-
-
-def _power(n: int) -> int:
-    """The next power of 2."""
-    return 1 << (n - 1).bit_length()
 
 
 def experts_reference(

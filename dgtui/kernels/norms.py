@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import torch
 
+from dgtui.kernels.tiles import power
+
 
 def residual_norm(
     x: torch.Tensor,
@@ -26,7 +28,7 @@ def residual_norm(
     jit.residual_norm[(tokens,)](
         x, y, y_weight, z, z_weight, x if post is None else post, x if scale is None else scale, first, second, third,
         stream, normed, tokens, eps,
-        hidden, _power(hidden), len(branches) > 1, post is not None, scale is not None, len(norms), num_warps=8,
+        hidden, power(hidden), len(branches) > 1, post is not None, scale is not None, len(norms), num_warps=8,
     )  # fmt: skip
     return stream, list(normed.unbind())
 
@@ -51,7 +53,7 @@ def rotate(
     q = qkv.new_empty((b, heads, c, d))
     jit.rotate[b * c, heads + 2 * kv](
         qkv, q_norm, k_norm, cos, sin, start, q, keys, values, c, *keys.stride()[:3], *values.stride()[:3], eps,
-        d, _power(d // 2), heads, kv, width == (heads + 2 * kv) * d, num_warps=1,
+        d, power(d // 2), heads, kv, width == (heads + 2 * kv) * d, num_warps=1,
     )  # fmt: skip
     return q
 
@@ -65,13 +67,8 @@ def route(scores: torch.Tensor, expert_scale: torch.Tensor, k: int) -> tuple[tor
         scores.new_empty((tokens, k), dtype=torch.float32),
         scores.new_empty((tokens, k), dtype=torch.int32),
     )
-    jit.route[(tokens,)](scores, expert_scale, weights, index, e, _power(e), k, _power(k), num_warps=1)
+    jit.route[(tokens,)](scores, expert_scale, weights, index, e, power(e), k, power(k), num_warps=1)
     return weights, index
-
-
-def _power(n: int) -> int:
-    """The next power of 2."""
-    return 1 << (n - 1).bit_length()
 
 
 def residual_norm_reference(

@@ -5,7 +5,6 @@ floats of E2M1, or an integer. One description covers every 4-bit checkpoint for
 ones if the layout allows.
 """
 
-import dataclasses
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -181,12 +180,6 @@ def in_halves(codes: torch.Tensor, order: Order) -> torch.Tensor:
     e, n, half = codes.shape
     first, second = unpacked(codes, order).view(e, n, -1, 2, BLOCK // 2).unbind(-2)
     return (first | (second << 4)).view(e, n, half)
-
-
-def random_like(weight: PackedWeight, generator: torch.Generator) -> PackedWeight:
-    """A weight of the same kind and shape with uniformly random codes."""
-    codes = torch.randint(256, weight.codes.shape, dtype=torch.uint8, generator=generator, device=generator.device)
-    return dataclasses.replace(weight, codes=codes)
 
 
 def _check_columns(k: int) -> None:

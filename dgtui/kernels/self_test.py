@@ -57,7 +57,7 @@ def check(
         ops: `TRITON`.
         widths: The model's sizes.
         device: The model's device.
-        experts: Gate-and-up and down weights of one layer per kind of quantization; see `packed.random_like`.
+        experts: Gate-and-up and down weights of one layer per kind of quantization.
         linears: Single matrices, one per kind.
     """
     outcome = Outcome()

@@ -80,6 +80,11 @@ def tile_for(weight: PackedWeight, rows: int, architecture: int) -> Tile:
     return dataclasses.replace(tile, columns=columns, bytes=together)
 
 
+def power(n: int) -> int:
+    """The next power of 2."""
+    return 1 << (n - 1).bit_length()
+
+
 @functools.cache
 def architecture(device: torch.device) -> int:
     """10 × major + minor of a device's compute capability. For a CPU, where kernels are interpreted: the lowest."""

@@ -67,12 +67,6 @@ class Format:
     minima: bool = False
     """Blocks have a minimum, stored like the scales."""
 
-    @property
-    def bits_per_value(self) -> float:
-        """Bits per value, including its share of the scales, in rows of many blocks."""
-        side = 256 * (self.block or 4096)
-        return 8 * self.size((side,)) / side
-
     def fits(self, columns: int) -> bool:
         """Whether rows of this many values consist of whole blocks."""
         together = 1 if self.bits == 8 else 64 if self.order == "halves" else 8  # codes that share bytes

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import torch
 
@@ -56,6 +56,9 @@ _DISK_RESERVE: Final = 1_000_000_000
 class LoadedModel:
     """A loaded model with its tokenizer, settings and images."""
 
+    fixed: ClassVar[str] = ""
+    """See `ServedModel.fixed`: its canvas can be steered."""
+
     checkpoint: Checkpoint
     model: "DiffusionGemmaForBlockDiffusion"
     """In `eval()` mode, without gradients."""
@@ -81,6 +84,10 @@ class LoadedModel:
         """Adds a reason why steps do not run in the fastest way, for the notes and the meters."""
         self.slow = "; ".join(filter(None, [self.slow, why]))
         self.notes += (why,)
+
+    def limit(self, tokens: int) -> int:
+        """At how many tokens a reply is cut; see `ServedModel.limit`."""
+        return tokens
 
     @property
     def info(self) -> ModelInfo:

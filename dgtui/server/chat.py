@@ -15,13 +15,13 @@ import numpy as np
 from dgtui.diffusion.events import Flag, Ids
 from dgtui.diffusion.image import Image
 from dgtui.diffusion.job import Amendment, SamplerSettings, Start
-from dgtui.diffusion.stepper import CandidateStep
+from dgtui.diffusion.stepper import CandidateStep, frozen
 from dgtui.errors import RunFailed
 from dgtui.message import Message, Role
 from dgtui.model.tokenizer import ModelTokenizer
 from dgtui.server.client import Client, Refused, ServerError
 from dgtui.server.probe import Served
-from dgtui.server.stepper import StepsStepper, frozen
+from dgtui.server.stepper import StepsStepper
 from dgtui.server.stream import Stream
 
 PATH: Final = "/v1/chat/completions"

@@ -21,7 +21,7 @@ from dgtui.diffusion import schedule
 from dgtui.diffusion.events import Action, Flag, Floats, Ids
 from dgtui.diffusion.image import Image
 from dgtui.diffusion.job import Amendment, SamplerSettings, Start
-from dgtui.diffusion.stepper import CandidateStep
+from dgtui.diffusion.stepper import CandidateStep, frozen
 from dgtui.errors import ImageRefused
 from dgtui.server.client import Client, ServerError
 from dgtui.server.probe import Served
@@ -362,10 +362,3 @@ def _allowed(suppressed: npt.NDArray[np.int64], vocab_size: int) -> int:
     """An id that is allowed."""
     taken = set(suppressed.tolist())
     return next(i for i in range(vocab_size) if i not in taken)
-
-
-def frozen(array: npt.NDArray[Any], dtype: Any) -> Any:
-    """A read-only copy, as events hold them."""
-    out = np.array(array, dtype=dtype)
-    out.flags.writeable = False
-    return out

@@ -7,12 +7,12 @@ window may add turns to the same conversation: turns are addressed by their ids,
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from dgtui.diffusion.settings import SAMPLER
 from dgtui.errors import PromptTooLong
 from dgtui.message import Message
-from dgtui.session.store import Attachment, Conversation, Stored, Turn
+from dgtui.session.store import Attachment, Conversation, Store, Turn
 
 if TYPE_CHECKING:
     from dgtui.diffusion.image import Image
@@ -21,26 +21,11 @@ if TYPE_CHECKING:
 _NAMES: Final = {spec.name for spec in SAMPLER}
 
 
-class Keeper(Protocol):
-    """The methods of `store.Store` that are used here."""
-
-    def create(self, model: str, system: str = "", settings: Mapping[str, object] = ...) -> str: ...
-    def append(self, conversation: str, turn: Turn) -> int: ...
-    def update(self, turn_id: int, turn: Turn) -> None: ...
-    def supersede(self, conversation: str, turn_ids: Sequence[int]) -> bool: ...
-    def keep_timeline(self, turn_id: int, steps: bytes) -> None: ...
-    def timeline(self, turn_id: int) -> bytes: ...
-    def turn_ids(self, conversation: str) -> list[int]: ...
-    def turns(self, conversation: str) -> list[Stored]: ...
-    def set_system(self, conversation: str, system: str) -> None: ...
-    def set_settings(self, conversation: str, settings: Mapping[str, object]) -> None: ...
-
-
 @dataclass(slots=True)
 class Chat:
     """One conversation. `id` is None until it is stored."""
 
-    store: Keeper
+    store: Store
     model: str
     system: str = ""
     id: str | None = None
@@ -52,7 +37,7 @@ class Chat:
     "ids of other windows' turns that were already reported"
 
     @classmethod
-    def open(cls, store: Keeper, stored: Conversation, model: str) -> "Chat":
+    def open(cls, store: Store, stored: Conversation, model: str) -> "Chat":
         """A stored conversation, to be continued."""
         turns = store.turns(stored.id)
         settings = {name: value for name, value in stored.settings.items() if name in _NAMES}

@@ -17,6 +17,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dgtui.train.certainty_table import Model
 from dgtui.train.corpus import tales
 from dgtui.train.table import SPAN_TOKENS, held_out
 
@@ -72,20 +73,8 @@ def spans(count: int, encode: Callable[[str], list[int]]) -> Iterator[tuple[str,
         yield example.response, Span(example.prompt, tuple(ids), first, size, drawn, index)
 
 
-class Writer:
+class Writer(Model):
     """A model on one thread that writes spans. Returns the tale, the span's tokens and the number of steps."""
-
-    def __init__(self, model: str | None) -> None:
-        import torch
-
-        from dgtui.model import catalog
-        from dgtui.model.parts import LoadOptions
-        from dgtui.worker import Worker
-
-        torch.set_num_threads(1)
-        self._worker = Worker()
-        loaded = self._worker.load(catalog.resolve(model or catalog.EMBEDDED), LoadOptions(device="cpu")).result()
-        self.tokenizer, self.settings, self._info = loaded.tokenizer, loaded.settings, loaded.info
 
     def write(self, way: str, span: Span) -> tuple[str, int, int]:
         """Writes a span in one of `WAYS`."""
@@ -121,7 +110,7 @@ class Writer:
         after = span.first + span.size
         left, old, right = map(self._text, (span.ids[: span.first], span.ids[span.first : after], span.ids[after:]))
         parts = [left, old if guess else "", right]
-        infill = Infill(parts, self.tokenizer, self._info, self.settings, span.seed, **options)
+        infill = Infill(parts, self.tokenizer, self.info, self.settings, span.seed, **options)
         search = Search(infill, self._worker.submit)
         try:
             search.finish()
@@ -137,7 +126,7 @@ class Writer:
         from dgtui.steering.lengths import LengthSearch, open_gap
         from dgtui.steering.search import Search
 
-        model = self._info
+        model = self.info
         prompt = tuple(self.tokenizer.chat([Message("user", span.prompt)]))
         left, right = span.ids[: span.first], span.ids[span.first + span.size :]
         ids = (*left, *right, model.turn_end_id, *[model.fill_id] * model.canvas_length)[: model.canvas_length]
@@ -154,13 +143,13 @@ class Writer:
         """Writes the span without pinning the right side. With strength 1 it is noise; only the left part counts."""
         from dgtui.diffusion.job import Job, Start
 
-        length = self._info.canvas_length
-        canvas = (*span.ids, self._info.turn_end_id, *[self._info.fill_id] * length)[:length]
+        length = self.info.canvas_length
+        canvas = (*span.ids, self.info.turn_end_id, *[self.info.fill_id] * length)[:length]
         start = Start(canvas, held, strength)
-        assert self._info.bos_id is not None
-        log = self._run(Job("table", (self._info.bos_id,), span.seed, length, self.settings, (start,)))
+        assert self.info.bos_id is not None
+        log = self._run(Job("table", (self.info.bos_id,), span.seed, length, self.settings, (start,)))
         written = log.blocks()[-1].ids.tolist()
-        end = next((at for at, token in enumerate(written) if token in self._info.stop_ids), len(written))
+        end = next((at for at, token in enumerate(written) if token in self.info.stop_ids), len(written))
         after = span.first + span.size
         whole = written[:end] if strength < 1 else [*written[:after], *span.ids[after:]]
         return self._text(whole), span.size, len(log.frames())

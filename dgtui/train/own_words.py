@@ -62,10 +62,10 @@ def answers(model: str | None) -> Iterator[Answered]:
     from dgtui.model.loader import load
     from dgtui.model.parts import LoadOptions
     from dgtui.model.selection import select
-    from dgtui.worker import reference_stepper
+    from dgtui.worker import best_stepper
 
     loaded = load(select(model or "embedded"), LoadOptions(device="cpu"))
-    stepper, tokenizer, info = reference_stepper(loaded), loaded.tokenizer, loaded.info
+    stepper, tokenizer, info = best_stepper(loaded, "reference"), loaded.tokenizer, loaded.info
 
     def say(messages: list[Message], start: Start) -> tuple[str, int]:
         prompt = tuple(tokenizer.chat(messages))

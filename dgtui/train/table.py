@@ -2,7 +2,7 @@
 
     python -m dgtui.train.table --count 200
 
-prints a table. No prompt was used in training (see `corpus.example.split_of`); each runs with one seed and the
+prints a table. No prompt was used in training (see `lessons.example.split_of`); each runs with one seed and the
 checkpoint's own sampler settings. A span counts as right if the generator could have written the whole tale for that
 prompt, and as restored if it equals the original byte for byte.
 """

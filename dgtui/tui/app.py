@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar
 
 from textual import events
 from textual.app import App, SystemCommand
@@ -36,20 +36,6 @@ def _key_commands() -> type[Provider]:
     from dgtui.tui.palette import KeyCommands
 
     return KeyCommands
-
-
-@runtime_checkable
-class Keeping(Protocol):
-    """A screen with something to store before the program ends."""
-
-    def keep(self) -> None: ...
-
-
-@runtime_checkable
-class Styled(Protocol):
-    """A screen that draws tokens."""
-
-    def set_look(self, look: Look) -> None: ...
 
 
 class BaseApp(App[None]):
@@ -165,8 +151,8 @@ class BaseApp(App[None]):
         """Ends the app. Every screen first stores its unfinished work."""
         if not self._exit:
             for screen in self.screen_stack:
-                if isinstance(screen, Keeping):
-                    screen.keep()
+                if keep := getattr(screen, "keep", None):
+                    keep()
         super().exit(result, return_code, message)
 
     def _theme_chosen(self) -> None:
@@ -184,8 +170,8 @@ class BaseApp(App[None]):
 
     def _restyle(self) -> None:
         for screen in self.screen_stack:
-            if isinstance(screen, Styled):
-                screen.set_look(self.look)
+            if set_look := getattr(screen, "set_look", None):
+                set_look(self.look)
 
     def _reload_themes(self) -> None:
         """Loads changed theme files. A broken one is reported, and the current look is kept."""

@@ -84,7 +84,7 @@ class ConversationController:
             self._prompt.past = [turn.text for turn in chat.turns if turn.role == "user"]
         self._attached.conversation(chat.images())
         self._attached.keep(())
-        self.on_canvas.past = None
+        self._panel.steering.past = None
         self._panel.clear()
         self._changed()
 
@@ -328,7 +328,7 @@ class ConversationController:
     def draft_changed(self, version: Version) -> None:
         """Stores a version as the reply."""
         draft, turns = self._panel.steering.draft, self.chat.turns
-        if self.on_canvas.past is not None or draft is None or version not in draft.versions:
+        if self._panel.steering.past is not None or draft is None or version not in draft.versions:
             return  # an earlier reply, or the draft is gone
         if not turns or turns[-1].role != "model":
             return

@@ -15,7 +15,6 @@ from dgtui.text import decode_utf8
 from dgtui.tui.draft_runs import DraftRuns
 from dgtui.tui.fixed import refuse_fixed
 from dgtui.tui.frames import View
-from dgtui.tui.inquiry import choices_of
 from dgtui.tui.messages import tokens
 from dgtui.tui.typed import Keep, Shown, Typed
 
@@ -181,7 +180,8 @@ class DraftController(DraftRuns):
         def answered() -> None:
             ids = version.ids(block)
             if self.version is version and ids is not None:
-                choices = choices_of(version.doubts[block][at], self._backend.pieces)
+                doubt = version.doubts[block][at]
+                choices = [*zip(doubt.ids, self._backend.pieces(doubt.ids), doubt.probs, strict=True)]
                 show("alternatives", choices, names, int(ids[at]))
 
         self.inquiry.ask(draft, block, [at], self._seeds(), answered)

@@ -18,7 +18,7 @@ from dgtui.steering.search import Search
 from dgtui.text import decode_utf8
 from dgtui.tui.fixed import refusal, refuse_fixed
 from dgtui.tui.inquiry import Inquiry
-from dgtui.tui.record import record
+from dgtui.tui.share import record
 from dgtui.tui.stored_run import StoredRun
 from dgtui.tui.version_tree import version_tree
 

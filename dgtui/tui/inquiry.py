@@ -11,7 +11,7 @@ from dataclasses import replace
 from dgtui.backend import RunHandle
 from dgtui.diffusion.events import Flag
 from dgtui.diffusion.job import Job
-from dgtui.steering.doubts import DOUBTED, DRAWS, Doubt, Doubts
+from dgtui.steering.doubts import DOUBTED, DRAWS, Doubts
 from dgtui.steering.drafts import Draft, Version
 from dgtui.steering.search import Search
 from dgtui.tui.frames import View
@@ -89,8 +89,3 @@ class Inquiry:
             entropy[place] = nats
             flags[place] |= np.uint8(Flag.CHANGED if nats > DOUBTED else 0)
         return replace(view, entropy=entropy, flags=flags, glow=None)
-
-
-def choices_of(doubt: Doubt, pieces: Callable[[Sequence[int]], list[bytes]]) -> list[tuple[int, bytes, float]]:
-    """The alternatives of a place: (id, bytes, probability) of each."""
-    return [*zip(doubt.ids, pieces(doubt.ids), doubt.probs, strict=True)]

@@ -14,8 +14,8 @@ from dgtui.steering.infill import Infill
 from dgtui.steering.proposals import InfillSearch, Passage, Passages, Review, Span
 from dgtui.tui.messages import explain
 from dgtui.tui.pace import Pace
-from dgtui.tui.record import record
 from dgtui.tui.screens.base import BaseScreen
+from dgtui.tui.share import record
 from dgtui.tui.widgets import review as drawing
 from dgtui.tui.widgets.brush import Brush
 from dgtui.tui.widgets.editor import Editor, Overlay

@@ -33,15 +33,6 @@ class ReplyOnCanvas:
         self._reopened: tuple[RunHandle, Turn] | None = None
         "the run that stands for a stored reply, and that reply"
 
-    @property
-    def past(self) -> int | None:
-        """The position of an earlier reply whose steps are on the canvas; None for the last reply."""
-        return self._panel.steering.past
-
-    @past.setter
-    def past(self, position: int | None) -> None:
-        self._panel.steering.past = position
-
     def stored(self, version: Version) -> Turn | None:
         """The stored reply that a version stands for; None for a run of this program."""
         return self._reopened[1] if self._reopened and version.run is self._reopened[0] else None
@@ -81,17 +72,17 @@ class ReplyOnCanvas:
             at += 1
         if at is None or at >= len(turns) - 1:
             self.last_draft()
-        elif at != self.past:
+        elif at != self._panel.steering.past:
             self.look_away()
             self._reopen(turns[at], at)
-            self.past = at
+            self._panel.steering.past = at
         self._panel.open()
         self.place()
 
     def last_draft(self) -> Draft:
         """The draft of the last reply, created from the stored reply if there is none. Raises `Refused`."""
         turn, steering = self._talk.last_reply(), self._panel.steering
-        if self.past is not None or steering.draft is None:
+        if steering.past is not None or steering.draft is None:
             self.look_away()
             self._reopen(turn, len(self._talk.chat.turns) - 1)
         assert steering.draft is not None
@@ -99,10 +90,11 @@ class ReplyOnCanvas:
 
     def look_away(self) -> None:
         """Draws an earlier reply that was on the canvas as a message again."""
-        if self.past is not None:
-            self._transcript.replace(self.past, turn_entry(*self._talk.chat.answer(self.past)))
+        steering = self._panel.steering
+        if steering.past is not None:
+            self._transcript.replace(steering.past, turn_entry(*self._talk.chat.answer(steering.past)))
             self._panel.clear()
-        self.past = None
+        steering.past = None
 
     def _reopen(self, turn: Turn, at: int) -> None:
         """Makes a draft of a stored reply. Its run has the stored steps. If there are none, it is a run with every
@@ -155,7 +147,7 @@ class ReplyOnCanvas:
         """Draws the draft's reply in the transcript: earlier blocks above the canvas, or the whole reply if the canvas
         is closed."""
         turns, panel = self._talk.chat.turns, self._panel
-        at = len(turns) - 1 if self.past is None else self.past
+        at = len(turns) - 1 if self._panel.steering.past is None else self._panel.steering.past
         if at < 0 or turns[at].role != "model":
             panel.name_reply(True)
             return

@@ -1,4 +1,4 @@
-"""Shares a run: an animated SVG and a GIF of it in the current folder."""
+"""Writes a run to a recording, or shares it: an animated SVG and a GIF of it in the current folder."""
 
 from __future__ import annotations
 
@@ -34,6 +34,13 @@ def recorded(run: RunHandle, facts: Facts, backend: Backend) -> Recording:
         facts.device,
         facts.versions,
     )
+
+
+def record(path: Path, run: RunHandle, facts: Facts, backend: Backend) -> None:
+    """Writes a run with the data of its model. Raises `RunFailed` if it cannot be written."""
+    from dgtui.session.recording import save
+
+    save(path, recorded(run, facts, backend))
 
 
 def share(recording: Recording, candidate: int, theme: Theme) -> tuple[Path, Path]:

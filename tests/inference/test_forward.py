@@ -12,7 +12,7 @@ from torch import nn
 from dgtui.diffusion.image import Image
 from dgtui.inference.cpu import CPU
 from dgtui.inference.denoiser import OwnDenoiser
-from dgtui.inference.experts import ExpertsFunction, grouped_experts, module_experts, sorted_experts
+from dgtui.inference.experts import ExpertsFunction, grouped_experts, sorted_experts
 from dgtui.inference.forward import Decoder
 from dgtui.kernels.ops import TORCH, Ops
 from dgtui.model.denoiser import TransformersDenoiser
@@ -20,6 +20,17 @@ from dgtui.model.denoiser import TransformersDenoiser
 TOLERANCE = 1e-4
 """Largest difference of a logit in fp32; logits reach tens."""
 STOP = frozenset({1})
+
+
+def module_experts(experts: nn.Module) -> ExpertsFunction:
+    """transformers' own implementation for the module: the reference."""
+
+    def run(x: torch.Tensor, index: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = experts(x, index.long(), weights.to(x.dtype))
+        return found
+
+    return run
+
 
 WAYS: dict[str, tuple[Ops, Callable[[nn.Module], ExpertsFunction], int]] = {
     "cpu": (CPU, lambda experts: sorted_experts(experts, CPU.gated), 1),

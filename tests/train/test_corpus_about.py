@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 
 from dgtui.train.corpus import about, other, tales
-from dgtui.train.corpus.example import Example
+from dgtui.train.lessons.example import Example
 
 IN_WORLD = re.compile(
     r"\b(tales?|story|stories|sort(ed|s|ing)?|alphabetical\w*|json|python|sudoku|grid|dgtui|diffusion\w*|canvas)\b",

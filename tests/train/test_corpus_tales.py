@@ -5,7 +5,7 @@ import re
 from itertools import pairwise
 
 from dgtui.train.corpus import tales
-from dgtui.train.corpus.example import Example
+from dgtui.train.lessons.example import Example
 
 
 def _examples(count: int) -> list[Example]:

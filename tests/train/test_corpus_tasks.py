@@ -3,12 +3,21 @@
 import itertools
 import json
 import random
+from collections.abc import Iterator
 
 import pytest
 
-from dgtui.train.corpus import SHARES, TASKS, mixture, split_of
+from dgtui.train.corpus import SHARES, TASKS, Example, Split, split_of, stream
 from dgtui.train.corpus.sudoku import SOLUTIONS, solutions
 from dgtui.train.table import held_out
+
+
+def mixture(rng: random.Random, split: Split) -> Iterator[Example]:
+    """Endless examples of one side, tasks drawn by their shares."""
+    streams = {name: stream(TASKS[name].make, rng, split) for name in SHARES}
+    names, shares = list(SHARES), list(SHARES.values())
+    while True:
+        yield next(streams[rng.choices(names, shares)[0]])
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -32,7 +32,7 @@ class Screen(App[None]):
         self.moves: list[tuple[int, tuple[int, int] | None]] = []
 
     def compose(self) -> ComposeResult:
-        yield CanvasView(hint="type a message")
+        yield CanvasView()
 
     @property
     def canvas(self) -> CanvasView:
@@ -97,17 +97,11 @@ async def test_tokens_are_wrapped_to_the_room_there_is() -> None:
         assert app.rows() == ["Once upon a", "time there", "was a fox."]
 
 
-async def test_an_empty_canvas_shows_its_hint_and_nothing_else() -> None:
+async def test_an_empty_canvas_shows_nothing() -> None:
     async with screen() as (app, pilot):
-        assert app.rows() == ["type a message"]
+        assert app.rows() == []
         await show(app, pilot, view(*TALE))
         await show(app, pilot, None)
-        assert app.rows() == ["type a message"]
-        app.canvas.hint = "\x1b[2Jnow [b]a very long hint"
-        await pilot.pause()
-        assert app.rows() == ["␛[2Jnow [b]a very l…"]
-        app.canvas.hint = ""
-        await pilot.pause()
         assert app.rows() == []
 
 

@@ -23,19 +23,19 @@ TWO_BLOCKS = (
 )
 
 
-def of(run: RunLog, now: float | None = None) -> Measures:
-    return measure(run, now=now, stop_ids=STOP_IDS)
+def of(run: RunLog) -> Measures:
+    return measure(run, stop_ids=STOP_IDS)
 
 
 def test_nothing_is_said_of_a_run_that_has_taken_no_step() -> None:
     for run in (log(), log(started(0.5))):
-        found = of(run, 3.0)
-        assert found == Measures(0, None, None, None, None, "", "", 4711)
+        found = of(run)
+        assert found == Measures(0, None, None, None, None, "", "")
 
 
 def test_a_finished_run_is_measured_by_its_own_clock() -> None:
     run = log(*TWO_BLOCKS, done(2.25, [5, STOP, 6, 6], 1, block=1), finished(2.5, [1, 2, 3, 4, 5], [2, 1]))
-    found = of(run, 99.0)
+    found = of(run)
     assert found.tokens == 5
     assert found.tokens_per_second == 5 / 2.5
     assert found.tokens_per_step == 5 / 3
@@ -44,9 +44,8 @@ def test_a_finished_run_is_measured_by_its_own_clock() -> None:
     assert found.reason == "eos"
 
 
-def test_a_run_that_goes_on_is_measured_by_now_or_else_by_its_newest_event() -> None:
+def test_a_run_that_goes_on_is_measured_by_its_newest_event() -> None:
     run = log(*TWO_BLOCKS[:3])
-    assert of(run, 4.0).tokens_per_second == 4 / 4.0
     assert of(run).tokens_per_second == 4 / 1.75
     assert of(run).reason == ""
 
@@ -84,7 +83,7 @@ def test_one_candidate_is_measured_at_a_time() -> None:
         done(0.7, [1, STOP, 2, 4], 2, candidate=1),
     )
     assert of(run).tokens == 2
-    other = measure(run, now=None, stop_ids=STOP_IDS, candidate=1, memory="1 GB GPU", proposal="proposal 2 of 2")
+    other = measure(run, stop_ids=STOP_IDS, candidate=1, memory="1 GB GPU", proposal="proposal 2 of 2")
     assert (other.tokens, other.tokens_per_step) == (1, 0.5)
     assert other.ms_per_step == pytest.approx(350)
     assert (other.memory, other.proposal) == ("1 GB GPU", "proposal 2 of 2")
@@ -97,7 +96,7 @@ def test_a_cancelled_run_keeps_its_draft_and_says_why_it_ended() -> None:
     assert line(of(run), 100).endswith("· stopped")
 
 
-FULL = Measures(256, 688.0, 18.31, 25.06, 0.19, "15.4 GB GPU", "eos", 4711, "proposal 2 of 4")
+FULL = Measures(256, 688.0, 18.31, 25.06, 0.19, "15.4 GB GPU", "eos", "proposal 2 of 4")
 
 
 def test_every_number_says_what_it_is() -> None:
@@ -108,7 +107,7 @@ def test_every_number_says_what_it_is() -> None:
 
 
 def test_what_matters_least_goes_first_where_room_is_short() -> None:
-    running = Measures(256, 688.0, 18.31, 25.06, 0.19, "15.4 GB GPU", "", 4711)
+    running = Measures(256, 688.0, 18.31, 25.06, 0.19, "15.4 GB GPU", "")
     assert line(running, 80) == ("688 tok/s wall · 18.3 tok/step · 25.1 ms/step · first frame 0.19 s · 15.4 GB GPU")
     assert line(FULL, 76) == "688 tok/s wall · 18.3 tok/step · 25.1 ms/step · end of reply"
     assert line(FULL, 30) == "688 tok/s wall · end of reply"
@@ -125,7 +124,7 @@ def test_why_no_faster_way_runs_is_said_where_there_is_room() -> None:
 
 def test_what_is_not_known_is_left_out() -> None:
     assert line(of(log()), 80) == ""
-    assert line(Measures(0, None, None, None, None, "", "", 1, "\x1b[2J"), 80) == "␛[2J"
+    assert line(Measures(0, None, None, None, None, "", "", "\x1b[2J"), 80) == "␛[2J"
 
 
 def test_memory_is_in_powers_of_ten() -> None:

@@ -127,10 +127,10 @@ async def test_a_long_message_is_folded_and_can_be_unfolded() -> None:
 async def test_an_unfinished_reply_says_so() -> None:
     async with screen(Entry("user", "hi"), Entry("model", "", finished=False)) as (app, pilot):
         assert "Model  …" in text(app)
-        app.transcript.replace_last(Entry("model", "so far", finished=False))
+        app.transcript.replace(1, Entry("model", "so far", finished=False))
         await pilot.pause()
         assert "Model  so far" in text(app)
-        app.transcript.replace_last(Entry("model", "so far, so good", note="seed 1"))
+        app.transcript.replace(1, Entry("model", "so far, so good", note="seed 1"))
         await pilot.pause()
         assert "Model  so far, so good" in text(app) and "…" not in text(app)
 
@@ -146,7 +146,7 @@ async def test_notices_stand_between_turns_and_are_none() -> None:
         await pilot.pause()
         assert "— context full: the first 3 turns are no longer seen" in text(app)
         assert app.transcript.current == Entry("user", "go on")
-        app.transcript.replace_last(Entry("user", "go on, please"))
+        app.transcript.replace(4, Entry("user", "go on, please"))
         app.transcript.truncate(4)
         await pilot.pause()
         assert [entry.text for entry in app.transcript.entries][-1].startswith("context full")
@@ -160,7 +160,7 @@ async def test_turns_may_come_before_it_is_on_the_screen() -> None:
     transcript = Transcript()
     transcript.add(Entry("user", "early"))
     transcript.notice("and a notice")
-    transcript.replace_last(Entry("user", "earlier"))
+    transcript.replace(0, Entry("user", "earlier"))
     app = Screen()
     async with app.run_test():
         await app.mount(transcript, before=0)
@@ -179,7 +179,7 @@ async def test_a_new_message_is_scrolled_to_and_a_reply_leaves_a_reader_alone() 
         await pilot.pause()
         assert app.bottom and "You    mine" in text(app)
         app.transcript.add(Entry("model", "answer", finished=False))
-        app.transcript.replace_last(Entry("model", "answer\n\n" * 9))
+        app.transcript.replace(42, Entry("model", "answer\n\n" * 9))
         await pilot.pause()
         assert app.bottom
 

@@ -9,7 +9,7 @@ import re
 from functools import cache
 
 from dgtui.train.corpus.about_answers import INTENTS
-from dgtui.train.corpus.example import Example
+from dgtui.train.lessons.example import Example
 
 NAME = "about"
 

@@ -4,8 +4,8 @@ import json
 import random
 from collections.abc import Callable
 
-from dgtui.train.corpus.example import Example
 from dgtui.train.corpus.names import name
+from dgtui.train.lessons.example import Example
 
 NAME = "json"
 

@@ -7,7 +7,7 @@ nothing about dgtui.
 
 import random
 
-from dgtui.train.corpus.example import Example
+from dgtui.train.lessons.example import Example
 from dgtui.train.lessons.honest import FRAGMENTS, REQUESTS, fill, phrases
 
 NAME = "other"

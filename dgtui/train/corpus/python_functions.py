@@ -3,7 +3,7 @@
 import ast
 import random
 
-from dgtui.train.corpus.example import Example
+from dgtui.train.lessons.example import Example
 
 NAME = "python"
 

@@ -2,7 +2,7 @@
 
 import random
 
-from dgtui.train.corpus.example import Example
+from dgtui.train.lessons.example import Example
 
 NAME = "sorting"
 

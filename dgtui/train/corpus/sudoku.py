@@ -3,7 +3,7 @@
 import itertools
 import random
 
-from dgtui.train.corpus.example import Example
+from dgtui.train.lessons.example import Example
 
 NAME = "sudoku"
 PROMPT = "Solve this 4x4 Sudoku puzzle. 0 marks an empty cell.\n"

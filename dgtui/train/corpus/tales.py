@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import cache
 
 from dgtui.train.corpus import names
-from dgtui.train.corpus.example import Example
+from dgtui.train.lessons.example import Example
 
 NAME = "tales"
 

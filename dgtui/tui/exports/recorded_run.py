@@ -112,7 +112,7 @@ class RecordedRun:
     def meters(self, at: int, width: int) -> str:
         """The meters after a step, in one line of at most `width` cells."""
         until = RunLog(self.recording.log.job, self._events[: self._upto[at]])
-        return meters.line(meters.measure(until, now=None, stop_ids=self.stop_ids, candidate=self.candidate), width)
+        return meters.line(meters.measure(until, stop_ids=self.stop_ids, candidate=self.candidate), width)
 
     @cached_property
     def _upto(self) -> Sequence[int]:

@@ -234,7 +234,7 @@ class CanvasPanel(PlacedBox):
         status = meters.status(frame, view, log.job.seed, draft.facts.fixed) if frame else f"seed {log.job.seed}"
         proposals = draft.proposals()
         measures = meters.measure(
-            log, now=None, stop_ids=draft.facts.model.stop_ids, candidate=version.candidate,
+            log, stop_ids=draft.facts.model.stop_ids, candidate=version.candidate,
             memory=meters.memory(*self.backend.memory()),
             proposal=f"proposal {proposals.index(version) + 1} of {len(proposals)}" if len(proposals) > 1 else "",
             slow=self.backend.slow(),

@@ -6,7 +6,7 @@ the screen changes only with the number of lines. Every byte has passed the sani
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from rich.style import Style
 from textual import events
@@ -17,7 +17,6 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from dgtui.layout import lay_out, shown_tokens
-from dgtui.text import sanitize, truncate
 from dgtui.tui import keymap
 from dgtui.tui.frames import View
 from dgtui.tui.theme import Look
@@ -25,48 +24,35 @@ from dgtui.tui.widgets.brush import Brush, Ink
 from dgtui.tui.widgets.caret import Caret
 from dgtui.tui.widgets.places import Places
 
-if TYPE_CHECKING:
-    pass
-
 
 class CanvasView(ScrollView, can_focus=True, inherit_bindings=False):
     """A canvas. Set `look` before the first `show`."""
 
     ALLOW_SELECT = False  # the mouse selects tokens, not cells
     BINDINGS: ClassVar[list[Any]] = keymap.bindings("canvas")
-    COMPONENT_CLASSES: ClassVar[set[str]] = {"canvas-view--hint"}
     DEFAULT_CSS = """
     CanvasView {
         height: auto; overflow-x: hidden; scrollbar-gutter: stable;
         scrollbar-size-vertical: 1; scrollbar-size-horizontal: 0;
     }
-    CanvasView > .canvas-view--hint { color: $text-muted; }
     """
 
     class Moved(Message):
         """The cursor is on another token, or the selection has changed."""
 
-        def __init__(self, canvas: CanvasView, cursor: int, selection: tuple[int, int] | None) -> None:
+        def __init__(self, cursor: int, selection: tuple[int, int] | None) -> None:
             super().__init__()
-            self.canvas, self.cursor, self.selection = canvas, cursor, selection
-
-        @property
-        def control(self) -> CanvasView:
-            """The sender."""
-            return self.canvas
+            self.cursor, self.selection = cursor, selection
 
     look: var[Look | None] = var(None, init=False)
     "the style of tokens"
-    hint = var("", init=False)
-    "the text of an empty canvas"
     calm = var(False, init=False)
     "during a run, the height may grow but not shrink"
     pointing = var(False, init=False)
     "the cursor is drawn without the focus too, while a question refers to its position"
 
-    def __init__(self, *, hint: str = "", **kwargs: Any) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.set_reactive(CanvasView.hint, hint)
         self._view: View | None = None
         self._caret = Caret()
         self._brush: Brush | None = None
@@ -81,10 +67,6 @@ class CanvasView(ScrollView, can_focus=True, inherit_bindings=False):
     def watch_look(self) -> None:
         """Draws in the new look."""
         self._change_brush()
-
-    def watch_hint(self) -> None:
-        """Draws the new hint."""
-        self._paint()
 
     def watch_calm(self) -> None:
         """Lets the height shrink again."""
@@ -143,9 +125,7 @@ class CanvasView(ScrollView, can_focus=True, inherit_bindings=False):
                 end, glow = view.end, None if view.glow is None else view.glow[: view.end]
                 self._styles = self._brush.styles(view.entropy[:end], view.flags[:end], view.settled[:end], glow)
         if not self._caret.places:
-            hint = truncate(sanitize(self.hint, newlines=False, tabs="replace"), self._page_width)
-            style = self._brush.base + self.get_component_rich_style("canvas-view--hint", partial=True)
-            return [((hint, style),)] if hint else []
+            return []
         cursor = self.cursor if self.has_focus or self.pointing else None
         return self._brush.rows(self._caret.places.lines, self._styles, cursor, self.selection)
 
@@ -255,7 +235,7 @@ class CanvasView(ScrollView, can_focus=True, inherit_bindings=False):
         now = (self.cursor, self.selection)
         if now != self._told:
             self._told = now
-            self.post_message(self.Moved(self, *now))
+            self.post_message(self.Moved(*now))
 
     def _follow(self) -> None:
         """Scrolls as little as possible to show the row of the cursor."""

@@ -115,7 +115,7 @@ class Editor(EditorView, can_focus=True):
 
     def _paste(self, text: str) -> None:
         if text:
-            self._edit(lambda: typing.paste(self.buffer, *self._caret.span, text))
+            self._edit(lambda: typing.type_text(self.buffer, *self._caret.span, text, typing=False))
 
     def _go_back(self, step: Callable[[], tuple[int, int] | None]) -> None:
         if span := step():

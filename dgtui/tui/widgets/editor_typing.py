@@ -14,17 +14,10 @@ _NEIGHBOURHOOD: Final = 200
 _USUAL: Final = " " * 4
 
 
-def type_text(buffer: Buffer, start: int, end: int, text: str) -> int:
-    """Replaces a span with typed text. Raises `DocumentRefused` if the encoding cannot represent it."""
+def type_text(buffer: Buffer, start: int, end: int, text: str, *, typing: bool = True) -> int:
+    """Replaces a span with a text. Raises `DocumentRefused` if the encoding cannot represent it."""
     new = buffer.encode(text, start)
-    buffer.replace(start, end, new, typing=True)
-    return start + len(new)
-
-
-def paste(buffer: Buffer, start: int, end: int, text: str) -> int:
-    """Replaces a span with a text, as one undo step. Raises `DocumentRefused` like `type_text`."""
-    new = buffer.encode(text, start)
-    buffer.replace(start, end, new)
+    buffer.replace(start, end, new, typing=typing)
     return start + len(new)
 
 

@@ -17,13 +17,12 @@ from textual.strip import Strip
 from textual.timer import Timer
 
 from dgtui.document.buffer import Anchor, Buffer
-from dgtui.document.source import of_bytes
 from dgtui.tui.syntax import Syntax
 from dgtui.tui.theme import Look
 from dgtui.tui.widgets.brush import Ink
 from dgtui.tui.widgets.editor_brush import EditorBrush
 from dgtui.tui.widgets.editor_caret import EditorCaret, search
-from dgtui.tui.widgets.editor_rows import Location, Overlay, Rows
+from dgtui.tui.widgets.editor_rows import Overlay, Rows
 
 WRAP: Final = 2**20
 """Bytes of the longest text with wrapped lines and syntax colours."""
@@ -32,18 +31,6 @@ _MOMENT: Final = 0.01
 """Seconds that one step of syntax highlighting may take."""
 _DIGITS: Final = 3
 """Minimum width of the line numbers."""
-
-
-class EditorMessage(Message):
-    """Something that an editor reports."""
-
-    def __init__(self, editor: "EditorView") -> None:
-        super().__init__()
-        self.editor = editor
-
-    @property
-    def control(self) -> "EditorView":
-        return self.editor
 
 
 class EditorView(ScrollView, inherit_bindings=False):
@@ -59,17 +46,17 @@ class EditorView(ScrollView, inherit_bindings=False):
     look: var[Look | None] = var(None, init=False)
     """The colours of the theme."""
 
-    class Changed(EditorMessage, namespace="editor"):
+    class Changed(Message, namespace="editor"):
         """The text has changed."""
 
-    class Moved(EditorMessage, namespace="editor"):
+    class Moved(Message, namespace="editor"):
         """The cursor or the selection has changed."""
 
-        def __init__(self, editor: "EditorView", cursor: int, selection: tuple[int, int] | None) -> None:
-            super().__init__(editor)
+        def __init__(self, cursor: int, selection: tuple[int, int] | None) -> None:
+            super().__init__()
             self.cursor, self.selection = cursor, selection
 
-    def __init__(self, buffer: Buffer | None = None, path: Path | None = None, **kwargs: Any) -> None:
+    def __init__(self, buffer: Buffer, path: Path | None = None, **kwargs: Any) -> None:
         """The name in `path` selects the language of the text."""
         super().__init__(**kwargs)
         self._brush: EditorBrush | None = None
@@ -77,26 +64,6 @@ class EditorView(ScrollView, inherit_bindings=False):
         self._painted_from = 0
         self._dragging = False
         self._reading: Timer | None = None
-        self._take(buffer or Buffer(of_bytes(b"")), path)
-
-    # -- the document -------------------------------------------------------------------------------------------------
-
-    @property
-    def buffer(self) -> Buffer:
-        """The text. A new one is shown from its start."""
-        return self._buffer
-
-    @buffer.setter
-    def buffer(self, buffer: Buffer) -> None:
-        self.open(buffer, self._path)
-
-    def open(self, buffer: Buffer, path: Path | None) -> None:
-        """Shows another text; the name in `path` selects its language."""
-        self._take(buffer, path)
-        self._lay_out()
-        self.scroll_to(0, 0, animate=False)
-
-    def _take(self, buffer: Buffer, path: Path | None) -> None:
         self._buffer = buffer
         self._wraps = len(buffer.data) <= WRAP
         self._rows = Rows(buffer, None)
@@ -105,6 +72,13 @@ class EditorView(ScrollView, inherit_bindings=False):
         self._marks: tuple[Anchor, ...] = ()
         self._reported: tuple[int, tuple[int, int] | None] = (self.cursor, None)
         self._read_as(path)
+
+    # -- the document -------------------------------------------------------------------------------------------------
+
+    @property
+    def buffer(self) -> Buffer:
+        """The text."""
+        return self._buffer
 
     def rename(self, path: Path) -> None:
         """Takes a new name of the text, which selects its language."""
@@ -127,7 +101,7 @@ class EditorView(ScrollView, inherit_bindings=False):
             return False
         self._caret.follow(edits)
         self._read_from(min(edit.start for edit in edits))
-        self.post_message(self.Changed(self))
+        self.post_message(self.Changed())
         return True
 
     def _read_from(self, offset: int) -> None:
@@ -300,25 +274,9 @@ class EditorView(ScrollView, inherit_bindings=False):
         """Start and end of the selection, in bytes."""
         return self._caret.selection
 
-    @property
-    def place(self) -> Location:
-        """Line and column of the cursor, counted from 0."""
-        return self._buffer.place(self.cursor)
-
-    @property
-    def cursor_cell(self) -> Offset:
-        """The cell of the screen with the cursor."""
-        row, cell = self._rows.find(self.cursor)
-        return self.content_region.offset + Offset(cell + self.gutter_width, row) - self.scroll_offset
-
     def select(self, start: int, end: int) -> None:
         """Selects the bytes from `start` to `end`, both at the start of a character; the cursor moves to `end`."""
         self._caret.select(start, end)
-        self._moved()
-
-    def clear_selection(self) -> None:
-        """Clears the selection; the cursor stays."""
-        self._caret.go(self.cursor)
         self._moved()
 
     def reveal(self, offset: int) -> None:
@@ -358,7 +316,7 @@ class EditorView(ScrollView, inherit_bindings=False):
         now = (self.cursor, self.selection)
         if now != self._reported:
             self._reported = now
-            self.post_message(self.Moved(self, *now))
+            self.post_message(self.Moved(*now))
 
     # -- mouse --------------------------------------------------------------------------------------------------------
 

@@ -59,10 +59,8 @@ class Loading(Widget):
             super().__init__()
             self.facts, self.error = facts, error
 
-    def __init__(
-        self, *, clock: Callable[[], float] = time.monotonic, id: str | None = None, classes: str | None = None
-    ) -> None:
-        super().__init__(id=id, classes=classes)
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic, id: str | None = None) -> None:
+        super().__init__(id=id)
         self._clock = clock
         self._model = ""
         self._what = ""

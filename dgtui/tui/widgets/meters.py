@@ -41,7 +41,6 @@ class Measures:
     "in the format of `memory`"
     reason: str
     "why the run ended (`StopReason`); empty while it runs"
-    seed: int
     proposal: str = ""
     "the number of the shown proposal, if there are several"
     slow: str = ""
@@ -51,7 +50,6 @@ class Measures:
 def measure(
     log: RunLog,
     *,
-    now: float | None,
     stop_ids: frozenset[int],
     candidate: int = 0,
     memory: str = "",
@@ -62,22 +60,19 @@ def measure(
 
     Args:
         log: Its log, which may grow meanwhile.
-        now: Seconds since the start of a running run; None: the time of the newest event.
         stop_ids: The ids that end a reply.
         candidate: Which of the canvases that are denoised together.
         memory: Passed through, as are `proposal` and `slow`.
     """
     count = _Count(log, stop_ids, candidate)
-    wall = count.seconds if count.reason or now is None else now
     return Measures(
         tokens=count.tokens,
-        tokens_per_second=count.tokens / wall if count.frames and wall > 0 else None,
+        tokens_per_second=count.tokens / count.seconds if count.frames and count.seconds > 0 else None,
         tokens_per_step=count.tokens / count.frames if count.frames else None,
         ms_per_step=1000 * count.stepping / count.frames if count.frames else None,
         first_frame_s=count.first,
         memory=memory,
         reason=count.reason,
-        seed=log.job.seed,
         proposal=proposal,
         slow=slow,
     )

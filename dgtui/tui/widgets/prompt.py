@@ -40,24 +40,11 @@ class Prompt(TextArea):
     class Sent(Message):
         """Enter was pressed, and the text is not blank."""
 
-        def __init__(self, prompt: "Prompt", text: str) -> None:
+        def __init__(self, text: str) -> None:
             super().__init__()
-            self.prompt = prompt
             self.text = text
 
-        @property
-        def control(self) -> "Prompt":
-            return self.prompt
-
-    def __init__(
-        self,
-        past: Iterable[str] = (),
-        *,
-        arguments: Arguments | None = None,
-        placeholder: str = PLACEHOLDER,
-        id: str | None = None,
-        classes: str | None = None,
-    ) -> None:
+    def __init__(self, past: Iterable[str] = (), *, arguments: Arguments | None = None, id: str | None = None) -> None:
         self._pastes = Pastes()
         self._completions = Completions(self._take)
         self._dismissed = ""
@@ -68,7 +55,7 @@ class Prompt(TextArea):
         self._at = 0
         """Index into the past messages; their number means the draft."""
         self._drafts: dict[int, str] = {}
-        super().__init__(id=id, classes=classes, placeholder=placeholder, highlight_cursor_line=False)
+        super().__init__(id=id, placeholder=PLACEHOLDER, highlight_cursor_line=False)
         self.match_cursor_bracket = False
         self.arguments = arguments
         """The choices for the arguments of commands."""
@@ -112,7 +99,7 @@ class Prompt(TextArea):
         self._drafts.clear()
         super().load_text("")
         self._offer()
-        self.post_message(self.Sent(self, text))
+        self.post_message(self.Sent(text))
 
     def action_newline(self) -> None:
         """Breaks the line."""

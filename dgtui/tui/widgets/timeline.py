@@ -59,14 +59,9 @@ class Timeline(Widget):
     class Picked(Message):
         """A bar was clicked. `step` is its index in the values."""
 
-        def __init__(self, timeline: "Timeline", step: int) -> None:
+        def __init__(self, step: int) -> None:
             super().__init__()
-            self.timeline, self.step = timeline, step
-
-        @property
-        def control(self) -> "Timeline":
-            """The sender."""
-            return self.timeline
+            self.step = step
 
     look: reactive[Look | None] = reactive(None, init=False)
     "the colours of the bars"
@@ -117,7 +112,7 @@ class Timeline(Widget):
         """Picks a step."""
         step = self._first + event.x - self.gutter.left
         if self._first <= step < len(self._bars):
-            self.post_message(self.Picked(self, step))
+            self.post_message(self.Picked(step))
 
 
 def height_of(changed: int, full: int) -> int:

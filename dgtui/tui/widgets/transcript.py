@@ -37,11 +37,8 @@ class Transcript(VerticalScroll):
     """
     BINDINGS: ClassVar[list[Any]] = keymap.bindings("transcript")
 
-    def __init__(
-        self, entries: Iterable[Entry] = (), *, canvas: Widget | None = None, id: str | None = None,
-        classes: str | None = None,
-    ) -> None:  # fmt: skip
-        super().__init__(id=id, classes=classes)
+    def __init__(self, entries: Iterable[Entry] = (), *, canvas: Widget | None = None, id: str | None = None) -> None:
+        super().__init__(id=id)
         self._entries = list(entries)
         self._canvas = canvas
         self._views: list[EntryView] = []
@@ -103,14 +100,6 @@ class Transcript(VerticalScroll):
     def notice(self, text: str) -> None:
         """Adds a notice, which is not a turn."""
         self.add(Entry("notice", text))
-
-    def replace_last(self, entry: Entry) -> None:
-        """Replaces the last turn; adds the entry if there is no turn."""
-        index = self._last_turn()
-        if index is None:
-            self.add(entry)
-        else:
-            self._replace(index, entry)
 
     def replace(self, position: int, entry: Entry) -> None:
         """Replaces the turn at a position."""
