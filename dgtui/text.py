@@ -101,13 +101,13 @@ def cell_width(text: str, *, tab_size: int = 8) -> int:
     return cell_len(expand_tabs(text, tab_size) if "\t" in text else text)
 
 
-def truncate(text: str, cells: int, *, ellipsis: str = "…", tab_size: int = 8) -> str:
+def truncate(text: str, cells: int, *, ellipsis: str = "…") -> str:
     """Cuts a sanitised line to at most `cells` cells and marks a cut with `ellipsis`.
 
     A wide character is never split, so the result may be one cell shorter. The result is empty if the ellipsis does not
     fit.
     """
-    if cell_width(text, tab_size=tab_size) <= cells:
+    if cell_width(text) <= cells:
         return text
     room = cells - cell_len(ellipsis)
     if room < 0:
@@ -115,7 +115,7 @@ def truncate(text: str, cells: int, *, ellipsis: str = "…", tab_size: int = 8)
     low, high = 0, len(text)
     while low < high:
         middle = (low + high + 1) // 2
-        if cell_width(text[:middle], tab_size=tab_size) <= room:
+        if cell_width(text[:middle]) <= room:
             low = middle
         else:
             high = middle - 1
@@ -128,6 +128,11 @@ def byte_size(count: int) -> str:
         return f"{count} byte{'' if count == 1 else 's'}"
     size, unit = (count / 2**10, "KiB") if count < 2**20 else (count / 2**20, "MiB")
     return f"{f'{size:.1f}'.removesuffix('.0') if size < 10 else f'{size:.0f}'} {unit}"
+
+
+def gigabytes(size: float) -> str:
+    """Returns bytes as decimal gigabytes, or megabytes below one gigabyte: "51.6 GB", "7 MB"."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
 def whole(text: str, at: int) -> int:

@@ -97,8 +97,3 @@ def give_back() -> None:
     torch.cuda.empty_cache()  # does nothing if no GPU exists or was used
     if torch.backends.mps.is_available():
         torch.mps.empty_cache()
-
-
-def gigabytes(size: int) -> str:
-    """Bytes as decimal gigabytes, or megabytes below one gigabyte: "51.6 GB", "7 MB"."""
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"

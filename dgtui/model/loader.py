@@ -25,7 +25,6 @@ from dgtui.errors import (
 )
 from dgtui.model import adapter, devices, foreign, quantized
 from dgtui.model.catalog import Checkpoint
-from dgtui.model.devices import gigabytes
 from dgtui.model.generation import for_generate, read_generation
 from dgtui.model.geometry import read_geometry
 from dgtui.model.images import ImageReader
@@ -40,6 +39,7 @@ from dgtui.model.tokenizer import ModelTokenizer
 from dgtui.model.weights import Files, Progress, Report, check, fill, tell
 from dgtui.model_info import ModelInfo
 from dgtui.paths import private_dir
+from dgtui.text import gigabytes
 
 __all__ = ["LoadOptions", "LoadedModel", "Progress", "checked_plan", "load", "plan_for"]
 

@@ -14,11 +14,11 @@ import torch
 
 from dgtui.errors import OutOfMemory
 from dgtui.model import devices
-from dgtui.model.devices import gigabytes
 from dgtui.model.formats import ITEM_SIZE, Format
 from dgtui.model.kernel_weights import kernel_format
 from dgtui.model.parts import Packing, count_parts, experts_layer, held_formats, part_of
 from dgtui.model.stored import StoredTensor
+from dgtui.text import gigabytes
 
 CONTEXT: Final = 8192
 """Default number of tokens of prefix and canvas."""

@@ -33,6 +33,7 @@ from dgtui.model.shards import INDEX, SINGLE, shown
 from dgtui.model.skeleton import lay_out
 from dgtui.model.stored import NF4_METHOD, NF4_NAMES, NF4_VERSION, StoredTensor
 from dgtui.model.weights import Files, Report, stream, tell
+from dgtui.text import gigabytes
 
 METHOD: Final = NF4_METHOD
 SUMS: Final = "SHA256SUMS"
@@ -292,7 +293,7 @@ def quantize(
     needed, free = stored_size(opened.tensors, packing), room(target)
     if needed > free:
         raise RunFailed(
-            f"{shown(target)} would take {devices.gigabytes(needed)}, but its disk has {devices.gigabytes(free)} free",
+            f"{shown(target)} would take {gigabytes(needed)}, but its disk has {gigabytes(free)} free",
             hint="free some space, or name a folder on another disk",
         )
     go_offline()

@@ -118,9 +118,9 @@ class Vocabulary:
         """The bytes of `ids`, joined."""
         return b"".join(self.pieces(ids, specials=specials))
 
-    def decode(self, ids: Iterable[int], *, specials: bool = False) -> str:
+    def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`; bytes that are not UTF-8 become U+FFFD. Sanitise it before showing it."""
-        return decode_utf8(self.decode_bytes(ids, specials=specials))
+        return decode_utf8(self.decode_bytes(ids))
 
 
 def _byte_alphabet() -> list[str]:

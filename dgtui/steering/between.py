@@ -10,7 +10,7 @@ from typing import Final
 
 from dgtui.diffusion.job import BadJob, Job
 from dgtui.model_info import ModelInfo
-from dgtui.steering.lengths import CANDIDATES, GappedCanvas, LengthSearch
+from dgtui.steering.lengths import GappedCanvas, LengthSearch
 
 LONGEST: Final = 96
 """Tokens of a gap that are tried at most."""
@@ -35,8 +35,8 @@ def held_canvas(parts: Sequence[Sequence[int]], model: ModelInfo) -> GappedCanva
     return canvas
 
 
-def write_between(job: Job, canvas: GappedCanvas, model: ModelInfo, candidates: int = CANDIDATES) -> LengthSearch:
+def write_between(job: Job, canvas: GappedCanvas, model: ModelInfo) -> LengthSearch:
     """A plan that fills the gaps of a canvas, for a job that has its prompt, seed and settings."""
     no_text = model.special_ids | model.stop_ids if canvas.ends else model.special_ids - model.stop_ids
     guesses = [0] * (len(canvas.kept) - 1)
-    return LengthSearch(replace(job, suppressed=no_text), canvas, guesses, candidates=candidates, longest=LONGEST)
+    return LengthSearch(replace(job, suppressed=no_text), canvas, guesses, longest=LONGEST)

@@ -26,6 +26,9 @@ from dgtui.train.muon import Muon
 from dgtui.train.nf4_aware import as_packed
 from dgtui.train.objective import Losses
 
+SAVE_SECONDS = 300.0
+"""Seconds between two checkpoints."""
+
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
@@ -112,11 +115,7 @@ class Trainer:
         self.step = 0
 
     def train(
-        self,
-        report: Callable[[Progress], None],
-        every: int = 20,
-        save_seconds: float = 300.0,
-        stop: Callable[[], bool] = lambda: False,
+        self, report: Callable[[Progress], None], every: int = 20, stop: Callable[[], bool] = lambda: False
     ) -> None:
         """Runs to the end of the schedule, or until `stop`; reports and saves periodically, and at the end."""
         started = saved = time.monotonic()
@@ -138,7 +137,7 @@ class Trainer:
                 report(Progress(self.step, self.schedule.steps, diffusion, encoder, right, tokens / (now - since),
                                 now - started, left))  # fmt: skip
                 sums, tokens, since, counted = torch.zeros(3), 0, now, 0
-            if now - saved > save_seconds and self.process.rank == 0:
+            if now - saved > SAVE_SECONDS and self.process.rank == 0:
                 self.save()
                 saved = time.monotonic()
         if self.process.rank == 0:

@@ -14,6 +14,8 @@ from rich.color import ColorSystem
 
 AA: Final = 4.5
 """The minimum contrast between text and its ground."""
+FADED: Final = 0.45
+"""The largest share of the other colour in a faded one."""
 
 Lab = tuple[float, float, float]
 """OKLab: lightness 0 … 1, and two colour axes around 0."""
@@ -88,43 +90,43 @@ def least_contrast(color: str, grounds: Iterable[str]) -> float:
     return min(contrast(color, ground) for ground in grounds)
 
 
-def faded(color: str, toward: str, grounds: Sequence[str], *, most: float = 0.45, least: float = AA) -> str:
-    """The colour mixed with `toward`, at most by `most`, as far as its contrast stays at least `least` on all grounds.
+def faded(color: str, toward: str, grounds: Sequence[str]) -> str:
+    """The colour mixed with `toward`, at most by `FADED`, as far as its contrast stays at least `AA` on all grounds.
 
     A colour that starts with less contrast is returned unchanged.
     """
-    low, high = 0.0, most
-    if least_contrast(mix(color, toward, high), grounds) >= least:
+    low, high = 0.0, FADED
+    if least_contrast(mix(color, toward, high), grounds) >= AA:
         return mix(color, toward, high)
     for _ in range(12):
         middle = (low + high) / 2
-        low, high = (middle, high) if least_contrast(mix(color, toward, middle), grounds) >= least else (low, middle)
+        low, high = (middle, high) if least_contrast(mix(color, toward, middle), grounds) >= AA else (low, middle)
     return mix(color, toward, low)
 
 
-def readable(color: str, grounds: Sequence[str], *, least: float = AA) -> str:
-    """The colour if its contrast is at least `least` on all grounds, else the nearest mixture with black or white."""
-    if least_contrast(color, grounds) >= least:
+def readable(color: str, grounds: Sequence[str]) -> str:
+    """The colour if its contrast is at least `AA` on all grounds, else the nearest mixture with black or white."""
+    if least_contrast(color, grounds) >= AA:
         return color
     end = max(("#ffffff", "#000000"), key=lambda extreme: least_contrast(extreme, grounds))
     shares = (step / 64 for step in range(1, 65))
     mixes = (mix(color, end, share) for share in shares)
-    return next((mixed for mixed in mixes if least_contrast(mixed, grounds) >= least), end)
+    return next((mixed for mixed in mixes if least_contrast(mixed, grounds) >= AA), end)
 
 
-def in_256(color: str, grounds: Sequence[str] = (), *, without: Sequence[str] = (), least: float = AA) -> str:
-    """The nearest colour of the xterm palette of 256 with a contrast of at least `least` on all grounds.
+def in_256(color: str, grounds: Sequence[str] = (), *, without: Sequence[str] = ()) -> str:
+    """The nearest colour of the xterm palette of 256 with a contrast of at least `AA` on all grounds.
 
     If there is none, the nearest colour. The first 16 colours (they vary between terminals) and `without` are excluded.
     """
     lab = to_oklab(color)
-    choice = _readable_256(tuple(grounds), least) or _palette_256()
+    choice = _readable_256(tuple(grounds)) or _palette_256()
     return min((other for other in choice if other not in without), key=lambda other: math.dist(lab, to_oklab(other)))
 
 
 @lru_cache(64)
-def _readable_256(grounds: tuple[str, ...], least: float) -> tuple[str, ...]:
-    return tuple(color for color in _palette_256() if all(contrast(color, ground) >= least for ground in grounds))
+def _readable_256(grounds: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(color for color in _palette_256() if all(contrast(color, ground) >= AA for ground in grounds))
 
 
 @cache

@@ -189,10 +189,10 @@ class ConversationController:
                 "(use /sessions to reopen it with them)"
             )
 
-    def refuse_while_running(self, hint: str = "") -> None:
+    def refuse_while_running(self) -> None:
         """Raises `Refused` while a reply is being written."""
         if self._panel.steering.running:
-            raise Refused("a reply is being written", hint=", ".join(filter(None, ("press esc to stop it", hint))))
+            raise Refused("a reply is being written", hint="press esc to stop it")
 
     def _rewind(self, position: int) -> None:
         self._store(lambda: self.chat.rewind(position))

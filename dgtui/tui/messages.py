@@ -7,31 +7,27 @@ from dgtui.diffusion.settings import BadJob
 from dgtui.errors import DgtuiError
 
 
-class FramesReady(Message):
-    """The log of a run has grown. A newer message replaces an older one that is waiting."""
+class RunMessage(Message):
+    """Something has happened in a run."""
 
     def __init__(self, run: RunHandle) -> None:
         super().__init__()
         self.run = run
+
+
+class FramesReady(RunMessage):
+    """The log of a run has grown. A newer message replaces an older one that is waiting."""
 
     def can_replace(self, message: Message) -> bool:
         return isinstance(message, FramesReady)
 
 
-class BlockDone(Message):
+class BlockDone(RunMessage):
     """A block of a run is finished."""
 
-    def __init__(self, run: RunHandle) -> None:
-        super().__init__()
-        self.run = run
 
-
-class RunEnded(Message):
+class RunEnded(RunMessage):
     """A run has ended; `run.ended` says how."""
-
-    def __init__(self, run: RunHandle) -> None:
-        super().__init__()
-        self.run = run
 
 
 def tokens(count: int) -> str:

@@ -23,6 +23,7 @@ from dgtui.model import devices, weights
 from dgtui.model.catalog import Checkpoint, resolve
 from dgtui.model.loader import LoadedModel, Progress, load
 from dgtui.model.parts import LoadOptions
+from dgtui.text import gigabytes
 
 WEIGHTS = "model.safetensors"
 
@@ -154,4 +155,4 @@ def test_a_device_that_is_not_there_is_refused(folder: Path) -> None:
 
 
 def test_memory_is_counted_in_the_type_that_is_loaded() -> None:
-    assert devices.gigabytes(51_600_000_000) == "51.6 GB"
+    assert gigabytes(51_600_000_000) == "51.6 GB"

@@ -17,7 +17,7 @@ from textual.widget import Widget
 
 from dgtui.backend import Backend, Facts, Stage
 from dgtui.errors import DgtuiError
-from dgtui.text import cell_width, sanitize, truncate
+from dgtui.text import cell_width, gigabytes, sanitize, truncate
 from dgtui.tui.messages import explain
 from dgtui.tui.widgets.page import MUTED
 
@@ -175,7 +175,7 @@ class Loading(Widget):
         rate = self._rate()
         parts = [amount]
         if rate and self._done < self._total:
-            parts += [f"{_size(rate)}/s", f"{_seconds((self._total - self._done) / rate, whole=True)} left"]
+            parts += [f"{gigabytes(rate)}/s", f"{_seconds((self._total - self._done) / rate, whole=True)} left"]
         while len(parts) > 1 and len(" · ".join(parts)) + 12 > width:
             parts.pop(-2 if len(parts) > 2 else -1)
         text = "  " + " · ".join(parts)
@@ -190,10 +190,6 @@ class Loading(Widget):
         (first, before), (_, now) = self._reports[0], self._reports[-1]
         seconds = self._clock() - first
         return (now - before) / seconds if seconds >= LEAST and now > before else None
-
-
-def _size(size: float) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
 def _amount(done: int, total: int) -> str:
