@@ -1,9 +1,8 @@
 """What a model doubts: the probabilities of each token of a finished canvas if that token were not known.
 
 A denoiser that sees its own token is certain of it. So the place is renoised, everything else is pinned, and one step
-is taken at temperature 1: the probabilities are those of the model, and nothing is written. The token that the noise
-shows there does not count, because the model trusts what it sees if it fits. Each place has a canvas of its own. Many
-canvases run in one batch.
+is taken at temperature 1: the probabilities are those of the model, and nothing is written. Each place has a canvas of
+its own. Many of them run in one batch.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from dgtui.diffusion.events import BlockStarted
 from dgtui.diffusion.job import Job, SamplerSettings, Start
 from dgtui.diffusion.log import RunLog
 from dgtui.model_info import ModelInfo
@@ -88,14 +86,11 @@ class Doubts:
 
     def take(self, log: RunLog) -> None:
         """Reads the places of the newest job."""
-        shown = next(event.canvas for event in log if isinstance(event, BlockStarted))
         for number, places in enumerate(self._open[:BATCH]):
             frame = log.frames(candidate=number)[0]
             for place in places:
                 probs = dict(zip(frame.top_ids[place].tolist(), frame.top_probs[place].tolist(), strict=True))
-                noise = int(shown[number][place])
-                rest = 1.0 if noise == self._canvas[place] else max(1e-6, 1.0 - probs.pop(noise, 0.0))
-                self._draws.setdefault(place, []).append({token: p / rest for token, p in probs.items()})
+                self._draws.setdefault(place, []).append(probs)
                 self.found[place] = _mean(self._draws[place])
         del self._open[:BATCH]
 

@@ -2,13 +2,10 @@
 
 import itertools
 
-import numpy as np
 import pytest
 from scripted import CANVAS, IDS, MODEL, START, TALE, TURN_END, ScriptedBackend
 
-from dgtui.diffusion.events import BlockStarted, Frame
 from dgtui.diffusion.job import Job
-from dgtui.diffusion.log import RunLog
 from dgtui.steering.doubts import BATCH, DOUBTED_MOST, MOST, TOGETHER, Doubt, Doubts
 from dgtui.steering.search import Search
 
@@ -48,21 +45,6 @@ def test_alternatives_are_the_right_words_with_the_mean_of_their_probabilities()
     assert {IDS[word] for word in TALE[2].split("|")} <= set(doubt.ids)  # each is right for some noise
     assert len(doubt.ids) <= MOST and sum(doubt.probs) <= 1.001
     assert list(doubt.probs) == sorted(doubt.probs, reverse=True)
-
-
-@pytest.mark.parametrize(("shown", "expected"), [(7, {8: 0.75, 9: 0.25}), (CANVAS_IDS[3], {7: 0.6, 8: 0.3, 9: 0.1})])
-def test_the_token_that_the_noise_shows_is_no_alternative(shown: int, expected: dict[int, float]) -> None:
-    plan = Doubts(JOB, CANVAS_IDS, [3], MODEL)
-    job = plan.job()
-    assert job is not None
-    canvas, none = np.array(CANVAS_IDS), np.zeros(CANVAS, np.float32)
-    canvas[3] = shown
-    top_ids, top_probs = (np.tile(np.array(row), (CANVAS, 1)) for row in ([7, 8, 9], [0.6, 0.3, 0.1]))
-    started = BlockStarted("a", 0, (canvas,), (none > 1,), (b"",), 1, 1, 0.0)
-    frame = Frame("a", 0, 0, 1, 1, canvas, canvas, none, none.astype(np.uint8), top_ids, top_probs, 0.0, 1.0, 0.0)
-    plan.take(RunLog(job, [started, frame]))
-    doubt = plan.found[3]
-    assert dict(zip(doubt.ids, doubt.probs, strict=True)) == pytest.approx(expected)
 
 
 def test_no_markup_is_among_the_alternatives() -> None:
