@@ -40,7 +40,7 @@ SLASHES: Final[tuple[Slash, ...]] = (
     Slash("think", "on|off", "let the model think before it answers", "switch"),
     Slash("image", "FILE", "send an image with the next message; - removes it", "files"),
     Slash("continue", "", "let the model continue a reply that was cut"),
-    Slash("template", "START ... END", "pin text in the next reply; the model writes the parts marked ..."),
+    Slash("template", "START ... END", "pin text in the next reply, with ... for what the model writes"),
     Slash("preview", "", "show the reply rendered, with SVG drawn; again to close"),
     Slash("record", "FILE", "write the last run to a recording", "folders"),
     Slash("export", "FILE", "write the conversation as Markdown or JSON", "folders"),
