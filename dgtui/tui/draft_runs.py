@@ -173,10 +173,13 @@ class DraftRuns:
         """The state that `can` depends on: the keys are redrawn when it changes."""
         version = self.version
         paused = version is not None and version.run.control.paused
-        return version, self.frame is None, self.running, paused, self.draft and len(self.draft.versions)
+        versions, back = self.draft and len(self.draft.versions), self.playhead is None
+        return version, self.frame is None, self.running, self.inquiry.running, paused, versions, back
 
     def label_of(self, action: str, label: str) -> str:
         """The current label of an action."""
+        if action == "stop" and self.version and not (self.running or self.inquiry.running):
+            return "back" if self.playhead is not None else "discard" if self.stopped else "leave"
         return "resume" if action == "pause" and self.version and self.version.run.control.paused else label
 
     def states(self) -> list[str]:

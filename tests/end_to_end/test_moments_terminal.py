@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.terminal, pytest.mark.slow]
 SIZES = ((160, 50), (100, 30), (80, 24))
 NOT_TEXT = re.compile("[\ufffd\x00-\x08\x0b-\x1f]|<unused")
 PALETTE = "^p commands"
-LABELS = {command.label for commands in keymap.COMMANDS.values() for command in commands} | {"resume", "scrub"}
+LABELS = {"resume", "scrub", "discard"}.union(c.label for commands in keymap.COMMANDS.values() for c in commands)
 
 
 def is_drawn(terminal: Terminal, columns: int) -> bool:

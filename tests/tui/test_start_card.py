@@ -70,10 +70,14 @@ async def test_the_last_line_shows_what_is_possible_and_never_cuts_a_word() -> N
             assert "^p commands" in drawn.rows(seen.app)[-1].replace("ctrl+p", "^p")
         await seen.canvas("space")
         await seen.until(lambda: "space resume" in drawn.rows(seen.app)[-1], "another label")
+        assert "esc stop" in drawn.rows(seen.app)[-1]
         seen.backend.step_gate.open()
         await seen.canvas("space")
         await seen.settled()
         await seen.until(lambda: "space" not in drawn.rows(seen.app)[-1], "no key for a run")
+        await seen.until(lambda: "esc leave" in drawn.rows(seen.app)[-1], "nothing to stop")
+        await seen.canvas("[")
+        await seen.until(lambda: "esc back" in drawn.rows(seen.app)[-1], "a way to the newest step")
 
 
 async def test_the_palette_finds_what_the_canvas_can_do() -> None:
