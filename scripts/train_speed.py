@@ -1,4 +1,4 @@
-"""Compares the speed of two versions of the trainer, step by step in turn, on the same items and the shipped weights.
+"""Compares the speed of two versions of the trainer, step by step in turn, on the same items and OLD's shipped weights.
 
     git archive d5b62b9 dgtui | tar -x -C OLD
     python scripts/train_speed.py OLD
@@ -21,9 +21,8 @@ import random, sys, time, torch
 torch.set_num_threads(1)
 from pathlib import Path
 from transformers import DiffusionGemmaForBlockDiffusion, PreTrainedTokenizerFast
-import dgtui
 from dgtui.train.muon import Muon
-folder = Path(dgtui.__file__).parent / "model" / "embedded"
+folder = Path(sys.argv[2])
 tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
 model = DiffusionGemmaForBlockDiffusion.from_pretrained(folder, dtype=torch.float32)
 model.set_experts_implementation("eager")
@@ -75,18 +74,18 @@ Path(sys.argv[1]).write_text(json.dumps([(i.prefix, i.reply, i.spans) for i in m
 ASKED = f"\nfor _ in sys.stdin: print(measured({STEPS}, step), flush=True)\n"
 
 
-def child(tree: Path, code: str, items: Path) -> "subprocess.Popen[str]":
+def child(tree: Path, code: str, items: Path, model: Path) -> "subprocess.Popen[str]":
     env = os.environ | {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-W", "ignore", "-c", COMMON + code, str(items)]
+    command = [sys.executable, "-W", "ignore", "-c", COMMON + code, str(items), str(model)]
     return subprocess.Popen(command, env=env, cwd=tree, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def main() -> None:
     old = Path(sys.argv[1]).resolve()
-    items = old / "items.json"
-    if child(old, ITEMS, items).wait():
+    items, model = old / "items.json", old / "dgtui" / "model" / "embedded"
+    if child(old, ITEMS, items, model).wait():
         raise SystemExit("the items could not be made")
-    sides = {"old": child(old, OLD + ASKED, items), "new": child(ROOT, NEW + ASKED, items)}
+    sides = {"old": child(old, OLD + ASKED, items, model), "new": child(ROOT, NEW + ASKED, items, model)}
     speeds: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(ROUNDS):
         for name, side in sides.items():

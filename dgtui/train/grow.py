@@ -86,9 +86,10 @@ def _rows(old: torch.Tensor, before: Any, after: Any) -> torch.Tensor:
     """Embeddings (V, H) of the new tokens, from the old ones (W, H): their own, or the mean of their parts, as long."""
     known, rows = before.get_vocab(), old.new_empty((len(after), old.shape[1]))
     for token, index in after.get_vocab().items():
-        parts = old[
-            [known[token]] if token in known else [p.id for p in before.backend_tokenizer.model.tokenize(token)]
-        ]
+        if token in known:
+            rows[index] = old[known[token]]
+            continue
+        parts = old[[part.id for part in before.backend_tokenizer.model.tokenize(token)]]
         mean = parts.mean(0)
         rows[index] = mean * (parts.norm(dim=1).mean() / mean.norm())
     return rows

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 import torch
+import torch.distributed as dist
 
 _A, _B, _C = 3.4445, -4.7750, 2.0315  # quintic coefficients of the post
 
@@ -19,6 +20,17 @@ def orthogonalize(stack: torch.Tensor, iterations: int = 5) -> torch.Tensor:
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=_B, alpha=_C), x, beta=_A)
     return x
+
+
+def shared(stack: torch.Tensor) -> torch.Tensor:
+    """`orthogonalize` of a stack that all processes hold: each one computes a part."""
+    if not dist.is_initialized():
+        return orthogonalize(stack)
+    result = torch.zeros_like(stack)
+    mine = slice(*(len(stack) * r // dist.get_world_size() for r in (dist.get_rank(), dist.get_rank() + 1)))
+    result[mine] = orthogonalize(stack[mine])
+    dist.all_reduce(result)
+    return result
 
 
 class Muon(torch.optim.Optimizer):
@@ -43,7 +55,7 @@ class Muon(torch.optim.Optimizer):
                 update = update if wide else update.mT
                 shapes[update.shape[-2], update.shape[-1]].append((p, wide, update))
             for members in shapes.values():
-                stack = orthogonalize(torch.cat([update for _, _, update in members]))
+                stack = shared(torch.cat([update for _, _, update in members]))
                 for p, wide, update in members:
                     mine, stack = stack[: len(update)], stack[len(update) :]
                     mine = mine if wide else mine.mT

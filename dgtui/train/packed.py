@@ -6,6 +6,7 @@ a row, and every tensor has the same shape in every step. The weights are the mo
 transformers' (see tests/train/test_training.py). Text only.
 """
 
+import itertools
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
@@ -22,6 +23,8 @@ from dgtui.train.items import FILL_WEIGHT, Item
 
 Tensor = torch.Tensor
 _NO_EXAMPLE = -1
+FILLERS = 32
+"""Items that are tried in the places which longer items leave empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,29 +108,33 @@ def pack(items: Iterator[Item], rows: int, length: int, pad: int, eos: int, wind
 
 def _placed(items: Iterator[Item], rows: int, length: int, canvas: int | None,
             rng: random.Random) -> list[tuple[int, Item, int]]:  # fmt: skip
-    """Row, item and canvas length of the next items, in the order drawn.
+    """Row, item and canvas length of the next items.
 
-    The longest are placed first, which leaves little padding. The rows are then shuffled, because only the first half
-    of them is self-conditioned."""
-    drawn: list[tuple[Item, int]] = []
-    wanted = rows * length
+    The longest are placed first, and a few more items fill the places that stay empty. The rows are then shuffled,
+    because only the first half of them is self-conditioned."""
+    drawn, wanted = [], rows * length
     for item in items:
-        places = canvas or min(256, len(item.reply) + 1 + rng.choice((0, 8, 16)))
+        places = canvas or _places(item, rng)
         if (total := len(item.prefix) + places) <= length:
             drawn.append((item, places))
             wanted -= total
         if wanted <= 0:
             break
+    fillers = [(item, _places(item, rng)) for item in itertools.islice(items, FILLERS)]
+    longest_first = sorted(drawn, key=lambda one: -len(one[0].prefix) - one[1])
     left, found = [length] * rows, []
-    shuffled = rng.sample(range(rows), rows)
-    for at in sorted(range(len(drawn)), key=lambda i: -len(drawn[i][0].prefix) - drawn[i][1]):
-        item, places = drawn[at]
+    for item, places in (*longest_first, *fillers):
         total = len(item.prefix) + places
         row = next((r for r in range(rows) if left[r] >= total), None)
         if row is not None:
             left[row] -= total
-            found.append((at, shuffled[row], item, places))
-    return [(row, item, places) for _, row, item, places in sorted(found, key=lambda one: one[0])]
+            found.append((row, item, places))
+    order = rng.sample(range(rows), rows)
+    return [(order[row], item, places) for row, item, places in found]
+
+
+def _places(item: Item, rng: random.Random) -> int:
+    return min(256, len(item.reply) + 1 + rng.choice((0, 8, 16)))
 
 
 class PackedPass:

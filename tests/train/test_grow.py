@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import DiffusionGemmaForBlockDiffusion, PreTrainedTokenizerFast
+from transformers import DiffusionGemmaConfig, DiffusionGemmaForBlockDiffusion, PreTrainedTokenizerFast
 
 from dgtui.paths import embedded_dir
 from dgtui.train import embedded, tokenizer
@@ -14,13 +14,31 @@ from dgtui.train.packed import PackedPass
 
 
 def small() -> tuple[DiffusionGemmaForBlockDiffusion, PreTrainedTokenizerFast]:
-    model = DiffusionGemmaForBlockDiffusion.from_pretrained(embedded_dir(), dtype=torch.float32)
-    return model, PreTrainedTokenizerFast.from_pretrained(embedded_dir())
+    tokens = PreTrainedTokenizerFast.from_pretrained(embedded_dir())
+    config: Any = embedded.config(tokens)
+    text = config.text_config
+    text.hidden_size, text.intermediate_size = 128, 192
+    text.num_hidden_layers, text.layer_types = 4, text.layer_types[:4]
+    text.initializer_range = config.initializer_range = 0.2  # trained weights are also far above the norms' epsilon
+    torch.manual_seed(1)
+    return DiffusionGemmaForBlockDiffusion(config), tokens
+
+
+def larger(tokens: PreTrainedTokenizerFast) -> DiffusionGemmaConfig:
+    """Wider and deeper than the embedded model."""
+    config = embedded.config(tokens)
+    text = config.text_config.to_dict()
+    kinds = [*text["layer_types"], "sliding_attention", "full_attention"]
+    full = text["per_layer_config"]["3"]
+    layers = {str(at): full for at, kind in enumerate(kinds) if kind == "full_attention"}
+    wider = {"hidden_size": 320, "intermediate_size": 640, "num_hidden_layers": len(kinds), "layer_types": kinds}
+    config.text_config = type(config.text_config)(**text | wider | {"per_layer_config": layers})
+    return config
 
 
 def test_a_grown_model_has_the_same_logits_and_all_of_it_learns() -> None:
     before, tokens = small()
-    after = grown(before, tokens, embedded.config(tokens), tokens)
+    after = grown(before, tokens, larger(tokens), tokens)
     (packed,) = embedded.packs(embedded_dir(), 20, 0, 1, 0, 0)
     packed = packed.rows(2)
     found = []
@@ -48,7 +66,7 @@ def test_new_tokens_start_as_the_mean_of_their_parts() -> None:
     before, tokens = small()
     wider = tokenizer.build(["The vagabond sat."] * 50, 400)
     assert "Ġvagabond" in wider.get_vocab() and "Ġvagabond" not in tokens.get_vocab()
-    model: Any = grown(before, tokens, embedded.config(wider), wider)
+    model: Any = grown(before, tokens, larger(wider), wider)
     rows = model.get_input_embeddings().weight
     old: Any = before.get_input_embeddings()
     parts = old.weight[tokens(" vagabond", add_special_tokens=False).input_ids]
@@ -60,11 +78,11 @@ def test_new_tokens_start_as_the_mean_of_their_parts() -> None:
 
 def test_a_config_that_does_not_fit_is_refused() -> None:
     before, tokens = small()
-    config = embedded.config(tokens)
-    config.text_config.layer_types = ["full_attention"] * 6
+    config = larger(tokens)
+    config.text_config.layer_types = ["full_attention"] * 8
     with pytest.raises(ValueError, match="first layers"):
         grown(before, tokens, config, tokens)
-    config = embedded.config(tokens)
+    config = larger(tokens)
     config.text_config.intermediate_size = 64
     with pytest.raises(ValueError, match="has the shape"):
         grown(before, tokens, config, tokens)

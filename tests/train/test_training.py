@@ -60,13 +60,13 @@ def test_random_spans_are_disjoint_and_inside(seed: int, length: int) -> None:
 
 
 def test_a_row_holds_prefix_reply_and_fill_and_frees_only_the_span() -> None:
-    items = [Item((2, 7), (30, 31, TURN_END), None), Item((2, 7, 8), (40, TURN_END), ((0, 1),))]
+    items = [Item((2, 7), (30, 31, TURN_END), None), Item((2, 7, 8), (40, TURN_END), ((0, 1),))]  # longest first
     made = pack(iter(items), 1, 24, PAD, EOS, WINDOW, 6, random.Random(0))
-    assert made.ids[0].tolist() == [2, 7, 30, 31, 6, 1, 1, 1, 2, 7, 8, 40, 6, 1, 1, 1, 1, *[PAD] * 7]
-    assert made.positions[0, :17].tolist() == [*range(8), *range(9)]
-    assert made.free[0].nonzero().flatten().tolist() == [2, 3, 4, 5, 6, 7, 11]
-    assert made.weight[0, 2:8].tolist() == pytest.approx([1.0] * 4 + [FILL_WEIGHT] * 2)
-    assert made.infill[0].any() and not made.infill[0, :8].any()
+    assert made.ids[0].tolist() == [2, 7, 8, 40, 6, 1, 1, 1, 1, 2, 7, 30, 31, 6, 1, 1, 1, *[PAD] * 7]
+    assert made.positions[0, :17].tolist() == [*range(9), *range(8)]
+    assert made.free[0].nonzero().flatten().tolist() == [3, *range(11, 17)]
+    assert made.weight[0, 11:17].tolist() == pytest.approx([1.0] * 4 + [FILL_WEIGHT] * 2)
+    assert made.infill[0, :9].any() and not made.infill[0, 9:].any()
 
 
 @pytest.mark.parametrize("canvas", [None, 12])

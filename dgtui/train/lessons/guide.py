@@ -61,7 +61,8 @@ def intents() -> dict[str, Intent]:
             if name:
                 ids = re.findall(r"\{([a-z]+\.\w+)\}", fields["!"])
                 answer = re.sub(r"\{([a-z]+\.\w+)\}", lambda m: _key(m[1]), fields["!"])
-                keys = tuple(k for k in map(_key, ids[:1]) if ids and ids[0].startswith("canvas."))
+                keys = tuple(_key(command) for command in ids[:1] if command.startswith("canvas."))
+                keys = tuple(key for key in keys if all(key not in other.keys for other in found.values()))
                 split = {
                     kind: tuple(p.strip() for p in fields.get(kind, "").split("|") if p.strip()) for kind in _KINDS
                 }
