@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from dgtui import sudoku
 from dgtui.cli import options
 from dgtui.cli.terminal import note, redrawable, working
 from dgtui.errors import DgtuiError, InputRefused, PromptTooLong, RunFailed, UsageError, reason
@@ -183,18 +184,21 @@ class _Task:
     def job(self, prompt: Prompt, copies: int = 1) -> "Job":
         """The run that answers a prompt. Raises `DgtuiError`."""
         from dgtui.diffusion.job import BadJob, Job, Start
+        from dgtui.steering import puzzles
 
         if prompt.error:
             raise InputRefused(prompt.error)
-        info = self.loaded.info
-        ids = self.loaded.tokenizer.chat([Message("user", prompt.text)], think=bool(self.settings.sampler.think))
+        sudoku.refuse_contradiction(prompt.text)
+        info, tokenizer, think = self.loaded.info, self.loaded.tokenizer, bool(self.settings.sampler.think)
+        ids = tokenizer.chat(puzzles.normalised([Message("user", prompt.text)]), think=think)
+        start = Start() if think or self.loaded.fixed else puzzles.laid_out(prompt.text, tokenizer.encode, info)
         if len(ids) > info.max_context - info.canvas_length:
             raise PromptTooLong(f"the prompt has {len(ids):,} tokens, too many for a context of {info.max_context:,}")
         seed = (self.seed + prompt.line) % 2**63 if prompt.seed is None else prompt.seed
         sampler = options.sampler_settings(self.settings, self.loaded.settings)
         most = self.loaded.limit(prompt.max_tokens or self.max_tokens)
         try:
-            return Job(f"line-{prompt.line}", tuple(ids), seed, most, sampler, (Start(),) * copies)
+            return Job(f"line-{prompt.line}", tuple(ids), seed, most, sampler, (start,) * copies)
         except BadJob as error:
             raise InputRefused(str(error)) from None
 
@@ -202,16 +206,19 @@ class _Task:
         """A reply as a row of the output."""
         tokenizer = self.loaded.tokenizer
         answer = tokenizer.split_thought(finished.token_ids[candidate].tolist()).answer_ids
+        text = decode_utf8(tokenizer.decode_bytes(list(answer)))
         row = {
             "line": prompt.line,
             "prompt": prompt.text,
-            "text": decode_utf8(tokenizer.decode_bytes(list(answer))),
+            "text": text,
             "tokens": len(finished.token_ids[candidate]),
             "steps": list(finished.steps),
             "stop_reason": str(finished.reason),
             "seed": job.seed,
             "model": self.loaded.name,
         }
+        if checked := sudoku.checked(prompt.text, text):
+            row["checked"] = checked
         return row | {"candidate": candidate} if job.candidates > 1 else row
 
 

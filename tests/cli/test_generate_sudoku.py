@@ -1,5 +1,7 @@
 """`dgtui generate` with a Sudoku, on the embedded model: any layout is solved, and what cannot be is refused."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,3 +24,13 @@ def test_a_contradictory_sudoku_is_refused_before_a_model_is_loaded(dgtui: Any) 
     done = dgtui("generate", "0234\n3310\n0140\n0300", "--model", "no-such-model")
     assert done.code != 0 and done.out == b""
     assert "3 occurs twice in row 2" in done.err
+
+
+def test_a_batch_treats_a_sudoku_in_the_same_way(dgtui: Any, tmp_path: Path) -> None:
+    prompts = [LAYOUTS[2], "0234\n3310\n0140\n0300"]
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps({"prompt": text}) + "\n" for text in prompts))
+    done = dgtui("generate", "--batch", tmp_path / "prompts.jsonl", "--out", tmp_path / "replies.jsonl", "--seed", "1")
+    solved, refused = (json.loads(line) for line in (tmp_path / "replies.jsonl").read_text().splitlines())
+    assert done.code == 1
+    assert solved["text"] == "1234\n3412\n2143\n4321" and "this is a solution" in solved["checked"]
+    assert "3 occurs twice in row 2" in refused["error"]
