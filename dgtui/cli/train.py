@@ -36,7 +36,7 @@ def command(
                                        "quantized.")] = False,
     rank: Annotated[int, typer.Option(min=1, max=512, metavar="N", help="Rank of the adapter.")] = 16,
     minutes: Annotated[float, typer.Option(min=1.0, metavar="N", help="Time for `dgtui train embedded`, which trains "
-                                           "the next embedded model from random weights.")] = 9.0,
+                                           "a new embedded model from random weights.")] = 9.0,
     examples: Annotated[int, typer.Option(min=1, metavar="N", help="Examples that a generator makes.")] = 4000,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed for the order of the data and the noise.")] = 1,
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1 …")] = "auto",
@@ -78,13 +78,14 @@ def command(
     )
     training, kept = data.split(found, validation, seed)
     checkpoint = out / "checkpoint"
-    resumed = (checkpoint / "progress.json").exists()
+    started = (checkpoint / "progress.json").exists()
     torch.manual_seed(seed)
     trained, adapter = held.model, Lora(held.model, rank, opened.checkpoint.name) if lora else None
     del held
     if adapter is None:
-        trained = finetune.load_for_training(checkpoint if resumed else opened.checkpoint.path, where)
-    elif resumed:
+        on: Any = finetune.resumed(checkpoint) if started else finetune.in_full(opened)
+        trained = on.to(where)
+    elif started:
         adapter.resume(checkpoint)
     tuning = finetune.Tuning(steps, rate, rows, length, seed, where)
     out.mkdir(parents=True, exist_ok=True)

@@ -239,6 +239,7 @@ def _plan(opened: OpenCheckpoint, geometry: Any, options: LoadOptions) -> Plan:
             geometry, opened.tensors, device, options.dtype or devices.choose_dtype(device),
             context=options.context, vision=options.vision, most=options.memory,
             fixed=opened.quant_method == foreign.METHOD,
+            decoded=options.decoded or opened.checkpoint.source == "embedded",
         )  # fmt: skip
 
     device = devices.choose_device(options.device)

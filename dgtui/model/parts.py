@@ -77,6 +77,8 @@ class Packing:
     """The vision tower is kept, if the checkpoint has one."""
     streamed: int = 0
     """Number of layers, counted from the last, whose experts stay in main memory and are copied to the GPU in turn."""
+    decoded: bool = False
+    """Quantized weights are held as plain numbers, decoded while loading."""
 
 
 def held_formats(tensors: "Mapping[str, StoredTensor]", packing: Packing) -> dict[str, Format]:
@@ -85,6 +87,8 @@ def held_formats(tensors: "Mapping[str, StoredTensor]", packing: Packing) -> dic
     All other weights are held as plain numbers, decoded if needed. Of the two stacks of a layer's experts, both are
     quantized or neither is.
     """
+    if packing.decoded:
+        return {}
     nf4 = NF4_DOUBLE if packing.double else NF4
     held: dict[str, Format] = {}
     for name, tensor in tensors.items():
@@ -123,3 +127,6 @@ class LoadOptions:
     """Folder of a LoRA adapter to add to the model."""
     cache: Path | None = None
     """Where to keep a packed copy for the next load; None to keep none."""
+    decoded: bool = False
+    """Hold the weights as plain numbers, even if the checkpoint is quantized. The embedded model is always held so: it
+    is small, and decoding it in every step would take longer than the rest."""

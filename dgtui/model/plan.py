@@ -5,7 +5,7 @@ Bytes are predicted from the headers of the files and the config, before anythin
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
@@ -152,6 +152,7 @@ def choose(
     vision: bool | None = None,
     most: int | None = None,
     fixed: bool = False,
+    decoded: bool = False,
 ) -> Plan:
     """The best way to hold a model that fits: in full, else in 4 bit, else with fewer and fewer experts on the GPU.
 
@@ -164,6 +165,7 @@ def choose(
         vision: The vision tower is required (True), left out (False), or kept if it fits (None).
         most: Most free bytes of the device to use.
         fixed: Do not pack: another program has quantized the weights.
+        decoded: Hold the weights as plain numbers.
 
     Raises:
         OutOfMemory: Nothing fits; the message says what the smallest way would take.
@@ -189,7 +191,10 @@ def choose(
     def total(packing: Packing, snapshots: int, tokens: int) -> int:
         return needed(packing, snapshots, tokens).total
 
-    ways = [Packing()] if fixed else _ways(tensors, layers if device.type == "cuda" else 0, seen, vision)
+    if fixed or decoded:
+        ways: Iterable[Packing] = [Packing(decoded=decoded, vision=fixed or (seen and vision is not False))]
+    else:
+        ways = _ways(tensors, layers if device.type == "cuda" else 0, seen, vision)
     for packing in ways:
         for snapshots in SNAPSHOTS:
             needs = needed(packing, snapshots, wanted)

@@ -9,6 +9,7 @@ A stopped run continues from its last checkpoint in `--work`.
 import argparse
 import itertools
 import random
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -30,7 +32,11 @@ from transformers import (
 from transformers.models.diffusion_gemma import DiffusionGemmaGenerationConfig
 from transformers.models.diffusion_gemma.generation_diffusion_gemma import EntropyBoundSamplerConfig
 
+from dgtui.model import quantized
+from dgtui.model.catalog import Checkpoint, resolve
+from dgtui.model.open_checkpoint import open_checkpoint
 from dgtui.train import tokenizer as tokenizers
+from dgtui.train.finetune import in_full, resumed
 from dgtui.train.grow import grown
 from dgtui.train.lessons import EASY_SHARES, SHARES, mixture, people, prose, tales
 from dgtui.train.objective import Losses, losses
@@ -130,12 +136,17 @@ def texts() -> Iterator[str]:
 
 
 def ship(model: DiffusionGemmaForBlockDiffusion, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
-    """Writes the folder for the package: bfloat16 weights, config, generation config, tokenizer, chat template."""
+    """Writes the folder for the package: weights in NF4, config, generation config, tokenizer, chat template."""
     out.mkdir(parents=True, exist_ok=True)
-    weights: Any = model
-    weights.to(torch.bfloat16).save_pretrained(out)
-    generation_config(tokenizer).save_pretrained(out)
-    tokenizers.save(tokenizer, out)
+    with TemporaryDirectory() as folder:
+        plain, packed = Path(folder) / "plain", Path(folder) / "packed"
+        weights: Any = model
+        weights.to(torch.bfloat16).save_pretrained(plain)
+        generation_config(tokenizer).save_pretrained(plain)
+        tokenizers.save(tokenizer, plain)
+        quantized.quantize(open_checkpoint(Checkpoint("embedded", plain, "folder")), packed, device="cpu")
+        for file in packed.iterdir():
+            shutil.move(file, out / file.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,9 +275,9 @@ def run(recipe: Recipe) -> bool:
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     checkpoint = recipe.work / "checkpoint"
     if (checkpoint / "progress.json").exists():
-        model = DiffusionGemmaForBlockDiffusion.from_pretrained(checkpoint, dtype=torch.float32)
+        model = resumed(checkpoint)
     elif recipe.start_from:
-        small = DiffusionGemmaForBlockDiffusion.from_pretrained(recipe.start_from, dtype=torch.float32)
+        small = in_full(resolve(str(recipe.start_from)))
         of_small = PreTrainedTokenizerFast.from_pretrained(recipe.start_from)
         model = grown(small, of_small, config(tokenizer), tokenizer)
     else:

@@ -5,12 +5,15 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import torch
 from transformers import DiffusionGemmaForBlockDiffusion
 
 from dgtui.errors import ModelUnloadable, OutOfMemory
+from dgtui.model.catalog import Checkpoint
+from dgtui.model.loader import LoadOptions, load
+from dgtui.model.open_checkpoint import OpenCheckpoint
 from dgtui.train import data
 from dgtui.train.items import Item
 from dgtui.train.lora import Lora
@@ -19,7 +22,6 @@ from dgtui.train.packed import PackedPass, pack
 from dgtui.train.trainer import Process, Progress, Schedule, Trainer
 
 if TYPE_CHECKING:
-    from dgtui.model.open_checkpoint import OpenCheckpoint
     from dgtui.model.tokenizer import ModelTokenizer
     from dgtui.model_info import ModelInfo
 
@@ -44,10 +46,10 @@ class Tuning:
     device: torch.device
 
 
-def check_fits(opened: "OpenCheckpoint", memory: int) -> None:
+def check_fits(opened: OpenCheckpoint, memory: int) -> None:
     """Raises unless all weights can be trained in `memory` bytes."""
     name = opened.checkpoint.name
-    if opened.quant_method is not None:
+    if opened.quant_method is not None and opened.checkpoint.source != "embedded":
         raise ModelUnloadable(
             f"{name} is quantized, and quantized weights cannot be trained", hint="use the original checkpoint"
         )
@@ -60,12 +62,20 @@ def check_fits(opened: "OpenCheckpoint", memory: int) -> None:
         )
 
 
-def load_for_training(folder: Path, device: torch.device) -> DiffusionGemmaForBlockDiffusion:
-    """The model of a folder in fp32."""
+def resumed(folder: Path) -> DiffusionGemmaForBlockDiffusion:
+    """The model of a trainer's checkpoint in fp32, on the CPU."""
     model: Any = DiffusionGemmaForBlockDiffusion.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
     model.set_experts_implementation("eager")
-    loaded: DiffusionGemmaForBlockDiffusion = model.to(device)
-    return loaded
+    return cast(DiffusionGemmaForBlockDiffusion, model)
+
+
+def in_full(checkpoint: Checkpoint | OpenCheckpoint) -> DiffusionGemmaForBlockDiffusion:
+    """The model of a checkpoint in fp32, on the CPU, with gradients. Quantized weights are decoded."""
+    held = load(checkpoint, LoadOptions(device="cpu", dtype=torch.float32, decoded=True)).model
+    model: Any = DiffusionGemmaForBlockDiffusion(held.config)
+    model.load_state_dict(held.state_dict())
+    model.set_experts_implementation("eager")
+    return cast(DiffusionGemmaForBlockDiffusion, model)
 
 
 class FineTuning:
