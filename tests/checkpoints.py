@@ -7,9 +7,7 @@ model has opinions: its distributions are far from uniform, and a wrong weight s
 
 import functools
 import json
-import shutil
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import (
@@ -239,15 +237,3 @@ def logits(model: torch.nn.Module) -> torch.Tensor:
     with torch.inference_mode():
         out: torch.Tensor = model(input_ids=prompt, decoder_input_ids=canvas).logits
     return out
-
-
-def embedded_in_full(folder: Path, dtype: torch.dtype = torch.bfloat16) -> Path:
-    """The embedded model as a checkpoint that is not quantized."""
-    from dgtui.train import finetune
-
-    source = resolve("embedded")
-    model: Any = finetune.in_full(source)
-    model.to(dtype).save_pretrained(folder)
-    for name in finetune.SMALL_FILES:
-        shutil.copyfile(source.path / name, folder / name)
-    return folder

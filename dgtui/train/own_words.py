@@ -18,6 +18,7 @@ from dgtui.steering import puzzles
 from dgtui.train import judge
 from dgtui.train.lessons import guide, honest
 from dgtui.train.lessons.example import DATA
+from dgtui.train.replies import Replier
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,33 +57,16 @@ def _expect(row: dict[str, Any]) -> dict[str, Any]:
 
 def answers(model: str | None) -> Iterator[Answered]:
     """Runs all prompts, one after the other, with the model's own settings and seed 1."""
-    from dgtui.diffusion import engine
-    from dgtui.diffusion.events import Finished
-    from dgtui.diffusion.job import Job, Start
-    from dgtui.model.loader import load
-    from dgtui.model.parts import LoadOptions
-    from dgtui.model.selection import select
-    from dgtui.worker import best_stepper
-
-    loaded = load(select(model or "embedded"), LoadOptions(device="cpu"))
-    stepper, tokenizer, info = best_stepper(loaded, "reference"), loaded.tokenizer, loaded.info
-
-    def say(messages: list[Message], start: Start) -> tuple[str, int]:
-        prompt = tuple(tokenizer.chat(messages))
-        job = Job("own words", prompt, 1, info.canvas_length, loaded.settings, starts=(start,))
-        last = list(engine.run(stepper, job))[-1]
-        assert isinstance(last, Finished)
-        ids = tokenizer.split_thought(last.token_ids[0].tolist()).answer_ids
-        return tokenizer.decode_bytes(list(ids)).decode("utf-8", "replace"), sum(last.steps)
-
+    replier = Replier(model)
     for row in prompts():
-        messages, before = [], ""
+        messages: list[Message] = []
+        before = ""
         for user, written in row.get("history", ()):
             messages.append(Message("user", user))
-            before = written if not written.startswith("(") else say(messages, Start())[0]
+            before = written if not written.startswith("(") else replier.reply(messages, 1)[0]
             messages.append(Message("model", before))
-        start = puzzles.laid_out(row["prompt"], tokenizer.encode, info)
-        reply, steps = say(puzzles.normalised([*messages, Message("user", row["prompt"])]), start)
+        asked = puzzles.normalised([*messages, Message("user", row["prompt"])])
+        reply, steps = replier.reply(asked, 1, replier.laid_out(row["prompt"]))
         yield Answered(row["kind"], row["prompt"], reply, judge.verdict(row["expect"], reply, before), steps)
 
 

@@ -44,9 +44,8 @@ def test_a_checkpoint_is_quantized_and_runs(dgtui: Any, source: Path, tmp_path: 
     ("source_name", "target", "code", "says"),
     [
         ("nothing/here", "packed", 3, "no model nothing/here"),
-        ("embedded", "packed", 3, "already quantized"),
-        ("full", "taken", 2, "already exists"),
-        ("full", "file/below", 1, "cannot be created"),
+        ("embedded", "taken", 2, "already exists"),
+        ("embedded", "file/below", 1, "cannot be created"),
     ],
 )
 def test_what_cannot_be_quantized_says_why(
@@ -54,8 +53,7 @@ def test_what_cannot_be_quantized_says_why(
 ) -> None:
     (tmp_path / "taken").mkdir()
     (tmp_path / "file").write_text("")
-    source = tiny_checkpoint(tmp_path / "source") if source_name == "full" else source_name
-    done = dgtui("model", "quantize", source, tmp_path / target)
+    done = dgtui("model", "quantize", source_name, tmp_path / target)
     assert done.code == code
     assert says in done.err and done.out == b""
 

@@ -2,12 +2,15 @@
 
 import itertools
 import random
+import re
 
 import pytest
 
 from dgtui import sudoku
 from dgtui.train import judge, own_words
-from dgtui.train.lessons import LESSONS, functions, grids, guide, mixture, people, split_of, tales
+from dgtui.train.lessons import LESSONS, SHARES, functions, grids, guide, honest, mixture, people, split_of, tales
+
+IN_WORLD = re.compile(r"\b(tales?|story|stories|json|python|sudoku|diffusion\w*|canvas)\b", re.IGNORECASE)
 
 
 @pytest.mark.parametrize("name", [name for name in LESSONS if name not in ("prose",)])
@@ -21,6 +24,17 @@ def test_every_lesson_answers_itself_rightly(name: str) -> None:
         if "names" in example.expect and any(example.response.count(n) < 2 for n in example.expect["names"]):
             continue  # a plot that mentions a person once
         assert judge.right(example.expect, example.response, before), (example.prompt, example.response)
+        assert not judge.right(example.expect, "", before)
+
+
+@pytest.mark.parametrize("name", ["tales", "json", "python", "sudoku"])
+def test_the_reply_to_another_prompt_is_wrong(name: str) -> None:
+    rng = random.Random(f"pairs {name}")
+    examples = [LESSONS[name].make(rng) for _ in range(8 if name == "python" else 60)]
+    pairs = [(one, two) for one, two in itertools.pairwise(examples) if one.expect.get("names", True)]
+    assert len(pairs) > len(examples) / 2
+    for one, two in pairs:
+        assert judge.right(one.expect, two.response) == (one.expect == two.expect), (one.prompt, two.response)
 
 
 def test_every_tale_is_read_back_as_it_was_told() -> None:
@@ -38,6 +52,29 @@ def test_a_tale_with_a_slip_is_none() -> None:
     assert tales.read(text.replace("Ada", "Eva", 1)) is None
     assert tales.read(text.replace("every drawer", "every drawers")) is None
     assert tales.read(text + " More.") is None
+    assert tales.read(text[:-1]) is None
+
+
+def test_a_name_that_changes_midway_is_noticed() -> None:
+    rng, changed = random.Random(8), 0
+    for _ in range(100):
+        _, tale = tales.draw(rng)
+        text = tale.text()
+        for name in tale.people:
+            places = list(re.finditer(rf"(?<!\w){re.escape(name)}(?!\w)", text))
+            for place in places if len(places) > 1 else []:
+                other = text[: place.start()] + "Zimo" + text[place.end() :]
+                assert tales.read(other) is None, other
+                changed += 1
+    assert changed > 300
+
+
+def test_a_tale_is_one_paragraph_without_open_slots() -> None:
+    rng = random.Random(9)
+    for _ in range(300):
+        text = tales.draw(rng)[1].text()
+        assert not re.search(r"[\n{}|*]|  |^\s|\s$", text), text
+        assert len(text) < 700
 
 
 def test_there_are_sixty_plots_for_one_to_three_people() -> None:
@@ -95,6 +132,29 @@ def test_every_intent_has_many_phrasings() -> None:
         assert len(asked) >= 30 or name in ("thanks", "bye"), (name, len(asked))
 
 
+def test_a_question_about_dgtui_has_one_short_answer() -> None:
+    rng, answers = random.Random(10), dict[str, str]()
+    for _ in range(4000):
+        example = guide.make(rng)
+        assert answers.setdefault(example.prompt.lower().strip("?.! "), example.response) == example.response
+    assert all(len(answer) <= 220 and "\n" not in answer for answer in answers.values())
+
+
+def test_prompts_outside_the_world_are_many_and_ask_for_nothing_inside() -> None:
+    rng = random.Random(11)
+    found = [honest.make(rng) for _ in range(2000)]
+    assert len({example.prompt for example in found}) > 1500
+    plain = {honest.QUESTION, honest.REQUEST, honest.FRAGMENT}
+    assert not [e.prompt for e in found if e.response in plain and IN_WORLD.search(e.prompt)]
+
+
+def test_the_mixture_follows_its_shares_and_repeats_with_its_seed() -> None:
+    drawn = list(itertools.islice(mixture(random.Random(12), "train"), 1500))
+    assert drawn == list(itertools.islice(mixture(random.Random(12), "train"), 1500))
+    for name, share in SHARES.items():
+        assert sum(e.task == name for e in drawn) / len(drawn) == pytest.approx(share / 100, abs=0.04)
+
+
 def test_no_frozen_prompt_is_taught() -> None:
     frozen = {row["prompt"] for row in own_words.prompts()}
     taught = (e.prompt for e in itertools.islice(mixture(random.Random(6), "train"), 4000))
@@ -115,10 +175,14 @@ def test_the_frozen_prompts_are_twenty_of_each_kind() -> None:
         ({"values": ["Ada", 3]}, '{"name": "Ada", "count": 3}', True),
         ({"values": ["Ada", 3]}, '{"name": "Ada"}', False),
         ({"json": {"a": 1}}, '```json\n{"a": 1}\n```', True),
+        ({"json": {"a": 1}}, '{\n  "a": 1\n}', True),
+        ({"json": {"a": 1}}, '{"a": 1}{"b": 2}', False),
+        ({"json": {"a": 1}}, "[" * 5000, False),
         ({"asserts": ["f(2) == 4"]}, "```python\ndef double(x):\n    return 2 * x\n```", True),
         ({"asserts": ["f(2) == 4"]}, "def double(x):\n    return 3 * x", False),
         ({"asserts": ["f(2) == 4"]}, "def double(x):\n    while True: pass", False),
         ({"asserts": ["f(2) == 4"]}, "import os; os._exit(0)", False),
+        ({"asserts": ["f(2) == 4"]}, "def f(" + "(" * 5000, False),
         ({"names": ["Jean-Luc"]}, "Jean-Luc met Jean-Luc.", True),
         ({"names": ["Ann"]}, "Anna met Anna.", False),
         ({"any": ["space"]}, "Press Space.", True),

@@ -2,14 +2,21 @@
 
 import time
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from transformers import DiffusionGemmaForBlockDiffusion, PreTrainedTokenizerFast
 
+from dgtui.errors import ModelUnloadable
+from dgtui.model.catalog import Checkpoint
+from dgtui.model.loader import load
+from dgtui.model.open_checkpoint import open_checkpoint
+from dgtui.model.parts import LoadOptions
 from dgtui.paths import embedded_dir
-from dgtui.train import embedded
+from dgtui.train import embedded, finetune
 from dgtui.train.trainer import Schedule
 
 
@@ -41,3 +48,26 @@ def test_a_time_limit_becomes_a_schedule_that_fits(monkeypatch: pytest.MonkeyPat
     assert trainer.schedule.steps == 20 + 200
     train(None)
     assert now[0] == 470.0
+
+
+@pytest.mark.slow
+def test_the_finished_model_is_small_held_decoded_and_can_be_trained_again(tmp_path: Path) -> None:
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(embedded_dir())
+    torch.manual_seed(2)
+    embedded.ship(DiffusionGemmaForBlockDiffusion(embedded.config(tokenizer)), tokenizer, tmp_path / "made")
+    assert sum(file.stat().st_size for file in (tmp_path / "made").iterdir()) < 9e6
+
+    shipped, folder = (Checkpoint("made", tmp_path / "made", kind) for kind in ("embedded", "folder"))
+    options = LoadOptions(device="cpu", dtype=torch.float32)
+    decoded, packed = load(shipped, options), load(folder, options)
+    assert (decoded.plan.formats, packed.plan.formats) == ((), ("NF4",))
+    again = finetune.in_full(folder)
+    name = "model.decoder.layers.3.mlp.up_proj.weight"
+    weights = [model.get_parameter(name) for model in (decoded.model, again)]
+    assert torch.equal(*weights) and weights[1].requires_grad
+    product = packed.model.get_submodule(name.removesuffix(".weight"))(torch.eye(weights[0].shape[1]))
+    torch.testing.assert_close(product.T, weights[0], rtol=1e-5, atol=1e-6)
+
+    finetune.check_fits(open_checkpoint(shipped), 10**9)
+    with pytest.raises(ModelUnloadable, match="quantized"):
+        finetune.check_fits(open_checkpoint(folder), 10**9)

@@ -16,6 +16,7 @@ from dgtui.train.lessons.example import DATA, Example, article, first, sentence,
 NAME = "tales"
 Length = Literal["short", "usual", "long"]
 _SLOT = re.compile(r"\{(A\*|B\*|C\*|A|B|C|a s|s)\}")
+_NAME_PART = r"(?:(?:Mrs?|Ms|Dr|St|Prof)\.|[^\s.,\"!?]+)"
 _ADJECTIVES = (
     "old little tiny broken golden lost red blue green strange secret magic famous lonely wooden silver".split()
 )
@@ -98,7 +99,7 @@ def _pattern(plot: Plot, length: Length) -> re.Pattern[str]:
         name = mark[1]
         if name == "T":
             return r"(?:[Aa]n?)\ " + group(re.match("(S)", "S") or mark)
-        body = {"S": r"[\w'’-]+(?: [\w'’-]+){0,2}"}.get(name, r"[^.,\"!?]+?\.?(?: [^.,\"!?]+?){0,5}")
+        body = r"[\w'’-]+(?: [\w'’-]+){0,2}" if name == "S" else rf"{_NAME_PART}(?: {_NAME_PART}){{0,5}}?"
         if name in seen:
             return f"(?P={name})"
         seen.add(name)
