@@ -86,3 +86,9 @@ def test_a_config_that_does_not_fit_is_refused() -> None:
     config.text_config.intermediate_size = 64
     with pytest.raises(ValueError, match="has the shape"):
         grown(before, tokens, config, tokens)
+
+
+def test_a_model_of_the_same_size_is_copied() -> None:
+    before, tokens = small()
+    old, new = before.state_dict(), grown(before, tokens, before.config, tokens).state_dict()
+    assert all(torch.equal(old[name], new[name]) for name in old if "vision" not in name)

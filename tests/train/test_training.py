@@ -1,6 +1,9 @@
 """The packed pass, the objective, the optimizer and the trainer, on models of a few thousand parameters."""
 
+import os
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +12,7 @@ import torch
 from checkpoints import tiny_config
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 from transformers import DiffusionGemmaForBlockDiffusion, DynamicCache
 
 from dgtui.model import nf4
@@ -122,6 +126,39 @@ def test_muon_moves_a_stack_of_experts_as_it_moves_each_alone() -> None:
     Muon([stack]).step()
     Muon(alone).step()
     torch.testing.assert_close(stack.detach(), torch.stack([p.detach() for p in alone]), rtol=1e-4, atol=1e-5)
+
+
+UPDATE = """
+import sys, torch
+import torch.distributed as dist
+from safetensors.torch import save_file
+from dgtui.train.muon import Muon
+rank, store, out = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+if store:
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+draw = torch.Generator().manual_seed(3)
+shapes = [(5, 12, 16), (12, 16), (16, 12), (8, 24)]  # six matrices in one stack, and one alone
+weights = [torch.nn.Parameter(torch.randn(shape, generator=draw)) for shape in shapes]
+for weight in weights:
+    weight.grad = torch.randn(weight.shape, generator=draw)
+Muon(weights).step()
+if rank == 0:
+    save_file({str(i): weight.detach() for i, weight in enumerate(weights)}, out)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_that_share_the_work_of_an_update_get_what_one_gets(tmp_path: Path) -> None:
+    def start(rank: int, store: str, out: str) -> "subprocess.Popen[bytes]":
+        env = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen([sys.executable, "-c", UPDATE, str(rank), store, str(tmp_path / out)], env=env)
+
+    for rank, store, out in ((0, "", "alone"), (0, str(tmp_path / "store"), "shared")):
+        running = [start(rank, store, out), *([start(1, store, out)] if store else [])]
+        assert [process.wait(120) for process in running] == [0] * len(running)
+    alone, shared = (load_file(tmp_path / name) for name in ("alone", "shared"))
+    for name, weight in alone.items():
+        torch.testing.assert_close(shared[name], weight, rtol=1e-4, atol=1e-5)
 
 
 def test_the_diffusion_loss_reaches_encoder_and_self_conditioning() -> None:
