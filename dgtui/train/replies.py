@@ -5,20 +5,6 @@ from collections.abc import Sequence
 from dgtui.diffusion.job import Start
 from dgtui.message import Message
 from dgtui.steering import puzzles
-from dgtui.train.lessons import Example
-
-
-def conversation(example: Example) -> list[Message]:
-    """The messages up to the reply."""
-    found = []
-    for user, model in example.history:
-        found += [Message("user", user), Message("model", model)]
-    return [*found, Message("user", example.prompt)]
-
-
-def before(example: Example) -> str:
-    """The reply of the previous turn; empty for a first turn."""
-    return example.history[-1][1] if example.history else ""
 
 
 class Replier:
