@@ -11,6 +11,7 @@ from textual.command import CommandPalette
 from dgtui.cli.backend import WorkerBackend
 from dgtui.config import Settings
 from dgtui.diffusion.job import Start
+from dgtui.errors import ModelNotFound
 from dgtui.message import Message
 from dgtui.steering.between import write_between
 from dgtui.steering.drafts import Draft
@@ -51,6 +52,38 @@ async def test_the_other_prompts_are_sent_with_their_pins() -> None:
         await seen.pilot.press("f5")
         await seen.pilot.pause()
         assert len(seen.chat.turns) == 2, "the keys belong to the card"
+
+
+async def test_a_prompt_chosen_while_the_model_loads_is_sent_with_its_pins() -> None:
+    async with chat(hold_load=True) as seen:
+        await seen.pilot.press("f3", "f4")
+        await seen.until(lambda: "as soon as the model is loaded" in seen.notices(), "a notice")
+        seen.backend.load_gate.open()
+        await seen.until(lambda: len(seen.chat.turns) == 2, "a reply")
+        await seen.settled()
+        assert seen.chat.turns[0].text == TRIES["sudoku"].prompt, "the last one chosen"
+        held = givens(seen.backend)
+        assert held and {at: seen.ids()[at] for at in held} == held
+
+
+async def test_a_message_sent_while_the_model_loads_replaces_the_chosen_prompt() -> None:
+    async with chat(hold_load=True) as seen:
+        await seen.pilot.press("f4")
+        await seen.say("tell me")
+        seen.backend.load_gate.open()
+        await seen.until(lambda: len(seen.chat.turns) == 2, "a reply")
+        await seen.settled()
+        assert [turn.text for turn in seen.chat.turns if turn.role == "user"] == ["tell me"]
+
+
+async def test_a_chosen_prompt_is_refused_if_no_model_is_loaded() -> None:
+    async with chat(error=ModelNotFound("no such model"), hold_load=True) as seen:
+        await seen.pilot.press("f4")
+        seen.backend.load_gate.open()
+        await seen.until(lambda: seen.screen.loader.error, "the error")
+        await seen.pilot.press("f4")
+        await seen.until(lambda: "no model is loaded" in seen.notices(), "the refusal")
+        assert not seen.chat.turns
 
 
 def test_the_puzzle_has_one_solution() -> None:

@@ -100,6 +100,8 @@ class ChatScreen(BaseScreen):
         )
         self._command = ""
         "the command that requested the model that is being loaded"
+        self._try = ""
+        "the prompt of the start card that will be sent as soon as the model is loaded"
         self._interrupted = float("-inf")
 
     def on_mount(self) -> None:
@@ -152,6 +154,7 @@ class ChatScreen(BaseScreen):
 
     @on(Loading.Ended)
     def _load_ended(self, message: Loading.Ended) -> None:
+        name, self._try = self._try, ""
         if message.facts is None:
             waiting = self.conversation.take_waiting()
             self.conversation.hand_back(waiting if waiting or self.prompt.text else self._command)
@@ -159,6 +162,8 @@ class ChatScreen(BaseScreen):
             self.conversation.model_loaded(message.facts)
             if not self.attached.reading:
                 self._send_waiting()
+            if name and not self.transcript.entries:
+                self.action_start(name)
         self.draw_top()
 
     @on(Attached.Read)
@@ -260,6 +265,9 @@ class ChatScreen(BaseScreen):
             self.prompt.focus()
             at = chosen.prompt.index(chosen.name)
             self.prompt.selection = Selection((0, at), (0, at + len(chosen.name)))
+        elif self.backend.facts is None and not self.loader.error:  # what the prompt holds depends on the model
+            self._try = name
+            self.notify("this will be sent as soon as the model is loaded")
         elif self.guarded(lambda: hold(name, self.panel.template, self.backend)):
             self.send(chosen.prompt)
 
