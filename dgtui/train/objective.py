@@ -2,10 +2,11 @@
 
 Corruption level t ~ U(0, 1] for each example; a free position is replaced by a uniform random id with probability t;
 self-conditioning on half of the rows; an autoregressive co-loss on the encoder. After Google's published recipe for
-DiffusionGemma (hackable_diffusion_adapter in google-deepmind/gemma), with three additions: a share of examples at
+DiffusionGemma (hackable_diffusion_adapter in google-deepmind/gemma), with four additions: a share of examples at
 t = 1, where generation starts; infills, whose other positions are pinned and certain in the self-conditioning, exactly
-like the sampler's pins; and canvases with the model's own confident guesses among the noise, which teach it to correct
-its own mistakes.
+like the sampler's pins; canvases with the model's own confident guesses among the noise, which teach it to correct its
+own mistakes; and canvases in which the text from some position on stands a little too far to the left or right, as it
+does after a name of several tokens whose length was misjudged ("Priyaya", "the the").
 """
 
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ FULL_NOISE_SHARE = 0.2
 INFILL_FULL_NOISE_SHARE = 0.5
 T_MIN, T_MAX = 0.4, 0.8
 OWN_SHARE, OWN_CONFIDENCE = 0.5, 0.5
+SHIFT_SHARE, SHIFTS = 0.2, (-2, -1, 1, 2)
+"""Share of the examples in which the rest of the reply is shifted, and by how many positions."""
 PINNED_WEIGHT = 0.05
 """Loss weight of pinned positions, which are given."""
 
@@ -49,8 +52,30 @@ def corrupt(pack: Pack, vocab: int, rng: torch.Generator) -> tuple[torch.Tensor,
     begins = torch.where(pack.infill, INFILL_FULL_NOISE_SHARE, FULL_NOISE_SHARE)
     level = torch.where(torch.rand(pack.count, generator=rng).to(device)[index] < begins, 1.0, level)
     replaced = (torch.rand(shape, generator=rng).to(device) < level) & pack.free
-    noise = torch.randint(vocab, shape, generator=rng).to(device)
-    return torch.where(replaced, noise, pack.ids), replaced, level
+    noise, moved = torch.randint(vocab, shape, generator=rng).to(device), _shifted(pack, rng)
+    return torch.where(replaced, noise, moved), replaced | (moved != pack.ids), level
+
+
+def _shifted(pack: Pack, rng: torch.Generator) -> torch.Tensor:
+    """Ids (R, L); in some examples, the reply from a random position on stands a few positions off.
+
+    What is to the left of that position is right, so the text can be continued from there.
+    """
+    device, index, count = pack.ids.device, pack.example.clamp_min(0), pack.count
+    chosen = torch.rand(count, generator=rng) < SHIFT_SHARE
+    by = torch.randint(len(SHIFTS), (count,), generator=rng)
+    share = torch.rand(count, generator=rng)
+    reply = pack.canvas & (pack.weight == 1.0)
+    begins = torch.full((count,), pack.ids.shape[1], device=device)
+    begins = begins.scatter_reduce(0, index[reply], pack.positions[reply], "amin")
+    lengths = torch.zeros(count, dtype=torch.long, device=device).scatter_add(0, index[reply], reply[reply].long())
+    start = begins + (share.to(device) * lengths).long()
+    moved = chosen.to(device)[index] & reply & ~pack.infill & (pack.positions >= start[index])
+    result = pack.ids
+    for number, shift in enumerate(SHIFTS):
+        of_reply = reply.roll(shift, 1) & (pack.example.roll(shift, 1) == pack.example)
+        result = torch.where(moved & of_reply & (by == number).to(device)[index], pack.ids.roll(shift, 1), result)
+    return result
 
 
 def losses(through: PackedPass, pack: Pack, rng: torch.Generator) -> Losses:

@@ -83,6 +83,17 @@ def test_there_are_sixty_plots_for_one_to_three_people() -> None:
     assert all("{A" in " ".join(line for _, line in plot.lines) for plot in tales.plots())
 
 
+def test_a_tale_has_one_clear_favourite_plot() -> None:
+    for kind, nouns in tales.subjects().items():
+        favourites = {noun: tales.fits(kind, 0, noun)[0] for noun in nouns}
+        assert set(favourites.values()) == {plot for plot in tales.plots() if plot.kind == kind}
+        for noun in nouns:
+            assert all(count <= plot.roles <= count + 1 for count in (1, 2, 3) for plot in tales.fits(kind, count, noun))
+    assert tales.fits("thing", 0, "tiny lantern")[0] is tales.fits("thing", 0, "lantern")[0]
+    turns = {tales.fits(None, 2, turn=turn)[0].name for turn in range(3)}
+    assert len(turns) == 3, "without a subject, the wording of the request chooses"
+
+
 def test_names_are_many_and_of_many_kinds() -> None:
     assert len(people.given()) >= 2000
     rng = random.Random(2)

@@ -1,5 +1,6 @@
 """The packed pass, the objective, the optimizer and the trainer, on models of a few thousand parameters."""
 
+import itertools
 import os
 import random
 import subprocess
@@ -106,6 +107,22 @@ def test_only_free_places_are_corrupted() -> None:
     assert not (replaced & ~made.free).any()
     assert torch.equal(noisy[~replaced], made.ids[~replaced])
     assert ((level > 0) & (level <= 1)).all()
+
+
+def test_in_some_examples_a_part_of_the_reply_stands_a_little_too_far_left_or_right() -> None:
+    reply = tuple(range(100, 140))  # every id once, so that its place is known
+    made = pack(itertools.repeat(Item((2, 7), reply)), 64, 48, PAD, EOS, WINDOW, None, random.Random(0))
+    noisy, replaced, _ = corrupt(made, 320, torch.Generator().manual_seed(0))
+    at, of_reply = torch.arange(48), (noisy >= 100) & (noisy < 140) & replaced
+    moved = torch.where(of_reply, noisy - 100 + 2 - at, 99)  # the prefix has two ids
+    each = torch.stack([(moved == by).sum(-1) for by in (-2, -1, 1, 2)])
+    rows = (each > 4).any(0)  # 30% of the rows, without those in which noise hides it
+    assert 6 < rows.sum() < 24
+    assert ((each > 4).sum(0) <= 1).all(), "one shift per example"
+    assert set(each.argmax(0)[rows].tolist()) == {0, 1, 2, 3}
+    infill = pack(itertools.repeat(Item((2, 7), reply, ((3, 9),))), 64, 48, PAD, EOS, WINDOW, None, random.Random(0))
+    noisy, replaced, _ = corrupt(infill, 320, torch.Generator().manual_seed(0))
+    assert torch.equal(noisy[~infill.free], infill.ids[~infill.free])
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 40), (2, 24, 24)])

@@ -4,14 +4,15 @@ import random
 from collections.abc import Iterator, Mapping
 from types import ModuleType
 
-from dgtui.train.lessons import edits, facts, functions, grids, guide, honest, prose, tales, turns
+from dgtui.train.lessons import echo, edits, facts, functions, grids, guide, honest, prose, tales, turns
 from dgtui.train.lessons.example import Example, Split, split_of, stream
 
 LESSONS: dict[str, ModuleType] = {
-    module.NAME: module for module in (tales, facts, functions, grids, guide, honest, turns, edits, prose)
+    module.NAME: module for module in (tales, facts, functions, grids, guide, honest, turns, edits, echo, prose)
 }
 SHARES = {
-    "tales": 34, "json": 14, "python": 9, "sudoku": 8, "about": 10, "other": 8, "turns": 11, "edits": 4, "prose": 2,
+    "tales": 32, "json": 14, "python": 11, "sudoku": 8, "about": 6, "other": 5, "turns": 10, "edits": 3, "echo": 12,
+    "prose": 1,
 }  # fmt: skip
 
 EASY_SHARES = {"about": 28, "other": 24, "json": 14, "sudoku": 14, "python": 10, "tales": 8, "turns": 2}

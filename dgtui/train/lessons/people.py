@@ -32,8 +32,8 @@ def invented(rng: random.Random) -> str:
 def name(rng: random.Random) -> str:
     """A name: mostly from the list, sometimes invented, double, with a title, an apostrophe or a hyphen."""
     kind = rng.random()
-    one = rng.choice(given()[:COMMON]) if rng.random() < 0.75 else rng.choice(given()[COMMON:])
-    if kind < 0.76:
+    one = rng.choice(given()[:COMMON]) if rng.random() < 0.6 else rng.choice(given()[COMMON:])
+    if kind < 0.64:
         return one
     if kind < 0.88:
         return invented(rng)
@@ -54,3 +54,8 @@ def names(rng: random.Random, count: int) -> list[str]:
         if not any(new in old or old in new for old in found):
             found.append(new)
     return found
+
+
+def together(names: list[str]) -> str:
+    """The names as people list them: "Ada, Ben and Eva"."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -133,26 +133,23 @@ def read(text: str) -> Tale | None:
     return None
 
 
-def fits(kind: str | None, count: int, subject: str = "") -> list[Plot]:
-    """The plots for a class of subject and a number of named people, the best one first.
+def fits(kind: str | None, count: int, subject: str = "", turn: int = 0) -> list[Plot]:
+    """The plots for a class of subject and a number of named people, the best one first; none if no plot fits.
 
-    Nobody named: the plot's own people. A subject of class sky or idea has one plot.
+    Nobody named: the plot's own people. With one clear favourite a tale settles as that plot, not as a mixture of
+    several. A subject shares its favourite with the nouns near it in the list; without a subject, `turn` chooses.
     """
-    found = [
-        plot
-        for plot in plots()
-        if (kind is None or plot.kind == kind)
-        and plot.roles >= max(count, 1)
-        and (count == 0 or plot.roles <= count + 1)
-    ]
+    found = [plot for plot in plots() if kind is None or plot.kind == kind]
     if kind in ("sky", "idea"):
-        return [plot for plot in found if plot.subject == subject] or found
-    found.sort(key=lambda plot: plot.roles != max(count, 1))
-    if subject and found:  # every subject has a favourite
-        exact = [plot for plot in found if plot.subject == subject]
-        turn = sum(subject.encode()) % len(found)
-        found = exact + [plot for plot in found[turn:] + found[:turn] if plot not in exact]
-    return found
+        found = [plot for plot in found if plot.subject == subject]
+    elif kind:
+        nouns = subjects()[kind]
+        at = next((i for i, noun in enumerate(nouns) if subject.endswith(noun)), 0) * len(found) // len(nouns)
+        found = sorted(found[at:] + found[:at], key=lambda plot: plot.subject != subject)
+    if count:
+        found = [plot for plot in found if count <= plot.roles <= count + 1]
+        found.sort(key=lambda plot: plot.roles != count)
+    return found if kind else found[turn:] + found[:turn]
 
 
 def _intro(rng: random.Random, name: str) -> str:
@@ -166,10 +163,6 @@ def _intro(rng: random.Random, name: str) -> str:
         child = rng.choice(("girl", "boy", "woman", "man", "child", noun, noun))
         return f"{article(child)} {rng.choice(('called', 'named'))} {name}"
     return f"the {noun} {name}"
-
-
-def _together(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 _FRAMES = (
@@ -212,33 +205,34 @@ def _mention(rng: random.Random, kind: str, noun: str) -> str:
     return article(noun) if rng.random() < 0.85 else f"the {noun}"
 
 
+def _turn(frame: str) -> int:
+    return {"Tell": 0, "Write": 1}.get(frame.split()[0], 2)
+
+
 def draw(rng: random.Random) -> tuple[str, Tale]:
     """A prompt and the tale it asks for."""
     count = rng.choices((0, 1, 2, 3), (28, 27, 33, 12))[0]
-    about = count == 0 or rng.random() < 0.4
     length: Length = rng.choices(("usual", "short", "long"), (80, 10, 10))[0]
     word = rng.choice(_LENGTHS[length])
-    if count == 0 and rng.random() < 0.08:
-        plot = first(rng, list(plots()[:12]), 0.4)
-        tale = Tale(plot, plot.people, plot.people, plot.subject, length)
-        return typed(rng, sentence(rng.choice(_BARE).replace("{l}", word))), tale
+    bare = count == 0 and rng.random() < 0.08
+    frame = rng.choice(_BARE if bare else _FRAMES)
     names = people.names(rng, count)
-    kind, noun = _subject(rng) if about else (None, "")
+    kind, noun = _subject(rng) if not bare and (count == 0 or rng.random() < 0.4) else (None, "")
     intros = [name if kind == "job" else _intro(rng, name) for name in names]
-    plot = first(rng, fits(kind, count, noun))
+    fitting = fits(kind, count, noun, _turn(frame))
+    plot = first(rng, fitting, 0.9) if fitting else plots()[0]
     cast = (*names, *plot.people[count:])
-    if len(set(cast)) < len(cast):
+    if not fitting or len(set(cast)) < len(cast):
         return draw(rng)
     tale = Tale(plot, cast, (*intros, *plot.people[count:]), noun or plot.subject, length)
     subject = _mention(rng, kind, noun) if kind else ""
     if names and subject:
         shape = rng.choice(_WITH).replace("{e}", "s" if count == 1 else "")
-        subject = shape.replace("{p}", _together(intros)).replace("{o}", subject)
+        subject = shape.replace("{p}", people.together(intros)).replace("{o}", subject)
     elif names:
-        subject = _together(intros)
+        subject = people.together(intros)
     if kind == "job" and not names and rng.random() < 0.2:
         return typed(rng, f"Tell me {article(f'{word}{noun}')} story."), tale
-    frame = rng.choice(_FRAMES)
     return typed(rng, sentence(frame.replace("{l}", word).replace("{x}", subject)).replace("A old", "An old")), tale
 
 
