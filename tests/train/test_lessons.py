@@ -87,8 +87,8 @@ def test_a_tale_has_one_clear_favourite_plot() -> None:
     for kind, nouns in tales.subjects().items():
         favourites = {noun: tales.fits(kind, 0, noun)[0] for noun in nouns}
         assert set(favourites.values()) == {plot for plot in tales.plots() if plot.kind == kind}
-        for noun in nouns:
-            assert all(count <= plot.roles <= count + 1 for count in (1, 2, 3) for plot in tales.fits(kind, count, noun))
+        for noun, count in itertools.product(nouns, (1, 2, 3)):
+            assert all(count <= plot.roles <= count + 1 for plot in tales.fits(kind, count, noun))
     assert tales.fits("thing", 0, "tiny lantern")[0] is tales.fits("thing", 0, "lantern")[0]
     turns = {tales.fits(None, 2, turn=turn)[0].name for turn in range(3)}
     assert len(turns) == 3, "without a subject, the wording of the request chooses"

@@ -1,5 +1,7 @@
-"""Text to repeat: names, numbers, sentences. Every token of the reply is copied from the prompt, which is a quick way to
-learn to copy names of several tokens."""
+"""Text to repeat: names, numbers, sentences.
+
+Every token of the reply is copied from the prompt, which is a quick way to learn to copy names of several tokens.
+"""
 
 import random
 
