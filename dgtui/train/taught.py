@@ -23,6 +23,7 @@ THOUGHTS = {
     "about": "The user asks about dgtui.",
     "turns": "The user wants something else after my last reply.",
     "edits": "The user wants a text changed.",
+    "echo": "The user wants me to repeat a text.",
     "other": "The user asks for something I have not learned.",
 }
 
