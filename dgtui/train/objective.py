@@ -5,8 +5,7 @@ self-conditioning on half of the rows; an autoregressive co-loss on the encoder.
 DiffusionGemma (hackable_diffusion_adapter in google-deepmind/gemma), with four additions: a share of examples at
 t = 1, where generation starts; infills, whose other positions are pinned and certain in the self-conditioning, exactly
 like the sampler's pins; canvases with the model's own confident guesses among the noise, which teach it to correct its
-own mistakes; and canvases in which the text from some position on stands a little too far to the left or right, as it
-does after a name of several tokens whose length was misjudged ("Priyaya", "the the").
+own mistakes; and canvases whose noise rises from left to right, because text settles mostly in that order.
 """
 
 from dataclasses import dataclass
@@ -20,12 +19,16 @@ FULL_NOISE_SHARE = 0.2
 INFILL_FULL_NOISE_SHARE = 0.5
 T_MIN, T_MAX = 0.4, 0.8
 OWN_SHARE, OWN_CONFIDENCE = 0.5, 0.5
-SHIFT_SHARE, SHIFTS = 0.2, (-2, -1, 1, 2)
-"""Share of the examples in which the rest of the reply is shifted, and by how many positions."""
+RISING_SHARE, RISES = 0.5, (1, 33)
+"""Share of the examples whose noise rises from left to right, and in how many positions (the last is exclusive)."""
+FAR_WEIGHT = 0.3
+"""Loss weight of the pure noise behind a rise, which only a longer settled text makes predictable."""
+NEAR = 16
+"""Positions behind a rise with the full weight: the next ones to settle."""
+COPIED_WEIGHT = 4.0
+"""Loss weight of what is copied from the prefix, above all names: one wrong piece of a name spoils a reply."""
 PINNED_WEIGHT = 0.05
 """Loss weight of pinned positions, which are given."""
-
-
 ENCODER_WEIGHT = 0.5
 ENCODER_SHARE = 0.25
 """Share of the prefix positions that the encoder loss is computed at."""
@@ -42,46 +45,49 @@ class Losses:
     accuracy: torch.Tensor
 
 
-def corrupt(pack: Pack, vocab: int, rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Noisy ids (R, L), the mask of replaced positions (R, L) and the corruption level at every position (R, L).
+@dataclass(frozen=True, slots=True)
+class Corrupted:
+    """`ids` (R, L) with noise; `replaced` (R, L) bool, positions of noise; `level` (R, L) of corruption, the same at
+    all positions of an example; `far` (R, L) bool, pure noise behind a rise."""
 
-    Draws from `rng` on the CPU, so the numbers are the same on every device.
-    """
+    ids: torch.Tensor
+    replaced: torch.Tensor
+    level: torch.Tensor
+    far: torch.Tensor
+
+
+def corrupt(pack: Pack, vocab: int, rng: torch.Generator) -> Corrupted:
+    """A noisy pack. Draws from `rng` on the CPU, so the numbers are the same on every device."""
     device, shape, index = pack.ids.device, tuple(pack.ids.shape), pack.example.clamp_min(0)
     level = torch.rand(pack.count, generator=rng).clamp_min(0.02).to(device)[index]
     begins = torch.where(pack.infill, INFILL_FULL_NOISE_SHARE, FULL_NOISE_SHARE)
     level = torch.where(torch.rand(pack.count, generator=rng).to(device)[index] < begins, 1.0, level)
-    replaced = (torch.rand(shape, generator=rng).to(device) < level) & pack.free
-    noise, moved = torch.randint(vocab, shape, generator=rng).to(device), _shifted(pack, rng)
-    return torch.where(replaced, noise, moved), replaced | (moved != pack.ids), level
+    rising = (torch.rand(pack.count, generator=rng) < RISING_SHARE).to(device)[index] & pack.canvas & ~pack.infill
+    places, lengths = _in_reply(pack)
+    rise = torch.randint(*RISES, (pack.count,), generator=rng).to(device)[index]
+    front = (1 - level) * (lengths + rise) - rise  # where the rise begins, before the reply or in it
+    height = ((places - front) / rise).clamp(0.02, 1.0)
+    chance = torch.where(rising, height, level)
+    replaced = (torch.rand(shape, generator=rng).to(device) < chance) & pack.free
+    noise = torch.randint(vocab, shape, generator=rng).to(device)
+    far = rising & (places > front + rise + NEAR)
+    return Corrupted(torch.where(replaced, noise, pack.ids), replaced, level, far)
 
 
-def _shifted(pack: Pack, rng: torch.Generator) -> torch.Tensor:
-    """Ids (R, L); in some examples, the reply from a random position on stands a few positions off.
-
-    What is to the left of that position is right, so the text can be continued from there.
-    """
-    device, index, count = pack.ids.device, pack.example.clamp_min(0), pack.count
-    chosen = torch.rand(count, generator=rng) < SHIFT_SHARE
-    by = torch.randint(len(SHIFTS), (count,), generator=rng)
-    share = torch.rand(count, generator=rng)
-    reply = pack.canvas & (pack.weight == 1.0)
-    begins = torch.full((count,), pack.ids.shape[1], device=device)
+def _in_reply(pack: Pack) -> tuple[torch.Tensor, torch.Tensor]:
+    """Places in the reply (R, L), counted from 0, and the lengths of the replies (R, L)."""
+    index, reply = pack.example.clamp_min(0), pack.canvas & (pack.weight == 1.0)
+    begins = torch.full((pack.count,), pack.ids.shape[1], device=index.device)
     begins = begins.scatter_reduce(0, index[reply], pack.positions[reply], "amin")
-    lengths = torch.zeros(count, dtype=torch.long, device=device).scatter_add(0, index[reply], reply[reply].long())
-    start = begins + (share.to(device) * lengths).long()
-    moved = chosen.to(device)[index] & reply & ~pack.infill & (pack.positions >= start[index])
-    result = pack.ids
-    for number, shift in enumerate(SHIFTS):
-        of_reply = reply.roll(shift, 1) & (pack.example.roll(shift, 1) == pack.example)
-        result = torch.where(moved & of_reply & (by == number).to(device)[index], pack.ids.roll(shift, 1), result)
-    return result
+    lengths = torch.zeros_like(begins).scatter_add(0, index[reply], torch.ones_like(index[reply]))
+    return pack.positions - begins[index], lengths[index]
 
 
 def losses(through: PackedPass, pack: Pack, rng: torch.Generator) -> Losses:
     """The losses of one pack; canvases in the first half of its rows are self-conditioned."""
     vocab, half = int(through.config.vocab_size), len(pack.ids) // 2
-    noisy, replaced, level = corrupt(pack, vocab, rng)
+    corrupted = corrupt(pack, vocab, rng)
+    noisy, replaced, level = corrupted.ids, corrupted.replaced, corrupted.level
     soft = None
     if half:
         soft, noisy[:half] = _conditioned(through, pack.rows(half), noisy[:half], replaced[:half], level[:half], rng)
@@ -93,6 +99,7 @@ def losses(through: PackedPass, pack: Pack, rng: torch.Generator) -> Losses:
     ahead &= pack.example >= 0
     ahead &= torch.rand(tuple(ahead.shape), generator=rng).to(ahead.device) < ENCODER_SHARE
     weight = pack.weight * torch.where(pack.infill & ~pack.free, PINNED_WEIGHT, 1.0)
+    weight = weight * torch.where(corrupted.far, FAR_WEIGHT, 1.0) * torch.where(pack.copied, COPIED_WEIGHT, 1.0)
     weight, of_encoder = weight / weight.sum(), ahead / ahead.sum().clamp_min(1)
     places = (ahead | (weight > 0)).flatten().nonzero().flatten()
     target = torch.where(ahead, pack.ids.roll(-1, 1), pack.ids).flatten()[places]

@@ -33,7 +33,8 @@ class Pack:
 
     `ids` (R, L) clean ids; `positions` (R, L); `example` (R, L) index of the example, -1 for padding; `canvas` (R, L)
     bool; `free` (R, L) bool, positions that may be corrupted; `infill` (R, L) bool, canvases whose other positions are
-    pinned; `weight` (R, L) of the loss; `full`, `sliding` (R, 1, L, L) bool, attention masks; `count` of examples.
+    pinned; `weight` (R, L) of the loss; `copied` (R, L) bool, places of the reply that repeat two or more tokens of the
+    prefix; `full`, `sliding` (R, 1, L, L) bool, attention masks; `count` of examples.
     """
 
     ids: Tensor
@@ -43,6 +44,7 @@ class Pack:
     free: Tensor
     infill: Tensor
     weight: Tensor
+    copied: Tensor
     full: Tensor
     sliding: Tensor
     count: int
@@ -73,7 +75,7 @@ def pack(items: Iterator[Item], rows: int, length: int, pad: int, eos: int, wind
     positions = torch.zeros(shape, dtype=torch.long)
     example = torch.full(shape, _NO_EXAMPLE)
     prefix_of = torch.zeros(shape, dtype=torch.long)
-    on_canvas, free, infill = (torch.zeros(shape, dtype=torch.bool) for _ in range(3))
+    on_canvas, free, infill, copied = (torch.zeros(shape, dtype=torch.bool) for _ in range(4))
     weight = torch.zeros(shape)
     used, count = [0] * rows, 0
     for row, item, places in _placed(items, rows, length, canvas, rng):
@@ -89,6 +91,9 @@ def pack(items: Iterator[Item], rows: int, length: int, pad: int, eos: int, wind
         on_canvas[row, middle:end] = True
         weight[row, middle:end] = FILL_WEIGHT
         weight[row, middle : middle + len(reply) + 1] = 1.0
+        pairs = set(itertools.pairwise(item.prefix))
+        for place in (i for i, pair in enumerate(itertools.pairwise(reply)) if pair in pairs):
+            copied[row, middle + place : middle + place + 2] = True
         if item.spans is None:
             free[row, middle:end] = True
         else:
@@ -102,7 +107,7 @@ def pack(items: Iterator[Item], rows: int, length: int, pad: int, eos: int, wind
     full = same & torch.where(from_canvas, True, ~to_canvas & (key <= query))
     near = torch.where(from_canvas, to_canvas | (key > prefix_of[:, :, None] - window), key > query - window)
     itself = torch.eye(length, dtype=torch.bool)
-    return Pack(ids, positions, example, on_canvas, free, infill, weight,
+    return Pack(ids, positions, example, on_canvas, free, infill, weight, copied,
                 (full | itself)[:, None], ((full & near) | itself)[:, None], count)  # fmt: skip
 
 

@@ -32,12 +32,12 @@ def invented(rng: random.Random) -> str:
 def name(rng: random.Random) -> str:
     """A name: mostly from the list, sometimes invented, double, with a title, an apostrophe or a hyphen."""
     kind = rng.random()
-    one = rng.choice(given()[:COMMON]) if rng.random() < 0.6 else rng.choice(given()[COMMON:])
-    if kind < 0.64:
+    one = rng.choice(given()[:COMMON]) if rng.random() < 0.4 else rng.choice(given()[COMMON:])
+    if kind < 0.5:
         return one
-    if kind < 0.88:
+    if kind < 0.86:
         return invented(rng)
-    if kind < 0.92:
+    if kind < 0.91:
         return f"{rng.choice(TITLES)} {one}"
     if kind < 0.95:
         return f"{one} {rng.choice(given())}"
