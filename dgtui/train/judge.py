@@ -4,7 +4,7 @@ A prompt's `expect` names the conditions for a right reply; all of them must hol
 
 - `tale`: a tale of the known plots; `names`: people who must occur at least twice each; `words`: alternatives
   ("winter|snow") that must occur; `shorter`, `longer`: than the previous reply
-- `json`: the object; `values`: values that an object must hold, whatever its keys
+- `json`: the object; `values`: values that an object must hold, and keys that the prompt names
 - `asserts`: Python tests of the function "f"; `contains`: text that must occur
 - `sudoku`: the puzzle's cells
 - `equal`: the whole reply; `any`: one of these texts, whatever its case
