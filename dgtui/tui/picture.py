@@ -3,6 +3,7 @@
 import asyncio
 import importlib.util
 import os
+import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -85,24 +86,32 @@ async def draw(source: str, columns: int, rows: int, *, color: bool = True) -> P
         raise Undrawable("this SVG is too long to be drawn")
     size = columns, 2 * rows
     env = {name: os.environ[name] for name in ("HOME", "LD_LIBRARY_PATH") if name in os.environ}
-    process = None
-    try:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-I", "-m", "dgtui.svg", *map(str, size), env=env,
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-        )  # fmt: skip
-        pixels, _ = await asyncio.wait_for(process.communicate(source.encode("utf-8", "replace")), SECONDS)
-    except TimeoutError:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def output() -> bytes:
+        command = sys.executable, "-I", "-m", "dgtui.svg", *map(str, size)
+        with subprocess.Popen(
+            command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        ) as process:
+            started.append(process)
+            try:
+                return process.communicate(source.encode("utf-8", "replace"), timeout=SECONDS)[0]
+            finally:
+                process.kill()
+
+    try:  # in a thread: a cancelled asyncio subprocess leaves its pipes open
+        pixels = await asyncio.to_thread(output)
+    except subprocess.TimeoutExpired:
         raise Undrawable("this SVG takes too long to draw") from None
     except OSError as error:
         raise Undrawable(f"this SVG cannot be drawn now: {reason(error)}") from error
     finally:
-        if process is not None and process.returncode is None:
+        for process in started:
             process.kill()
-            await process.wait()
-    if process.returncode == 1:
+    returncode = started[0].returncode
+    if returncode == 1:
         raise Undrawable("this SVG cannot be drawn")
-    if process.returncode:
+    if returncode:
         raise Undrawable("this SVG takes too much time or memory to draw")
     head, _, rgb = pixels.partition(b"\n")
     width, height = map(int, head.split())
