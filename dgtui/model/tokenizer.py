@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 
 from dgtui.errors import CorruptCheckpoint, EmptyPrompt, ImageRefused
 from dgtui.message import Message, Role
+from dgtui.model import bound_names
 from dgtui.model.shards import read_json
 from dgtui.model.template import ChatTemplate, find_template
 from dgtui.model.vocabulary import Vocabulary
@@ -37,9 +38,12 @@ class Thought:
 class ModelTokenizer(Vocabulary):
     """The tokenizer of one checkpoint."""
 
-    def __init__(self, tokenizer: Tokenizer, tokens: Mapping[str, str], template: ChatTemplate) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, tokens: Mapping[str, str], template: ChatTemplate, spare: Sequence[str] = (),
+        words: Sequence[str] = (),
+    ) -> None:  # fmt: skip
         """For `load`. `tokens` names the bos, eos and padding tokens, as in `tokenizer_config.json`."""
-        super().__init__(tokenizer, template.source)
+        super().__init__(tokenizer, template.source, spare, words)
         self._template = template
         self.bos_id = self._id_of(tokens.get("bos_token"))
         self.eos_id = self._id_of(tokens.get("eos_token"))
@@ -65,7 +69,8 @@ class ModelTokenizer(Vocabulary):
         config = read_json(folder / "tokenizer_config.json")
         source, file = find_template(folder, config, template)
         tokens = {key: text for key, value in config.items() if key.endswith("_token") and (text := _token(value))}
-        return cls(read_tokenizer(folder / "tokenizer.json"), tokens, ChatTemplate(source, tokens, file))
+        chat = ChatTemplate(source, tokens, file)
+        return cls(read_tokenizer(folder / "tokenizer.json"), tokens, chat, **bound_names.read(config))
 
     def chat(self, messages: Sequence[Message], *, think: bool = False) -> list[int]:
         """The prompt of a conversation, up to the start of the model's turn.
@@ -142,6 +147,8 @@ class ModelTokenizer(Vocabulary):
             draft: Whether the reply is unfinished.
         """
         reply = [int(i) for i in ids]
+        if not draft:
+            self._bound.keep(reply)
         ends = {self.turn_end_id, self.eos_id} - {None}
         end = next((at for at, i in enumerate(reply) if i in ends), len(reply))
         answer: list[int] = []

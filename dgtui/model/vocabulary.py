@@ -6,12 +6,13 @@ Text never produces control ids, whatever a user or a file contains; only the ch
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from tokenizers import Tokenizer
 
 from dgtui.errors import ModelUnloadable
+from dgtui.model.bound_names import BoundNames, Names
 from dgtui.text import decode_utf8
 
 _SPACE: Final = "\u2581"  # ▁ stands for a space in SentencePiece vocabularies
@@ -21,12 +22,14 @@ _PROBE: Final = ' a  b\n\n\t\r\né e\u0301 \ufb01 ½ "Xy" 1234 \0 👩\u200d💻
 class Vocabulary:
     """The entries of a tokenizer. Thread-safe."""
 
-    def __init__(self, tokenizer: Tokenizer, markup: str) -> None:
+    def __init__(self, tokenizer: Tokenizer, markup: str, spare: Sequence[str] = (), words: Sequence[str] = ()) -> None:
         """Takes ownership of `tokenizer`, and turns off truncation, padding and the parsing of markup in text.
 
         Args:
             tokenizer: The checkpoint's tokenizer.
             markup: The source of the chat template, to find markup that the vocabulary does not flag as special.
+            spare: The texts of tokens that names are bound to (see `bound_names`).
+            words: Words that are never bound.
 
         Raises:
             ModelUnloadable: The kind of vocabulary is not supported, or it does not preserve text byte for byte.
@@ -50,21 +53,26 @@ class Vocabulary:
         """Number of entries, including added ones."""
         self._spaced, self._to_bytes, byte_entry = _kind(tokenizer)
         self._known: dict[int, bytes] = {}
+        tokens = {ids[0]: name for name in spare if len(ids := self._own(name)) == 1}
+        self._bound = BoundNames(Names(self._own, tokens, words), tuple(tokens))
         byte_ids = [self._id_of(byte_entry(byte)) for byte in range(256)]
         self._byte_ids = [i for byte, i in enumerate(byte_ids) if i is not None and self._piece(i) == bytes([byte])]
         if len(self._byte_ids) < 256:
             raise ModelUnloadable("tokenizer.json: the vocabulary lacks some of the 256 bytes, so text would be lost")
         # Every encoding is checked. If this one fails, most would, and text would be encoded as single bytes.
-        if self.decode_bytes(self._ordinary(_PROBE)) != _PROBE.encode():
+        if self.decode_bytes(self._own(_PROBE)) != _PROBE.encode():
             raise ModelUnloadable("tokenizer.json: this tokenizer changes text, so a file would not be preserved")
 
     def _id_of(self, entry: str | None) -> int | None:
         found: int | None = self._tokenizer.token_to_id(entry) if entry else None
         return found
 
-    def _ordinary(self, text: str) -> list[int]:
+    def _own(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
+
+    def _ordinary(self, text: str) -> list[int]:
+        return self._bound.encode(text)
 
     def _encode(self, text: str) -> list[int]:
         """The tokenizer's own encoding if it decodes to `text` byte for byte, else the nearest one that does.
@@ -98,6 +106,8 @@ class Vocabulary:
         return self._encode(text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace"))
 
     def _piece(self, token: int) -> bytes:
+        if token in self._bound.texts:
+            return self._bound.texts[token].encode()
         piece = self._known.get(token)
         if piece is None:
             if token in self._raw and not self._spaced:

@@ -38,7 +38,7 @@ from dgtui.model.open_checkpoint import open_checkpoint
 from dgtui.train import tokenizer as tokenizers
 from dgtui.train.finetune import in_full, resumed
 from dgtui.train.grow import grown
-from dgtui.train.lessons import EASY_SHARES, SHARES, mixture, people, prose, tales
+from dgtui.train.lessons import EASY_SHARES, SHARES, facts, mixture, people, prose, tales
 from dgtui.train.objective import Losses, losses
 from dgtui.train.packed import Pack, PackedPass, pack
 from dgtui.train.taught import Encoder
@@ -133,6 +133,17 @@ def texts() -> Iterator[str]:
         for noun in nouns:
             yield from itertools.repeat(f" {noun}", 30)
     yield from prose.paragraphs()
+
+
+def _tokenizer() -> PreTrainedTokenizerFast:
+    tokenizer = tokenizers.build(texts(), VOCAB_SIZE)
+    names = {*people.given(), *(part for city in facts.CITIES for part in city.split())}
+    names |= {name for plot in tales.plots() for name in plot.people}
+    spare = people.given()[people.COMMON - people.SPARE : people.COMMON]
+    lessons = mixture(random.Random("words"), "train", {name: 1 for name in SHARES if name != "prose"})
+    prompts = (example.prompt for example in itertools.islice(lessons, 30_000))
+    tokenizers.bind_names(tokenizer, spare, names, prompts)
+    return tokenizer
 
 
 def ship(model: DiffusionGemmaForBlockDiffusion, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
@@ -269,7 +280,7 @@ def run(recipe: Recipe) -> bool:
     recipe.work.mkdir(parents=True, exist_ok=True)
     folder = recipe.work / "tokenizer"
     if process.rank == 0 and not (folder / "tokenizer.json").exists():
-        tokenizers.save(tokenizers.build(texts(), VOCAB_SIZE), folder)
+        tokenizers.save(_tokenizer(), folder)
     if process.world > 1:
         torch.distributed.barrier()
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)

@@ -25,7 +25,7 @@ FAR_WEIGHT = 0.3
 """Loss weight of the pure noise behind a rise, which only a longer settled text makes predictable."""
 NEAR = 16
 """Positions behind a rise with the full weight: the next ones to settle."""
-COPIED_WEIGHT = 4.0
+COPIED_WEIGHT = 2.0
 """Loss weight of what is copied from the prefix, above all names: one wrong piece of a name spoils a reply."""
 PINNED_WEIGHT = 0.05
 """Loss weight of pinned positions, which are given."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
+from dgtui.model.bound_names import BOUND_NAMES, BoundNames, Names
 from dgtui.train.items import Item, random_spans
 from dgtui.train.lessons import SHARES, Example, mixture
 
@@ -35,11 +36,18 @@ class Encoder:
         self.tokenizer: Any = tokenizer
         self.turn_end: Any = self.tokenizer.convert_tokens_to_ids("<turn|>")
         self.bos: Any = tokenizer.bos_token_id
+        bound: Any = tokenizer.init_kwargs.get(BOUND_NAMES, {"spare": [], "words": []})
+        self._spare = {self._own_ids(name)[0]: name for name in bound["spare"]}
+        self._names = Names(self._own_ids, self._spare, bound["words"])
+        self._bound = BoundNames(self._names, ())
 
-    def ids(self, text: str) -> list[int]:
-        """Ids of text, without added special tokens."""
+    def _own_ids(self, text: str) -> list[int]:
         found: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return found
+
+    def ids(self, text: str) -> list[int]:
+        """Ids of text, without added special tokens; names are bound as in the prompt of the current example."""
+        return self._bound.encode(text)
 
     def prompt(self, example: Example, think: bool = False, system: str = "") -> list[int]:
         """Ids of the conversation up to the reply."""
@@ -69,9 +77,13 @@ class Encoder:
         return ids + self.ids(example.response[at:]), tuple(spans)
 
     def item(self, example: Example, rng: random.Random) -> Item | None:
-        """The item of an example, or None if it is too long."""
-        reply, spans = self.reply(example)
+        """The item of an example, or None if it is too long.
+
+        Only names that occur in the conversation are bound in the reply; in a bare document, all are.
+        """
+        self._bound = BoundNames(self._names, rng.sample(list(self._spare), len(self._spare)))
         if example.task == "prose" or (example.task in ("tales", "json", "python") and rng.random() < DOCUMENT_SHARE):
+            reply, spans = self.reply(example)
             cut = rng.randint(0, len(reply) - 1) if rng.random() < 0.5 else 0
             prefix, reply = [self.bos, *reply[:cut]], reply[cut:]
             share = 0.8 if example.task != "prose" else 1.0
@@ -79,6 +91,8 @@ class Encoder:
             think = example.task in THOUGHTS and not example.free and rng.random() < THINK_SHARE
             system = rng.choice(SYSTEMS) if rng.random() < SYSTEM_SHARE else ""
             prefix = self.prompt(example, think, system)
+            self._bound.full = True
+            reply, spans = self.reply(example)
             if think:
                 reply = self.ids(f"<|channel>thought\n{THOUGHTS[example.task]}<channel|>") + reply
             share = SPANS_SHARE.get(example.task, 0.08)

@@ -5,11 +5,15 @@ before a capital letter is a separate token, so a name has the same ids after a 
 be copied from the prompt unchanged.
 """
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
+
+from dgtui.model.bound_names import BOUND_NAMES, spans
 
 SPECIAL = (
     "<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "<|turn>", "<turn|>", "<|think|>", "<|channel>", "<channel|>",
@@ -18,6 +22,9 @@ SPECIAL = (
 
 PIECES = r" ?\p{Ll}+|\p{L}\p{Ll}*|\d|\n *| |[^\p{L}\d\n ]+"
 "pieces that are never merged: words (lower-case ones with their space), digits, line breaks with indentation, symbols"
+
+FREQUENT = 8
+"Number of times that a capitalised word occurs in the texts, if it is no name"
 
 # Gemma 4's turns. Thoughts of earlier replies are left out.
 CHAT_TEMPLATE = """\
@@ -71,6 +78,22 @@ def build(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
     )
     fast.chat_template = CHAT_TEMPLATE
     return fast
+
+
+def bind_names(tokenizer: PreTrainedTokenizerFast, spare: Iterable[str], names: Collection[str],
+               texts: Iterable[str]) -> None:  # fmt: skip
+    """Makes the tokenizer bind names (see `bound_names`).
+
+    Args:
+        spare: Given names; those that are single tokens become spare tokens.
+        names: Names of people and places. Other capitalised words that are frequent in `texts` are never bound.
+    """
+    tokens: Any = tokenizer
+    counts = Counter(text[start:end] for text in texts for start, end in spans(text))
+    tokenizer.init_kwargs[BOUND_NAMES] = {
+        "spare": [name for name in spare if len(tokens.tokenize(name)) == 1],
+        "words": sorted(word for word, count in counts.items() if count >= FREQUENT and word not in names),
+    }
 
 
 def save(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:

@@ -31,7 +31,7 @@ def _slip(rng: random.Random, text: str) -> str:
         word = words[i]
         if word in _SWAPS:
             words[i] = _SWAPS[word]
-        elif len(word) > 4 and word.isalpha():
+        elif len(word) > 4 and word.isalpha() and word.islower():  # names are bound, so their letters are not seen
             at = rng.randint(1, len(word) - 2)
             words[i] = rng.choice((word[:at] + word[at + 1 :], word[:at] + word[at] + word[at:]))
         else:

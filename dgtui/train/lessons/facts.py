@@ -10,7 +10,7 @@ from dgtui.train.lessons.tales import subjects
 
 NAME = "json"
 
-_CITIES = [
+CITIES = [
     city.replace("-", " ")
     for city in (
         "Athens Berlin Bern Cairo Dakar Delhi Dublin Genoa Geneva Kyoto Lagos Lima Lisbon London Madrid Malmo "
@@ -73,7 +73,7 @@ def _draw(kind: str, rng: random.Random) -> str | int | float:
 
 
 _LISTS: dict[str, list[str]] = {
-    "city": _CITIES, "job": _JOBS, "colour": _COLOURS, "goods": _GOODS, "thing": _THINGS, "pet": _PETS, "day": _DAYS,
+    "city": CITIES, "job": _JOBS, "colour": _COLOURS, "goods": _GOODS, "thing": _THINGS, "pet": _PETS, "day": _DAYS,
     "month": _MONTHS, "instrument": _INSTRUMENTS, "event": _EVENTS, "currency": list(_UNITS), "title": _TITLES,
 }  # fmt: skip
 

@@ -7,6 +7,8 @@ from dgtui.train.lessons.example import DATA
 
 COMMON = 1500
 """The listed names that are single tokens; the others take several tokens."""
+SPARE = 256
+"""The last of them, which are spare tokens for other names."""
 
 _ONSETS = "B D F G H J K L M N P R S T V W Z Br Ch Cl Dr Fl Gr Kr Ph Qu Sch Sh St Th Tr X Y Zh".split()
 _MIDDLES = "a e i o u ai ee ia oo an el im or un ar en is ol ka mo ri sa to vu lli ndo xi zy bbe".split()
