@@ -311,14 +311,15 @@ class ConversationController:
         """The messages, or those `before` a turn. Ids that this tokenizer would decode differently are left out."""
         return [
             message
-            if not message.token_ids or self.reads(message.token_ids, message.content)
+            if self.reads(message.token_ids, message.content) and message.token_ids
             else replace(message, token_ids=())
             for message in self.chat.messages(self._attached.see, before)
         ]
 
     def reads(self, ids: Sequence[int], text: str) -> bool:
-        """Whether the tokenizer decodes these ids to the text."""
+        """Whether the tokenizer decodes these ids to the text; names in the text are bound first."""
         try:
+            self._backend.encode(text)
             return decode_utf8(b"".join(self._backend.pieces(ids))) == text
         except (IndexError, KeyError, ValueError):
             return False

@@ -103,12 +103,12 @@ class ReplyOnCanvas:
         ids, model = turn.token_ids, facts.model
         if not ids:
             raise Refused("this reply is empty", hint="press R to write it again")
+        messages = self._talk.messages(at)
         if not self._talk.reads(ids, turn.text):
             raise Refused("this reply was written by another model", hint="press R to write it again")
         is_last = at == len(self._talk.chat.turns) - 1
         whole = [*ids, model.turn_end_id] if turn.stop_reason != "length" else [*ids]
         whole += [model.fill_id] * (-len(whole) % model.canvas_length)
-        messages = self._talk.messages(at)
         prompt_ids, dropped = self._talk.prompt_ids(messages, len(whole))
         draft = Draft(facts, self._talk.settings())
         job = draft.first(prompt_ids, turn.seed or 0, len(whole), {}, images_left(messages, dropped))

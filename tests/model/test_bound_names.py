@@ -90,6 +90,14 @@ def test_a_spare_token_in_a_reply_keeps_its_text(tokenizer: ModelTokenizer) -> N
     assert tokenizer.decode([token]) == "Anna"
 
 
+def test_another_process_binds_the_same_tokens(folder: Path) -> None:
+    first, second = ModelTokenizer.load(folder), ModelTokenizer.load(folder)
+    asked = [Message("user", "Tell me about Xochitl and Pim.")]
+    assert first.chat(asked) == second.chat(asked)
+    reply = first.encode("Pim met Xochitl.")
+    assert second.decode(reply) == "Pim met Xochitl."
+
+
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(texts=st.lists(st.text(st.sampled_from("AOaito nJsM-'’éЖ\u0301x\n"), max_size=40), max_size=6))
 def test_texts_come_back_whatever_is_bound_after_them(tokenizer: ModelTokenizer, texts: list[str]) -> None:

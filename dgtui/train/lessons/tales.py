@@ -186,6 +186,33 @@ _LENGTHS: dict[Length, tuple[str, ...]] = {
     "short": ("very short ", "tiny ", "really short "),
     "long": ("long ", "longer ", "rather long "),
 }
+_TAILS = (
+    "who could not {v}", "that would not {v}", "who wanted to {v}", "that learned to {v}", "that nobody had ever seen",
+    "who had forgotten how to {v}", "nobody talks about", "that everybody wanted", "who hated {o}", "in {c}",
+    "who was scared of {o}", "that stood in {o}", "with {o}", "with only one friend", "and {h} {n}", "with a secret",
+    "who lived alone", "that was older than the town", "which arrived too early", "on a rainy day", "at night",
+    "from {c}",
+)  # fmt: skip
+_VERBS = "sleep sing swim dance wait fly count laugh read whistle climb run speak rest paint sail".split()
+_DOES = (
+    "find{e} {o}", "lose{e} {o}", "build{e} {o}", "travel{e} to {c}", "go{es} to the market", "get{e} into trouble",
+    "visit{e} {o}", "wake{e} up too early", "miss{es} the bus", "look{e} for {o}", "make{e} a mistake",
+    "win{e} a prize",
+)  # fmt: skip
+_DOING = (
+    "Write a {l}story in which {p} {d}.", "Tell me a {l}story where {p} {d}.", "{l}story: {p} {d}",
+    "A {l}story about how {p} {d}.", "Tell me how {p} {d}, as a {l}story.", "Make up a {l}tale in which {p} {d}.",
+    "{p} {d}: a {l}tale",
+)  # fmt: skip
+_ME = (
+    "My name is {p}. {f}", "I am {p}. {f}", "I'm {p}. {f}", "Hi, I am {p}. {f}", "{f} My name is {p}.",
+    "You can call me {p}. {f}", "{p} here. {f}",
+)  # fmt: skip
+_FOR = (
+    "a {l}story for {x} about {p}", "a {l}tale for {x}, about {p}", "Read {x} a {l}story about {p}.",
+    "Tell my {k} {x} a {l}story about {p}.", "a {l}bedtime story for {x} with {p} in it",
+)  # fmt: skip
+_KIN = "son daughter brother sister niece nephew friend grandmother grandson cousin class".split()
 _WITH = ("{p} and {o}", "{p} and {o}", "{p} who find{e} {o}", "{p} with {o}", "{o} and {p}", "{p}, with {o} in it")
 
 
@@ -233,7 +260,47 @@ def draw(rng: random.Random) -> tuple[str, Tale]:
         subject = people.together(intros)
     if kind == "job" and not names and rng.random() < 0.2:
         return typed(rng, f"Tell me {article(f'{word}{noun}')} story."), tale
+    other = _otherwise(rng, names, intros, subject, word)
+    if other:
+        return typed(rng, sentence(other)), tale
+    if kind not in (None, "idea") and rng.random() < 0.2:
+        subject = f"{subject} {_detail(rng, rng.choice(_TAILS), 1)}"
     return typed(rng, sentence(frame.replace("{l}", word).replace("{x}", subject)).replace("A old", "An old")), tale
+
+
+def _detail(rng: random.Random, text: str, count: int) -> str:
+    """A phrase with its slots filled; the tale does not depend on it."""
+    thing, place = rng.choice(subjects()["thing"]), rng.choice(subjects()["place"])
+    place = rng.choice((article(place), f"the {place}"))
+    values = {
+        "v": rng.choice(_VERBS),
+        "o": article(thing),
+        "n": thing,
+        "c": place,
+        "h": rng.choice(("his", "her", "its")),
+    }
+    values |= {"e": "s", "es": "es"} if count == 1 else {"e": "", "es": ""}
+    return text.format(**values)
+
+
+def _otherwise(rng: random.Random, names: list[str], intros: list[str], subject: str, word: str) -> str | None:
+    """Sometimes a request in another form: what the people do, about the user, for somebody."""
+    kind = rng.random()
+    if kind > 0.2 or not names or subject != (who := people.together(intros)):
+        return None
+    if kind < 0.1:
+        does = _detail(rng, rng.choice(_DOES), len(names))
+        return rng.choice(_DOING).replace("{l}", word).replace("{p}", who).replace("{d}", does)
+    if kind < 0.15:
+        listener = people.names(rng, 1)[0]
+        ask = rng.choice(_FOR).replace("{l}", word).replace("{k}", rng.choice(_KIN))
+        return None if listener in who or who in listener else ask.replace("{x}", listener).replace("{p}", who)
+    if len(names) > 1 or intros != names:
+        return None
+    about = rng.choice(
+        ("Tell me a {l}story about me.", "Write a {l}tale about me.", "Make up a {l}story with me in it.")
+    )
+    return rng.choice(_ME).replace("{f}", about).replace("{l}", word).replace("{p}", who)
 
 
 def expectation(tale: Tale, count: int, about: bool) -> dict[str, object]:
