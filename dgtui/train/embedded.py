@@ -33,6 +33,7 @@ from transformers.models.diffusion_gemma import DiffusionGemmaGenerationConfig
 from transformers.models.diffusion_gemma.generation_diffusion_gemma import EntropyBoundSamplerConfig
 
 from dgtui.model import quantized
+from dgtui.model.bound_names import BOUND_NAMES
 from dgtui.model.catalog import Checkpoint, resolve
 from dgtui.model.open_checkpoint import open_checkpoint
 from dgtui.train import tokenizer as tokenizers
@@ -44,7 +45,7 @@ from dgtui.train.packed import Pack, PackedPass, pack
 from dgtui.train.taught import Encoder
 from dgtui.train.trainer import Progress, Schedule, Trainer, processes
 
-VOCAB_SIZE = 5120
+VOCAB_SIZE = 4608
 PLACES = 4096
 """Positions of one part of a step, in rows of SHORT or LONG: attention costs less in short rows."""
 SHORT, LONG = 256, 512
@@ -122,28 +123,21 @@ def generation_config(tokenizer: PreTrainedTokenizerFast) -> DiffusionGemmaGener
     )
 
 
-def texts() -> Iterator[str]:
-    """The text that the tokenizer is built from: lessons, common names often enough to become one token, real prose."""
-    for example in itertools.islice(mixture(random.Random("tokenizer"), "train"), 40_000):
-        yield example.prompt
-        yield example.response
-    for name in people.given()[: people.COMMON]:
-        yield from itertools.repeat(name, 250)
-    for nouns in tales.subjects().values():
-        for noun in nouns:
-            yield from itertools.repeat(f" {noun}", 30)
-    yield from prose.paragraphs()
-
-
-def _tokenizer() -> PreTrainedTokenizerFast:
-    tokenizer = tokenizers.build(texts(), VOCAB_SIZE)
-    names = {*people.given(), *(part for city in facts.CITIES for part in city.split())}
-    names |= {name for plot in tales.plots() for name in plot.people}
-    spare = people.given()[people.COMMON - people.SPARE : people.COMMON]
-    lessons = mixture(random.Random("words"), "train", {name: 1 for name in SHARES if name != "prose"})
-    prompts = (example.prompt for example in itertools.islice(lessons, 30_000))
-    tokenizers.bind_names(tokenizer, spare, names, prompts)
-    return tokenizer
+def tokenizer() -> PreTrainedTokenizerFast:
+    """The tokenizer, built from lessons and real prose. The people of the plots and the spare names are whole tokens;
+    all other names are bound to the spare ones, so they are left out."""
+    spare, people_of_plots = people.given()[: people.SPARE], [name for plot in tales.plots() for name in plot.people]
+    names = list(dict.fromkeys((*people_of_plots, *spare)))
+    lessons = itertools.islice(mixture(random.Random("tokenizer"), "train"), 40_000)
+    texts = [text for example in lessons for text in (example.prompt, example.response)]
+    cities = [part for city in facts.CITIES for part in city.split()]
+    words = tokenizers.words(texts[::2], {*people.given(), *names, *cities})
+    nouns = [f" {noun}" for nouns in tales.subjects().values() for noun in nouns for _ in range(30)]
+    prose_too = itertools.chain((tokenizers.nameless(text, words) for text in texts), nouns, prose.paragraphs())
+    built = tokenizers.build(prose_too, VOCAB_SIZE, names)
+    spare = [name for name in spare if name not in people_of_plots]
+    built.init_kwargs[BOUND_NAMES] = {"spare": spare, "words": words}
+    return built
 
 
 def ship(model: DiffusionGemmaForBlockDiffusion, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
@@ -280,19 +274,19 @@ def run(recipe: Recipe) -> bool:
     recipe.work.mkdir(parents=True, exist_ok=True)
     folder = recipe.work / "tokenizer"
     if process.rank == 0 and not (folder / "tokenizer.json").exists():
-        tokenizers.save(_tokenizer(), folder)
+        tokenizers.save(tokenizer(), folder)
     if process.world > 1:
         torch.distributed.barrier()
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    fast = PreTrainedTokenizerFast.from_pretrained(folder)
     checkpoint = recipe.work / "checkpoint"
     if (checkpoint / "progress.json").exists():
         model = resumed(checkpoint)
     elif recipe.start_from:
         small = in_full(resolve(str(recipe.start_from)))
         of_small = PreTrainedTokenizerFast.from_pretrained(recipe.start_from)
-        model = grown(small, of_small, config(tokenizer), tokenizer)
+        model = grown(small, of_small, config(fast), fast)
     else:
-        model = DiffusionGemmaForBlockDiffusion(config(tokenizer))
+        model = DiffusionGemmaForBlockDiffusion(config(fast))
     on_gpu = torch.cuda.is_available()
     on: Any = model
     on.to("cuda" if on_gpu else "cpu")
@@ -323,7 +317,7 @@ def run(recipe: Recipe) -> bool:
     finally:
         prepared.close()
     if recipe.out and process.rank == 0 and not stopped:
-        ship(model, tokenizer, recipe.out)
+        ship(model, fast, recipe.out)
     return not stopped
 
 

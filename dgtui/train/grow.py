@@ -89,7 +89,9 @@ def _rows(old: torch.Tensor, before: Any, after: Any) -> torch.Tensor:
         if token in known:
             rows[index] = old[known[token]]
             continue
-        parts = old[[part.id for part in before.backend_tokenizer.model.tokenize(token)]]
+        added = token in after.get_added_vocab()  # as text, the others as bytes
+        ids = before.encode(token) if added else [part.id for part in before.backend_tokenizer.model.tokenize(token)]
+        parts = old[ids]
         mean = parts.mean(0)
         rows[index] = mean * (parts.norm(dim=1).mean() / mean.norm())
     return rows

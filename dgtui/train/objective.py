@@ -2,10 +2,11 @@
 
 Corruption level t ~ U(0, 1] for each example; a free position is replaced by a uniform random id with probability t;
 self-conditioning on half of the rows; an autoregressive co-loss on the encoder. After Google's published recipe for
-DiffusionGemma (hackable_diffusion_adapter in google-deepmind/gemma), with four additions: a share of examples at
+DiffusionGemma (hackable_diffusion_adapter in google-deepmind/gemma), with five additions: a share of examples at
 t = 1, where generation starts; infills, whose other positions are pinned and certain in the self-conditioning, exactly
 like the sampler's pins; canvases with the model's own confident guesses among the noise, which teach it to correct its
-own mistakes; and canvases whose noise rises from left to right, because text settles mostly in that order.
+own mistakes; canvases whose noise rises from left to right, because text settles mostly in that order; and
+self-conditioning from a noisier canvas, as an earlier step of the sampler sees it.
 """
 
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ T_MIN, T_MAX = 0.4, 0.8
 OWN_SHARE, OWN_CONFIDENCE = 0.5, 0.5
 RISING_SHARE, RISES = 0.8, (1, 33)
 """Share of the examples whose noise rises from left to right, and in how many positions (the last is exclusive)."""
+STALE = 0.5
+"""Most additional noise in the canvas that the self-conditioning comes from: the sampler's guess is a step old."""
 FAR_WEIGHT = 0.1
 """Loss weight of the pure noise behind a rise, which only a longer settled text makes predictable."""
 NEAR = 16
@@ -47,10 +50,12 @@ class Losses:
 
 @dataclass(frozen=True, slots=True)
 class Corrupted:
-    """`ids` (R, L) with noise; `replaced` (R, L) bool, positions of noise; `level` (R, L) of corruption, the same at
-    all positions of an example; `far` (R, L) bool, pure noise behind a rise."""
+    """`ids` (R, L) with noise; `before` (R, L) with more of it, as an earlier step of the sampler sees the same canvas;
+    `replaced` (R, L) bool, positions of noise in `ids`; `level` (R, L) of corruption, the same at all positions of an
+    example; `far` (R, L) bool, pure noise behind a rise."""
 
     ids: torch.Tensor
+    before: torch.Tensor
     replaced: torch.Tensor
     level: torch.Tensor
     far: torch.Tensor
@@ -63,15 +68,21 @@ def corrupt(pack: Pack, vocab: int, rng: torch.Generator) -> Corrupted:
     begins = torch.where(pack.infill, INFILL_FULL_NOISE_SHARE, FULL_NOISE_SHARE)
     level = torch.where(torch.rand(pack.count, generator=rng).to(device)[index] < begins, 1.0, level)
     rising = (torch.rand(pack.count, generator=rng) < RISING_SHARE).to(device)[index] & pack.canvas & ~pack.infill
+    earlier = level + (1 - level) * (STALE * torch.rand(pack.count, generator=rng)).to(device)[index]
     places, lengths = _in_reply(pack)
     rise = torch.randint(*RISES, (pack.count,), generator=rng).to(device)[index]
-    front = (1 - level) * (lengths + rise) - rise  # where the rise begins, before the reply or in it
-    height = ((places - front) / rise).clamp(0.02, 1.0)
-    chance = torch.where(rising, height, level)
-    replaced = (torch.rand(shape, generator=rng).to(device) < chance) & pack.free
-    noise = torch.randint(vocab, shape, generator=rng).to(device)
-    far = rising & (places > front + rise + NEAR)
-    return Corrupted(torch.where(replaced, noise, pack.ids), replaced, level, far)
+    draw = torch.rand(shape, generator=rng).to(device)
+
+    def noised(level: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        front = (1 - level) * (lengths + rise) - rise  # where the rise begins, before the reply or in it
+        chance = torch.where(rising, ((places - front) / rise).clamp(0.02, 1.0), level)
+        replaced = (draw < chance) & pack.free
+        noise = torch.randint(vocab, shape, generator=rng).to(device)
+        return torch.where(replaced, noise, pack.ids), replaced, rising & (places > front + rise + NEAR)
+
+    before, _, _ = noised(earlier)
+    ids, replaced, far = noised(level)
+    return Corrupted(ids, before, replaced, level, far)
 
 
 def _in_reply(pack: Pack) -> tuple[torch.Tensor, torch.Tensor]:
@@ -87,10 +98,10 @@ def losses(through: PackedPass, pack: Pack, rng: torch.Generator) -> Losses:
     """The losses of one pack; canvases in the first half of its rows are self-conditioned."""
     vocab, half = int(through.config.vocab_size), len(pack.ids) // 2
     corrupted = corrupt(pack, vocab, rng)
-    noisy, replaced, level = corrupted.ids, corrupted.replaced, corrupted.level
+    noisy, replaced = corrupted.ids, corrupted.replaced
     soft = None
     if half:
-        soft, noisy[:half] = _conditioned(through, pack.rows(half), noisy[:half], replaced[:half], level[:half], rng)
+        soft, noisy[:half] = _conditioned(through, pack.rows(half), corrupted, rng)
         soft = torch.cat((soft, soft.new_zeros((len(pack.ids) - half, *soft.shape[1:]))))
     states = through.states(noisy, pack, soft)
 
@@ -113,14 +124,16 @@ def losses(through: PackedPass, pack: Pack, rng: torch.Generator) -> Losses:
 
 @torch.no_grad()
 def _conditioned(
-    through: PackedPass, pack: Pack, noisy: torch.Tensor, replaced: torch.Tensor, level: torch.Tensor,
-    rng: torch.Generator,
-) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
-    """Soft embeddings (R, L, H) of a first guess, and canvases; in half of them confident guesses replace noise."""
+    through: PackedPass, pack: Pack, corrupted: Corrupted, rng: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Soft embeddings (R, L, H) of an earlier guess, and canvases; in half of them confident guesses replace noise."""
+    before, noisy, replaced, level = (
+        tensor[: len(pack.ids)] for tensor in (corrupted.before, corrupted.ids, corrupted.replaced, corrupted.level)
+    )
     device, shape = pack.ids.device, tuple(pack.ids.shape)
     threshold = torch.rand(shape, generator=rng).to(device).flatten()
     own = torch.rand(pack.count, generator=rng).to(device)[pack.example.clamp_min(0)] < OWN_SHARE
-    states = through.states(noisy, pack).flatten(0, 1)
+    states = through.states(before, pack).flatten(0, 1)
     soft, new = torch.zeros_like(states), noisy.flatten().clone()
     pinned, open_to_own = (pack.infill & ~pack.free).flatten(), (replaced & own).flatten()
     temperature = (T_MIN + (T_MAX - T_MIN) * level).flatten()

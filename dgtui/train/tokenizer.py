@@ -1,30 +1,30 @@
 """Builds the embedded model's tokenizer: byte-level BPE with Gemma 4's chat markup.
 
 Any text survives encode → decode byte for byte. Digits are single tokens, so a grid has one token per cell. The space
-before a capital letter is a separate token, so a name has the same ids after a space, a quote or a line break and can
-be copied from the prompt unchanged.
+before a capital letter is a separate token, so a name has the same id after a space, a quote or a line break and can be
+copied from the prompt unchanged.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from dgtui.model.bound_names import BOUND_NAMES, spans
+from dgtui.model.bound_names import spans
 
 SPECIAL = (
     "<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "<|turn>", "<turn|>", "<|think|>", "<|channel>", "<channel|>",
     "<|image>", "<image|>", "<|image|>",
 )  # fmt: skip
 
-PIECES = r" ?\p{Ll}+|\p{L}\p{Ll}*|\d|\n *| |[^\p{L}\d\n ]+"
-"pieces that are never merged: words (lower-case ones with their space), digits, line breaks with indentation, symbols"
+PIECES = r" ?\p{Ll}+|\p{Lu}+(?!\p{Ll})|\p{L}\p{Ll}*|\d|\n *| |[^\p{L}\d\n ]+"
+"""Pieces that are never merged: words (lower-case ones with their space), abbreviations, digits, line breaks with
+indentation, symbols."""
 
 FREQUENT = 8
-"Number of times that a capitalised word occurs in the texts, if it is no name"
+"""Number of times that an ordinary word with a capital occurs in the texts."""
 
 # Gemma 4's turns. Thoughts of earlier replies are left out.
 CHAT_TEMPLATE = """\
@@ -49,8 +49,8 @@ CHAT_TEMPLATE = """\
 """
 
 
-def build(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """Byte-level BPE of `vocab_size` entries, including the special ones and all 256 bytes."""
+def build(texts: Iterable[str], vocab_size: int, names: Sequence[str] = ()) -> PreTrainedTokenizerFast:
+    """Byte-level BPE of `vocab_size` entries, including the special ones, all 256 bytes, and names as whole words."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -60,12 +60,13 @@ def build(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
+        vocab_size=vocab_size - len(names),
         special_tokens=list(SPECIAL),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.add_tokens([AddedToken(name, single_word=True, normalized=False) for name in names])
     fast: PreTrainedTokenizerFast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
         pad_token="<pad>",
@@ -80,20 +81,18 @@ def build(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
     return fast
 
 
-def bind_names(tokenizer: PreTrainedTokenizerFast, spare: Iterable[str], names: Collection[str],
-               texts: Iterable[str]) -> None:  # fmt: skip
-    """Makes the tokenizer bind names (see `bound_names`).
-
-    Args:
-        spare: Given names; those that are single tokens become spare tokens.
-        names: Names of people and places. Other capitalised words that are frequent in `texts` are never bound.
-    """
-    tokens: Any = tokenizer
+def words(texts: Iterable[str], names: Collection[str]) -> list[str]:
+    """Capitalised words that are frequent in texts, such as "Translate", without the names of people and places."""
     counts = Counter(text[start:end] for text in texts for start, end in spans(text))
-    tokenizer.init_kwargs[BOUND_NAMES] = {
-        "spare": [name for name in spare if len(tokens.tokenize(name)) == 1],
-        "words": sorted(word for word, count in counts.items() if count >= FREQUENT and word not in names),
-    }
+    return sorted(word for word, count in counts.items() if count >= FREQUENT and word not in names)
+
+
+def nameless(text: str, kept: Collection[str]) -> str:
+    """A text without the words that look like names, except for the kept ones."""
+    for start, end in reversed([*spans(text)]):
+        if text[start:end] not in kept:
+            text = text[:start] + text[end:]
+    return text
 
 
 def save(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:

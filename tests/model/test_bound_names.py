@@ -14,14 +14,15 @@ from dgtui.model.tokenizer import ModelTokenizer
 from dgtui.train import tokenizer as recipe
 
 SPARE = ["Anna", "Otto", "Mira", "Jonas"]
+WORDS = ["Tell", "Translate"]
 TEXTS = ["Tell me about Anna and Otto. Translate this for Mira, says Jonas to the order of the day."] * 30
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bound")
-    built = recipe.build(TEXTS, 420)
-    recipe.bind_names(built, [*SPARE, "Xochitl"], set(SPARE), TEXTS)
+    built = recipe.build([recipe.nameless(text, WORDS) for text in TEXTS], 420, SPARE)
+    built.init_kwargs[BOUND_NAMES] = {"spare": [*SPARE, "Xochitl"], "words": recipe.words(TEXTS, SPARE)}
     recipe.save(built, folder)
     return folder
 
@@ -44,9 +45,17 @@ def test_capitalised_words_look_like_names(text: str, names: list[str]) -> None:
     assert [text[start:end] for start, end in spans(text)] == names
 
 
-def test_only_single_tokens_are_spare_and_frequent_words_are_not_bound(folder: Path) -> None:
+def test_frequent_words_are_not_bound_and_names_are_not_learned_as_words(folder: Path) -> None:
     stored = json.loads((folder / "tokenizer_config.json").read_text())[BOUND_NAMES]
-    assert stored == {"spare": SPARE, "words": ["Tell", "Translate"]}
+    assert stored["words"] == WORDS
+    assert recipe.nameless("Tell Anna's dog, Translate Otto", WORDS) == "Tell 's dog, Translate "
+    entries = json.loads((folder / "tokenizer.json").read_text())
+    assert not {"An", "Anna", "Ot", "Jon"} & entries["model"]["vocab"].keys()
+    assert set(SPARE) <= {token["content"] for token in entries["added_tokens"]}
+
+
+def test_names_that_are_not_one_token_are_not_spare(tokenizer: ModelTokenizer) -> None:
+    assert list(tokenizer._bound._names.own) == SPARE
 
 
 def test_a_name_takes_one_token_in_every_mention(tokenizer: ModelTokenizer) -> None:

@@ -5,10 +5,8 @@ from functools import cache
 
 from dgtui.train.lessons.example import DATA
 
-COMMON = 1500
-"""The listed names that are single tokens; the others take several tokens."""
 SPARE = 256
-"""The last of them, which are spare tokens for other names."""
+"""Number of the listed names that are spare tokens (see `bound_names`)."""
 
 _ONSETS = "B D F G H J K L M N P R S T V W Z Br Ch Cl Dr Fl Gr Kr Ph Qu Sch Sh St Th Tr X Y Zh".split()
 _MIDDLES = "a e i o u ai ee ia oo an el im or un ar en is ol ka mo ri sa to vu lli ndo xi zy bbe".split()
@@ -34,7 +32,7 @@ def invented(rng: random.Random) -> str:
 def name(rng: random.Random) -> str:
     """A name: mostly from the list, sometimes invented, double, with a title, an apostrophe or a hyphen."""
     kind = rng.random()
-    one = rng.choice(given()[:COMMON]) if rng.random() < 0.4 else rng.choice(given()[COMMON:])
+    one = rng.choice(given())
     if kind < 0.5:
         return one
     if kind < 0.86:
