@@ -126,16 +126,15 @@ def generation_config(tokenizer: PreTrainedTokenizerFast) -> DiffusionGemmaGener
 def tokenizer() -> PreTrainedTokenizerFast:
     """The tokenizer, built from lessons and real prose. The people of the plots and the spare names are whole tokens;
     all other names are bound to the spare ones, so they are left out."""
-    spare, people_of_plots = people.given()[: people.SPARE], [name for plot in tales.plots() for name in plot.people]
-    names = list(dict.fromkeys((*people_of_plots, *spare)))
+    of_plots = dict.fromkeys(name for plot in tales.plots() for name in plot.people)
+    spare = [name for name in people.given()[: people.SPARE] if name not in of_plots]
     lessons = itertools.islice(mixture(random.Random("tokenizer"), "train"), 40_000)
     texts = [text for example in lessons for text in (example.prompt, example.response)]
     cities = [part for city in facts.CITIES for part in city.split()]
-    words = tokenizers.words(texts[::2], {*people.given(), *names, *cities})
+    words = tokenizers.words(texts[::2], {*people.given(), *of_plots, *cities})
     nouns = [f" {noun}" for nouns in tales.subjects().values() for noun in nouns for _ in range(30)]
     prose_too = itertools.chain((tokenizers.nameless(text, words) for text in texts), nouns, prose.paragraphs())
-    built = tokenizers.build(prose_too, VOCAB_SIZE, names)
-    spare = [name for name in spare if name not in people_of_plots]
+    built = tokenizers.build(prose_too, VOCAB_SIZE, [*of_plots, *spare])
     built.init_kwargs[BOUND_NAMES] = {"spare": spare, "words": words}
     return built
 

@@ -16,7 +16,7 @@ from typing import Any
 from dgtui.message import Message
 from dgtui.steering import puzzles
 from dgtui.train import judge
-from dgtui.train.lessons import guide, honest
+from dgtui.train.lessons import guide, honest, turns
 from dgtui.train.lessons.example import DATA
 from dgtui.train.replies import Replier
 
@@ -51,7 +51,7 @@ def _expect(row: dict[str, Any]) -> dict[str, Any]:
         expect["sudoku"] = tuple(map(int, row["puzzle"]))
     if row["kind"] in ("greeting", "nonsense", "language", "outside"):
         thanks = [guide.intents()[name].answer for name in ("thanks", "bye", "who")]
-        expect["any"] = [*honest.REPLIES, *thanks]
+        expect["any"] = [*honest.REPLIES, *thanks, turns.THANKS]
     return expect
 
 
