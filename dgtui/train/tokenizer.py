@@ -19,9 +19,8 @@ SPECIAL = (
     "<|image>", "<image|>", "<|image|>",
 )  # fmt: skip
 
-PIECES = r" ?\p{Ll}+|\p{Lu}+(?!\p{Ll})|\p{L}\p{Ll}*|\d|\n *| |[^\p{L}\d\n ]+"
-"""Pieces that are never merged: words (lower-case ones with their space), abbreviations, digits, line breaks with
-indentation, symbols."""
+PIECES = r" ?\p{Ll}+|\p{L}\p{Ll}*|\d|\n *| |[^\p{L}\d\n ]+"
+"pieces that are never merged: words (lower-case ones with their space), digits, line breaks with indentation, symbols"
 
 FREQUENT = 8
 """Number of times that an ordinary word with a capital occurs in the texts."""

@@ -109,10 +109,10 @@ def test_every_frame_is_the_references_from_the_canvas_before(suppressed: frozen
 @pytest.mark.parametrize("rows_at_once", [2, 64])
 def test_a_candidate_does_not_depend_on_how_many_run_beside_it(rows_at_once: int) -> None:
     starts = (pinned_start(2), Start(), pinned_start(*range(CANVAS)), pinned_start(5, 6))
-    log = run(job(*starts), stepper(rows_at_once))
+    log = run(job(*starts), stepper(rows_at_once, model=calm()))
     assert not log.frames(candidate=2)  # nothing of it is free
     for candidate in (0, 1, 3):
-        found, own = log.frames(candidate=candidate), stepper()
+        found, own = log.frames(candidate=candidate), stepper(model=calm())
         alone = run(job(*starts[: candidate + 1]), own).frames(candidate=candidate)
         assert len(found) == len(alone) == SETTINGS.steps
         assert same(found[0], alone[0])
