@@ -115,6 +115,17 @@ def test_only_free_places_are_corrupted() -> None:
     assert ((corrupted.level > 0) & (corrupted.level <= 1)).all()
 
 
+def test_the_canvas_of_the_self_conditioning_is_noisier() -> None:
+    made = pack(itertools.repeat(Item((2, 7), tuple(range(100, 140)))), 256, 48, PAD, EOS, WINDOW, None,
+                random.Random(0))  # fmt: skip
+    corrupted = corrupt(made, 320, torch.Generator().manual_seed(0))
+    earlier = corrupted.before != made.ids
+    assert not (earlier & ~made.free).any()
+    assert earlier[corrupted.replaced].float().mean() > 0.98, "what is noise later is noise before, but other noise"
+    assert (corrupted.before != corrupted.ids)[corrupted.replaced].float().mean() > 0.98
+    assert earlier[made.free].float().mean() > corrupted.replaced[made.free].float().mean() + 0.05
+
+
 def test_in_some_examples_the_noise_rises_from_left_to_right() -> None:
     made = pack(itertools.repeat(Item((2, 7), tuple(range(100, 140)))), 256, 48, PAD, EOS, WINDOW, None,
                 random.Random(0))  # fmt: skip
