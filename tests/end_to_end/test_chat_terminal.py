@@ -161,6 +161,7 @@ def test_what_was_finished_before_kill_9_is_there_again(tmp_path: Path) -> None:
     question, reply = (stored.turn for stored in store.turns(latest.id))
     assert question.text == "hello"
     assert reply.steps >= 200, "two blocks"  # how much of them is text depends on the processor's rounding
+    assert reply.text and reply.token_ids
     store.close()
     with chat("--continue", "--model", str(checkpoint)) as terminal:
         terminal.wait_for("unfinished", WAIT)
