@@ -244,6 +244,7 @@ def _batched(worker: Any, task: _Task, prompts: Sequence[Prompt], most: int) -> 
         while fits and count < min(most, len(left)) and replace(left[count], line=first.line) == first:
             count += 1
         group, left = left[:count], left[count:]
+        task.loaded.tokenizer.forget_names()  # the row does not depend on those before it
         try:
             job = task.job(first, count)
             finished = worker.submit(job).wait()

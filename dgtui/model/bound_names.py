@@ -56,7 +56,7 @@ class Names:
 
 
 class BoundNames:
-    """Which names are bound to which spare tokens. Thread-safe; a name stays bound.
+    """Which names are bound to which spare tokens: a name stays bound. Thread-safe.
 
     Args:
         names: The names to bind.

@@ -54,7 +54,8 @@ class Vocabulary:
         self._spaced, self._to_bytes, byte_entry = _kind(tokenizer)
         self._known: dict[int, bytes] = {}
         tokens = {ids[0]: name for name in spare if len(ids := self._own(name)) == 1}
-        self._bound = BoundNames(Names(self._own, tokens, words), tuple(tokens))
+        self._names = Names(self._own, tokens, words)
+        self.forget_names()
         byte_ids = [self._id_of(byte_entry(byte)) for byte in range(256)]
         self._byte_ids = [i for byte, i in enumerate(byte_ids) if i is not None and self._piece(i) == bytes([byte])]
         if len(self._byte_ids) < 256:
@@ -93,6 +94,10 @@ class Vocabulary:
         for character in text:
             ids, data = self._ordinary(character), character.encode()
             yield from ids if self.decode_bytes(ids) == data else self.byte_ids(data)
+
+    def forget_names(self) -> None:
+        """Frees all spare tokens for other names. Ids from before have another text then."""
+        self._bound = BoundNames(self._names, tuple(self._names.spare))
 
     def byte_ids(self, data: bytes) -> list[int]:
         """One id per byte: works for any bytes, but takes the most tokens."""

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 ROLES: Final[Mapping[str, Role]] = {"system": "system", "user": "user", "model": "model", "assistant": "model"}
 SPANS_SHARE: Final = 0.2
 """Share of the items in which only some spans are corrupted while the rest is pinned."""
-_SIDES: Final = (ROLES["user"], ROLES["model"])
 ALL: Final = "lessons"
 """The name of all generators together."""
 SHOWN: Final = 5
@@ -82,12 +81,10 @@ def generated(name: str, count: int, seed: int) -> list[Record]:
 
     rng = random.Random(f"{seed} {name}")
     endless = mixture(rng, "train", SHARES) if name == ALL else stream(LESSONS[name].make, rng, "train")
-    records = []
-    for number, example in enumerate(itertools.islice(endless, count), 1):
-        turns = [Message(role, said) for pair in example.history for role, said in zip(_SIDES, pair, strict=True)]
-        turns += [Message("user", example.prompt)] if example.prompt else []
-        records.append(Record(number, (*turns, Message("model", example.response)), free=example.free))
-    return records
+    return [
+        Record(number, (*example.messages(), Message("model", example.response)), free=example.free)
+        for number, example in enumerate(itertools.islice(endless, count), 1)
+    ]
 
 
 def _record(number: int, line: str) -> Record:

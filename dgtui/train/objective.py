@@ -20,20 +20,20 @@ FULL_NOISE_SHARE = 0.2
 INFILL_FULL_NOISE_SHARE = 0.5
 T_MIN, T_MAX = 0.4, 0.8
 OWN_SHARE, OWN_CONFIDENCE = 0.5, 0.5
-RISING_SHARE, RISES = 0.8, (1, 33)
+RISING_SHARE, RISES = 0.8, (1, 17)
 """Share of the examples whose noise rises from left to right, and in how many positions (the last is exclusive)."""
 STALE = 0.5
 """Most additional noise in the canvas that the self-conditioning comes from: the sampler's guess is a step old."""
-FAR_WEIGHT = 0.1
+FAR_WEIGHT = 0.05
 """Loss weight of the pure noise behind a rise, which only a longer settled text makes predictable."""
-NEAR = 16
+NEAR = 6
 """Positions behind a rise with the full weight: the next ones to settle."""
 COPIED_WEIGHT = 2.0
 """Loss weight of what is copied from the prefix, above all names: one wrong piece of a name spoils a reply."""
 PINNED_WEIGHT = 0.05
 """Loss weight of pinned positions, which are given."""
-ENCODER_WEIGHT = 0.15
-ENCODER_SHARE = 0.25
+ENCODER_WEIGHT = 0.5
+ENCODER_SHARE = 0.5
 """Share of the prefix positions that the encoder loss is computed at."""
 
 

@@ -13,6 +13,8 @@ from dgtui.train.lessons import SHARES, Example, mixture
 LONGEST_PREFIX = 300
 DOCUMENT_SHARE = 0.1
 "share of tales, JSON and functions that are bare documents, cut anywhere"
+CONTINUED_SHARE = 0.4
+"""share of replies whose first part is already context, as in a later block; the encoder learns to continue them"""
 SPANS_SHARE = {"tales": 0.35, "turns": 0.1, "prose": 1.0}
 THINK_SHARE = SYSTEM_SHARE = 0.03
 SYSTEMS = ("You are a helpful assistant.", "Be brief.", "Answer in English.", "You are the model inside dgtui.")
@@ -52,9 +54,7 @@ class Encoder:
     def prompt(self, example: Example, think: bool = False, system: str = "") -> list[int]:
         """Ids of the conversation up to the reply."""
         messages = [{"role": "system", "content": system}] if system else []
-        for user, model in example.history:
-            messages += [{"role": "user", "content": user}, {"role": "model", "content": model}]
-        messages.append({"role": "user", "content": example.prompt})
+        messages += [{"role": turn.role, "content": turn.content} for turn in example.messages()]
         text = self.tokenizer.apply_chat_template(
             messages, tokenize=False, add_generation_prompt=True, enable_thinking=think
         )
@@ -100,6 +100,9 @@ class Encoder:
             return None
         if not spans and rng.random() < share:
             spans = random_spans(rng, len(reply))
+        if not spans and rng.random() < CONTINUED_SHARE:
+            cut = rng.randint(0, len(reply))
+            prefix, reply = [*prefix, *reply[:cut]], reply[cut:]
         return Item(tuple(prefix), (*reply, self.turn_end), spans or None)
 
     def items(self, rng: random.Random, shares: Mapping[str, int] = SHARES) -> Iterator[Item]:

@@ -90,6 +90,15 @@ def test_more_names_than_spare_tokens_are_split(tokenizer: ModelTokenizer) -> No
     assert len(tokenizer.encode("Fuzi")) > 1
 
 
+def test_forgotten_names_free_their_tokens(tokenizer: ModelTokenizer) -> None:
+    first = tokenizer.encode("Xochitl, Pim, Zoë and Abo")
+    assert len(tokenizer.encode("Bodu")) > 1
+    tokenizer.forget_names()
+    assert len(tokenizer.encode("Bodu")) == 1
+    tokenizer.forget_names()
+    assert tokenizer.encode("Xochitl, Pim, Zoë and Abo") == first
+
+
 def test_a_spare_token_in_a_reply_keeps_its_text(tokenizer: ModelTokenizer) -> None:
     (token,) = tokenizer._own("Anna")
     tokenizer.split_thought([token], draft=True)

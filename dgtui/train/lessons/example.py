@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from dgtui.message import Message
+
 HELD_OUT_ONE_IN = 16
 DATA = Path(__file__).parent.parent / "data"
 
@@ -34,6 +36,16 @@ class Example:
     """What `judge.right` checks."""
     free: tuple[tuple[int, int], ...] = ()
     """Character ranges of `response` that the model writes; the rest is pinned. Empty: it writes everything."""
+
+    @property
+    def before(self) -> str:
+        """The previous reply; empty in a first turn."""
+        return self.history[-1][1] if self.history else ""
+
+    def messages(self) -> list[Message]:
+        """The conversation up to the reply; a bare document has none."""
+        turns = [turn for user, model in self.history for turn in (Message("user", user), Message("model", model))]
+        return [*turns, Message("user", self.prompt)] if self.prompt else turns
 
 
 def split_of(prompt: str) -> Split:
