@@ -93,7 +93,8 @@ def view_at(
     else:
         return None, View((), np.empty(0, np.float32), np.empty(0, np.uint8), np.empty(0, np.bool_), 0)
     if ended and finished and finished.settled:
-        settled, glow = np.ones(len(ids), dtype=np.bool_), None
+        # No step follows, so what the last one would have redrawn is part of the result, and not noise.
+        settled, glow, flags = np.ones(len(ids), dtype=np.bool_), None, flags & ~np.uint8(Flag.RENOISED)
     end = _end(ids, settled | ended, stop_ids)
     return frame, View(tuple(pieces_of(ids.tolist())), entropy, flags, settled, end, glow)
 

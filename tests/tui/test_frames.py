@@ -72,7 +72,9 @@ def test_blocks_and_candidates_are_kept_apart() -> None:
 
 def test_all_is_settled_once_the_block_is_finished_and_stable_but_not_in_its_earlier_steps() -> None:
     first, last = frame(0.2, 1, [1] * 4, [R] * 4), frame(0.3, 2, [1] * 4, [A, A, A, R])
-    assert at(log(started(0.1), first, last, done(0.3, [1] * 4, 2)))[1].settled.all()
+    over = at(log(started(0.1), first, last, done(0.3, [1] * 4, 2)))[1]
+    assert over.settled.all()
+    assert over.flags.tolist() == [A, A, A, 0], "a finished reply has no noise"
     assert not at(log(started(0.1), first, last, done(0.3, [1] * 4, 2)), 1)[1].settled.any()
     assert not at(log(started(0.1), first, last, done(0.3, [1] * 4, 2, settled=False)))[1].settled.any()
 
