@@ -54,6 +54,9 @@ LONG_SHARE = 0.2
 FULL_CANVAS_SHARE = 0.1
 """Share of the parts whose canvases are all 256 positions long, as in inference."""
 
+OPEN_SHARE = 0.7
+"""Share of the replies that are cut where their noise ends: what is far behind it costs time and teaches little."""
+
 SLIDING_WINDOW = 256
 CALIBRATION_STEPS = 10
 SPARE_SECONDS = 20.0
@@ -193,7 +196,7 @@ def packs(folder: Path, seed: int, rank: int, parts: int, easy: int, step: int) 
         length = LONG if draw < LONG_SHARE else SHORT
         canvas = 256 if draw < FULL_CANVAS_SHARE else None
         ids = tokenizer.pad_token_id, tokenizer.eos_token_id
-        found.append(pack(items, PLACES // length, length, *ids, SLIDING_WINDOW, canvas, rng))
+        found.append(pack(items, PLACES // length, length, *ids, SLIDING_WINDOW, canvas, rng, OPEN_SHARE))
     return found
 
 

@@ -13,11 +13,15 @@ FILL_WEIGHT = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """Prefix ids, reply ids ending in `<turn|>`, and the spans [start, end) that are rewritten (None: everything)."""
+    """Prefix ids, reply ids ending in `<turn|>`, and the spans [start, end) that are rewritten (None: everything).
+
+    An `open` item has only the beginning of its reply, and its canvas ends there.
+    """
 
     prefix: tuple[int, ...]
     reply: tuple[int, ...]
     spans: tuple[tuple[int, int], ...] | None = None
+    open: bool = False
 
 
 def random_spans(rng: random.Random, length: int) -> tuple[tuple[int, int], ...]:

@@ -20,8 +20,9 @@ FULL_NOISE_SHARE = 0.2
 INFILL_FULL_NOISE_SHARE = 0.5
 T_MIN, T_MAX = 0.4, 0.8
 OWN_SHARE, OWN_CONFIDENCE = 0.5, 0.5
-RISING_SHARE, RISES = 0.8, (1, 17)
-"""Share of the examples whose noise rises from left to right, and in how many positions (the last is exclusive)."""
+RISING_SHARE, LONGEST_RISE = 0.8, 16
+"""Share of the examples whose noise rises from left to right, and in how many positions at most. Two fifths rise in
+one: there the next token has to be told from the one after it."""
 STALE = 0.5
 """Most additional noise in the canvas that the self-conditioning comes from: the sampler's guess is a step old."""
 FAR_WEIGHT = 0.05
@@ -68,9 +69,12 @@ def corrupt(pack: Pack, vocab: int, rng: torch.Generator) -> Corrupted:
     begins = torch.where(pack.infill, INFILL_FULL_NOISE_SHARE, FULL_NOISE_SHARE)
     level = torch.where(torch.rand(pack.count, generator=rng).to(device)[index] < begins, 1.0, level)
     rising = (torch.rand(pack.count, generator=rng) < RISING_SHARE).to(device)[index] & pack.canvas & ~pack.infill
-    earlier = level + (1 - level) * (STALE * torch.rand(pack.count, generator=rng)).to(device)[index]
+    stale = (STALE * torch.rand(pack.count, generator=rng)).to(device)[index]
     places, lengths = _in_reply(pack)
-    rise = torch.randint(*RISES, (pack.count,), generator=rng).to(device)[index]
+    rise = 1 + (LONGEST_RISE * torch.rand(pack.count, generator=rng) ** 3).long().to(device)[index]
+    behind = torch.randint(NEAR + 1, (pack.count,), generator=rng).to(device)[index]
+    rising |= pack.open  # and its noise ends with the canvas
+    amount = torch.where(pack.open, ((rise + behind) / (lengths + rise)).clamp_max(1.0), level)
     draw = torch.rand(shape, generator=rng).to(device)
 
     def noised(level: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -80,8 +84,8 @@ def corrupt(pack: Pack, vocab: int, rng: torch.Generator) -> Corrupted:
         noise = torch.randint(vocab, shape, generator=rng).to(device)
         return torch.where(replaced, noise, pack.ids), replaced, rising & (places > front + rise + NEAR)
 
-    before, _, _ = noised(earlier)
-    ids, replaced, far = noised(level)
+    before, _, _ = noised(amount + (1 - amount) * stale)
+    ids, replaced, far = noised(amount)
     return Corrupted(ids, before, replaced, level, far)
 
 

@@ -33,7 +33,7 @@ class Pack:
 
     `ids` (R, L) clean ids; `positions` (R, L); `example` (R, L) index of the example, -1 for padding; `canvas` (R, L)
     bool; `free` (R, L) bool, positions that may be corrupted; `infill` (R, L) bool, canvases whose other positions are
-    pinned; `weight` (R, L) of the loss; `copied` (R, L) bool, places of the reply that repeat two or more tokens of the
+    pinned; `open` (R, L) bool, canvases of open items; `weight` (R, L) of the loss; `copied` (R, L) bool, places of the reply that repeat two or more tokens of the
     prefix; `full`, `sliding` (R, 1, L, L) bool, attention masks; `count` of examples.
     """
 
@@ -43,6 +43,7 @@ class Pack:
     canvas: Tensor
     free: Tensor
     infill: Tensor
+    open: Tensor
     weight: Tensor
     copied: Tensor
     full: Tensor
@@ -63,22 +64,23 @@ class Pack:
 
 
 def pack(items: Iterator[Item], rows: int, length: int, pad: int, eos: int, window: int, canvas: int | None,
-         rng: random.Random) -> Pack:  # fmt: skip
+         rng: random.Random, open_share: float = 0.0) -> Pack:  # fmt: skip
     """Fills rows with the next items, as many as there are positions. The few that do not fit are left out.
 
     Args:
         window: The window of the sliding layers.
         canvas: Length of every canvas; None: the reply and a little end-of-sequence padding.
+        open_share: Share of the replies without spans that are made open, unless `canvas` is given.
     """
     shape = (rows, length)
     ids = torch.full(shape, pad)
     positions = torch.zeros(shape, dtype=torch.long)
     example = torch.full(shape, _NO_EXAMPLE)
     prefix_of = torch.zeros(shape, dtype=torch.long)
-    on_canvas, free, infill, copied = (torch.zeros(shape, dtype=torch.bool) for _ in range(4))
+    on_canvas, free, infill, opened, copied = (torch.zeros(shape, dtype=torch.bool) for _ in range(5))
     weight = torch.zeros(shape)
     used, count = [0] * rows, 0
-    for row, item, places in _placed(items, rows, length, canvas, rng):
+    for row, item, places in _placed(items, rows, length, canvas, rng, open_share):
         start = used[row]
         middle, end = start + len(item.prefix), start + len(item.prefix) + places
         reply = item.reply[:places]
@@ -89,8 +91,9 @@ def pack(items: Iterator[Item], rows: int, length: int, pad: int, eos: int, wind
         example[row, start:end] = count
         prefix_of[row, start:end] = len(item.prefix)
         on_canvas[row, middle:end] = True
+        opened[row, middle:end] = item.open
         weight[row, middle:end] = FILL_WEIGHT
-        weight[row, middle : middle + len(reply) + 1] = 1.0
+        weight[row, middle : min(middle + len(reply) + 1, end)] = 1.0
         pairs = set(itertools.pairwise(item.prefix))
         for place in (i for i, pair in enumerate(itertools.pairwise(reply)) if pair in pairs):
             copied[row, middle + place : middle + place + 2] = True
@@ -107,25 +110,25 @@ def pack(items: Iterator[Item], rows: int, length: int, pad: int, eos: int, wind
     full = same & torch.where(from_canvas, True, ~to_canvas & (key <= query))
     near = torch.where(from_canvas, to_canvas | (key > prefix_of[:, :, None] - window), key > query - window)
     itself = torch.eye(length, dtype=torch.bool)
-    return Pack(ids, positions, example, on_canvas, free, infill, weight, copied,
+    return Pack(ids, positions, example, on_canvas, free, infill, opened, weight, copied,
                 (full | itself)[:, None], ((full & near) | itself)[:, None], count)  # fmt: skip
 
 
 def _placed(items: Iterator[Item], rows: int, length: int, canvas: int | None,
-            rng: random.Random) -> list[tuple[int, Item, int]]:  # fmt: skip
+            rng: random.Random, open_share: float) -> list[tuple[int, Item, int]]:  # fmt: skip
     """Row, item and canvas length of the next items.
 
     The longest are placed first, and a few more items fill the places that stay empty. The rows are then shuffled,
     because only the first half of them is self-conditioned."""
     drawn, wanted = [], rows * length
     for item in items:
-        places = canvas or _places(item, rng)
+        item, places = _shaped(item, canvas, rng, open_share)
         if (total := len(item.prefix) + places) <= length:
             drawn.append((item, places))
             wanted -= total
         if wanted <= 0:
             break
-    fillers = [(item, _places(item, rng)) for item in itertools.islice(items, FILLERS)]
+    fillers = [_shaped(item, canvas, rng, open_share) for item in itertools.islice(items, FILLERS)]
     longest_first = sorted(drawn, key=lambda one: -len(one[0].prefix) - one[1])
     left, found = [length] * rows, []
     for item, places in (*longest_first, *fillers):
@@ -138,8 +141,14 @@ def _placed(items: Iterator[Item], rows: int, length: int, canvas: int | None,
     return [(order[row], item, places) for row, item, places in found]
 
 
-def _places(item: Item, rng: random.Random) -> int:
-    return min(256, len(item.reply) + 1 + rng.choice((0, 8, 16)))
+def _shaped(item: Item, canvas: int | None, rng: random.Random, open_share: float) -> tuple[Item, int]:
+    """The item, open or not, and the length of its canvas."""
+    if canvas:
+        return item, canvas
+    if item.spans is None and rng.random() < open_share:
+        kept = rng.randint(1, min(256, len(item.reply)))
+        return replace(item, reply=item.reply[:kept], open=True), kept
+    return item, min(256, len(item.reply) + 1 + rng.choice((0, 8, 16)))
 
 
 class PackedPass:
