@@ -15,13 +15,21 @@ FILL_WEIGHT = 0.1
 class Item:
     """Prefix ids, reply ids ending in `<turn|>`, and the spans [start, end) that are rewritten (None: everything).
 
-    An `open` item has only the beginning of its reply, and its canvas ends there.
+    An `open` item has only the beginning of its reply, and its canvas ends there. With `cuts` [start, end), the encoder
+    reads the whole reply too, and each of these parts of it is a canvas that sees what comes before.
     """
 
     prefix: tuple[int, ...]
     reply: tuple[int, ...]
     spans: tuple[tuple[int, int], ...] | None = None
     open: bool = False
+    cuts: tuple[tuple[int, int], ...] = ()
+
+
+def random_cuts(rng: random.Random, length: int) -> tuple[tuple[int, int], ...]:
+    """Parts of 2 to 12 tokens of [0, length), 4 to 14 apart."""
+    apart = rng.randint(4, 14)
+    return tuple((at, min(length, at + rng.randint(2, 12))) for at in range(rng.randrange(apart), length, apart))
 
 
 def random_spans(rng: random.Random, length: int) -> tuple[tuple[int, int], ...]:

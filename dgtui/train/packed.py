@@ -31,10 +31,10 @@ FILLERS = 32
 class Pack:
     """Examples in R rows of L positions.
 
-    `ids` (R, L) clean ids; `positions` (R, L); `example` (R, L) index of the example, -1 for padding; `canvas` (R, L)
-    bool; `free` (R, L) bool, positions that may be corrupted; `infill` (R, L) bool, canvases whose other positions are
+    `ids` (R, L) clean ids; `positions` (R, L); `example` (R, L) index of the canvas and its prefix, -1 for padding (a
+    prefix of several canvases has the index of the first); `canvas` (R, L) bool; `free` (R, L) bool, positions that may be corrupted; `infill` (R, L) bool, canvases whose other positions are
     pinned; `open` (R, L) bool, canvases of open items; `weight` (R, L) of the loss; `copied` (R, L) bool, places of the reply that repeat two or more tokens of the
-    prefix; `full`, `sliding` (R, 1, L, L) bool, attention masks; `count` of examples.
+    prefix; `full`, `sliding` (R, 1, L, L) bool, attention masks; `count` of canvases.
     """
 
     ids: Tensor
@@ -75,43 +75,52 @@ def pack(items: Iterator[Item], rows: int, length: int, pad: int, eos: int, wind
     shape = (rows, length)
     ids = torch.full(shape, pad)
     positions = torch.zeros(shape, dtype=torch.long)
-    example = torch.full(shape, _NO_EXAMPLE)
+    item_of, example = torch.full(shape, _NO_EXAMPLE), torch.full(shape, _NO_EXAMPLE)
     prefix_of = torch.zeros(shape, dtype=torch.long)
     on_canvas, free, infill, opened, copied = (torch.zeros(shape, dtype=torch.bool) for _ in range(5))
     weight = torch.zeros(shape)
     used, count = [0] * rows, 0
-    for row, item, places in _placed(items, rows, length, canvas, rng, open_share):
-        start = used[row]
-        middle, end = start + len(item.prefix), start + len(item.prefix) + places
-        reply = item.reply[:places]
-        ids[row, start:middle] = torch.tensor(item.prefix)
-        ids[row, middle:end] = eos
-        ids[row, middle : middle + len(reply)] = torch.tensor(reply)
-        positions[row, start:end] = torch.arange(end - start)
-        example[row, start:end] = count
-        prefix_of[row, start:end] = len(item.prefix)
-        on_canvas[row, middle:end] = True
-        opened[row, middle:end] = item.open
-        weight[row, middle:end] = FILL_WEIGHT
-        weight[row, middle : min(middle + len(reply) + 1, end)] = 1.0
+    for number, (row, item, places) in enumerate(_placed(items, rows, length, canvas, rng, open_share)):
+        start, prefix = used[row], _context(item)
+        used[row] += len(prefix) + places
+        item_of[row, start : used[row]] = number
+        middle = start + len(prefix)
+        ids[row, start:middle] = torch.tensor(prefix)
+        positions[row, start:middle] = torch.arange(middle - start)
+        example[row, start:middle] = count
         pairs = set(itertools.pairwise(item.prefix))
-        for place in (i for i, pair in enumerate(itertools.pairwise(reply)) if pair in pairs):
-            copied[row, middle + place : middle + place + 2] = True
-        if item.spans is None:
-            free[row, middle:end] = True
-        else:
-            infill[row, middle:end] = True
-            for first, last in item.spans:
-                free[row, middle + first : middle + last] = True
-        used[row], count = end, count + 1
-    same = (example[:, :, None] == example[:, None, :]) & (example >= 0)[:, :, None]
-    query, key = positions[:, :, None], positions[:, None, :]
+        for first, last in item.cuts or ((0, places),):
+            reply, end = item.reply[first:last], middle + last - first
+            ids[row, middle:end] = eos
+            ids[row, middle : middle + len(reply)] = torch.tensor(reply)
+            prefix_of[row, middle:end] = len(item.prefix) + first
+            positions[row, middle:end] = torch.arange(len(item.prefix) + first, len(item.prefix) + last)
+            example[row, middle:end] = count
+            on_canvas[row, middle:end] = True
+            opened[row, middle:end] = item.open or bool(item.cuts)
+            weight[row, middle:end] = FILL_WEIGHT
+            weight[row, middle : min(middle + len(reply) + 1, end)] = 1.0
+            for place in (i for i, pair in enumerate(itertools.pairwise(reply)) if pair in pairs):
+                copied[row, middle + place : middle + place + 2] = True
+            free[row, middle:end] = item.spans is None
+            infill[row, middle:end] = item.spans is not None
+            for begin, past in item.spans or ():
+                free[row, middle + begin : middle + past] = True
+            middle, count = end, count + 1
+    same = (item_of[:, :, None] == item_of[:, None, :]) & (item_of >= 0)[:, :, None]
+    query, key, before = positions[:, :, None], positions[:, None, :], prefix_of[:, :, None]
     from_canvas, to_canvas = on_canvas[:, :, None], on_canvas[:, None, :]
-    full = same & torch.where(from_canvas, True, ~to_canvas & (key <= query))
-    near = torch.where(from_canvas, to_canvas | (key > prefix_of[:, :, None] - window), key > query - window)
+    seen = torch.where(to_canvas, example[:, :, None] == example[:, None, :], key < before)
+    full = same & torch.where(from_canvas, seen, ~to_canvas & (key <= query))
+    near = torch.where(from_canvas, to_canvas | (key > before - window), key > query - window)
     itself = torch.eye(length, dtype=torch.bool)
     return Pack(ids, positions, example, on_canvas, free, infill, opened, weight, copied,
                 (full | itself)[:, None], ((full & near) | itself)[:, None], count)  # fmt: skip
+
+
+def _context(item: Item) -> tuple[int, ...]:
+    """What the encoder reads."""
+    return item.prefix + item.reply if item.cuts else item.prefix
 
 
 def _placed(items: Iterator[Item], rows: int, length: int, canvas: int | None,
@@ -123,16 +132,16 @@ def _placed(items: Iterator[Item], rows: int, length: int, canvas: int | None,
     drawn, wanted = [], rows * length
     for item in items:
         item, places = _shaped(item, canvas, rng, open_share)
-        if (total := len(item.prefix) + places) <= length:
+        if (total := len(_context(item)) + places) <= length:
             drawn.append((item, places))
             wanted -= total
         if wanted <= 0:
             break
     fillers = [_shaped(item, canvas, rng, open_share) for item in itertools.islice(items, FILLERS)]
-    longest_first = sorted(drawn, key=lambda one: -len(one[0].prefix) - one[1])
+    longest_first = sorted(drawn, key=lambda one: -len(_context(one[0])) - one[1])
     left, found = [length] * rows, []
     for item, places in (*longest_first, *fillers):
-        total = len(item.prefix) + places
+        total = len(_context(item)) + places
         row = next((r for r in range(rows) if left[r] >= total), None)
         if row is not None:
             left[row] -= total
@@ -142,7 +151,9 @@ def _placed(items: Iterator[Item], rows: int, length: int, canvas: int | None,
 
 
 def _shaped(item: Item, canvas: int | None, rng: random.Random, open_share: float) -> tuple[Item, int]:
-    """The item, open or not, and the length of its canvas."""
+    """The item, open or not, and the length of its canvases."""
+    if item.cuts:
+        return item, sum(last - first for first, last in item.cuts)
     if canvas:
         return item, canvas
     if item.spans is None and rng.random() < open_share:

@@ -7,15 +7,17 @@ from typing import Any
 from transformers import PreTrainedTokenizerFast
 
 from dgtui.model.bound_names import BOUND_NAMES, BoundNames, Names
-from dgtui.train.items import Item, random_spans
+from dgtui.train.items import Item, random_cuts, random_spans
 from dgtui.train.lessons import SHARES, Example, mixture
 
 LONGEST_PREFIX = 300
 DOCUMENT_SHARE = 0.1
 "share of tales, JSON and functions that are bare documents, cut anywhere"
-CONTINUED_SHARE = 0.4
+CONTINUED_SHARE = 0.6
 """share of replies whose first part is already context, as in a later block; the encoder learns to continue them"""
-SPANS_SHARE = {"tales": 0.35, "turns": 0.1, "prose": 1.0}
+CUTS_SHARE = 0.8
+"""share of these whose canvases are several short parts of the reply"""
+SPANS_SHARE = {"tales": 0.2, "turns": 0.1, "prose": 1.0}
 THINK_SHARE = SYSTEM_SHARE = 0.03
 SYSTEMS = ("You are a helpful assistant.", "Be brief.", "Answer in English.", "You are the model inside dgtui.")
 THOUGHTS = {
@@ -101,6 +103,8 @@ class Encoder:
         if not spans and rng.random() < share:
             spans = random_spans(rng, len(reply))
         if not spans and rng.random() < CONTINUED_SHARE:
+            if rng.random() < CUTS_SHARE:
+                return Item(tuple(prefix), (*reply, self.turn_end), cuts=random_cuts(rng, len(reply) + 1))
             cut = rng.randint(0, len(reply))
             prefix, reply = [*prefix, *reply[:cut]], reply[cut:]
         return Item(tuple(prefix), (*reply, self.turn_end), spans or None)

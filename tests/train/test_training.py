@@ -23,7 +23,7 @@ from dgtui.train.fused import ROWS_AT_ONCE, head_loss, rms_norm
 from dgtui.train.items import FILL_WEIGHT, Item, random_spans
 from dgtui.train.muon import Muon, orthogonalize
 from dgtui.train.nf4_aware import as_packed
-from dgtui.train.objective import Losses, corrupt, losses
+from dgtui.train.objective import LONGEST_RISE, NEAR, Losses, corrupt, losses
 from dgtui.train.packed import Pack, PackedPass, pack
 from dgtui.train.trainer import Progress, Schedule, Trainer
 
@@ -104,6 +104,39 @@ def test_packed_logits_are_those_of_transformers(canvas: int | None) -> None:
             own = model(decoder_input_ids=made.ids[row : row + 1, middle:end], **{CACHE: cache}).logits
             torch.testing.assert_close(logits[row, middle:end], own[0], rtol=1e-4, atol=1e-4)
             torch.testing.assert_close(states[row, start:middle], encoded.last_hidden_state[0], rtol=1e-4, atol=1e-4)
+
+
+def test_each_part_of_a_cut_reply_sees_the_reply_before_it() -> None:
+    torch.manual_seed(1)
+    model, rng = trainable(), random.Random(2)
+    prefix, reply = tuple(rng.choices(range(20, 300), k=9)), tuple(rng.choices(range(20, 300), k=25))
+    cuts = ((0, 4), (3, 9), (20, 25))
+    other = item(rng, None, 8)
+    made = pack(iter([Item(prefix, reply, cuts=cuts), other]), 1, 80, PAD, EOS, WINDOW, None, rng)
+    assert made.count == 4 and made.open.sum() == sum(last - first for first, last in cuts)
+    through = PackedPass(model)
+    with torch.no_grad():
+        logits = through.logits(through.states(made.ids, made))[0]
+        begins = len(prefix) + len(reply)
+        for first, last in cuts:
+            context = torch.tensor([[*prefix, *reply[:first]]])
+            cache = DynamicCache(config=model.config.text_config)
+            model.model.encoder(input_ids=context, **{CACHE: cache})
+            own = model(decoder_input_ids=torch.tensor([reply[first:last]]), **{CACHE: cache}).logits[0]
+            torch.testing.assert_close(logits[begins : begins + last - first], own, rtol=1e-4, atol=1e-4)
+            begins += last - first
+
+
+def test_an_open_canvas_ends_a_little_behind_its_noise() -> None:
+    whole = Item((2, 7), tuple(range(100, 160)))
+    made = pack(itertools.repeat(whole), 64, 80, PAD, EOS, WINDOW, None, random.Random(0), open_share=1.0)
+    assert made.open.equal(made.canvas) and EOS not in made.ids[made.canvas]
+    corrupted = corrupt(made, 320, torch.Generator().manual_seed(0))
+    assert not corrupted.far.any()
+    for example in range(made.count):
+        noise = corrupted.replaced[made.example == example][2:]
+        settled = (~noise).nonzero().max() if not noise.all() else -1
+        assert len(noise) - 1 - settled <= LONGEST_RISE + NEAR
 
 
 def test_only_free_places_are_corrupted() -> None:
