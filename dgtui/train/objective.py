@@ -20,6 +20,9 @@ FULL_NOISE_SHARE = 0.2
 INFILL_FULL_NOISE_SHARE = 0.5
 T_MIN, T_MAX = 0.4, 0.8
 OWN_SHARE, OWN_CONFIDENCE = 0.5, 0.5
+MOST_STEPS = 3
+"""Most steps that the guess of the self-conditioning was made in. After one step it is right more often than it says, and
+a model that learns only this makes itself certain: each step trusts the guess of the one before a little more."""
 RISING_SHARE, LONGEST_RISE = 0.8, 16
 """Share of the examples whose noise rises from left to right, and in how many positions at most. Two fifths rise in
 one: there the next token has to be told from the one after it."""
@@ -130,24 +133,33 @@ def losses(through: PackedPass, pack: Pack, rng: torch.Generator) -> Losses:
 def _conditioned(
     through: PackedPass, pack: Pack, corrupted: Corrupted, rng: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Soft embeddings (R, L, H) of an earlier guess, and canvases; in half of them confident guesses replace noise."""
+    """Soft embeddings (R, L, H) of a guess, and canvases; in half of them confident guesses replace noise.
+
+    The guess is that of several steps, as the sampler makes them: the first sees a noisier canvas, the others new noise
+    and the guess of the step before.
+    """
     before, noisy, replaced, level = (
         tensor[: len(pack.ids)] for tensor in (corrupted.before, corrupted.ids, corrupted.replaced, corrupted.level)
     )
     device, shape = pack.ids.device, tuple(pack.ids.shape)
-    threshold = torch.rand(shape, generator=rng).to(device).flatten()
     own = torch.rand(pack.count, generator=rng).to(device)[pack.example.clamp_min(0)] < OWN_SHARE
-    states = through.states(before, pack).flatten(0, 1)
-    soft, new = torch.zeros_like(states), noisy.flatten().clone()
+    threshold = torch.rand(shape, generator=rng).to(device).flatten()
     pinned, open_to_own = (pack.infill & ~pack.free).flatten(), (replaced & own).flatten()
     temperature = (T_MIN + (T_MAX - T_MIN) * level).flatten()
-    held = pinned.nonzero().flatten()
-    soft[held] = through.embedded(pack.ids.flatten()[held])
-    guessed = (pack.canvas.flatten() & ~pinned).nonzero().flatten()
-    for places in torch.split(guessed, ROWS_AT_ONCE):
-        guess = (through.logits(states[places]) / temperature[places, None]).softmax(-1)
-        soft[places] = through.soft(guess)
-        sample = (guess.cumsum(-1) < threshold[places, None]).sum(-1).clamp_max(guess.shape[-1] - 1)
-        sure = guess.gather(-1, sample[:, None])[:, 0] > OWN_CONFIDENCE
-        new[places] = torch.where(open_to_own[places] & sure, sample, new[places])
-    return soft.view(*shape, -1), new.view(shape)
+    held, guessed = pinned.nonzero().flatten(), (pack.canvas.flatten() & ~pinned).nonzero().flatten()
+    seen, soft, new = before, None, noisy.flatten()
+    for _ in range(int(torch.randint(1, MOST_STEPS + 1, (), generator=rng))):
+        states = through.states(seen, pack, soft).flatten(0, 1)
+        guesses, new = torch.zeros_like(states), noisy.flatten().clone()
+        guesses[held] = through.embedded(pack.ids.flatten()[held])
+        for places in torch.split(guessed, ROWS_AT_ONCE):
+            guess = (through.logits(states[places]) / temperature[places, None]).softmax(-1)
+            guesses[places] = through.soft(guess)
+            sample = (guess.cumsum(-1) < threshold[places, None]).sum(-1).clamp_max(guess.shape[-1] - 1)
+            sure = guess.gather(-1, sample[:, None])[:, 0] > OWN_CONFIDENCE
+            new[places] = torch.where(open_to_own[places] & sure, sample, new[places])
+        soft = guesses.view(*shape, -1)
+        noise = torch.randint(int(through.config.vocab_size), shape, generator=rng).to(device)
+        seen = torch.where(replaced, noise, pack.ids)
+    assert soft is not None
+    return soft, new.view(shape)

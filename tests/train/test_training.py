@@ -23,7 +23,7 @@ from dgtui.train.fused import ROWS_AT_ONCE, head_loss, rms_norm
 from dgtui.train.items import FILL_WEIGHT, Item, random_spans
 from dgtui.train.muon import Muon, orthogonalize
 from dgtui.train.nf4_aware import as_packed
-from dgtui.train.objective import LONGEST_RISE, NEAR, Losses, corrupt, losses
+from dgtui.train.objective import LONGEST_RISE, MOST_STEPS, NEAR, Losses, _conditioned, corrupt, losses
 from dgtui.train.packed import Pack, PackedPass, pack
 from dgtui.train.trainer import Progress, Schedule, Trainer
 
@@ -137,6 +137,32 @@ def test_an_open_canvas_ends_a_little_behind_its_noise() -> None:
         noise = corrupted.replaced[made.example == example][2:]
         settled = (~noise).nonzero().max() if not noise.all() else -1
         assert len(noise) - 1 - settled <= LONGEST_RISE + NEAR
+
+
+def test_a_guess_of_several_steps_sees_new_noise_and_the_guess_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(1)
+    made, through = packed(3), PackedPass(trainable())
+    corrupted = corrupt(made, 320, torch.Generator().manual_seed(5))
+    calls: list[tuple[torch.Tensor, torch.Tensor | None]] = []
+    states = through.states
+
+    def watched(ids: torch.Tensor, pack: Pack, soft: torch.Tensor | None = None) -> torch.Tensor:
+        calls.append((ids, soft))
+        return states(ids, pack, soft)
+
+    monkeypatch.setattr(through, "states", watched)
+    counts = set()
+    for seed in range(8):
+        calls.clear()
+        soft, _ = _conditioned(through, made, corrupted, torch.Generator().manual_seed(seed))
+        counts.add(len(calls))
+        assert calls[0][0].equal(corrupted.before) and calls[0][1] is None
+        for (_, before), (ids, guess) in itertools.pairwise(calls):
+            assert guess is not None and (before is None or not guess.equal(before))
+            assert ids[~corrupted.replaced].equal(made.ids[~corrupted.replaced])
+            assert not ids[corrupted.replaced].equal(corrupted.ids[corrupted.replaced])
+        assert soft.shape == (*made.ids.shape, through.decoder.config.hidden_size)
+    assert counts == set(range(1, MOST_STEPS + 1))
 
 
 def test_only_free_places_are_corrupted() -> None:
