@@ -6,7 +6,7 @@ DiffusionGemma (hackable_diffusion_adapter in google-deepmind/gemma), with five 
 t = 1, where generation starts; infills, whose other positions are pinned and certain in the self-conditioning, exactly
 like the sampler's pins; canvases with the model's own confident guesses among the noise, which teach it to correct its
 own mistakes; canvases whose noise rises from left to right, because text settles mostly in that order; and
-self-conditioning from a noisier canvas, as an earlier step of the sampler sees it.
+self-conditioning from a guess of several steps, the first on a noisier canvas, as the sampler makes it.
 """
 
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ INFILL_FULL_NOISE_SHARE = 0.5
 T_MIN, T_MAX = 0.4, 0.8
 OWN_SHARE, OWN_CONFIDENCE = 0.5, 0.5
 MOST_STEPS = 3
-"""Most steps that the guess of the self-conditioning was made in. After one step it is right more often than it says, and
-a model that learns only this makes itself certain: each step trusts the guess of the one before a little more."""
+"""Most steps that the guess of the self-conditioning is made in. After one step it is right more often than it says.
+A model that learns only this makes itself certain: each step trusts the guess of the one before a little more."""
 RISING_SHARE, LONGEST_RISE = 0.8, 16
 """Share of the examples whose noise rises from left to right, and in how many positions at most. Two fifths rise in
 one: there the next token has to be told from the one after it."""

@@ -32,9 +32,10 @@ class Pack:
     """Examples in R rows of L positions.
 
     `ids` (R, L) clean ids; `positions` (R, L); `example` (R, L) index of the canvas and its prefix, -1 for padding (a
-    prefix of several canvases has the index of the first); `canvas` (R, L) bool; `free` (R, L) bool, positions that may be corrupted; `infill` (R, L) bool, canvases whose other positions are
-    pinned; `open` (R, L) bool, canvases of open items; `weight` (R, L) of the loss; `copied` (R, L) bool, places of the reply that repeat two or more tokens of the
-    prefix; `full`, `sliding` (R, 1, L, L) bool, attention masks; `count` of canvases.
+    prefix of several canvases has the index of the first); `canvas` (R, L) bool; `free` (R, L) bool, positions that may
+    be corrupted; `infill` (R, L) bool, canvases whose other positions are pinned; `open` (R, L) bool, canvases of open
+    items or cuts; `weight` (R, L) of the loss; `copied` (R, L) bool, places of the reply that repeat two or more tokens
+    of the prefix; `full`, `sliding` (R, 1, L, L) bool, attention masks; `count` of canvases.
     """
 
     ids: Tensor
