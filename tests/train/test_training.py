@@ -161,7 +161,7 @@ def test_a_guess_of_several_steps_sees_new_noise_and_the_guess_before(monkeypatc
             assert guess is not None and (before is None or not guess.equal(before))
             assert ids[~corrupted.replaced].equal(made.ids[~corrupted.replaced])
             assert not ids[corrupted.replaced].equal(corrupted.ids[corrupted.replaced])
-        assert soft.shape == (*made.ids.shape, through.decoder.config.hidden_size)
+        assert soft.shape == (*made.ids.shape, through.config.hidden_size)
     assert counts == set(range(1, MOST_STEPS + 1))
 
 
