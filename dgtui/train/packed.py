@@ -138,7 +138,7 @@ def _placed(items: Iterator[Item], rows: int, length: int, canvas: int | None,
             wanted -= total
         if wanted <= 0:
             break
-    fillers = [_shaped(item, canvas, rng, open_share) for item in itertools.islice(items, FILLERS)]
+    fillers = [_shaped(item, None, rng, open_share) for item in itertools.islice(items, FILLERS)]
     longest_first = sorted(drawn, key=lambda one: -len(_context(one[0])) - one[1])
     left, found = [length] * rows, []
     for item, places in (*longest_first, *fillers):

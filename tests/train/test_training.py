@@ -74,6 +74,12 @@ def test_a_row_holds_prefix_reply_and_fill_and_frees_only_the_span() -> None:
     assert made.infill[0, :9].any() and not made.infill[0, 9:].any()
 
 
+def test_short_canvases_fill_what_whole_ones_leave_empty() -> None:
+    made = pack(itertools.repeat(Item((2, 7), (30, TURN_END))), 2, 40, PAD, EOS, WINDOW, 30, random.Random(0))
+    lengths = [int((made.canvas & (made.example == example)).sum()) for example in range(made.count)]
+    assert lengths.count(30) == 2 and len(lengths) > 2
+
+
 def test_places_that_repeat_the_prefix_are_marked() -> None:
     prefix, reply = (2, 20, 21, 22, 7), (20, 30, 21, 22, 31, 22, 20, 21, TURN_END)
     made = pack(iter([Item(prefix, reply)]), 1, 24, PAD, EOS, WINDOW, 12, random.Random(0))
