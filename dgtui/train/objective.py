@@ -147,17 +147,19 @@ def _conditioned(
     pinned, open_to_own = (pack.infill & ~pack.free).flatten(), (replaced & own).flatten()
     temperature = (T_MIN + (T_MAX - T_MIN) * level).flatten()
     held, guessed = pinned.nonzero().flatten(), (pack.canvas.flatten() & ~pinned).nonzero().flatten()
-    seen, soft, new = before, None, noisy.flatten()
-    for _ in range(int(torch.randint(1, MOST_STEPS + 1, (), generator=rng))):
+    seen, soft, new = before, None, noisy.flatten().clone()
+    steps = int(torch.randint(1, MOST_STEPS + 1, (), generator=rng))
+    for step in range(1, steps + 1):
         states = through.states(seen, pack, soft).flatten(0, 1)
-        guesses, new = torch.zeros_like(states), noisy.flatten().clone()
+        guesses = torch.zeros_like(states)
         guesses[held] = through.embedded(pack.ids.flatten()[held])
         for places in torch.split(guessed, ROWS_AT_ONCE):
             guess = (through.logits(states[places]) / temperature[places, None]).softmax(-1)
             guesses[places] = through.soft(guess)
-            sample = (guess.cumsum(-1) < threshold[places, None]).sum(-1).clamp_max(guess.shape[-1] - 1)
-            sure = guess.gather(-1, sample[:, None])[:, 0] > OWN_CONFIDENCE
-            new[places] = torch.where(open_to_own[places] & sure, sample, new[places])
+            if step == steps:
+                sample = (guess.cumsum(-1) < threshold[places, None]).sum(-1).clamp_max(guess.shape[-1] - 1)
+                sure = guess.gather(-1, sample[:, None])[:, 0] > OWN_CONFIDENCE
+                new[places] = torch.where(open_to_own[places] & sure, sample, new[places])
         soft = guesses.view(*shape, -1)
         noise = torch.randint(int(through.config.vocab_size), shape, generator=rng).to(device)
         seen = torch.where(replaced, noise, pack.ids)
