@@ -124,7 +124,7 @@ def measure(
 
     ids = tuple(loaded.tokenizer.chat([Message("user", PROMPT)]))
     # Neither side may stop early, because steps are timed: no draft can be stable for this long before the end
-    fixed = dataclasses.replace(loaded.settings, steps=steps, stability=steps)
+    fixed = dataclasses.replace(loaded.settings, steps=steps, stability=steps, proofread=0)
     model: Any = loaded.model
     canvas: int = model.config.canvas_length
     opened = choice.open_stepper(loaded, wanted)

@@ -61,6 +61,8 @@ def command(
 
     In a pipe, standard output contains the text and nothing else.
     """
+    if token_ids is not None and flags.get("sampler.proofread") is None:  # the same tokens as transformers' `generate`
+        flags = {**flags, "sampler.proofread": 0}
     settings = options.merged(options.with_vision(flags, image) | {"sampler.max_tokens": max_tokens})
     if batch is not None or out is not None:
         single = prompt is not None or as_json or frames or raw or token_ids is not None or image or record

@@ -99,6 +99,7 @@ def describe(checkpoint: "Checkpoint | OpenCheckpoint", settings: "Settings") ->
             "entropy_bound": sampler.entropy_bound,
             "confidence": sampler.confidence,
             "stability": sampler.stability,
+            "proofread": sampler.proofread,
         },
         "stop_ids": sorted(generation.stop_ids),
         "tokenizer": tokenizer,

@@ -5,18 +5,21 @@
         a. lay out the canvas: noise, or noise among pinned ids,
         b. take denoising steps until every candidate is done or the steps are used up; before each step, listen to
            the control: amendments, pause, cancel,
-        c. finish: the argmax canvas is the result; stop at an end-of-sequence id or when `max_tokens` is reached,
-        d. append the result to the prefix.
+        c. proofread it, if the settings say so,
+        d. finish: the argmax canvas is the result; stop at an end-of-sequence id or when `max_tokens` is reached,
+        e. append the result to the prefix.
 
 The stepper owns canvas, prefix and random streams. The engine only keeps track of where the run is.
 """
 
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator, Iterator
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
+from dgtui.diffusion import proofreading
 from dgtui.diffusion.control import Control
 from dgtui.diffusion.events import (
     Action,
@@ -32,8 +35,9 @@ from dgtui.diffusion.events import (
     StopReason,
 )
 from dgtui.diffusion.job import Amendment, BadJob, Job, Start
+from dgtui.diffusion.proofreading import Text
 from dgtui.diffusion.schedule import entry_step
-from dgtui.diffusion.stepper import CandidateStep, Interrupted, Stepper, derived_seed
+from dgtui.diffusion.stepper import CandidateStep, Interrupted, Stepper, derived_seed, frozen
 
 
 class PinViolated(AssertionError):
@@ -117,6 +121,7 @@ class _Run:
             block = _Block(self, len(job.blocks) + len(steps))
             yield block.lay_out()
             yield from block.denoise()
+            yield from block.proofread()
             yield from block.finish()
             steps.append(block.taken)
             if reason := self._reason(block):
@@ -224,6 +229,72 @@ class _Block:
             for amendment in amendments:
                 yield from self._amend(amendment)
 
+    def proofread(self) -> Iterator[Event]:
+        """Writes again what is unlikely when it is read from left to right (see `proofreading`).
+
+        Only for a single candidate without pins. The frames are those of the texts that are kept. Whatever the user
+        changes is changed in the text as it is now, and ends the proofreading; so does a cancel.
+        """
+        stepper, settings = self.stepper, self.job.settings
+        if not settings.proofread or not stepper.reads or self.cancelled or self.job.candidates > 1 or self.pins[0]:
+            return
+        (text,) = self._read([self.drafts[0]])
+        passed: set[int] = set()
+        for _ in range(settings.proofread):
+            place = text.unlikely(passed)
+            if place is None:
+                return
+            starts = text.openings(place)
+            for candidate in range(1, len(starts)):
+                stepper.seed(candidate, derived_seed(0, candidate))  # not the job's: a fork repeats these steps
+            stepper.begin(starts, replace(settings, steps=proofreading.STEPS), self.job.suppressed | stepper.stop_ids)
+            tried: list[list[CandidateStep]] = [[] for _ in starts]
+            for _ in range(proofreading.STEPS):
+                if (yield from self._left_alone()):
+                    return
+                for step in stepper.step():
+                    tried[step.candidate].append(step)
+                if all(steps[-1].done for steps in tried):
+                    break
+            texts = self._read([steps[-1].ids for steps in tried])
+            best = max(range(len(texts)), key=lambda candidate: texts[candidate].nats)
+            if texts[best].nats < text.nats + proofreading.GAIN:
+                passed.add(place)
+                continue
+            text = texts[best]
+            for step in tried[best]:
+                yield self._proofread_frame(step)
+                self._reseed()
+
+    def _read(self, canvases: list[Ids]) -> list[Text]:
+        log_probs = self.stepper.log_probs(canvases)
+        return [Text.of(ids, read, self.stepper.stop_ids) for ids, read in zip(canvases, log_probs, strict=True)]
+
+    def _left_alone(self) -> Generator[Event, None, bool]:
+        """Blocks while the run is paused. True if proofreading is to end, because the user changed or stopped it."""
+        go = changed = False
+        while not (go or changed):
+            amendments, go = self.control.wait()
+            for amendment in amendments:
+                ids, position = self.drafts[0].copy(), amendment.position
+                if amendment.action is Action.PIN and 0 <= position < len(ids):
+                    if amendment.token is not None and 0 <= amendment.token < self.stepper.vocab_size:
+                        ids[position] = amendment.token
+                    self.drafts[0], changed = frozen(ids, np.int32), True
+                    token = int(ids[position])
+                    yield Amended(self.job.id, 0, self.number, self.taken, position, amendment.action, token)
+        return changed or self.control.cancelled
+
+    def _proofread_frame(self, step: CandidateStep) -> Frame:
+        """The next frame of the block. Nothing in it is pinned: the text around the words was only held."""
+        self.taken += 1
+        if 0 in self.done_after:
+            self.done_after[0] = self.taken
+        flags = np.where(step.flags & Flag.PINNED, Flag.ACCEPTED, step.flags & ~Flag.CHANGED)
+        flags = flags | np.where(step.ids != self.drafts[0], Flag.CHANGED, 0)
+        self.drafts[0] = step.ids
+        return self._frame(replace(step, candidate=0, flags=frozen(flags, np.uint8)))
+
     def finish(self) -> Iterator[Event]:
         """Makes the drafts the results, for all candidates that took a step or had no free position."""
         results = dict(sorted(self.drafts.items()))
@@ -279,7 +350,7 @@ class _Block:
             candidate=step.candidate,
             block=self.number,
             step=self.taken,
-            max_steps=self.job.settings.steps,
+            max_steps=max(self.job.settings.steps, self.taken),
             ids=step.ids,
             canvas=step.canvas,
             entropy=step.entropy,

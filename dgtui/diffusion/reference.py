@@ -61,6 +61,7 @@ class ReferenceStepper:
     """
 
     name = "reference"
+    reads = True
 
     def __init__(self, denoiser: Denoiser, rows_at_once: int = 64) -> None:
         """`rows_at_once`: most candidates per forward, because logits over a large vocabulary take gigabytes.

@@ -60,7 +60,8 @@ class Stepper(Protocol):
         1. `seed` for each candidate, then `encode` with the prompt and the blocks that are already finished.
         2. For each block: `rng_state` (after `restore_rng` in a fork), `begin`, then `step` until every candidate is
            done, the steps are used up, or the run is cancelled. `amend` and `seed` may come before any step.
-        3. `log_probs` of the finished canvases if the job asks for it, then `commit` of the first candidate's canvas,
+        3. To proofread: `log_probs`, then `seed` for more candidates, `begin` and `step` again, any number of times.
+        4. `log_probs` of the finished canvases if the job asks for it, then `commit` of the first candidate's canvas,
            if another block follows.
 
     A run may be abandoned after any call, also by an exception. The next run starts with `seed` and `encode` again and
@@ -96,6 +97,10 @@ class Stepper(Protocol):
     @property
     def max_context(self) -> int:
         """Most ids of prefix and canvas together."""
+
+    @property
+    def reads(self) -> bool:
+        """Whether `log_probs` gives the probability of every id. If not, nothing is proofread."""
 
     def encode(self, ids: Sequence[int], images: Sequence[Image] = ()) -> None:
         """Makes `ids` the prefix; reuses what it shares with the current one.

@@ -85,6 +85,8 @@ class DeviceStepper:
     """See `dgtui.diffusion.stepper.Stepper`. Its drafts equal the reference's up to rounding; its random draws
     differ."""
 
+    reads = True
+
     def __init__(
         self,
         denoiser: OwnDenoiser,

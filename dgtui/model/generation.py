@@ -40,8 +40,9 @@ def read_generation(values: Mapping[str, Any], config: Mapping[str, Any], vocab_
         "entropy_bound": sampler.get("entropy_bound") if isinstance(sampler, dict) else None,
         "stability": values.get("stability_threshold"),
         "confidence": values.get("confidence_threshold"),
+        "proofread": values.get("proofread"),
     }
-    whole = ("steps", "stability")
+    whole = ("steps", "stability", "proofread")
     for key, value in given.items():
         kinds = (int,) if key in whole else (int, float)
         if value is not None and (type(value) not in kinds or value < 0):

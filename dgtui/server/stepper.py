@@ -56,6 +56,7 @@ class StepsStepper:
     """One request per candidate and step. See `diffusion.stepper.Stepper` for the contract."""
 
     name = "vllm-steps"
+    reads = False
 
     def __init__(self, client: Client, served: Served, stop_ids: frozenset[int]) -> None:
         self.client, self.served, self.stop_ids = client, served, stop_ids

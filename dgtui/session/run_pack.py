@@ -123,7 +123,7 @@ def _pack_job(job: Job) -> tuple[dict[str, Array], dict[str, Any]]:
     for i, image in enumerate(job.images):
         arrays |= {f"job.images.{i}.patches": image.patches, f"job.images.{i}.positions": image.positions}
     facts = {value.field: getattr(job, value.field) for value in JOB} | {
-        "settings": asdict(job.settings),
+        "settings": {name: value for name, value in asdict(job.settings).items() if value or name != "proofread"},
         "starts": [[start.strength, start.noised, start.ids is not None] for start in starts],
         "fork": fork
         and {
@@ -284,7 +284,8 @@ def _unpack_job(arrays: Contents, facts: Any) -> Job:
 
 
 def _settings(facts: Any) -> SamplerSettings:
-    *values, top_k = fields(facts, *(spec.name for spec in SAMPLER), "top_k")
+    given = {"proofread": 0, **typed(facts, dict)}  # as in older recordings, it is there only if it is used
+    *values, top_k = fields(given, *(spec.name for spec in SAMPLER), "top_k")
     known = {spec.name: spec.read(value) for spec, value in zip(SAMPLER, values, strict=True)}
     return SamplerSettings(**known, top_k=whole(top_k, 1))  # type: ignore[arg-type]  # each in its own type
 

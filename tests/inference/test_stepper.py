@@ -200,6 +200,23 @@ def test_a_fork_repeats_the_frames_before_it() -> None:
         assert all(same(a, b) for a, b in zip(before[: step - 1], twice[: step - 1], strict=True))
 
 
+def test_a_proofread_text_is_more_likely_and_a_fork_repeats_its_steps() -> None:
+    own, settings = stepper(model=calm()), dataclasses.replace(SETTINGS, proofread=6)
+    plain = run(job(max_tokens=2 * CANVAS, likelihood=True), own)
+    log = run(job(max_tokens=2 * CANVAS, settings=settings, likelihood=True), own)
+    before, after = (each.blocks()[0].log_probs for each in (plain, log))
+    assert before is not None and after is not None
+    assert after.sum() > before.sum() + 1
+    frames = log.frames(0)
+    assert all(same(a, b) for a, b in zip(plain.frames(0), frames[: SETTINGS.steps], strict=True))
+    assert len(frames) > SETTINGS.steps + 1
+    for step in (2, SETTINGS.steps + 1, len(frames)):
+        again = run(log.fork(0, step, "fork", seed=99), own).frames(0)
+        assert all(same(a, b) for a, b in zip(frames[:step], again[:step], strict=True))
+    second = run(log.fork(1, 1, "fork", seed=99), own).frames(1)
+    assert same(second[0], log.frames(1)[0])
+
+
 def test_strength_keeps_a_share_of_the_canvas() -> None:
     start = Start(tuple(range(40, 40 + CANVAS)), frozenset({0}), strength=0.5)
     kept = []

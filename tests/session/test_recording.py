@@ -171,7 +171,11 @@ jobs = st.builds(
     seed=seeds,
     max_tokens=st.integers(1, 5000),
     settings=st.builds(
-        SamplerSettings, steps=st.integers(1, 99), t_max=st.floats(0.5, 9), stability=st.integers(-1, 4)
+        SamplerSettings,
+        steps=st.integers(1, 99),
+        t_max=st.floats(0.5, 9),
+        stability=st.integers(-1, 4),
+        proofread=st.integers(0, 9),
     ),
     starts=st.tuples(
         st.builds(
