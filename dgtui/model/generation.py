@@ -26,7 +26,8 @@ def read_generation(values: Mapping[str, Any], config: Mapping[str, Any], vocab_
 
     Args:
         values: The checkpoint's generation_config.json.
-        config: Its config.json, for the ids that generation_config.json does not give.
+        config: Its config.json, for the ids that generation_config.json does not give, and for dgtui's own setting:
+            transformers rejects unknown names in generation_config.json.
         vocab_size: The model's vocabulary size.
 
     Raises:
@@ -40,13 +41,14 @@ def read_generation(values: Mapping[str, Any], config: Mapping[str, Any], vocab_
         "entropy_bound": sampler.get("entropy_bound") if isinstance(sampler, dict) else None,
         "stability": values.get("stability_threshold"),
         "confidence": values.get("confidence_threshold"),
-        "proofread": values.get("proofread"),
+        "proofread": config.get("proofread"),
     }
     whole = ("steps", "stability", "proofread")
     for key, value in given.items():
         kinds = (int,) if key in whole else (int, float)
         if value is not None and (type(value) not in kinds or value < 0):
-            raise CorruptCheckpoint(f"{FILE}: {key} cannot be {shown(repr(value))}")
+            file = "config.json" if key == "proofread" else FILE
+            raise CorruptCheckpoint(f"{file}: {key} cannot be {shown(repr(value))}")
     try:
         settings = SamplerSettings(**{key: value for key, value in given.items() if value is not None})
     except BadJob as error:

@@ -133,6 +133,7 @@ def test_info_says_what_the_checkpoint_is(dgtui: Any, tiny: Path) -> None:
         "context": 1024,
         "sampler": {
             "steps": 48, "t_min": 0.4, "t_max": 0.8, "entropy_bound": 0.1, "confidence": 0.005, "stability": 1,
+            "proofread": 0,
         },
         "tokenizer": {"entries": 320, "chat_template": True, "problem": None},
     }  # fmt: skip

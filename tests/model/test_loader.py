@@ -11,6 +11,7 @@ import torch
 from checkpoints import VOCAB, logits, tiny_checkpoint, tiny_config, tiny_model, tokenizer
 
 from dgtui.diffusion.job import SamplerSettings
+from dgtui.errors import CorruptCheckpoint
 from dgtui.model.catalog import resolve
 from dgtui.model.loader import LoadedModel, Progress, load
 from dgtui.model.parts import LoadOptions
@@ -102,10 +103,18 @@ def test_the_checkpoints_own_settings_come_along(folder: Path) -> None:
         confidence_threshold=0.01,
         eos_token_id=7,
     )
+    edit(folder / "config.json", proofread=4)
     again = load_folder(folder)
-    assert again.settings == SamplerSettings(16, 0.1, 1, 0.5, 2, 0.01)
+    assert again.settings == SamplerSettings(16, 0.1, 1, 0.5, 2, 0.01, 4)
     assert again.stop_ids == {7}
     assert again.model.generation_config.max_denoising_steps == 16
+
+
+@pytest.mark.parametrize("value", [-1, 2.5, True, "4"])
+def test_a_wrong_number_of_passages_to_proofread_is_named(folder: Path, value: object) -> None:
+    edit(folder / "config.json", proofread=value)
+    with pytest.raises(CorruptCheckpoint, match=r"config\.json: proofread cannot be"):
+        load_folder(folder)
 
 
 def test_without_a_generation_config_the_published_settings_hold(folder: Path) -> None:
