@@ -33,19 +33,19 @@ ASK = "Tell me a short story about Mira the fox and Ben."
 SEED = 7
 STEPS = 4
 """Number of steps after which words still change."""
-TALE = """# Mira and Tom
+TALE = """# Clara and Tom
 
 *Written while the kettle boiled.*
 
-Mira was a brave fox who lived by the river and had a blue kite. One night the
-wind came in and carried off the kite. Then Tom the otter came along, and
-together they found the kite. "I lost a kite," Mira said later, "but look what
-I found."
+Clara and Tom found a kite at the edge of the road, and nobody came to claim it.
+"I saw it first," said Clara, and "I touched it first," said Tom. Then it
+rained, and they both ran out to carry the kite under a roof. On Sundays they
+had it together.
 
 - [ ] draw the kite
 - [x] ask `dgtui` for another ending
 """
-SPAN = "Then Tom the otter came along, and\ntogether they found the kite."
+SPAN = "Then it\nrained, and they both ran out to carry the kite under a roof."
 
 
 class Camera:
@@ -162,11 +162,10 @@ async def photograph_edit(backend: WorkerBackend, folder: Path) -> None:
 
 
 def animate_story(folder: Path) -> None:
-    """The animation of README.md. Its temperatures are higher than the default, so it settles over more steps."""
+    """The animation of README.md."""
     recording, picture = folder / "story.dgtui", OUT / "story.svg"
-    warm = ["--seed", "3", "--steps", "16", "--t-max", "0.6", "--t-min", "0.1"]
     commands = [
-        ["generate", ASK, *warm, "--record", recording],
+        ["generate", ASK, "--seed", str(SEED), "--record", recording],
         ["replay", recording, "--export", picture, "--animate", "--width", "84", "--force"],
     ]
     for command in commands:

@@ -7,7 +7,9 @@ model has opinions: its distributions are far from uniform, and a wrong weight s
 
 import functools
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
@@ -21,9 +23,11 @@ from transformers.models.diffusion_gemma import DiffusionGemmaGenerationConfig
 from transformers.models.diffusion_gemma.generation_diffusion_gemma import EntropyBoundSamplerConfig
 from transformers.utils import logging
 
-from dgtui.model.catalog import resolve
+from dgtui.model.catalog import EMBEDDED, resolve
 from dgtui.model.open_checkpoint import OpenCheckpoint, open_checkpoint
+from dgtui.paths import embedded_dir
 from dgtui.train import tokenizer as tokenizers
+from dgtui.train.finetune import in_full
 
 logging.disable_progress_bar()
 
@@ -228,6 +232,14 @@ def tiny_checkpoint(
 def opened(name: str | Path) -> OpenCheckpoint:
     """A checkpoint by name or folder, open."""
     return open_checkpoint(resolve(str(name)))
+
+
+def unpacked(folder: Path) -> Path:
+    """The embedded model in a new folder, its weights in bfloat16 instead of NF4."""
+    shutil.copytree(embedded_dir(), folder, ignore=shutil.ignore_patterns("SHA256SUMS", "*.safetensors"))
+    model: Any = in_full(opened(EMBEDDED)).to(torch.bfloat16)
+    model.save_pretrained(folder)
+    return folder
 
 
 def logits(model: torch.nn.Module) -> torch.Tensor:

@@ -10,20 +10,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from checkpoints import opened
+from checkpoints import opened, unpacked
 from layouts import LAYOUTS, publish
 
 from dgtui.cli import main
-from dgtui.message import Message
 from dgtui.model import catalog, quantized
 from dgtui.model.denoiser import TransformersDenoiser
 from dgtui.model.loader import LoadedModel, load
 from dgtui.model.parts import LoadOptions, can_be_packed
 from dgtui.paths import embedded_dir
-from dgtui.train.corpus import SHARES
-from dgtui.train.table import SPAN, held_out, trials
+from dgtui.train.table import SPAN, TASKS, held_out, trials
 
-FEW = 16
+FEW = 6
 Noisy = list[tuple[list[int], torch.Tensor, torch.Tensor]]
 
 
@@ -34,13 +32,18 @@ def full() -> LoadedModel:
 
 
 @pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return unpacked(tmp_path_factory.mktemp("full") / "m")
+
+
+@pytest.fixture(scope="module")
 def noisy(full: LoadedModel) -> Noisy:
     """A held-out reply of every task with much noise: the prompt, the canvas, and its likeliest tokens in full."""
     denoiser, tokenizer = TransformersDenoiser(full.model, full.stop_ids), full.tokenizer
     draw, found = torch.Generator().manual_seed(1), []
-    for task in SHARES:
+    for task in TASKS:
         (example,) = held_out(task, 1)
-        prompt = tokenizer.chat([Message("user", example.prompt)])
+        prompt = tokenizer.chat(example.messages())
         clean = torch.tensor([[*tokenizer.encode(example.response), *[tokenizer.eos_id] * 256][:256]])
         drawn = torch.rand(clean.shape, generator=draw) < 0.5
         canvas = torch.where(drawn, torch.randint(denoiser.vocab_size, clean.shape, generator=draw), clean)
@@ -48,12 +51,13 @@ def noisy(full: LoadedModel) -> Noisy:
     return found
 
 
-def test_it_is_at_most_twelve_megabytes() -> None:
-    assert sum(f.stat().st_size for f in embedded_dir().rglob("*") if f.is_file()) <= 12e6
+def test_it_is_at_most_nine_megabytes() -> None:
+    assert sum(f.stat().st_size for f in embedded_dir().rglob("*") if f.is_file()) <= 9e6
 
 
 def test_its_folder_holds_data_only() -> None:
-    assert {f.suffix for f in embedded_dir().iterdir() if f.is_file()} <= {".json", ".jinja", ".safetensors"}
+    data = {"model.safetensors", "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"}
+    assert {f.name for f in embedded_dir().iterdir()} == data | {"chat_template.jinja", "README.md", "SHA256SUMS"}
 
 
 def test_it_has_every_part_of_the_large_architecture() -> None:
@@ -66,33 +70,44 @@ def test_it_has_every_part_of_the_large_architecture() -> None:
     assert generation["max_denoising_steps"] == 48
 
 
-# Well below the README's table, by the spread of so few prompts.
-FLOORS = {"tales": 0.75, "json": 0.75, "python": 0.85, "sudoku": 0.75, SPAN: 0.85}
+# Well below the measured table, by the spread of so few prompts. 9x9 Sudoku and edits are not learned yet.
+FLOORS = {
+    "tales": 0.5,
+    "json": 0.8,
+    "python": 0.3,
+    "4x4 Sudoku": 0.8,
+    "about": 0.3,
+    "other": 0.5,
+    "turns": 0.3,
+    SPAN: 0.8,
+}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("task", "floor"), FLOORS.items())
 def test_it_answers_held_out_prompts(task: str, floor: float) -> None:
-    found = trials(None, [task], FEW, 0, 1)
+    found = trials(0, 1, None, [task], FEW, {})
     assert len(found) == FEW
     assert sum(t.right for t in found) / FEW >= floor
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("double", [False, True])
-def test_in_4_bit_it_predicts_what_it_predicts_in_full(double: bool, full: LoadedModel, tmp_path: Path) -> None:
+def test_in_4_bit_it_predicts_what_it_predicts_in_full(
+    double: bool, full: LoadedModel, folder: Path, tmp_path: Path
+) -> None:
     """On held-out replies of every task, a part of each noise: how much differs from reply to reply.
 
     The floors are at least four standard errors of 28 replies below the means, 0.9929 ± 0.0007 and 0.9986 ± 0.0005.
     """
-    quantized.quantize(opened(catalog.EMBEDDED), tmp_path / "nf4", double=double)
+    quantized.quantize(opened(folder), tmp_path / "nf4", double=double)
     packed = load(catalog.resolve(str(tmp_path / "nf4")), LoadOptions(device="cpu"))
     denoisers = [TransformersDenoiser(loaded.model, loaded.stop_ids) for loaded in (full, packed)]
     tokenizer, draw = full.tokenizer, torch.Generator().manual_seed(1)
     cosines, agree = [], []
-    for task in SHARES:
+    for task in TASKS:
         for example in held_out(task, 4):
-            prompt = tokenizer.chat([Message("user", example.prompt)])
+            prompt = tokenizer.chat(example.messages())
             reply = [*tokenizer.encode(example.response), tokenizer.turn_end_id, *[tokenizer.eos_id] * 256][:256]
             clean = torch.tensor([reply])
             noisy = torch.rand(clean.shape, generator=draw) < torch.rand((), generator=draw)
@@ -107,12 +122,12 @@ def test_in_4_bit_it_predicts_what_it_predicts_in_full(double: bool, full: Loade
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", [*LAYOUTS, "GGUF Q8_0"])
 def test_in_a_published_quantized_layout_it_predicts_what_it_predicts_in_full(
-    layout: str, noisy: Noisy, tmp_path: Path
+    layout: str, folder: Path, noisy: Noisy, tmp_path: Path
 ) -> None:
     if layout.startswith("GGUF"):
-        path = in_gguf(layout.removeprefix("GGUF "), tmp_path)
+        path = in_gguf(layout.removeprefix("GGUF "), folder, tmp_path)
     else:
-        publish(embedded_dir(), path := tmp_path / "m", layout)
+        publish(folder, path := tmp_path / "m", layout)
     packed = load(opened(path), LoadOptions(device="cpu"))
     assert packed.plan.formats
     assert agreement(packed, noisy) >= (0.99 if layout in ("RedHat FP8", "INT8", "GGUF Q8_0") else 0.95)
@@ -120,7 +135,7 @@ def test_in_a_published_quantized_layout_it_predicts_what_it_predicts_in_full(
 
 @pytest.mark.slow
 def test_with_the_values_of_q4_k_it_predicts_what_it_predicts_in_full(noisy: Noisy) -> None:
-    """Its rows of 192 values are no whole blocks of 256: they are filled up with zeros, which no file could hold."""
+    """Rows that are no whole blocks of 256 are filled up with zeros, which no file could hold."""
     gguf = pytest.importorskip("gguf")
     from gguf_files import TYPES, q4_k
 
@@ -138,15 +153,15 @@ def test_with_the_values_of_q4_k_it_predicts_what_it_predicts_in_full(noisy: Noi
     assert agreement(packed, noisy) >= 0.95
 
 
-def in_gguf(kind: str, folder: Path) -> Path:
+def in_gguf(kind: str, source: Path, folder: Path) -> Path:
     """The embedded model as a GGUF file, its matrices but the router in one format."""
     pytest.importorskip("gguf")
     from gguf_files import write
 
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-        shutil.copyfile(embedded_dir() / name, folder / name)
+        shutil.copyfile(source / name, folder / name)
     linear = ("attn_q.", "attn_k.", "attn_v.", "attn_output.", "ffn_gate.", "ffn_up.", "ffn_down.", "_exps.weight")
-    write(embedded_dir(), folder / "m.gguf", dict.fromkeys(linear, kind), tokenizer=False)
+    write(source, folder / "m.gguf", dict.fromkeys(linear, kind), tokenizer=False)
     return folder / "m.gguf"
 
 

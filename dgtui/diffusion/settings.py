@@ -79,9 +79,7 @@ class SamplerSettings:
         1, "steps without a change before a block may end; -1: never end early", "steps", least=-1
     )
     confidence: float = _setting(0.005, "mean entropy below which a block may end, in nats", "nats")
-    proofread: int = _setting(
-        0, "passages per block that are written again if they are unlikely, read from left to right", least=0
-    )
+    proofread: int = _setting(0, "unlikely passages per block that are written again", least=0)
     top_k: int = 8
     "alternatives per position in a frame; not a user's setting"
 

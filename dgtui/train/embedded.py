@@ -58,6 +58,8 @@ OPEN_SHARE = 0.85
 """Share of the replies that are cut where their noise ends: what is far behind it costs time and teaches little."""
 
 SLIDING_WINDOW = 256
+PROOFREAD = 10
+"""Passages per block that the model writes again after reading them."""
 CALIBRATION_STEPS = 10
 SPARE_SECONDS = 20.0
 """Of a run with a time limit, for starting and saving."""
@@ -148,6 +150,7 @@ def ship(model: DiffusionGemmaForBlockDiffusion, tokenizer: PreTrainedTokenizerF
     with TemporaryDirectory() as folder:
         plain, packed = Path(folder) / "plain", Path(folder) / "packed"
         weights: Any = model
+        weights.config.proofread = PROOFREAD
         weights.to(torch.bfloat16).save_pretrained(plain)
         generation_config(tokenizer).save_pretrained(plain)
         tokenizers.save(tokenizer, plain)

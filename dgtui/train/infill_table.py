@@ -2,7 +2,7 @@
 
     python -m dgtui.train.infill_table --count 300
 
-prints a table. A span of 1 to 20 tokens counts as right if the generator could have written the resulting tale, and as
+prints a table. A span of 1 to 20 tokens counts as right if the resulting text is a tale of the known plots, and as
 restored if it equals the original byte for byte. Except for a gap in a reply, no prompt is given: the model only sees
 the tale. Random and searched lengths are limited to within 5 tokens of the true one.
 """
@@ -10,20 +10,19 @@ the tale. Random and searched lengths are limited to within 5 tokens of the true
 import argparse
 import itertools
 import random
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from multiprocessing import get_context
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-from dgtui.train.certainty_table import Model
-from dgtui.train.corpus import tales
-from dgtui.train.table import SPAN_TOKENS, held_out
-
-if TYPE_CHECKING:
-    from dgtui.diffusion.job import Job
-    from dgtui.diffusion.log import RunLog
+from dgtui.diffusion.job import Job, Start
+from dgtui.errors import RunFailed
+from dgtui.steering.infill import Infill
+from dgtui.steering.lengths import LengthSearch, open_gap
+from dgtui.train import judge
+from dgtui.train.lessons import tales
+from dgtui.train.lessons.example import Example
+from dgtui.train.replies import Replier, in_processes
+from dgtui.train.table import held_out, span
 
 AROUND = 5
 WAYS = (
@@ -49,38 +48,26 @@ class Trial:
     steps: int
 
 
-@dataclass(frozen=True, slots=True)
 class Span:
     """A tale as token ids, and the span to write."""
 
-    prompt: str
-    ids: tuple[int, ...]
-    first: int
-    size: int
-    drawn: int
-    "a random length around `size`"
-    seed: int
+    def __init__(self, example: Example, ids: list[int], seed: int) -> None:
+        rng = random.Random(f"infill {seed}")
+        self.example, self.ids, self.seed = example, ids, seed
+        self.gap = gap = span(ids, rng)
+        self.left, self.old, self.right = ids[: gap.start], ids[gap.start : gap.stop], ids[gap.stop :]
+        self.drawn = max(1, len(gap) + rng.randint(-AROUND, AROUND))
+        "a random length around the true one"
 
 
-def spans(count: int, encode: Callable[[str], list[int]]) -> Iterator[tuple[str, Span]]:
-    """Held-out tales, with a span in each."""
-    for index, example in enumerate(held_out(tales.NAME, count)):
-        ids = encode(example.response)
-        rng = random.Random(f"infill {index}")
-        size = min(len(ids), rng.randint(*SPAN_TOKENS))
-        first = rng.randint(0, len(ids) - size)
-        drawn = max(1, size + rng.randint(-AROUND, AROUND))
-        yield example.response, Span(example.prompt, tuple(ids), first, size, drawn, index)
-
-
-class Writer(Model):
-    """A model on one thread that writes spans. Returns the tale, the span's tokens and the number of steps."""
+class Writer(Replier):
+    """A model that writes spans. Returns the tale, the span's tokens and the number of steps."""
 
     def write(self, way: str, span: Span) -> tuple[str, int, int]:
         """Writes a span in one of `WAYS`."""
         match WAYS.index(way):
             case 0:
-                return self._infill(span, length=span.size, candidates=1)
+                return self._infill(span, length=len(span.gap), candidates=1)
             case 1:
                 return self._infill(span, length=span.drawn, candidates=1)
             case 2:
@@ -88,30 +75,17 @@ class Writer(Model):
             case 3:
                 return self._infill(span, guess=False)
             case 4:
-                return self._loose(span, frozenset(range(span.first)), 1.0)
+                return self._loose(span, frozenset(range(span.gap.start)), 1.0)
             case 5:
                 return self._loose(span, frozenset(), 0.5)
             case _:
                 return self._gap(span)
 
-    def _run(self, job: "Job") -> "RunLog":
-        run = self._worker.submit(job)
-        run.wait()
-        return run.log
-
-    def _text(self, ids: Sequence[int]) -> str:
-        return self.tokenizer.decode_bytes(list(ids)).decode("utf-8", "replace")
-
     def _infill(self, span: Span, *, guess: bool = True, **options: Any) -> tuple[str, int, int]:
-        from dgtui.errors import RunFailed
-        from dgtui.steering.infill import Infill
-        from dgtui.steering.search import Search
-
-        after = span.first + span.size
-        left, old, right = map(self._text, (span.ids[: span.first], span.ids[span.first : after], span.ids[after:]))
+        left, old, right = map(self.tokenizer.decode, (span.left, span.old, span.right))
         parts = [left, old if guess else "", right]
         infill = Infill(parts, self.tokenizer, self.info, self.settings, span.seed, **options)
-        search = Search(infill, self._worker.submit)
+        search = self.search(infill)
         try:
             search.finish()
         except RunFailed:
@@ -121,48 +95,34 @@ class Writer(Model):
 
     def _gap(self, span: Span) -> tuple[str, int, int]:
         """Writes the span as a gap in the tale, which is the reply to its prompt."""
-        from dgtui.diffusion.job import Job
-        from dgtui.message import Message
-        from dgtui.steering.lengths import LengthSearch, open_gap
-        from dgtui.steering.search import Search
-
-        model = self.info
-        prompt = tuple(self.tokenizer.chat([Message("user", span.prompt)]))
-        left, right = span.ids[: span.first], span.ids[span.first + span.size :]
-        ids = (*left, *right, model.turn_end_id, *[model.fill_id] * model.canvas_length)[: model.canvas_length]
-        no_text = model.special_ids | model.stop_ids
-        job = Job("table", prompt, span.seed, model.canvas_length, self.settings, suppressed=no_text)
-        search = Search(LengthSearch(job, open_gap(ids, span.first, model), [0]), self._worker.submit)
-        search.finish()
-        best = search.plan.ranked[0]
-        assert search.run is not None
-        written = search.run.log.blocks(best.candidate)[0].ids[span.first : span.first + best.tokens].tolist()
-        return self._text([*left, *written, *right]), best.tokens, search.steps
+        job = replace(
+            self.job(span.example.messages(), span.seed), suppressed=self.info.special_ids | self.info.stop_ids
+        )
+        canvas = open_gap(self.canvas([*span.left, *span.right]), span.gap.start, self.info)
+        return self.filled(LengthSearch(job, canvas, [0]))
 
     def _loose(self, span: Span, held: frozenset[int], strength: float) -> tuple[str, int, int]:
         """Writes the span without pinning the right side. With strength 1 it is noise; only the left part counts."""
-        from dgtui.diffusion.job import Job, Start
-
-        length = self.info.canvas_length
-        canvas = (*span.ids, self.info.turn_end_id, *[self.info.fill_id] * length)[:length]
-        start = Start(canvas, held, strength)
+        start = Start(self.canvas(span.ids), held, strength)
         assert self.info.bos_id is not None
-        log = self._run(Job("table", (self.info.bos_id,), span.seed, length, self.settings, (start,)))
+        job = Job("table", (self.info.bos_id,), span.seed, self.info.canvas_length, self.settings, (start,))
+        log = self.run(job).log
         written = log.blocks()[-1].ids.tolist()
-        end = next((at for at, token in enumerate(written) if token in self.info.stop_ids), len(written))
-        after = span.first + span.size
-        whole = written[:end] if strength < 1 else [*written[:after], *span.ids[after:]]
-        return self._text(whole), span.size, len(log.frames())
+        whole = written if strength < 1 else [*written[: span.gap.stop], *span.right]
+        return self.text(whole), len(span.gap), len(log.frames())
 
 
-def trials(model: str | None, count: int, part: int, parts: int, ways: tuple[str, ...]) -> list[Trial]:
+def trials(part: int, parts: int, model: str | None, count: int, ways: Sequence[str]) -> list[Trial]:
     """Every `parts`-th span from `part` on, on one thread."""
-    writer = Writer(model)
-    found = []
-    for tale, span in itertools.islice(spans(count, writer.tokenizer.encode), part, None, parts):
+    writer, found = Writer(model), []
+    for seed, example in itertools.islice(enumerate(held_out(tales.NAME, count)), part, None, parts):
+        writer.tokenizer.forget_names()
+        span = Span(example, writer.tokenizer.encode(example.response), seed)
         for way in ways:
             whole, tokens, steps = writer.write(way, span)
-            found.append(Trial(way, tales.could_be_written(whole), whole == tale, tokens - span.size, steps))
+            expect = example.expect if way == WAYS[-1] else {"tale": True}
+            right = judge.right(expect, whole)
+            found.append(Trial(way, right, whole == example.response, tokens - len(span.gap), steps))
     return found
 
 
@@ -173,12 +133,8 @@ def main() -> None:
     parser.add_argument("--ways", type=int, nargs="*", default=list(range(len(WAYS))), help="rows of the table")
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
-    model = str(Path(args.model)) if args.model else None
-    ways = tuple(WAYS[at] for at in args.ways)
-
-    with ProcessPoolExecutor(args.processes, mp_context=get_context("spawn")) as pool:
-        parts = [pool.submit(trials, model, args.count, part, args.processes, ways) for part in range(args.processes)]
-        found = [trial for part in parts for trial in part.result()]
+    ways = [WAYS[at] for at in args.ways]
+    found = in_processes(args.processes, trials, args.model, args.count, ways)
 
     print("| way | right | the original | true length | spans | steps, mean |", "|---|---|---|---|---|---|", sep="\n")
     for way in ways:

@@ -2,23 +2,22 @@
 
     python -m dgtui.train.own_words [--model NAME] [--show]
 
-Prints a table of how many replies of each kind are right, wrong but readable, and noise. Sudokus are recognised, and
+prints a table of how many replies of each kind are right, wrong but readable, and noise. Sudokus are recognised, and
 their givens pinned, as in the program.
 """
 
 import argparse
 import json
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from dgtui.message import Message
-from dgtui.steering import puzzles
 from dgtui.train import judge
 from dgtui.train.lessons import guide, honest, turns
 from dgtui.train.lessons.example import DATA
-from dgtui.train.replies import Replier
+from dgtui.train.replies import Replier, Reply, in_processes
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +26,8 @@ class Answered:
 
     kind: str
     prompt: str
-    reply: str
+    reply: Reply
     verdict: judge.Verdict
-    steps: int
 
 
 def prompts() -> list[dict[str, Any]]:
@@ -55,34 +53,39 @@ def _expect(row: dict[str, Any]) -> dict[str, Any]:
     return expect
 
 
-def answers(model: str | None) -> Iterator[Answered]:
-    """Runs all prompts, one after the other, with the model's own settings and seed 1."""
-    replier = Replier(model)
-    for row in prompts():
+def answers(part: int, parts: int, model: str | None) -> list[Answered]:
+    """Every `parts`-th prompt from `part` on, with the model's own settings and seed 1, on one thread."""
+    replier, found = Replier(model), []
+    for row in prompts()[part::parts]:
+        replier.tokenizer.forget_names()
         messages: list[Message] = []
         before = ""
         for user, written in row.get("history", ()):
             messages.append(Message("user", user))
-            before = written if not written.startswith("(") else replier.reply(messages, 1)[0]
+            before = written if not written.startswith("(") else replier.reply(messages, 1).text
             messages.append(Message("model", before))
-        asked = puzzles.normalised([*messages, Message("user", row["prompt"])])
-        reply, steps = replier.reply(asked, 1, replier.laid_out(row["prompt"]))
-        yield Answered(row["kind"], row["prompt"], reply, judge.verdict(row["expect"], reply, before), steps)
+        reply = replier.reply([*messages, Message("user", row["prompt"])], 1)
+        kind = {16: "4x4 Sudoku", 81: "9x9 Sudoku"}.get(len(row.get("puzzle", "")), row["kind"])
+        found.append(Answered(kind, row["prompt"], reply, judge.verdict(row["expect"], reply.text, before)))
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="a name from `dgtui model list` or a folder; default: the embedded model")
     parser.add_argument("--show", action="store_true", help="print every prompt and reply")
+    parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
-    counts: dict[str, Counter[str]] = {}
-    for answered in answers(args.model):
-        counts.setdefault(answered.kind, Counter())[answered.verdict] += 1
+    found: dict[str, list[Answered]] = {}
+    for answered in in_processes(args.processes, answers, args.model):
+        found.setdefault(answered.kind, []).append(answered)
         if args.show:
-            print(f"{answered.verdict:5}  {answered.kind}: {answered.prompt!r}\n       {answered.reply!r}", flush=True)
-    print("| kind | right | wrong | noise | prompts |", "|---|---|---|---|---|", sep="\n")
-    for kind, found in counts.items():
-        print(f"| {kind} | {found['right']} | {found['wrong']} | {found['noise']} | {found.total()} |")
+            print(f"{answered.verdict:5}  {answered.kind}: {answered.prompt!r}\n       {answered.reply.text!r}")
+    print("| kind | right | wrong | noise | prompts | mean steps |", "|---|---|---|---|---|---|", sep="\n")
+    for kind, mine in found.items():
+        counts = Counter(answered.verdict for answered in mine)
+        shown = " | ".join(str(counts[verdict]) for verdict in ("right", "wrong", "noise"))
+        print(f"| {kind} | {shown} | {len(mine)} | {fmean(answered.reply.steps for answered in mine):.1f} |")
 
 
 if __name__ == "__main__":

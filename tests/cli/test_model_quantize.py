@@ -41,19 +41,19 @@ def test_a_checkpoint_is_quantized_and_runs(dgtui: Any, source: Path, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("source_name", "target", "code", "says"),
+    ("missing", "target", "code", "says"),
     [
         ("nothing/here", "packed", 3, "no model nothing/here"),
-        ("embedded", "taken", 2, "already exists"),
-        ("embedded", "file/below", 1, "cannot be created"),
+        ("", "taken", 2, "already exists"),
+        ("", "file/below", 1, "cannot be created"),
     ],
 )
 def test_what_cannot_be_quantized_says_why(
-    dgtui: Any, source_name: str, target: str, code: int, says: str, tmp_path: Path
+    dgtui: Any, source: Path, missing: str, target: str, code: int, says: str, tmp_path: Path
 ) -> None:
     (tmp_path / "taken").mkdir()
     (tmp_path / "file").write_text("")
-    done = dgtui("model", "quantize", source_name, tmp_path / target)
+    done = dgtui("model", "quantize", missing or source, tmp_path / target)
     assert done.code == code
     assert says in done.err and done.out == b""
 

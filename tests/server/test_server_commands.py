@@ -23,7 +23,8 @@ from dgtui.server.client import Client
 
 KEY = "sk-planted-0123456789"
 SECRET = "the lighthouse keeper's secret"
-REPLY = "Mia sat by the river."
+REPLY = "Clara sat by the river."
+"""Of whole tokens: names are split here, as on a server."""
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def stub(tokenizer: ModelTokenizer, monkeypatch: pytest.MonkeyPatch) -> Iterator
     """A server that every command finds, whatever its address."""
     end = tokenizer.turn_end_id
     assert end is not None
-    found = StubServer([*tokenizer.encode(REPLY), end], vocab=1280, canvas=256, encode=tokenizer.encode)
+    found = StubServer([*tokenizer.encode(REPLY), end], vocab=tokenizer.vocab_size, canvas=256, encode=tokenizer.encode)
     clients: list[Client] = []
 
     def client(url: str, key: str = "") -> Client:
@@ -90,7 +91,7 @@ def test_infill_takes_steps_and_keeps_all_other_bytes(
 def test_doctor_says_what_is_served(stub: StubServer, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
     dgtui("doctor", "--json")
     (check,) = [c for c in json.loads(capsysbinary.readouterr().out)["checks"] if c["name"] == "server"]
-    assert "canvas of 256, 1,280 ids" in check["found"]
+    assert f"canvas of 256, {stub.vocab:,} ids" in check["found"]
     assert check["mark"] == "warn" and "unencrypted" in check["advice"]
     assert not stub.completions()
 
@@ -175,7 +176,9 @@ def test_a_batch_on_this_machine_runs_equal_prompts_together(
     out = tmp_path / "out.jsonl"
     ask = {"prompt": "Write a short tale about Mia."}
     file = prompts(tmp_path, ask, ask, {"prompt": "What does p do?"})
-    assert main(["generate", "--batch", str(file), "--out", str(out), "--model", "embedded", "--seed", "3"]) == 0
+    hot = ["--t-min", "3", "--t-max", "3", "--steps", "6"]  # different seeds give different texts
+    batch = ["generate", "--batch", str(file), "--out", str(out), "--model", "embedded", "--seed", "3", *hot]
+    assert main(batch) == 0
     found = rows(out)
     assert [row.get("candidate") for row in found] == [0, 1, None]
     assert all(row["text"] for row in found) and found[0]["text"] != found[1]["text"]

@@ -9,7 +9,7 @@ import pytest
 from dgtui.model.catalog import EMBEDDED, resolve
 from dgtui.model.tokenizer import ModelTokenizer
 from dgtui.steering.world import NOTICE, notice
-from dgtui.train.corpus import TASKS, stream
+from dgtui.train.lessons import stream, tales
 
 OWN: Any = SimpleNamespace(reads_marks=False)
 OTHER: Any = SimpleNamespace(reads_marks=True)
@@ -28,5 +28,5 @@ def test_other_prose_is_named_once_and_only_for_the_embedded_model(tokenizer: Mo
 
 
 def test_its_own_tales_are_its_world(tokenizer: ModelTokenizer) -> None:
-    tales = stream(TASKS["tales"].make, random.Random(4), "held-out")
-    assert [notice([next(tales).response], tokenizer.encode, OWN) for _ in range(40)] == [""] * 40
+    told = stream(tales.make, random.Random(4), "held-out")
+    assert [notice([next(told).response], tokenizer.encode, OWN) for _ in range(40)] == [""] * 40

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from dgtui import sudoku
-from dgtui.train import judge, own_words
+from dgtui.train import judge, own_words, table
 from dgtui.train.lessons import LESSONS, SHARES, functions, grids, guide, honest, mixture, people, split_of, tales
 
 IN_WORLD = re.compile(r"\b(tales?|story|stories|json|python|sudoku|diffusion\w*|canvas)\b", re.IGNORECASE)
@@ -19,7 +19,7 @@ def test_every_lesson_answers_itself_rightly(name: str) -> None:
     for _ in range(20 if name in ("python", "turns") else 120):
         example = LESSONS[name].make(rng)
         before = example.before
-        if example.history and {"shorter", "longer"} & example.expect.keys() and example.response == before:
+        if {"shorter", "longer"} & example.expect.keys() and example.response == before:
             continue  # asked to shorten what is as short as it gets
         if "names" in example.expect and any(example.response.count(n) < 2 for n in example.expect["names"]):
             continue  # a plot that mentions a person once
@@ -164,6 +164,19 @@ def test_the_mixture_follows_its_shares_and_repeats_with_its_seed() -> None:
     assert drawn == list(itertools.islice(mixture(random.Random(12), "train"), 1500))
     for name, share in SHARES.items():
         assert sum(e.task == name for e in drawn) / len(drawn) == pytest.approx(share / 100, abs=0.04)
+
+
+def test_no_prompt_of_the_table_is_taught() -> None:
+    taught = {example.prompt for example in itertools.islice(mixture(random.Random(13), "train"), 3000)}
+    for task in table.TASKS:
+        asked = table.held_out(task, 30)
+        assert len(asked) == 30
+        assert not {example.prompt for example in asked} & taught
+
+
+@pytest.mark.parametrize("task", [task for task in table.TASKS if task != "python"])
+def test_the_table_asks_only_what_has_a_right_reply(task: str) -> None:
+    assert all(judge.right(e.expect, e.response, e.before) for e in table.held_out(task, 60))
 
 
 def test_no_frozen_prompt_is_taught() -> None:

@@ -17,10 +17,10 @@ LONGEST = 600
 
 
 @cache
-def paragraphs() -> tuple[str, ...]:
-    """Paragraphs of plain sentences, in an order that depends on the Python version only."""
+def paragraphs(files: str = "*.py") -> tuple[str, ...]:
+    """Paragraphs of plain sentences in some files, in an order that depends on the Python version only."""
     found: list[str] = []
-    for path in sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py")):
+    for path in sorted(Path(sysconfig.get_paths()["stdlib"]).glob(files)):
         try:
             tree = ast.parse(path.read_text(encoding="utf-8"))
         except (SyntaxError, ValueError, OSError):

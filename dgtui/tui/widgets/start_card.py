@@ -17,8 +17,8 @@ from dgtui.tui.legend import legend
 from dgtui.tui.template import Template
 from dgtui.tui.theme import Look
 
-FIRST: Final = "Once there was a brave fox named Mira, who lived by the river and had a blue kite."
-LAST: Final = '"I lost a kite," Mira said later, "but look what I found."'
+FIRST: Final = "Otto was the keeper of a lighthouse and had not had a visitor for years."
+LAST: Final = 'That day the line in the book was, "Today there were eleven people for breakfast at the lighthouse."'
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Try:
 PUZZLE: Final = Puzzle((0, 2, 3, 4, 3, 0, 1, 0, 0, 1, 4, 0, 0, 3, 0, 0))
 TRIES: Final[Mapping[str, Try]] = {
     "tale": Try("Tell me a short story about Mira the fox and Ben.", "Mira"),
-    "between": Try("Tell me a short story about Mira the fox and Tom."),
+    "between": Try("Tell me a short story about a lighthouse."),
     "sudoku": Try(PUZZLE.prompt()),
     "json": Try("Give me JSON for: Olga is 31 years old and lives in Milan."),
 }
