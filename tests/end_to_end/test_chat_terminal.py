@@ -38,7 +38,7 @@ def box(terminal: Terminal) -> list[str]:
     top = status
     while lines[top - 1].startswith("▌"):
         top -= 1
-    text = [line.strip("▌▐ ").removeprefix("Model").strip() for line in lines[top:status]]
+    text = [line.strip("▌▐▁▂▃▄▅▆▇█ ").removeprefix("Model").strip() for line in lines[top:status]]
     return [lines[status], *text, *(line.strip("▌ ") for line in lines[status + 1 : status + 3])]
 
 
