@@ -58,7 +58,8 @@ def settle(terminal: Terminal, title: str) -> None:
 
     def settled(t: Terminal) -> bool:
         lines = box(t)
-        return bool(lines) and title in lines[0] and bool(SETTLED.search(lines[-1])) and " pause" not in t.text()
+        shown = bool(lines) and title in lines[0] and "catching up" not in lines[0]
+        return shown and bool(SETTLED.search(lines[-1])) and " pause" not in t.text()
 
     terminal.wait_for(settled, WAIT)
 
