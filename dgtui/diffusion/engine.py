@@ -276,12 +276,11 @@ class _Block:
         while not (go or changed):
             amendments, go = self.control.wait()
             for amendment in amendments:
-                ids, position = self.drafts[0].copy(), amendment.position
-                if amendment.action is Action.PIN and 0 <= position < len(ids):
-                    if amendment.token is not None and 0 <= amendment.token < self.stepper.vocab_size:
-                        ids[position] = amendment.token
+                if amendment.action is Action.PIN and amendment.candidate == 0 and self._fits(amendment):
+                    ids, position = self.drafts[0].copy(), amendment.position
+                    token = int(ids[position]) if amendment.token is None else amendment.token
+                    ids[position] = token
                     self.drafts[0], changed = frozen(ids, np.int32), True
-                    token = int(ids[position])
                     yield Amended(self.job.id, 0, self.number, self.taken, position, amendment.action, token)
         return changed or self.control.cancelled
 
@@ -321,13 +320,8 @@ class _Block:
 
     def _amend(self, amendment: Amendment) -> Iterator[Event]:
         """Changes a position. An amendment that came too late, or does not fit the model, is dropped."""
-        candidate, position, token = amendment.candidate, amendment.position, amendment.token
-        if (
-            amendment.block not in (None, self.number)
-            or candidate not in self.running
-            or not 0 <= position < self.stepper.canvas_length
-            or (token is not None and not 0 <= token < self.stepper.vocab_size)
-        ):
+        candidate, position = amendment.candidate, amendment.position
+        if candidate not in self.running or not self._fits(amendment):
             return
         token = self.stepper.amend(amendment)
         if amendment.action is Action.PIN:
@@ -335,6 +329,14 @@ class _Block:
         else:
             self.pins[candidate].pop(position, None)
         yield Amended(self.job.id, candidate, self.number, self.taken, position, amendment.action, token)
+
+    def _fits(self, amendment: Amendment) -> bool:
+        """Whether an amendment is meant for this block, and its position and token exist."""
+        return (
+            amendment.block in (None, self.number)
+            and 0 <= amendment.position < self.stepper.canvas_length
+            and (amendment.token is None or 0 <= amendment.token < self.stepper.vocab_size)
+        )
 
     def _check_pins(self, step: CandidateStep) -> None:
         """Raises `PinViolated`."""

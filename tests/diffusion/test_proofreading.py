@@ -151,9 +151,20 @@ def test_a_pin_holds_what_was_on_the_screen_and_ends_it() -> None:
     assert len(log.frames()) == 1
 
 
-def test_a_pin_outside_the_canvas_or_the_vocabulary_changes_nothing() -> None:
-    assert result(steered(Amendment(CANVAS, Action.PIN, 3))) == GOOD
-    assert result(steered(Amendment(3, Action.PIN, VOCAB))) == DOUBLED
+@pytest.mark.parametrize(
+    "late",
+    [
+        Amendment(CANVAS, Action.PIN, 3),
+        Amendment(3, Action.PIN, VOCAB),
+        Amendment(3, Action.PIN, 19, candidate=1),
+        Amendment(3, Action.PIN, 19, block=1),
+        Amendment(3, Action.UNPIN),
+    ],
+)
+def test_a_change_that_does_not_fit_has_no_effect(late: Amendment) -> None:
+    log = steered(late)
+    assert result(log) == GOOD
+    assert not any(isinstance(event, Amended) for event in log)
 
 
 def test_a_cancel_keeps_the_whole_reply() -> None:
