@@ -40,15 +40,21 @@ MakeStepper: TypeAlias = "Callable[[LoadedModel], Stepper]"
 
 def best_stepper(loaded: "LoadedModel", wanted: str = "auto") -> "Stepper":
     """The fastest stepper that works here, or the wanted one. If a faster one fails, the reason is added to the notes.
+    The Sudoku model, if there is one beside the loaded model, runs the prompts it is made for.
 
     `wanted` is "auto" or one of `inference.choice.NAMES`; if it does not work, the next one is used.
     """
     from dgtui.inference.choice import open_stepper
+    from dgtui.inference.routed import GridPrompt, RoutedStepper
+    from dgtui.model.sudoku_model import load_beside
 
     opened = open_stepper(loaded, wanted)
     if opened.reason:
         loaded.slow_down(opened.reason)
-    return opened.stepper
+    solver = load_beside(loaded)
+    if solver is None:
+        return opened.stepper
+    return RoutedStepper(opened.stepper, open_stepper(solver, wanted).stepper, GridPrompt(loaded.tokenizer.chat))
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,8 +56,10 @@ def test_it_is_at_most_nine_megabytes() -> None:
 
 
 def test_its_folder_holds_data_only() -> None:
-    data = {"model.safetensors", "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"}
-    assert {f.name for f in embedded_dir().iterdir()} == data | {"chat_template.jinja", "README.md", "SHA256SUMS"}
+    solver = {"model.safetensors", "config.json", "generation_config.json"}
+    assert {f.name for f in (embedded_dir() / catalog.SOLVER).iterdir()} == solver | {"SHA256SUMS"}
+    own = {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "README.md", "SHA256SUMS", catalog.SOLVER}
+    assert {f.name for f in embedded_dir().iterdir()} == solver | own
 
 
 def test_it_has_every_part_of_the_large_architecture() -> None:

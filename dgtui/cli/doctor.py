@@ -285,6 +285,8 @@ def _checksums(settings: "Settings") -> Iterator[Check]:
             for copy in catalog.copies()
             if copy.of == selected.name
         ]
+        if (solver := catalog.solver_of(selected)) is not None:
+            folders.append((solver.name, solver))
     except (DgtuiError, ImportError, OSError):  # reported by the model check
         return
     for name, checkpoint in folders:

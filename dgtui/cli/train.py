@@ -5,8 +5,9 @@ import shutil
 import signal
 import sys
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -17,6 +18,10 @@ from dgtui.text import sanitize, truncate
 if TYPE_CHECKING:
     from dgtui.train.data import Record
     from dgtui.train.trainer import Progress
+
+
+SUDOKU_SHARE: Final = 0.25
+"""Share of the time of `dgtui train embedded` that its Sudoku model gets."""
 
 
 def command(
@@ -113,14 +118,19 @@ def command(
 
 
 def _embedded(out: Path, minutes: float, seed: int) -> int:
-    """The whole recipe of the embedded model, unattended."""
+    """The whole recipe of the embedded model and its Sudoku model, unattended."""
     import torch
 
+    from dgtui.model.catalog import SOLVER
+    from dgtui.train import sudoku
     from dgtui.train.embedded import Recipe, run
 
     on_gpu = torch.cuda.is_available()
     workers = max(1, (os.cpu_count() or 2) - 2) if on_gpu else 0
-    whole = run(Recipe(out / "work", out, parts=8 if on_gpu else 2, seed=seed, minutes=minutes, workers=workers))
+    of = partial(Recipe, parts=8 if on_gpu else 2, seed=seed, workers=workers)
+    whole = run(of(out / "work", out, minutes=(1 - SUDOKU_SHARE) * minutes)) and run(
+        of(out / "work-sudoku", out / SOLVER, minutes=SUDOKU_SHARE * minutes), sudoku.kind(out)
+    )
     return 0 if whole else 130
 
 

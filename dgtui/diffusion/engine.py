@@ -239,9 +239,11 @@ class _Block:
         if not settings.proofread or not stepper.reads or self.cancelled or self.job.candidates > 1 or self.pins[0]:
             return
         (text,) = self._read([self.drafts[0]])
+        if len(text.unlikely()) >= proofreading.HOPELESS * settings.proofread:
+            return
         passed: set[int] = set()
         for _ in range(settings.proofread):
-            place = text.unlikely(passed)
+            place = next((place for place in text.unlikely() if place not in passed), None)
             if place is None:
                 return
             starts = text.openings(place)

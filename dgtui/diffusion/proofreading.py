@@ -6,7 +6,6 @@ encoder reads from left to right and is not. So the text around the first such w
 less, the same number, and one more, and the most likely text is kept. See `_Block.proofread` in `engine`.
 """
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from math import log
 from typing import Final
@@ -18,6 +17,9 @@ from dgtui.diffusion.job import Start
 
 UNLIKELY: Final = log(0.05)
 """Log-probability below which a token is written again."""
+
+HOPELESS: Final = 2
+"""A text with so many unlikely tokens per passage that may be written again is left as it is."""
 
 AROUND: Final = 2
 """Number of tokens before the unlikely one, and from it on, that are written again."""
@@ -54,10 +56,10 @@ class Text:
         """The log-likelihood of the text."""
         return float(self.log_probs[: self.end + 1].sum())
 
-    def unlikely(self, passed: Collection[int]) -> int | None:
-        """The position of the first unlikely token that is not among the `passed` ones."""
-        found = np.flatnonzero(self.log_probs[: self.end + 1] < UNLIKELY)
-        return next((place for place in found.tolist() if place not in passed), None)
+    def unlikely(self) -> list[int]:
+        """The positions of the unlikely tokens."""
+        found: list[int] = np.flatnonzero(self.log_probs[: self.end + 1] < UNLIKELY).tolist()
+        return found
 
     def openings(self, place: int) -> list[Start]:
         """The canvases in which the text around a position is noise, one for each new length of it.

@@ -21,6 +21,8 @@ EMBEDDED: Final = "embedded"
 """The name of the checkpoint that ships with the program."""
 REAL: Final = "google/diffusiongemma-26B-A4B-it"
 """The published checkpoint."""
+SOLVER: Final = "sudoku"
+"""The folder of the model for 9×9 Sudoku in the folder of the embedded one."""
 MODEL_TYPE: Final = "diffusion_gemma"
 
 HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
@@ -72,6 +74,12 @@ def resolve(name: str) -> Checkpoint:
             f"there is no folder {shown(name)}", hint="run dgtui model list to see the available models"
         )
     raise ModelNotFound(f"there is no model {shown(name)} on this machine", hint=_advice(name))
+
+
+def solver_of(checkpoint: Checkpoint) -> Checkpoint | None:
+    """The model for 9×9 Sudoku in a checkpoint's folder; None if it has none. See `sudoku_model`."""
+    path = checkpoint.path / SOLVER
+    return Checkpoint(f"{checkpoint.name}/{SOLVER}", path, checkpoint.source) if path.is_dir() else None
 
 
 def cached(name: str) -> Checkpoint | None:

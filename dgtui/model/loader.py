@@ -151,7 +151,7 @@ def load(
     vocab_size: int = geometry.text_config.vocab_size
     generation = read_generation(opened.generation_config, opened.config, vocab_size)
     tell(progress, "reading the tokenizer", 0, 0)  # announced first: reading it holds the GIL for a second
-    tokenizer = read_tokenizer(opened)
+    tokenizer = options.tokenizer or read_tokenizer(opened)
     plan = _plan(opened, geometry, options)
     added = adapter.read(options.adapter) if options.adapter is not None else None
     notes = [plan.reason] if plan.reason else []

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from dgtui.model.stored import StoredTensor
+    from dgtui.model.tokenizer import ModelTokenizer
 
 PARTS: Final = (
     ("vision", ("vision_tower", "embed_vision")),
@@ -130,3 +131,5 @@ class LoadOptions:
     decoded: bool = False
     """Hold the weights as plain numbers, even if the checkpoint is quantized. The embedded model is always held so: it
     is small, and decoding it in every step would take longer than the rest."""
+    tokenizer: "ModelTokenizer | None" = None
+    """The tokenizer of a checkpoint that has none of its own."""

@@ -12,14 +12,14 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Final
 
 import torch
 from transformers import (
@@ -40,7 +40,7 @@ from dgtui.train import tokenizer as tokenizers
 from dgtui.train.finetune import in_full, resumed
 from dgtui.train.grow import grown
 from dgtui.train.lessons import EASY_SHARES, SHARES, facts, mixture, people, prose, tales
-from dgtui.train.objective import Losses, losses
+from dgtui.train.objective import ENCODER_SHARE, Losses, losses
 from dgtui.train.packed import Pack, PackedPass, pack
 from dgtui.train.taught import Encoder
 from dgtui.train.trainer import Progress, Schedule, Trainer, processes
@@ -58,32 +58,34 @@ OPEN_SHARE = 0.85
 """Share of the replies that are cut where their noise ends: what is far behind it costs time and teaches little."""
 
 SLIDING_WINDOW = 256
-PROOFREAD = 10
-"""Passages per block that the model writes again after reading them."""
 CALIBRATION_STEPS = 10
 SPARE_SECONDS = 20.0
 """Of a run with a time limit, for starting and saving."""
 
 
-def config(tokenizer: PreTrainedTokenizerFast) -> DiffusionGemmaConfig:
-    """A DiffusionGemma of nine million parameters with all parts of the large one: sliding and full layers, experts
-    next to a dense MLP, self-conditioning, a (minimal) vision tower."""
+SIZES: Final[Mapping[str, Any]] = {
+    "hidden_size": 256,
+    "intermediate_size": 512,
+    "num_hidden_layers": 6,
+    "layer_types": [*["sliding_attention"] * 3, "full_attention", "sliding_attention", "full_attention"],
+    "head_dim": 48,
+    "global_head_dim": 96,
+    "num_experts": 4,
+    "top_k_experts": 2,
+    "moe_intermediate_size": 192,
+}
+
+
+def config(tokenizer: PreTrainedTokenizerFast, sizes: Mapping[str, Any] = SIZES) -> DiffusionGemmaConfig:
+    """A DiffusionGemma with all parts of the large one: sliding and full layers, experts next to a dense MLP,
+    self-conditioning, a (minimal) vision tower. Of the default sizes, it has nine million parameters."""
     special: Any = tokenizer.convert_tokens_to_ids
     text_config: Any = DiffusionGemmaTextConfig  # accepts more than its annotations say
     text = text_config(
-        vocab_size=len(tokenizer),
-        hidden_size=256,
-        intermediate_size=512,
-        num_hidden_layers=6,
-        layer_types=[*["sliding_attention"] * 3, "full_attention", "sliding_attention", "full_attention"],
+        **{"vocab_size": len(tokenizer), **sizes},
         num_attention_heads=4,
         num_key_value_heads=2,
-        head_dim=48,
-        global_head_dim=96,
         num_global_key_value_heads=1,
-        num_experts=4,
-        top_k_experts=2,
-        moe_intermediate_size=192,
         sliding_window=SLIDING_WINDOW,
         max_position_embeddings=4096,
         pad_token_id=tokenizer.pad_token_id,
@@ -144,16 +146,17 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return built
 
 
-def ship(model: DiffusionGemmaForBlockDiffusion, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
+def ship(model: DiffusionGemmaForBlockDiffusion, tokenizer: PreTrainedTokenizerFast, out: Path, kind: "Kind") -> None:
     """Writes the folder for the package: weights in NF4, config, generation config, tokenizer, chat template."""
     out.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as folder:
         plain, packed = Path(folder) / "plain", Path(folder) / "packed"
         weights: Any = model
-        weights.config.proofread = PROOFREAD
+        weights.config.proofread = kind.proofread
         weights.to(torch.bfloat16).save_pretrained(plain)
         generation_config(tokenizer).save_pretrained(plain)
-        tokenizers.save(tokenizer, plain)
+        if not kind.beside:
+            tokenizers.save(tokenizer, plain)
         quantized.quantize(open_checkpoint(Checkpoint("embedded", plain, "folder")), packed, device="cpu")
         for file in packed.iterdir():
             shutil.move(file, out / file.name)
@@ -187,14 +190,31 @@ class Recipe:
     """Processes that prepare the data; 0: this one does."""
 
 
-def packs(folder: Path, seed: int, rank: int, parts: int, easy: int, step: int) -> list[Pack]:
-    """The parts of a step, a function of its arguments alone."""
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What differs between the models that are made so."""
+
+    tokenizer: Callable[[], PreTrainedTokenizerFast]
+    sizes: Mapping[str, Any]
+    """Sizes for `config`."""
+    packs: "Callable[[Path, Recipe, int, int], list[Pack]]"
+    """(folder of the tokenizer, recipe, rank, step) → the parts of a step, a function of its arguments alone."""
+    encoder_share: float
+    """See `losses`."""
+    proofread: int
+    """Passages per block that the model writes again after reading them."""
+    beside: bool = False
+    """It ships in the folder of a model with the same tokenizer, and without one."""
+
+
+def packs(folder: Path, recipe: Recipe, rank: int, step: int) -> list[Pack]:
+    """The parts of a step of the embedded model; see `Kind.packs`."""
     encoder = _encoder(folder)
     tokenizer: Any = encoder.tokenizer
-    rng = random.Random(f"{seed} {step} {rank}")
-    items = encoder.items(rng, EASY_SHARES if step < easy else SHARES)
+    rng = random.Random(f"{recipe.seed} {step} {rank}")
+    items = encoder.items(rng, EASY_SHARES if step < recipe.easy else SHARES)
     found = []
-    for _ in range(parts):
+    for _ in range(recipe.parts):
         draw = rng.random()
         length = LONG if draw < LONG_SHARE else SHORT
         canvas = 256 if draw < FULL_CANVAS_SHARE else None
@@ -241,20 +261,21 @@ def _one_thread() -> None:
     torch.multiprocessing.set_sharing_strategy("file_system")  # type: ignore[no-untyped-call]
 
 
-def step_losses(through: PackedPass, prepared: Callable[[int], list[Pack]]) -> Any:
+def step_losses(through: PackedPass, prepared: Callable[[int], list[Pack]], encoder_share: float) -> Any:
     """(step, generator) → the losses of each part of the step."""
     device = next(iter(through.decoder.parameters())).device
 
     def of(step: int, noise: torch.Generator) -> Iterator[tuple[Losses, int]]:
         for packed in prepared(step):
             content = int(((packed.weight == 1.0) | ((packed.example >= 0) & ~packed.canvas)).sum())
-            yield losses(through, packed.to(device), noise), content
+            yield losses(through, packed.to(device), noise, encoder_share), content
 
     return of
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def options(description: str | None, **defaults: Any) -> Recipe:
+    """The recipe that the command line asks for."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder of the tokenizer and the checkpoint")
     parser.add_argument("--out", type=Path, help="folder to write the finished model to")
     parser.add_argument("--steps", type=int, default=4000)
@@ -267,10 +288,18 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=20)
     parser.add_argument("--minutes", type=float, help="time for everything, instead of --steps")
     parser.add_argument("--workers", type=int, default=0, help="processes that prepare the data")
-    run(Recipe(**vars(parser.parse_args())))
+    parser.set_defaults(**defaults)
+    return Recipe(**vars(parser.parse_args()))
 
 
-def run(recipe: Recipe) -> bool:
+def main() -> None:
+    run(options(__doc__))
+
+
+EMBEDDED = Kind(tokenizer, SIZES, packs, ENCODER_SHARE, proofread=10)
+
+
+def run(recipe: Recipe, kind: Kind = EMBEDDED) -> bool:
     """Trains, and writes the model to `out`. False: SIGTERM stopped it, and the next run continues."""
     began = time.monotonic()
     process = processes()
@@ -279,7 +308,7 @@ def run(recipe: Recipe) -> bool:
     recipe.work.mkdir(parents=True, exist_ok=True)
     folder = recipe.work / "tokenizer"
     if process.rank == 0 and not (folder / "tokenizer.json").exists():
-        tokenizers.save(tokenizer(), folder)
+        tokenizers.save(kind.tokenizer(), folder)
     if process.world > 1:
         torch.distributed.barrier()
     fast = PreTrainedTokenizerFast.from_pretrained(folder)
@@ -289,17 +318,17 @@ def run(recipe: Recipe) -> bool:
     elif recipe.start_from:
         small = in_full(resolve(str(recipe.start_from)))
         of_small = PreTrainedTokenizerFast.from_pretrained(recipe.start_from)
-        model = grown(small, of_small, config(fast), fast)
+        model = grown(small, of_small, config(fast, kind.sizes), fast)
     else:
-        model = DiffusionGemmaForBlockDiffusion(config(fast))
+        model = DiffusionGemmaForBlockDiffusion(config(fast, kind.sizes))
     on_gpu = torch.cuda.is_available()
     on: Any = model
     on.to("cuda" if on_gpu else "cpu")
     schedule = Schedule(
         recipe.steps, 0.02 * recipe.rate, 3e-3 * recipe.rate, decay=recipe.decay, packed_from=recipe.packed_from
     )
-    prepared = Ahead(partial(packs, folder, recipe.seed, process.rank, recipe.parts, recipe.easy), recipe.workers)
-    of = step_losses(PackedPass(model, low=on_gpu), prepared)
+    prepared = Ahead(partial(kind.packs, folder, recipe, process.rank), recipe.workers)
+    of = step_losses(PackedPass(model, low=on_gpu), prepared, kind.encoder_share)
     trainer = Trainer(model, schedule, checkpoint, recipe.seed, of, process)
     trainer.resume()
     stopped: list[int] = []
@@ -322,7 +351,7 @@ def run(recipe: Recipe) -> bool:
     finally:
         prepared.close()
     if recipe.out and process.rank == 0 and not stopped:
-        ship(model, fast, recipe.out)
+        ship(model, fast, recipe.out, kind)
     return not stopped
 
 

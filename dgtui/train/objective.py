@@ -38,7 +38,6 @@ PINNED_WEIGHT = 0.05
 """Loss weight of pinned positions, which are given."""
 ENCODER_WEIGHT = 0.5
 ENCODER_SHARE = 0.5
-"""Share of the prefix positions that the encoder loss is computed at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +100,12 @@ def _in_reply(pack: Pack) -> tuple[torch.Tensor, torch.Tensor]:
     return pack.positions - begins[index], lengths[index]
 
 
-def losses(through: PackedPass, pack: Pack, rng: torch.Generator) -> Losses:
-    """The losses of one pack; canvases in the first half of its rows are self-conditioned."""
+def losses(through: PackedPass, pack: Pack, rng: torch.Generator, encoder_share: float = ENCODER_SHARE) -> Losses:
+    """The losses of one pack; canvases in the first half of its rows are self-conditioned.
+
+    Args:
+        encoder_share: Share of the prefix positions that the encoder loss is computed at.
+    """
     vocab, half = int(through.config.vocab_size), len(pack.ids) // 2
     corrupted = corrupt(pack, vocab, rng)
     noisy, replaced = corrupted.ids, corrupted.replaced
@@ -115,7 +118,7 @@ def losses(through: PackedPass, pack: Pack, rng: torch.Generator) -> Losses:
     ahead = torch.zeros_like(pack.canvas)  # prefix positions whose next position belongs to the same prefix
     ahead[:, :-1] = ~pack.canvas[:, :-1] & ~pack.canvas[:, 1:] & (pack.example[:, :-1] == pack.example[:, 1:])
     ahead &= pack.example >= 0
-    ahead &= torch.rand(tuple(ahead.shape), generator=rng).to(ahead.device) < ENCODER_SHARE
+    ahead &= torch.rand(tuple(ahead.shape), generator=rng).to(ahead.device) < encoder_share
     weight = pack.weight * torch.where(pack.infill & ~pack.free, PINNED_WEIGHT, 1.0)
     weight = weight * torch.where(corrupted.far, FAR_WEIGHT, 1.0) * torch.where(pack.copied, COPIED_WEIGHT, 1.0)
     weight, of_encoder = weight / weight.sum(), ahead / ahead.sum().clamp_min(1)

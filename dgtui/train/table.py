@@ -27,7 +27,8 @@ SETTINGS = ("steps", "proofread")
 
 def _sudoku(size: int, givens: range) -> Callable[[random.Random], Example]:
     def make(rng: random.Random) -> Example:
-        return grids.lesson(*grids.draw(rng, size, size**2 - rng.choice(givens)), pinned=True)
+        makers = range(grids.MAKERS, grids.MAKERS + grids.HELD_OUT_MAKERS)
+        return grids.lesson(*grids.draw(rng, size, size**2 - rng.choice(givens), makers), pinned=True)
 
     return make
 

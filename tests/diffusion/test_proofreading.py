@@ -100,9 +100,17 @@ def test_a_text_that_is_not_more_likely_is_not_kept() -> None:
 
 
 def test_at_most_so_many_passages_are_tried() -> None:
-    denoiser = Reader([20] * (CANVAS - 1) + [EOS], [21] * CANVAS)
+    wrong = [20, 20, 20, *GOOD[3:]]
+    for most, tried in (2, 2), (3, 3), (4, 3):
+        denoiser = Reader(wrong, [21] * CANVAS)
+        assert result(run(job(settings=replace(ONE_STEP, proofread=most)), denoiser)) == wrong
+        assert denoiser.read == 1 + tried * len(CHANGES)
+
+
+def test_a_hopeless_text_is_left_as_it_is() -> None:
+    denoiser = Reader([20, 20, 20, 20, *GOOD[4:]])
     run(job(settings=replace(ONE_STEP, proofread=2)), denoiser)
-    assert denoiser.read == 1 + 2  # the text has no position to spare, so each passage has one new length
+    assert denoiser.read == 1
 
 
 def test_only_a_text_that_ends_with_room_changes_its_length() -> None:
@@ -123,9 +131,7 @@ def test_the_end_itself_may_be_unlikely_and_what_follows_it_is_not_read() -> Non
     unlikely[:4] = 0.0
     text = Text.of(np.array(GOOD, np.int32), unlikely, frozenset({EOS}))
     assert text.end == 5
-    assert text.unlikely(()) == 4
-    assert text.unlikely({4}) == 5
-    assert text.unlikely({4, 5}) is None
+    assert text.unlikely() == [4, 5]
     assert text.nats == -18.0
 
 
@@ -196,7 +202,7 @@ def test_a_fork_from_one_of_its_steps_repeats_those_before() -> None:
 
 
 def test_the_next_block_follows_the_mended_one() -> None:
-    settings = replace(ONE_STEP, proofread=1)
+    settings = replace(ONE_STEP, proofread=CANVAS)
     ids = [12] * CANVAS
     denoiser = Reader(ids)
     log = run(job(settings=settings, max_tokens=2 * CANVAS), denoiser)

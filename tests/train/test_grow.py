@@ -39,7 +39,7 @@ def larger(tokens: PreTrainedTokenizerFast) -> DiffusionGemmaConfig:
 def test_a_grown_model_has_the_same_logits_and_all_of_it_learns() -> None:
     before, tokens = small()
     after = grown(before, tokens, larger(tokens), tokens)
-    (packed,) = embedded.packs(embedded_dir(), 20, 0, 1, 0, 0)
+    (packed,) = embedded.packs(embedded_dir(), embedded.Recipe(embedded_dir(), parts=1, easy=0), 0, 0)
     packed = packed.rows(2)
     found = []
     for model in (before, after):

@@ -22,7 +22,7 @@ from dgtui.train.trainer import Schedule
 
 @pytest.mark.slow
 def test_data_prepared_by_other_processes_is_the_same() -> None:
-    of = partial(embedded.packs, embedded_dir(), 3, 0, 1, 0)
+    of = partial(embedded.packs, embedded_dir(), embedded.Recipe(embedded_dir(), seed=3, parts=1, easy=0), 0)
     ahead = embedded.Ahead(of, 1)
     try:
         for step in range(3):
@@ -54,7 +54,9 @@ def test_a_time_limit_becomes_a_schedule_that_fits(monkeypatch: pytest.MonkeyPat
 def test_the_finished_model_is_small_held_decoded_and_can_be_trained_again(tmp_path: Path) -> None:
     tokenizer = PreTrainedTokenizerFast.from_pretrained(embedded_dir())
     torch.manual_seed(2)
-    embedded.ship(DiffusionGemmaForBlockDiffusion(embedded.config(tokenizer)), tokenizer, tmp_path / "made")
+    embedded.ship(
+        DiffusionGemmaForBlockDiffusion(embedded.config(tokenizer)), tokenizer, tmp_path / "made", embedded.EMBEDDED
+    )
     assert sum(file.stat().st_size for file in (tmp_path / "made").iterdir()) < 9e6
 
     shipped, folder = (Checkpoint("made", tmp_path / "made", kind) for kind in ("embedded", "folder"))

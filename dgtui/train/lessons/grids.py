@@ -1,6 +1,6 @@
 """Sudoku, 9×9 and 4×4: mostly with the givens pinned on the canvas, as dgtui lays them out, sometimes a plain prompt.
 
-Puzzles have one solution. A few hundred are made by search and kept in memory; relabelling digits and exchanging rows,
+Puzzles have one solution. Some are made by search and kept in memory; relabelling digits and exchanging rows,
 columns and bands, which keeps the solution unique, makes the rest.
 """
 
@@ -11,8 +11,10 @@ from dgtui.sudoku import Grid, Puzzle, solutions
 from dgtui.train.lessons.example import Example
 
 NAME = "sudoku"
-MAKERS = 160
-"""Puzzles of each size that are made by search."""
+MAKERS = 2000
+"""Puzzles of each size that are made by search, when they are first drawn."""
+HELD_OUT_MAKERS = 500
+"""More of them, for evaluations."""
 MOST_BLANKS = {9: 53, 4: 10}
 
 
@@ -23,11 +25,10 @@ def _unique(cells: Grid) -> bool:
 
 
 @cache
-def _makers(size: int) -> tuple[tuple[Grid, tuple[int, ...]], ...]:
-    """Solved grids, each with an order in which cells can be emptied while the solution stays unique."""
-    rng = random.Random(f"sudoku {size}")
-    found: list[tuple[Grid, tuple[int, ...]]] = []
-    while len(found) < MAKERS:
+def _maker(size: int, number: int) -> tuple[Grid, tuple[int, ...]]:
+    """A solved grid, and an order in which cells can be emptied while the solution stays unique."""
+    rng = random.Random(f"sudoku {size} {number}")
+    while True:
         first = rng.sample(range(1, size + 1), size)
         solved = next(solutions((*first, *([0] * (size * size - size)))))
         cells, order = list(_mixed(solved, rng)), []
@@ -36,12 +37,10 @@ def _makers(size: int) -> tuple[tuple[Grid, tuple[int, ...]], ...]:
             cells[i] = 0
             if _unique(tuple(cells)):
                 order.append(i)
+                if len(order) == MOST_BLANKS[size]:
+                    return whole, tuple(order)
             else:
                 cells[i] = whole[i]
-            if len(order) == MOST_BLANKS[size]:
-                break
-        found.append((whole, tuple(order)))
-    return tuple(found)
 
 
 def _symmetry(size: int, rng: random.Random) -> tuple[list[int], list[int]]:
@@ -62,9 +61,9 @@ def _mixed(grid: Grid, rng: random.Random) -> Grid:
     return tuple(digits[grid[i]] for i in cells)
 
 
-def draw(rng: random.Random, size: int, blanks: int) -> tuple[Puzzle, Puzzle]:
-    """A puzzle with about that many blanks, and its solution."""
-    whole, order = rng.choice(_makers(size))
+def draw(rng: random.Random, size: int, blanks: int, makers: range = range(MAKERS)) -> tuple[Puzzle, Puzzle]:
+    """A puzzle with that many blanks, and its solution."""
+    whole, order = _maker(size, rng.choice(makers))
     emptied = set(order[:blanks])
     cells, digits = _symmetry(size, rng)
     solved = tuple(digits[whole[i]] for i in cells)
