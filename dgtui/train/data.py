@@ -80,7 +80,7 @@ def generated(name: str, count: int, seed: int) -> list[Record]:
     from dgtui.train.lessons import LESSONS, SHARES, mixture, stream
 
     rng = random.Random(f"{seed} {name}")
-    endless = mixture(rng, "train", SHARES) if name == ALL else stream(LESSONS[name].make, rng, "train")
+    endless = mixture(rng, "train", SHARES) if name == ALL else stream(LESSONS[name], rng, "train")
     return [
         Record(number, (*example.messages(), Message("model", example.response)), free=example.free)
         for number, example in enumerate(itertools.islice(endless, count), 1)

@@ -45,8 +45,8 @@ PROMPT: Final = 90
 """Tokens of a prompt: BOS and the grid."""
 CANVAS: Final = 91
 """The grid, its end, and one end-of-sequence token."""
-LONGER: Final = (CANVAS, CANVAS, CANVAS, 112, 256)
-"""Lengths of the canvases after the first `easy` steps, drawn for each part. In inference it is the last one."""
+CANVASES: Final = (CANVAS, CANVAS, 256)
+"""Lengths of the canvases, drawn for each part. In inference it is the last one."""
 
 
 class Lessons:
@@ -78,7 +78,7 @@ class Lessons:
         found = []
         for _ in range(parts):
             prompt = rng.random() < (PROMPT_SHARE / 6 if easy else PROMPT_SHARE)
-            canvas = CANVAS if easy else rng.choice(LONGER)
+            canvas = rng.choice(CANVASES)
             length = canvas + (PROMPT if prompt else 0)
             items = self.items(rng, prompt)
             made = pack(items, ROWS * CANVAS // length, length, *ids, embedded.SLIDING_WINDOW, canvas, rng)
@@ -101,7 +101,7 @@ def kind(beside: Path) -> embedded.Kind:
 
 
 def main() -> None:
-    embedded.run(embedded.options(__doc__, parts=1, easy=2000), kind(embedded_dir()))
+    embedded.run(embedded.options(__doc__, parts=1, easy=1000), kind(embedded_dir()))
 
 
 if __name__ == "__main__":

@@ -5,15 +5,19 @@ whatever the seeds.
 """
 
 import hashlib
+import json
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 from dgtui.message import Message
 
 HELD_OUT_ONE_IN = 16
+SHORT = 30
+"""Most characters of a prompt that many people would write alike."""
 DATA = Path(__file__).parent.parent / "data"
 
 Split = Literal["train", "held-out"]
@@ -48,10 +52,18 @@ class Example:
         return [*turns, Message("user", self.prompt)] if self.prompt else turns
 
 
+@cache
+def _own_words() -> frozenset[str]:
+    rows = (DATA / "own_words.jsonl").read_text(encoding="utf-8").splitlines()
+    return frozenset(prompt for prompt in (json.loads(row)["prompt"] for row in rows) if len(prompt) > SHORT)
+
+
 def split_of(prompt: str) -> Split:
-    """The split of a prompt, by a hash of its text."""
+    """The split of a prompt, by a hash of its text. What people asked in their own words is held out, unless it is as
+    short as "hello"."""
     digest = hashlib.blake2b(prompt.encode(), digest_size=4).digest()
-    return "held-out" if int.from_bytes(digest, "big") % HELD_OUT_ONE_IN == 0 else "train"
+    held_out = int.from_bytes(digest, "big") % HELD_OUT_ONE_IN == 0 or prompt in _own_words()
+    return "held-out" if held_out else "train"
 
 
 def stream(make: Callable[[random.Random], Example], rng: random.Random, split: Split) -> Iterator[Example]:

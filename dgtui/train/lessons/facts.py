@@ -67,7 +67,8 @@ def _draw(kind: str, rng: random.Random) -> str | int | float:
         case "percent":
             return rng.randint(1, 100)
         case "email":
-            return f"{people.invented(rng).lower()}@example.{rng.choice(('org', 'com', 'net'))}"
+            first = rng.choice(("", f"{rng.choice('abcdefghijklmnoprstw')}.", f"{people.invented(rng).lower()}."))
+            return f"{first}{people.invented(rng).lower()}@example.{rng.choice(('org', 'com', 'net'))}"
         case _:
             return rng.choice(_LISTS[kind])
 
@@ -202,7 +203,8 @@ def _free(rng: random.Random) -> tuple[str, dict[str, object]]:
 
 
 def _goods(rng: random.Random) -> tuple[str, dict[str, object]]:
-    facts: dict[str, object] = {item: _draw("count", rng) for item in rng.sample(_GOODS, rng.randint(2, 4))}
+    items = _GOODS if rng.random() < 0.4 else [f"{thing}s" for thing in (*subjects()["thing"], *_PETS, *_THINGS)]
+    facts: dict[str, object] = {item: _draw("count", rng) for item in rng.sample(items, rng.randint(2, 4))}
     return rng.choice(
         (", ".join(f"{k} {v}" for k, v in facts.items()), ", ".join(f"{v} {k}" for k, v in facts.items()))
     ), facts
@@ -213,7 +215,7 @@ def draw(rng: random.Random) -> tuple[str, dict[str, object]]:
     kind = rng.random()
     if kind < 0.15:
         return _free(rng)
-    if kind < 0.2:
+    if kind < 0.22:
         return _goods(rng)
     shape = rng.choice(_SHAPES)
     drawn = {key: _draw(value, rng) for key, value in shape.keys.items()}

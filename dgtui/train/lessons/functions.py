@@ -3,6 +3,7 @@
 import random
 from dataclasses import dataclass
 
+from dgtui.train.lessons import people
 from dgtui.train.lessons.example import DATA, Example, sentence, typed
 
 NAME = "python"
@@ -106,12 +107,18 @@ def filled(rng: random.Random) -> tuple[Function, str]:
     return done, rng.choice(what)
 
 
+def new_name(rng: random.Random) -> str:
+    """A name for a function, which has to be copied."""
+    verb, noun, invented = rng.choice(VERBS), rng.choice(NOUNS), people.invented(rng).lower()
+    return rng.choice((f"{verb}_{noun}", f"{verb}_{noun}", verb, invented, f"{verb}_{invented}"))
+
+
 def make(rng: random.Random) -> Example:
     """A request for a function and the function."""
     function, what = filled(rng)
     name = function.name
     if rng.random() < 0.35:
-        name = name if rng.random() < 0.4 else f"{rng.choice(VERBS)}_{rng.choice(NOUNS)}"
+        name = name if rng.random() < 0.4 else new_name(rng)
         prompt = rng.choice(_NAMED).replace("{n}", name).replace("{p}", function.parameters).replace("{s}", what)
     else:
         prompt = typed(rng, rng.choice(ASKS).replace("{s}", what).replace("{b}", base(what)))

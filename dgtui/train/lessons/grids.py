@@ -80,6 +80,14 @@ def lesson(puzzle: Puzzle, solution: Puzzle, pinned: bool) -> Example:
 
 def make(rng: random.Random) -> Example:
     """A puzzle of either size."""
-    size = 9 if rng.random() < 0.8 else 4
-    blanks = rng.randint(20, 53) if size == 9 else rng.randint(4, 10)
+    return _sized(rng, 9 if rng.random() < 0.8 else 4)
+
+
+def make_small(rng: random.Random) -> Example:
+    """A 4×4 puzzle: all that the embedded model learns, because another model solves the large ones."""
+    return _sized(rng, 4)
+
+
+def _sized(rng: random.Random, size: int) -> Example:
+    blanks = rng.randint(20, MOST_BLANKS[9]) if size == 9 else rng.randint(4, MOST_BLANKS[4])
     return lesson(*draw(rng, size, blanks), pinned=rng.random() < 0.85)

@@ -12,7 +12,8 @@ _ONSETS = "B D F G H J K L M N P R S T V W Z Br Ch Cl Dr Fl Gr Kr Ph Qu Sch Sh S
 _MIDDLES = "a e i o u ai ee ia oo an el im or un ar en is ol ka mo ri sa to vu lli ndo xi zy bbe".split()
 _ENDINGS = "a e o y an el in is ka lo mo ri ta vu wen dor bert ette ling ron bee more zz k rp x".split()
 TITLES = (
-    "Grandma Grandpa Uncle Aunt Captain Princess Prince King Queen Doctor Mr. Mrs. Professor Little Old Saint".split()
+    "Grandma Grandpa Uncle Aunt Captain Princess Prince King Queen Doctor Dr. Mr. Mrs. Ms. Mr Mrs Ms Professor Little "
+    "Old Saint".split()
 )
 
 

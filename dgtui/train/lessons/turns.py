@@ -12,7 +12,6 @@ from dgtui.train.lessons.example import Example, article, sentence, typed
 
 NAME = "turns"
 THANKS = "You are welcome. Ask me for another tale, some JSON, a Python function or a Sudoku."
-AFTER = "Nobody knows exactly, but {A} still tells this story to everyone who will listen."
 
 
 def _tale(rng: random.Random) -> tuple[str, tales.Tale]:
@@ -27,8 +26,8 @@ def _cast(rng: random.Random, tale: tales.Tale, count: int) -> tuple[tales.Tale,
     return replace(tale, people=cast, intros=cast), names
 
 
-def _again(rng: random.Random, prompt: str, tale: tales.Tale) -> Example:
-    """Another tale under the same conditions: the next plot in the list."""
+def _next(tale: tales.Tale) -> tales.Tale:
+    """Another tale of the same people: the next plot in the list."""
     alike = [plot for plot in tales.plots() if plot.kind == tale.plot.kind and plot.roles == tale.plot.roles]
     alike = [plot for plot in alike if plot.kind not in ("sky", "idea")] or list(tales.plots()[:12])
     here = alike.index(tale.plot) if tale.plot in alike else -1
@@ -37,11 +36,19 @@ def _again(rng: random.Random, prompt: str, tale: tales.Tale) -> Example:
         cast = (*tale.people, *plot.people[len(tale.people) :])
     else:
         cast = tale.people[: plot.roles]
-    new = tales.Tale(plot, cast, cast, tale.subject if plot.kind == tale.plot.kind else plot.subject)
+    return tales.Tale(plot, cast, cast, tale.subject if plot.kind == tale.plot.kind else plot.subject)
+
+
+def _again(rng: random.Random, prompt: str, tale: tales.Tale) -> Example:
+    """Another tale under the same conditions, or what happened after the first."""
+    new = _next(tale)
     ask = rng.choice(("another one", "another one, please", "one more", "another", "tell me another one", "again",
                       "and another", "more", "a different one, please", "can I have another one?", "next",
-                      "another story", "one more story, please", "give me another"))  # fmt: skip
-    return Example(NAME, typed(rng, ask + "."), new.text(), ((prompt, tale.text()),), tales.expectation(new, 0, False))
+                      "another story", "one more story, please", "give me another", "and then what happened?",
+                      "what happened next?", "and then?", "go on", "continue", "what happened after that?",
+                      "how does it go on?"))  # fmt: skip
+    ends = "" if ask.endswith("?") else "."
+    return Example(NAME, typed(rng, ask + ends), new.text(), ((prompt, tale.text()),), tales.expectation(new, 0, False))
 
 
 def _length(rng: random.Random, prompt: str, tale: tales.Tale) -> Example:
@@ -92,21 +99,15 @@ def _names(rng: random.Random, prompt: str, tale: tales.Tale) -> Example:
     return Example(NAME, typed(rng, ask + "."), new.text(), ((prompt, tale.text()),), expect)
 
 
-def _after(rng: random.Random, prompt: str, tale: tales.Tale) -> Example:
-    if rng.random() < 0.5:
-        ask = rng.choice(("and then what happened?", "what happened next?", "and then?", "go on", "continue",
-                          "what happened after that?", "how does it go on?"))  # fmt: skip
-        reply = AFTER.replace("{A}", tale.people[0])
-    else:
-        ask = rng.choice(("thanks", "thank you", "thanks, that was nice", "that was lovely", "great", "nice story",
-                          "I like it", "thank you very much", "very good", "cool", "well done"))  # fmt: skip
-        reply = THANKS
-    return Example(NAME, typed(rng, ask), reply, ((prompt, tale.text()),), {"equal": reply})
+def _thanks(rng: random.Random, prompt: str, tale: tales.Tale) -> Example:
+    ask = rng.choice(("thanks", "thank you", "thanks, that was nice", "that was lovely", "great", "nice story",
+                      "I like it", "thank you very much", "very good", "cool", "well done"))  # fmt: skip
+    return Example(NAME, typed(rng, ask), THANKS, ((prompt, tale.text()),), {"equal": THANKS})
 
 
 def _of_tales(rng: random.Random) -> Example:
     prompt, tale = _tale(rng)
-    return rng.choices((_again, _length, _names, _after), (3, 3, 5, 2))[0](rng, prompt, tale)
+    return rng.choices((_again, _length, _names, _thanks), (4, 3, 5, 1))[0](rng, prompt, tale)
 
 
 def _of_facts(rng: random.Random) -> Example:
@@ -149,7 +150,7 @@ def _of_functions(rng: random.Random) -> Example:
         ask = rng.choice(("add a test", "with a test, please", "and a test?", "write a test for it"))
         reply, expect["contains"] = function.code(function.name, False, True, ""), ["assert"]
     else:
-        name = f"{rng.choice(functions.VERBS)}_{rng.choice(functions.NOUNS)}"
+        name = functions.new_name(rng)
         ask = rng.choice(("call it {n} instead", "rename it to {n}", "name it {n}", "call it {n}")).replace("{n}", name)
         reply, expect["contains"] = function.code(name, False, False, ""), [f"def {name}("]
     return Example(NAME, typed(rng, ask), reply, ((request, plain),), expect)
