@@ -54,7 +54,8 @@ def best_stepper(loaded: "LoadedModel", wanted: str = "auto") -> "Stepper":
     solver = load_beside(loaded)
     if solver is None:
         return opened.stepper
-    return RoutedStepper(opened.stepper, open_stepper(solver, wanted).stepper, GridPrompt(loaded.tokenizer.chat))
+    prompt = GridPrompt(loaded.tokenizer.chat)
+    return RoutedStepper(opened.stepper, open_stepper(solver, wanted).stepper, prompt, loaded.info.fill_id)
 
 
 @dataclass(frozen=True, slots=True)

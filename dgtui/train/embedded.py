@@ -76,7 +76,9 @@ SIZES: Final[Mapping[str, Any]] = {
 }
 
 
-def config(tokenizer: PreTrainedTokenizerFast, sizes: Mapping[str, Any] = SIZES) -> DiffusionGemmaConfig:
+def config(
+    tokenizer: PreTrainedTokenizerFast, sizes: Mapping[str, Any] = SIZES, canvas: int = 256
+) -> DiffusionGemmaConfig:
     """A DiffusionGemma with all parts of the large one: sliding and full layers, experts next to a dense MLP,
     self-conditioning, a (minimal) vision tower. Of the default sizes, it has nine million parameters."""
     special: Any = tokenizer.convert_tokens_to_ids
@@ -105,7 +107,7 @@ def config(tokenizer: PreTrainedTokenizerFast, sizes: Mapping[str, Any] = SIZES)
     return DiffusionGemmaConfig(
         text_config=text,
         vision_config=vision,
-        canvas_length=256,
+        canvas_length=canvas,
         boi_token_id=special("<|image>"),
         eoi_token_id=special("<image|>"),
         image_token_id=special("<|image|>"),
@@ -199,6 +201,8 @@ class Kind:
     """Sizes for `config`."""
     packs: "Callable[[Path, Recipe, int, int], list[Pack]]"
     """(folder of the tokenizer, recipe, rank, step) → the parts of a step, a function of its arguments alone."""
+    canvas: int
+    """Positions of a canvas."""
     encoder_share: float
     """See `losses`."""
     proofread: int
@@ -296,7 +300,7 @@ def main() -> None:
     run(options(__doc__))
 
 
-EMBEDDED = Kind(tokenizer, SIZES, packs, ENCODER_SHARE, proofread=10)
+EMBEDDED = Kind(tokenizer, SIZES, packs, 256, ENCODER_SHARE, proofread=10)
 
 
 def run(recipe: Recipe, kind: Kind = EMBEDDED) -> bool:
@@ -318,9 +322,9 @@ def run(recipe: Recipe, kind: Kind = EMBEDDED) -> bool:
     elif recipe.start_from:
         small = in_full(resolve(str(recipe.start_from)))
         of_small = PreTrainedTokenizerFast.from_pretrained(recipe.start_from)
-        model = grown(small, of_small, config(fast, kind.sizes), fast)
+        model = grown(small, of_small, config(fast, kind.sizes, kind.canvas), fast)
     else:
-        model = DiffusionGemmaForBlockDiffusion(config(fast, kind.sizes))
+        model = DiffusionGemmaForBlockDiffusion(config(fast, kind.sizes, kind.canvas))
     on_gpu = torch.cuda.is_available()
     on: Any = model
     on.to("cuda" if on_gpu else "cpu")

@@ -40,13 +40,11 @@ PROMPT_SHARE: Final = 0.3
 """Share of the parts whose examples have their prompt. In the first `easy` steps it is a sixth of this."""
 PLAIN_SHARE: Final = 0.6
 """Share of these whose givens are not pinned."""
-ROWS: Final = 44
+ROWS: Final = 42
 PROMPT: Final = 90
 """Tokens of a prompt: BOS and the grid."""
-CANVAS: Final = 91
-"""The grid, its end, and one end-of-sequence token."""
-CANVASES: Final = (CANVAS, CANVAS, 256)
-"""Lengths of the canvases, drawn for each part. In inference it is the last one."""
+CANVAS: Final = 96
+"""The grid, its end, and six end-of-sequence tokens: the whole canvas of this model."""
 
 
 class Lessons:
@@ -78,10 +76,9 @@ class Lessons:
         found = []
         for _ in range(parts):
             prompt = rng.random() < (PROMPT_SHARE / 6 if easy else PROMPT_SHARE)
-            canvas = rng.choice(CANVASES)
-            length = canvas + (PROMPT if prompt else 0)
+            length = CANVAS + (PROMPT if prompt else 0)
             items = self.items(rng, prompt)
-            made = pack(items, ROWS * CANVAS // length, length, *ids, embedded.SLIDING_WINDOW, canvas, rng)
+            made = pack(items, ROWS * CANVAS // length, length, *ids, embedded.SLIDING_WINDOW, CANVAS, rng)
             found.append(replace(made, weight=made.weight * made.free))
         return found
 
@@ -97,7 +94,7 @@ def packs(folder: Path, recipe: embedded.Recipe, rank: int, step: int) -> list[P
 def kind(beside: Path) -> embedded.Kind:
     """The model for the folder of an embedded model, with its tokenizer."""
     tokenizer = partial(PreTrainedTokenizerFast.from_pretrained, beside)
-    return embedded.Kind(tokenizer, SIZES, packs, encoder_share=0.0, proofread=0, beside=True)
+    return embedded.Kind(tokenizer, SIZES, packs, CANVAS, encoder_share=0.0, proofread=0, beside=True)
 
 
 def main() -> None:
