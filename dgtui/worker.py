@@ -45,17 +45,19 @@ def best_stepper(loaded: "LoadedModel", wanted: str = "auto") -> "Stepper":
     `wanted` is "auto" or one of `inference.choice.NAMES`; if it does not work, the next one is used.
     """
     from dgtui.inference.choice import open_stepper
+    from dgtui.inference.grid_solver import GridSolver
     from dgtui.inference.routed import GridPrompt, RoutedStepper
     from dgtui.model.sudoku_model import load_beside
 
     opened = open_stepper(loaded, wanted)
     if opened.reason:
         loaded.slow_down(opened.reason)
-    solver = load_beside(loaded)
-    if solver is None:
+    beside = load_beside(loaded)
+    if beside is None:
         return opened.stepper
-    prompt = GridPrompt(loaded.tokenizer.chat)
-    return RoutedStepper(opened.stepper, open_stepper(solver, wanted).stepper, prompt, loaded.info.fill_id)
+    prompt, info = GridPrompt(loaded.tokenizer.chat), loaded.info
+    solver = GridSolver(open_stepper(beside, wanted).stepper, info.canvas_length, prompt.digits, info.fill_id)
+    return RoutedStepper(opened.stepper, solver, prompt)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ SIZES: Final = {
     "moe_intermediate_size": 64,
 }
 """1.4 million parameters."""
-BLANKS: Final = (20, 53)
+BLANKS: Final = (28, 53)
 PROMPT_SHARE: Final = 0.3
 """Share of the parts whose examples have their prompt. In the first `easy` steps it is a sixth of this."""
 PLAIN_SHARE: Final = 0.6

@@ -1,13 +1,14 @@
 """A request to solve a 9×9 Sudoku runs on the model for it, everything else on the other one."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from checkpoints import opened
-from fakes import CANVAS, SETTINGS, VOCAB, NumericDenoiser, certain
+from fakes import SETTINGS, NumericDenoiser
 
 from dgtui.diffusion import engine
 from dgtui.diffusion.control import Control
@@ -15,6 +16,7 @@ from dgtui.diffusion.events import Action, BlockStarted, Flag, Frame
 from dgtui.diffusion.job import Amendment, Job, Start
 from dgtui.diffusion.log import RunLog
 from dgtui.diffusion.reference import ReferenceStepper
+from dgtui.inference.grid_solver import PLACES, STEPS, GridSolver
 from dgtui.inference.routed import GridPrompt, RoutedStepper
 from dgtui.message import Message
 from dgtui.model.catalog import EMBEDDED
@@ -22,28 +24,20 @@ from dgtui.model.loader import read_tokenizer
 from dgtui.sudoku import Puzzle
 from dgtui.train.lessons import grids
 
-BOS, HEAD, TAIL, BREAK = 1, 2, 3, 4
-SHORT = 8
-FILL = 9
-TEXT, SOLVED = [20] * CANVAS, [10] * SHORT + [FILL] * (CANVAS - SHORT)
+BOS, HEAD, TAIL, BREAK, FILL = 1, 2, 3, 4, 9
+VOCAB, OWN, CANVAS = 23, 96, 100
+PUZZLE, SOLUTION = grids.draw(random.Random(1), 9, 40)
+OTHER, GRID = Message("user", "a tale"), Message("user", PUZZLE.prompt())
+TEXT = [22] * CANVAS
 
 
-class Solver(NumericDenoiser):
-    """Writes `SOLVED` on a shorter canvas."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.canvas_length = SHORT
-
-    def logits(self, canvas_ids: torch.Tensor, self_conditioning: torch.Tensor | None) -> torch.Tensor:
-        self.forwards.append(len(canvas_ids))
-        out = torch.full((*canvas_ids.shape, VOCAB), -100.0)
-        out[..., SOLVED[0]] = 0.0
-        return out
+def grid(puzzle: Puzzle) -> list[int]:
+    """Cells are 11 to 20, line breaks 4."""
+    return [11 + int(c) if c.isdigit() else BREAK for c in "\n".join(puzzle.rows())]
 
 
 def chat(messages: Sequence[Message]) -> list[int]:
-    """BOS, and each message between two marks: cells are 11 to 20, line breaks 4, any other character 0."""
+    """BOS, and each message between two marks."""
     found = [BOS]
     for message in messages:
         rows = message.content.split("\n")[-9:]
@@ -52,113 +46,199 @@ def chat(messages: Sequence[Message]) -> list[int]:
     return found
 
 
-GRID = Message("user", Puzzle((0, 3) * 40 + (0,)).prompt())
-OTHER = Message("user", "a tale")
+def whole(cells: list[int]) -> list[int]:
+    """The canvas of a grid."""
+    return [*cells, *[FILL] * (CANVAS - len(cells))]
 
 
-@pytest.fixture
-def models() -> tuple[NumericDenoiser, NumericDenoiser]:
-    return NumericDenoiser(script=certain(TEXT)), Solver()
+SOLVED = whole(grid(SOLUTION))
+PINS = frozenset(range(CANVAS)) - {at for at, i in enumerate(grid(PUZZLE)) if i == 11}
+LAID_OUT = Start(tuple(whole(grid(PUZZLE))), PINS)
+FREE = [at for at in PLACES if at not in PINS]
 
 
-@pytest.fixture
-def routed(models: tuple[NumericDenoiser, NumericDenoiser]) -> RoutedStepper:
-    model, solver = (ReferenceStepper(denoiser) for denoiser in models)
-    return RoutedStepper(model, solver, GridPrompt(chat), FILL)
+class Writer(NumericDenoiser):
+    """Is certain of what `write` gives for the number of the step, and remembers the canvases."""
+
+    def __init__(self, length: int, write: Callable[[int], Sequence[int]]) -> None:
+        super().__init__()
+        self.canvas_length, self.max_context, self.write = length, 1000, write
+
+    def logits(self, canvas_ids: torch.Tensor, self_conditioning: torch.Tensor | None) -> torch.Tensor:
+        ids = self.write(len(self.seen))[: self.canvas_length]
+        self.seen.append(canvas_ids.clone())
+        out = torch.full((*canvas_ids.shape, VOCAB), -100.0)
+        out[:, range(self.canvas_length), list(ids)] = 0.0
+        return out
 
 
-def run(
-    stepper: RoutedStepper, *messages: Message, tokens: int = CANVAS, control: Control | None = None, **more: Any
-) -> RunLog:
-    job = Job("a job", tuple(chat(messages)), 3, tokens, SETTINGS, **more)
-    return RunLog(job, engine.run(stepper, job, control))
+class Both:
+    """Both models, and the stepper in front of them."""
+
+    def __init__(self, write: Callable[[int], Sequence[int]] = lambda _: SOLVED) -> None:
+        self.model, self.solver = Writer(CANVAS, lambda _: TEXT), Writer(OWN, write)
+        prompt = GridPrompt(chat)
+        solver = GridSolver(ReferenceStepper(self.solver), CANVAS, prompt.digits, FILL)
+        self.stepper = RoutedStepper(ReferenceStepper(self.model), solver, prompt)
+
+    def run(self, *messages: Message, control: Control | None = None, **more: Any) -> RunLog:
+        settings = more.pop("settings", SETTINGS)
+        job = Job("a job", tuple(chat(messages)), 3, more.pop("max_tokens", CANVAS), settings, **more)
+        return RunLog(job, engine.run(self.stepper, job, control))
 
 
-def start(*free: int) -> Start:
-    return Start((*[2] * SHORT, *[FILL] * (CANVAS - SHORT)), frozenset(range(CANVAS)) - {*free})
+def ids(log: RunLog, block: int = 0) -> list[int]:
+    found: list[int] = log.blocks()[block].ids.tolist()
+    return found
 
 
 @pytest.mark.parametrize("history", [(), (OTHER,), (GRID, OTHER)])
-def test_a_conversation_that_ends_with_a_grid_is_the_solvers(
-    history: tuple[Message, ...], routed: RoutedStepper, models: tuple[NumericDenoiser, NumericDenoiser]
-) -> None:
-    log = run(routed, *history, GRID)
-    assert log.blocks()[0].ids.tolist() == SOLVED
-    assert models[1].prefix == [BOS, *chat([GRID])[2:-1]] and not models[0].forwards
-    assert not routed.reads
+def test_a_conversation_that_ends_with_a_grid_is_the_solvers(history: tuple[Message, ...]) -> None:
+    both = Both()
+    assert ids(both.run(*history, GRID)) == SOLVED
+    assert both.solver.prefix == [BOS, *grid(PUZZLE)] and not both.model.seen
+    assert not both.stepper.reads
 
 
 @pytest.mark.parametrize("messages", [(OTHER,), (GRID, OTHER)])
-def test_every_other_conversation_is_the_models(
-    messages: tuple[Message, ...], routed: RoutedStepper, models: tuple[NumericDenoiser, NumericDenoiser]
-) -> None:
-    run(routed, GRID)
-    log = run(routed, *messages)
-    assert log.blocks()[0].ids.tolist() == TEXT
-    assert models[0].prefix == chat(messages) and routed.reads
+def test_every_other_conversation_is_the_models(messages: tuple[Message, ...]) -> None:
+    both = Both()
+    both.run(GRID)
+    assert ids(both.run(*messages)) == TEXT
+    assert both.model.prefix == chat(messages) and both.stepper.reads
 
 
-def test_a_second_block_is_the_models_and_a_fork_of_it_repeats_it(routed: RoutedStepper) -> None:
-    log = run(routed, GRID, tokens=2 * CANVAS)
-    assert [block.ids.tolist() for block in log.blocks()] == [SOLVED, TEXT]
+def test_a_second_block_is_the_models_and_a_fork_of_it_repeats_it() -> None:
+    both = Both()
+    log = both.run(GRID, max_tokens=2 * CANVAS)
+    assert [ids(log, block) for block in (0, 1)] == [SOLVED, TEXT]
     job = log.fork(1, 2, "again", 3)
-    again = RunLog(job, engine.run(routed, job))
+    again = RunLog(job, engine.run(both.stepper, job))
     for before, after in zip(log.frames(1)[:2], again.frames(1)[:2], strict=True):
         assert before.canvas.tolist() == after.canvas.tolist()
 
 
-def test_pinned_cells_and_what_follows_the_grid_stay(routed: RoutedStepper) -> None:
-    log = run(routed, GRID, starts=(start(1, 5),))
-    wanted = [2, 10, 2, 2, 2, 10, 2, 2, *SOLVED[SHORT:]]
-    assert log.blocks()[0].ids.tolist() == wanted
+def test_pinned_cells_and_what_follows_the_grid_stay() -> None:
+    log = Both().run(GRID, starts=(LAID_OUT,))
+    assert ids(log) == SOLVED
     for frame in log.frames():
-        assert frame.ids.tolist() == wanted
+        assert frame.ids.tolist() == SOLVED
         pinned = (frame.flags & Flag.PINNED).astype(bool)
-        assert pinned.tolist() == [place not in (1, 5) for place in range(CANVAS)]
-        assert frame.entropy.shape == (CANVAS,) and not frame.entropy[SHORT:].any()
+        assert [at for at in range(CANVAS) if not pinned[at]] == FREE
+        assert frame.entropy.shape == (CANVAS,) and not frame.entropy[OWN:].any()
         assert frame.top_ids[-1, 0] == FILL and frame.top_probs[-1].tolist() == [1, 0, 0]
 
 
-def test_without_pins_the_end_of_the_reply_is_certain_from_the_start(routed: RoutedStepper) -> None:
-    for frame in run(routed, GRID).frames():
-        assert (frame.flags[SHORT:] == Flag.ACCEPTED).all()
+def test_without_pins_the_end_of_the_reply_is_certain_from_the_start() -> None:
+    for frame in Both().run(GRID).frames():
+        assert (frame.flags[OWN:] == Flag.ACCEPTED).all()
 
 
-def test_a_canvas_that_is_free_after_the_grid_is_the_models(routed: RoutedStepper) -> None:
-    job = Job("a job", tuple(chat([GRID])), 3, CANVAS, SETTINGS, (start(1, SHORT),))
-    log = RunLog(job, engine.run(routed, job))
-    ids = log.blocks()[0].ids.tolist()
-    assert ids[1] == ids[SHORT] == TEXT[0] and routed.reads
+def test_with_only_the_givens_pinned_the_rest_is_the_end_of_the_reply() -> None:
+    log = Both().run(GRID, starts=(replace(LAID_OUT, pinned=PINS - {*range(90, CANVAS - 1)}),))
+    assert ids(log) == SOLVED
+    flags = log.frames()[0].flags
+    assert (flags[OWN:-1] == Flag.ACCEPTED).all() and flags[-1] == Flag.PINNED
 
 
-@pytest.mark.parametrize("position", [3, SHORT + 1])
-def test_a_token_is_pinned_and_freed_on_both_parts(position: int, routed: RoutedStepper) -> None:
-    control = Control()
+def test_to_write_a_part_of_the_rest_again_is_the_models() -> None:
+    both = Both()
+    log = both.run(GRID, starts=(replace(LAID_OUT, pinned=PINS - {OWN}, strength=0.9),))
+    assert ids(log)[OWN] == TEXT[0] and both.stepper.reads
+
+
+@pytest.mark.parametrize("position", [FREE[0], OWN + 1])
+def test_a_token_is_pinned_and_freed_on_both_parts(position: int) -> None:
+    broken = [SOLVED[FREE[1]] if at == FREE[2] else i for at, i in enumerate(SOLVED)]
+    broken[FREE[1]] = broken[FREE[2]] = 12  # whatever else is pinned, it is never finished
+    both, control = Both(lambda _: broken), Control()
     job = Job("a job", tuple(chat([GRID])), 3, CANVAS, SETTINGS)
     log = RunLog(job)
-    for event in engine.run(routed, job, control):
+    for event in engine.run(both.stepper, job, control):
         log.append(event)
         if isinstance(event, Frame) and event.step == 1:
             control.amend(Amendment(position, Action.PIN, 17))
         if isinstance(event, Frame) and event.step == 3:
             control.amend(Amendment(position, Action.UNPIN))
     frames = log.frames()
-    assert [frame.ids[position] == 17 for frame in frames[:3]] == [False, True, True]
+    assert [frame.ids[position] == 17 for frame in frames[1:3]] == [True, True]
     assert [bool(frame.flags[position] & Flag.PINNED) for frame in frames[:4]] == [False, True, True, False]
 
 
-def test_likelihoods_are_the_models(routed: RoutedStepper, models: tuple[NumericDenoiser, NumericDenoiser]) -> None:
-    log = run(routed, GRID, likelihood=True)
+def test_a_grid_that_breaks_no_rule_is_finished() -> None:
+    log = Both().run(GRID, starts=(LAID_OUT,), settings=replace(SETTINGS, stability=5))
+    assert len(log.frames()) == 1 and log.blocks()[0].settled
+
+
+def swapped(first: int, second: int) -> list[int]:
+    """The solution with two of its free cells exchanged."""
+    found = [*SOLVED]
+    found[FREE[first]], found[FREE[second]] = found[FREE[second]], found[FREE[first]]
+    assert found != SOLVED
+    return found
+
+
+def test_a_grid_that_breaks_a_rule_is_opened_where_it_does_and_then_everywhere() -> None:
+    wrong = swapped(0, 1)
+    settled = replace(SETTINGS, steps=20, stability=1, confidence=1.0)
+    both = Both(lambda step: wrong if step < 4 else SOLVED)
+    log = both.run(GRID, starts=(LAID_OUT,), settings=settled)
+    assert ids(log) == SOLVED and log.blocks()[0].settled
+    frames = log.frames()
+    assert [frame.ids.tolist() == SOLVED for frame in frames] == [False] * 4 + [True]
+    opened_again = both.solver.seen[2][0].tolist()
+    changed = {at for at in FREE if opened_again[at] != wrong[at]}
+    assert changed and changed != {*FREE}
+    everywhere = both.solver.seen[4][0].tolist()
+    assert sum(everywhere[at] != wrong[at] for at in FREE) > 0.7 * len(FREE)
+    for frame in frames:
+        pinned = (frame.flags & Flag.PINNED).astype(bool)
+        assert [at for at in range(CANVAS) if not pinned[at]] == FREE
+    assert [bool((frame.flags & Flag.CHANGED).any()) for frame in frames] == [False] * 4 + [True]
+
+
+def test_a_grid_that_does_not_settle_is_opened_again_and_its_forks_are_exact() -> None:
+    def make() -> Both:
+        return Both(lambda _: swapped(0, 1))
+
+    settings = replace(SETTINGS, steps=48)
+    both = make()
+    log = both.run(GRID, starts=(LAID_OUT,), settings=settings)
+    assert len(log.frames()) == 48 and not log.blocks()[0].settled
+    seen = both.solver.seen
+    assert not torch.equal(seen[STEPS][0, FREE], torch.tensor(swapped(0, 1))[FREE])
+    for step in 1, STEPS + 3:
+        other = make()
+        job = log.fork(0, step, "again", 99)
+        again = RunLog(job, engine.run(other.stepper, job))
+        for before, after in zip(log.frames()[:step], again.frames()[:step], strict=True):
+            assert before.canvas.tolist() == after.canvas.tolist()
+
+
+def test_a_given_that_is_not_kept_breaks_a_rule_too() -> None:
+    renamed = whole([*grid(Puzzle(tuple(value % 9 + 1 for value in SOLUTION.cells)))])
+    log = Both(lambda _: renamed).run(GRID, settings=replace(SETTINGS, steps=3))
+    assert not log.blocks()[0].settled
+
+
+def test_several_candidates_are_not_checked() -> None:
+    log = Both(lambda _: swapped(0, 1)).run(GRID, starts=(LAID_OUT, LAID_OUT))
+    assert [log.blocks(candidate)[0].ids.tolist() for candidate in (0, 1)] == [swapped(0, 1)] * 2
+
+
+def test_likelihoods_are_the_models() -> None:
+    both = Both()
+    log = both.run(GRID, likelihood=True)
     found = log.blocks()[0].log_probs
     assert found is not None and found.shape == (CANVAS,)
-    assert models[0].prefix == chat([GRID])
+    assert both.model.prefix == chat([GRID])
 
 
-def test_seeds_decide_on_both(routed: RoutedStepper) -> None:
+def test_seeds_decide() -> None:
     canvases = set()
     for seed in 1, 2:
         job = Job("a job", tuple(chat([GRID])), seed, CANVAS, SETTINGS)
-        started = RunLog(job, engine.run(routed, job))[0]
+        started = RunLog(job, engine.run(Both().stepper, job))[0]
         assert isinstance(started, BlockStarted)
         canvases.add(tuple(started.canvas[0].tolist()))
     assert len(canvases) == 2
@@ -167,15 +247,15 @@ def test_seeds_decide_on_both(routed: RoutedStepper) -> None:
 def test_the_embedded_models_prompt_is_recognised_in_every_form() -> None:
     tokenizer = read_tokenizer(opened(EMBEDDED))
     prompt = GridPrompt(tokenizer.chat)
-    puzzle, _ = grids.draw(random.Random(1), 9, 40)
-    asked = Message("user", puzzle.prompt())
-    cells = tokenizer.encode("\n".join(puzzle.rows()))
+    cells = tokenizer.encode("\n".join(PUZZLE.rows()))
     assert len(cells) == 89
-    for messages in [asked], [Message("user", "hello"), Message("model", "Hello!"), asked]:
-        ids = tokenizer.chat(messages)
-        assert prompt.grid(ids) == [ids[0], *cells]
-        assert prompt.grid(ids[:-1]) is None
+    assert prompt.digits == [tokenizer.encode(str(digit))[0] for digit in range(10)]
+    for messages in [GRID], [Message("user", "hello"), Message("model", "Hello!"), GRID]:
+        found = tokenizer.chat(messages)
+        assert prompt.grid(found) == [found[0], *cells]
+        assert prompt.grid(found[:-1]) is None
     small, _ = grids.draw(random.Random(1), 4, 6)
-    for text in small.prompt(), "hello", puzzle.prompt() + "1", puzzle.prompt()[:-1], "\n".join(puzzle.rows()):
-        assert prompt.grid(tokenizer.chat([Message("user", text)])) is None
+    text = PUZZLE.prompt()
+    for other in small.prompt(), "hello", text + "1", text[:-1], "\n".join(PUZZLE.rows()):
+        assert prompt.grid(tokenizer.chat([Message("user", other)])) is None
     assert prompt.grid([]) is None
