@@ -38,9 +38,9 @@ MakeStepper: TypeAlias = "Callable[[LoadedModel], Stepper]"
 """Makes the stepper that runs a loaded model. Called on the model thread."""
 
 
-def best_stepper(loaded: "LoadedModel", wanted: str = "auto") -> "Stepper":
+def best_stepper(loaded: "LoadedModel", wanted: str = "auto", alone: bool = False) -> "Stepper":
     """The fastest stepper that works here, or the wanted one. If a faster one fails, the reason is added to the notes.
-    The Sudoku model, if there is one beside the loaded model, runs the prompts it is made for.
+    The Sudoku model, if there is one beside the loaded model, runs the prompts it is made for, unless `alone`.
 
     `wanted` is "auto" or one of `inference.choice.NAMES`; if it does not work, the next one is used.
     """
@@ -52,7 +52,7 @@ def best_stepper(loaded: "LoadedModel", wanted: str = "auto") -> "Stepper":
     opened = open_stepper(loaded, wanted)
     if opened.reason:
         loaded.slow_down(opened.reason)
-    beside = load_beside(loaded)
+    beside = None if alone else load_beside(loaded)
     if beside is None:
         return opened.stepper
     prompt, info = GridPrompt(loaded.tokenizer.chat), loaded.info

@@ -154,10 +154,11 @@ def load_options(settings: "Settings") -> "LoadOptions":
 
 
 def new_worker(settings: "Settings", exact: bool = False) -> "Worker":
-    """A worker that runs models as `model.stepper` says, or on the reference, for exact equality with transformers."""
+    """A worker that runs models as `model.stepper` says, or alone on the reference, for exact equality with
+    transformers."""
     from dgtui.worker import Worker, best_stepper
 
-    return Worker(partial(best_stepper, wanted="reference" if exact else settings.model.stepper))
+    return Worker(partial(best_stepper, wanted="reference" if exact else settings.model.stepper, alone=exact))
 
 
 def load(

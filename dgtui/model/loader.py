@@ -77,6 +77,8 @@ class LoadedModel:
     load_seconds: float
     slow: str = ""
     """Why its steps do not run in the fastest way; empty if they do."""
+    adapted: bool = False
+    """An adapter was added to it."""
     images: ImageReader | None = None
     """None if the model has no vision; `images.seeing` gives the reason."""
 
@@ -179,6 +181,7 @@ def load(
         plan=plan,
         notes=tuple(notes),
         load_seconds=time.perf_counter() - began,
+        adapted=added is not None,
         images=ImageReader.load(opened.path, geometry.vision_config) if plan.packing.vision else None,
     )
 

@@ -14,12 +14,14 @@ from dgtui.model.loader import LoadedModel, LoadOptions, load
 
 
 def load_beside(loaded: LoadedModel) -> LoadedModel | None:
-    """The Sudoku model in the folder of a loaded one, on the same device; None if there is none.
+    """The Sudoku model in the folder of a loaded one, on the same device.
+
+    None if there is none, or if the loaded model has an adapter, which may have been trained on Sudokus.
 
     Raises the errors of `load`.
     """
     checkpoint = solver_of(loaded.checkpoint)
-    if checkpoint is None:
+    if checkpoint is None or loaded.adapted:
         return None
     options = LoadOptions(str(loaded.device), loaded.dtype, vision=False, decoded=True, tokenizer=loaded.tokenizer)
     found = load(checkpoint, options)

@@ -1,0 +1,45 @@
+"""The Sudoku model beside the embedded one."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from checkpoints import opened
+
+from dgtui.diffusion.reference import ReferenceStepper
+from dgtui.inference.routed import RoutedStepper
+from dgtui.model.catalog import EMBEDDED, Checkpoint
+from dgtui.model.loader import LoadedModel, LoadOptions, load
+from dgtui.model.sudoku_model import load_beside
+from dgtui.worker import best_stepper
+
+
+@pytest.fixture(scope="module")
+def loaded() -> LoadedModel:
+    return load(opened(EMBEDDED), LoadOptions(device="cpu"))
+
+
+def test_it_has_the_ids_of_the_model_beside_it(loaded: LoadedModel) -> None:
+    beside = load_beside(loaded)
+    assert beside is not None and beside.tokenizer is loaded.tokenizer
+    model, base = beside.model, loaded.model
+    decoder, config = model.model.decoder, model.config
+    size = base.config.text_config.vocab_size
+    weight = decoder.embed_tokens.weight
+    assert len(weight) == config.text_config.vocab_size == size
+    assert model.lm_head.weight is weight is model.model.encoder.language_model.embed_tokens.weight
+    own = 512
+    for token in own, own + 1, size - 1:
+        assert torch.equal(weight[token], weight[own // 2 + token % (own // 2)])
+    digits = [loaded.tokenizer.encode(str(digit))[0] for digit in range(10)]
+    assert max(digits) < own // 2 and len({tuple(row) for row in weight[digits].tolist()}) == 10
+
+
+def test_it_runs_unless_the_model_is_to_run_alone_or_has_an_adapter(loaded: LoadedModel, tmp_path: Path) -> None:
+    assert isinstance(best_stepper(loaded), RoutedStepper)
+    assert isinstance(best_stepper(loaded, "reference", alone=True), ReferenceStepper)
+    elsewhere: Any = replace(loaded, checkpoint=Checkpoint("m", tmp_path, "folder"))
+    assert load_beside(elsewhere) is None
+    assert load_beside(replace(loaded, adapted=True)) is None
