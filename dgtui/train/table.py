@@ -3,8 +3,8 @@
     python -m dgtui.train.table --count 200
 
 prints a table. No prompt was used in training (see `lessons.example.split_of`); each runs with one seed and the
-checkpoint's own sampler settings, Sudokus with their givens pinned. `judge` decides what is right. A span is restored
-if it equals the original byte for byte.
+checkpoint's own sampler settings, Sudokus with their givens pinned unless the task says otherwise. `judge` decides what is
+right. A span is restored if it equals the original byte for byte.
 """
 
 import argparse
@@ -25,10 +25,10 @@ SPAN_TOKENS = (1, 20)
 SETTINGS = ("steps", "proofread")
 
 
-def _sudoku(size: int, givens: range) -> Callable[[random.Random], Example]:
+def _sudoku(size: int, givens: range, pinned: bool = True) -> Callable[[random.Random], Example]:
     def make(rng: random.Random) -> Example:
         makers = range(grids.MAKERS, grids.MAKERS + grids.HELD_OUT_MAKERS)
-        return grids.lesson(*grids.draw(rng, size, size**2 - rng.choice(givens), makers), pinned=True)
+        return grids.lesson(*grids.draw(rng, size, size**2 - rng.choice(givens), makers), pinned)
 
     return make
 
@@ -38,6 +38,7 @@ TASKS: dict[str, Callable[[random.Random], Example]] = {
     "4x4 Sudoku": _sudoku(4, range(6, 13)),
     "9x9 Sudoku, 36 to 46 givens": _sudoku(9, range(36, 47)),
     "9x9 Sudoku, 28 to 35 givens": _sudoku(9, range(28, 36)),
+    "9x9 Sudoku, 36 to 46 givens, not pinned": _sudoku(9, range(36, 47), pinned=False),
     **{lesson.NAME: lesson.make for lesson in (guide, honest, turns, edits)},
 }
 
@@ -84,7 +85,7 @@ def trials(
         examples = enumerate(held_out(tales.NAME if task == SPAN else task, count))
         for seed, example in itertools.islice(examples, part, None, parts):
             replier.tokenizer.forget_names()
-            start = None
+            start = Start() if "sudoku" in example.expect and not example.free else None
             if task == SPAN:
                 ids = replier.tokenizer.encode(example.response)
                 canvas = replier.canvas(ids)

@@ -39,7 +39,7 @@ COMMANDS: Final[Mapping[str, tuple[Command, ...]]] = MappingProxyType(
             for name, key, help in (
                 ("tale", "f2", "a tale: type a name, then press enter"),
                 ("between", "f3", "write between a first and a last sentence"),
-                ("sudoku", "f4", "a 4×4 Sudoku: the given digits are pinned"),
+                ("sudoku", "f4", "a Sudoku: the given digits are pinned"),
                 ("json", "f5", "a sentence as JSON"),
             )
         ),

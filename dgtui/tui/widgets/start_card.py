@@ -30,7 +30,8 @@ class Try:
     """A word of the prompt that the user may replace before sending."""
 
 
-PUZZLE: Final = Puzzle((0, 2, 3, 4, 3, 0, 1, 0, 0, 1, 4, 0, 0, 3, 0, 0))
+_GRID: Final = "000037018850409000400000000005300001004900875070000060002000104041280009500043006"
+PUZZLE: Final = Puzzle(tuple(map(int, _GRID)))
 TRIES: Final[Mapping[str, Try]] = {
     "tale": Try("Tell me a short story about Mira the fox and Ben.", "Mira"),
     "between": Try("Tell me a short story about a lighthouse."),
