@@ -3,8 +3,8 @@
     python -m dgtui.train.table --count 200
 
 prints a table. No prompt was used in training (see `lessons.example.split_of`); each runs with one seed and the
-checkpoint's own sampler settings, Sudokus with their givens pinned unless the task says otherwise. `judge` decides what is
-right. A span is restored if it equals the original byte for byte.
+checkpoint's own sampler settings, Sudokus with their givens pinned unless the task says otherwise. `judge` decides what
+is right. A span is restored if it equals the original byte for byte.
 """
 
 import argparse
