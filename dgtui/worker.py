@@ -40,13 +40,13 @@ MakeStepper: TypeAlias = "Callable[[LoadedModel], Stepper]"
 
 def best_stepper(loaded: "LoadedModel", wanted: str = "auto", alone: bool = False) -> "Stepper":
     """The fastest stepper that works here, or the wanted one. If a faster one fails, the reason is added to the notes.
-    The Sudoku model, if there is one beside the loaded model, runs the prompts it is made for, unless `alone`.
+    If there is a Sudoku model beside the loaded one, it solves 9×9 Sudokus, and small ones are checked, unless `alone`.
 
     `wanted` is "auto" or one of `inference.choice.NAMES`; if it does not work, the next one is used.
     """
     from dgtui.inference.choice import open_stepper
-    from dgtui.inference.grid_solver import GridSolver
-    from dgtui.inference.routed import GridPrompt, RoutedStepper
+    from dgtui.inference.grid_solver import GridPrompt, GridSolver
+    from dgtui.inference.routed import RoutedStepper
     from dgtui.model.sudoku_model import load_beside
 
     opened = open_stepper(loaded, wanted)
@@ -55,9 +55,10 @@ def best_stepper(loaded: "LoadedModel", wanted: str = "auto", alone: bool = Fals
     beside = None if alone else load_beside(loaded)
     if beside is None:
         return opened.stepper
-    prompt, info = GridPrompt(loaded.tokenizer.chat), loaded.info
-    solver = GridSolver(open_stepper(beside, wanted).stepper, info.canvas_length, prompt.digits, info.fill_id)
-    return RoutedStepper(opened.stepper, solver, prompt)
+    info, chat = loaded.info, loaded.tokenizer.chat
+    large = GridSolver(open_stepper(beside, wanted).stepper, GridPrompt(chat, 9), info.canvas_length, info.fill_id)
+    small = GridSolver(opened.stepper, GridPrompt(chat, 4), info.canvas_length, info.fill_id, whole=True)
+    return RoutedStepper(opened.stepper, [large, small])
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,12 @@
-"""The stepper of the model for 9×9 Sudoku: a longer canvas around its own, and a check of the rules.
+"""A stepper for Sudokus: the canvas of a model, or a longer one around it, and a check of the rules.
 
-The model's canvas holds the grid and its end. A grid that breaks no rule is finished. One that breaks a rule, and has
+A grid that breaks no rule is finished. One that breaks a rule, and has
 settled or does not settle, is opened again: where it breaks the rule, and if that does not help, everywhere. The rules
 only say where something is wrong. The model writes it.
 """
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -19,13 +19,36 @@ from dgtui.diffusion.schedule import entry_step
 from dgtui.diffusion.settings import SamplerSettings
 from dgtui.diffusion.stepper import CandidateStep, Stepper, derived_seed, frozen
 from dgtui.inference.passing import PassingStepper
-from dgtui.sudoku import units
+from dgtui.message import Message
+from dgtui.sudoku import Puzzle, units
 
-PLACES: Final = tuple(cell + cell // 9 for cell in range(81))
-"""The positions of the cells on the canvas: a row is nine cells and a line break."""
 STEPS: Final = 24
 STEPS_AGAIN: Final = 12
 """Most steps until a grid is opened again, the first time and later."""
+
+
+class GridPrompt:
+    """Recognises a prompt that ends with the request to solve a Sudoku of one size, as `steering.puzzles` words it.
+
+    Args:
+        chat: A conversation → ids of the prompt.
+        size: 4 or 9.
+    """
+
+    def __init__(self, chat: Callable[[Sequence[Message]], Sequence[int]], size: int) -> None:
+        by_digit = [chat([Message("user", Puzzle((digit,) * size**2).prompt())]) for digit in range(size + 1)]
+        self._form = [{*ids} for ids in zip(*by_digit, strict=True)]
+        "the ids that each position may have"
+        self._cells = [at for at, ids in enumerate(self._form) if len(ids) > 1]
+        self.size, self.digits = size, [ids[self._cells[0]] for ids in by_digit]
+        "`digits`: the ids of 0 to 4, or 0 to 9"
+
+    def grid(self, ids: Sequence[int]) -> list[int] | None:
+        """BOS and the grid, cells and line breaks; None for another prompt."""
+        ends = ids[-(len(self._form) - 1) :]
+        if len(ends) < len(self._form) - 1 or any(i not in own for i, own in zip(ends, self._form[1:], strict=True)):
+            return None
+        return [ids[0], *ends[self._cells[0] - 1 : self._cells[-1]]]
 
 
 @dataclass(slots=True)
@@ -39,29 +62,41 @@ class _Canvas:
 
 
 class GridSolver(PassingStepper):
-    """See `dgtui.diffusion.stepper.Stepper`. The prompt is BOS and the grid. Only a single candidate is checked."""
+    """See `dgtui.diffusion.stepper.Stepper`. Only a single candidate is checked."""
 
     reads = False
 
-    def __init__(self, inner: Stepper, canvas_length: int, digits: Sequence[int], fill: int) -> None:
+    def __init__(self, inner: Stepper, prompt: GridPrompt, canvas_length: int, fill: int, whole: bool = False) -> None:
         """
         Args:
             inner: The model's own stepper.
-            canvas_length: Positions of the whole canvas.
-            digits: The ids of 0 to 9.
+            prompt: The prompts that this is for.
+            canvas_length: Positions of the whole canvas. The model's may be shorter.
             fill: The id that follows the end of a reply.
+            whole: The model gets the whole prompt, instead of only BOS and the grid.
         """
         super().__init__(inner)
-        self.canvas_length, self._fill = canvas_length, fill
-        self._value = {token: digit for digit, token in enumerate(digits) if digit}
+        self.canvas_length, self._prompt, self._fill, self._whole_prompt = canvas_length, prompt, fill, whole
+        size = prompt.size
+        self._places = [cell + cell // size for cell in range(size**2)]
+        "of the cells on the canvas: a row is its cells and a line break"
+        self.grid_length = size**2 + size
+        "tokens of the grid and the end of the turn"
+        self._value = {token: digit for digit, token in enumerate(prompt.digits) if digit}
         self._canvases: list[_Canvas] = []
         self._givens: list[int | None] = []
         self._seed = self._tries = self._left = self._most = 0
 
+    def takes(self, ids: Sequence[int]) -> bool:
+        """Whether a prompt is of its form."""
+        return self._prompt.grid(ids) is not None
+
     def encode(self, ids: Sequence[int], images: Sequence[Image] = ()) -> None:
-        """See `Stepper.encode`."""
-        super().encode(ids, images)
-        self._givens = [self._value.get(ids[1 + place]) for place in PLACES]
+        """See `Stepper.encode`. The prompt must be of its form."""
+        grid = self._prompt.grid(ids)
+        assert grid is not None
+        super().encode(ids if self._whole_prompt else grid, images)
+        self._givens = [self._value.get(grid[1 + place]) for place in self._places]
 
     def seed(self, candidate: int, seed: int) -> None:
         """See `Stepper.seed`."""
@@ -111,18 +146,18 @@ class GridSolver(PassingStepper):
 
     def _broken(self, ids: Ids) -> set[int]:
         """The places of cells that break a rule: no digit, not the given one, or twice in a row, column or box."""
-        values = [self._value.get(int(ids[place])) for place in PLACES]
+        values = [self._value.get(int(ids[place])) for place in self._places]
         found = {cell for cell, value in enumerate(values) if value is None or self._givens[cell] not in (None, value)}
-        for _, unit in units(9):
+        for _, unit in units(self._prompt.size):
             mine = [values[cell] for cell in unit]
             found.update(cell for cell in unit if mine.count(values[cell]) > 1)
-        return {PLACES[cell] for cell in found}
+        return {self._places[cell] for cell in found}
 
     def _open(self, canvas: _Canvas, free: set[int]) -> None:
         """Starts again with noise in these cells, or every second time in all that are not pinned."""
         self._tries += 1
         if self._tries % 2 == 0:
-            free = {*PLACES} - canvas.pinned
+            free = {*self._places} - canvas.pinned
         self._most = min(STEPS_AGAIN, self._left)
         own = self.inner.canvas_length
         self.inner.seed(0, derived_seed(self._seed, self._tries))

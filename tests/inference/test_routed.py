@@ -16,8 +16,8 @@ from dgtui.diffusion.events import Action, BlockStarted, Flag, Frame
 from dgtui.diffusion.job import Amendment, Job, Start
 from dgtui.diffusion.log import RunLog
 from dgtui.diffusion.reference import ReferenceStepper
-from dgtui.inference.grid_solver import PLACES, STEPS, GridSolver
-from dgtui.inference.routed import GridPrompt, RoutedStepper
+from dgtui.inference.grid_solver import STEPS, GridPrompt, GridSolver
+from dgtui.inference.routed import RoutedStepper
 from dgtui.message import Message
 from dgtui.model.catalog import EMBEDDED
 from dgtui.model.loader import read_tokenizer
@@ -40,8 +40,8 @@ def chat(messages: Sequence[Message]) -> list[int]:
     """BOS, and each message between two marks."""
     found = [BOS]
     for message in messages:
-        rows = message.content.split("\n")[-9:]
-        ids = [11 + int(c) if c.isdigit() else BREAK for c in "\n".join(rows)] if len(rows) == 9 else [0]
+        _, *rows = message.content.split("\n")
+        ids = [11 + int(c) if c.isdigit() else BREAK for c in "\n".join(rows)] if rows else [0]
         found += [HEAD, *ids, TAIL]
     return found
 
@@ -54,7 +54,7 @@ def whole(cells: list[int]) -> list[int]:
 SOLVED = whole(grid(SOLUTION))
 PINS = frozenset(range(CANVAS)) - {at for at, i in enumerate(grid(PUZZLE)) if i == 11}
 LAID_OUT = Start(tuple(whole(grid(PUZZLE))), PINS)
-FREE = [at for at in PLACES if at not in PINS]
+FREE = [at for at in range(89) if at not in PINS]
 
 
 class Writer(NumericDenoiser):
@@ -77,9 +77,10 @@ class Both:
 
     def __init__(self, write: Callable[[int], Sequence[int]] = lambda _: SOLVED) -> None:
         self.model, self.solver = Writer(CANVAS, lambda _: TEXT), Writer(OWN, write)
-        prompt = GridPrompt(chat)
-        solver = GridSolver(ReferenceStepper(self.solver), CANVAS, prompt.digits, FILL)
-        self.stepper = RoutedStepper(ReferenceStepper(self.model), solver, prompt)
+        large = GridSolver(ReferenceStepper(self.solver), GridPrompt(chat, 9), CANVAS, FILL)
+        self.own = ReferenceStepper(self.model)
+        self.small = GridSolver(self.own, GridPrompt(chat, 4), CANVAS, FILL, whole=True)
+        self.stepper = RoutedStepper(self.own, [large, self.small])
 
     def run(self, *messages: Message, control: Control | None = None, **more: Any) -> RunLog:
         settings = more.pop("settings", SETTINGS)
@@ -226,6 +227,21 @@ def test_several_candidates_are_not_checked() -> None:
     assert [log.blocks(candidate)[0].ids.tolist() for candidate in (0, 1)] == [swapped(0, 1)] * 2
 
 
+def test_a_small_grid_is_the_models_and_checked_too() -> None:
+    puzzle, solution = grids.draw(random.Random(2), 4, 8)
+    solved = whole(grid(solution))
+    free = [at for at, i in enumerate(grid(puzzle)) if i == 11]
+    wrong = [i % 4 + 12 if at in free else i for at, i in enumerate(solved)]
+    both = Both()
+    both.model.write = lambda step: wrong if step < 4 else solved
+    asked = Message("user", puzzle.prompt())
+    start = Start(tuple(whole(grid(puzzle))), frozenset(range(CANVAS)) - {*free})
+    log = both.run(OTHER, asked, starts=(start,), settings=replace(SETTINGS, steps=20, stability=1, confidence=1.0))
+    assert ids(log) == solved and log.blocks()[0].settled
+    assert both.model.prefix == chat([OTHER, asked]) and not both.solver.seen
+    assert both.stepper.inner is both.small
+
+
 def test_likelihoods_are_the_models() -> None:
     both = Both()
     log = both.run(GRID, likelihood=True)
@@ -246,7 +262,7 @@ def test_seeds_decide() -> None:
 
 def test_the_embedded_models_prompt_is_recognised_in_every_form() -> None:
     tokenizer = read_tokenizer(opened(EMBEDDED))
-    prompt = GridPrompt(tokenizer.chat)
+    prompt = GridPrompt(tokenizer.chat, 9)
     cells = tokenizer.encode("\n".join(PUZZLE.rows()))
     assert len(cells) == 89
     assert prompt.digits == [tokenizer.encode(str(digit))[0] for digit in range(10)]
@@ -259,3 +275,4 @@ def test_the_embedded_models_prompt_is_recognised_in_every_form() -> None:
     for other in small.prompt(), "hello", text + "1", text[:-1], "\n".join(PUZZLE.rows()):
         assert prompt.grid(tokenizer.chat([Message("user", other)])) is None
     assert prompt.grid([]) is None
+    assert len(GridPrompt(tokenizer.chat, 4).grid(tokenizer.chat([Message("user", small.prompt())])) or ()) == 20
