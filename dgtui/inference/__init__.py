@@ -6,6 +6,7 @@
 - `sampling`: computes entropies, drafts, draws and soft embeddings from states, with or without holding all logits.
 - `stepper`: the device stepper. `denoiser`: the same forward for the reference stepper.
 - `graphs`: the step as a captured CUDA graph.
+- `grid_solver`: a stepper that checks the rules of Sudoku. `routed`: gives a prompt to the stepper that is made for it.
 - `choice`: selects the fastest of them that works here, and keeps the reasons against faster ones.
 
 transformers' own class is the reference, and the fallback if none of these works.
