@@ -59,6 +59,8 @@ class _Canvas:
     "(C,) the newest draft"
     pinned: set[int] = field(default_factory=set)
     "by the user"
+    started: bool = False
+    "`ids` are a draft, and no longer the noise at the beginning"
 
 
 class GridSolver(PassingStepper):
@@ -90,6 +92,13 @@ class GridSolver(PassingStepper):
     def takes(self, ids: Sequence[int]) -> bool:
         """Whether a prompt is of its form."""
         return self._prompt.grid(ids) is not None
+
+    def can_begin(self, start: Start) -> bool:
+        """Whether a part of the grid is free, and what follows it is not to be written again."""
+        after = range(self.grid_length, self.canvas_length)
+        again = start.noised or start.strength < 1
+        grid_is_free = not start.pinned.issuperset(range(self.grid_length))
+        return grid_is_free and (not again or start.pinned.issuperset(after))
 
     def encode(self, ids: Sequence[int], images: Sequence[Image] = ()) -> None:
         """See `Stepper.encode`. The prompt must be of its form."""
@@ -142,7 +151,8 @@ class GridSolver(PassingStepper):
         if again and self._left and (step.done or not self._most):
             self._open(canvas, again)
             return [replace(step, done=False)]
-        return [replace(step, done=step.done or not broken)]
+        over = self._tries > 0 and not self._most and not again  # only pins break a rule
+        return [replace(step, done=step.done or not broken or over)]
 
     def _broken(self, ids: Ids) -> set[int]:
         """The places of cells that break a rule: no digit, not the given one, or twice in a row, column or box."""
@@ -175,10 +185,10 @@ class GridSolver(PassingStepper):
         accepted = np.ones(len(ids), np.bool_)
         accepted[:own] = (step.flags & (Flag.ACCEPTED | Flag.PINNED)).astype(np.bool_)
         flags = np.where(pinned, Flag.PINNED, np.where(accepted, Flag.ACCEPTED, Flag.RENOISED))
-        flags = flags + np.where(ids != canvas.ids, Flag.CHANGED, 0) * (self._left < self._settings.steps)
+        flags = flags + np.where((ids != canvas.ids) & canvas.started, Flag.CHANGED, 0)
         certain = np.zeros((len(rest), top))
         certain[:, :1] = 1
-        canvas.ids = ids
+        canvas.ids, canvas.started = ids, True
         return replace(
             step,
             ids=frozen(ids, np.int32),

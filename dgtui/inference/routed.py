@@ -32,12 +32,7 @@ class RoutedStepper(PassingStepper):
 
     def begin(self, starts: Sequence[Start], settings: SamplerSettings, suppressed: Collection[int] = ()) -> list[Ids]:
         """See `Stepper.begin`. A part of a reply that is not the grid is written by the model."""
-        solver = self.inner
-        if isinstance(solver, GridSolver) and any(
-            (start.noised or start.strength < 1)
-            and not start.pinned.issuperset(range(solver.grid_length, self.canvas_length))
-            for start in starts
-        ):
+        if isinstance(self.inner, GridSolver) and not all(self.inner.can_begin(start) for start in starts):
             self._to_the_model()
         return self.inner.begin(starts, settings, suppressed)
 

@@ -16,7 +16,7 @@ from dgtui.diffusion.events import Action, BlockStarted, Flag, Frame
 from dgtui.diffusion.job import Amendment, Job, Start
 from dgtui.diffusion.log import RunLog
 from dgtui.diffusion.reference import ReferenceStepper
-from dgtui.inference.grid_solver import STEPS, GridPrompt, GridSolver
+from dgtui.inference.grid_solver import STEPS, STEPS_AGAIN, GridPrompt, GridSolver
 from dgtui.inference.routed import RoutedStepper
 from dgtui.message import Message
 from dgtui.model.catalog import EMBEDDED
@@ -146,6 +146,25 @@ def test_to_write_a_part_of_the_rest_again_is_the_models() -> None:
     both = Both()
     log = both.run(GRID, starts=(replace(LAID_OUT, pinned=PINS - {OWN}, strength=0.9),))
     assert ids(log)[OWN] == TEXT[0] and both.stepper.reads
+
+
+def test_without_a_free_cell_it_is_the_models() -> None:
+    both = Both()
+    log = both.run(GRID, starts=(Start(tuple(SOLVED), frozenset(range(90))),))
+    assert ids(log) == [*SOLVED[:90], *TEXT[90:]] and both.stepper.reads
+
+
+def test_pins_that_break_a_rule_end_it_once_nothing_else_does() -> None:
+    free = FREE[0]
+    row = [at for at in range(80, 89) if at % 10 != free % 10]  # the last row
+    pins = [*SOLVED]
+    pins[row[0]] = pins[row[1]]
+    wrong = [i if at != free else 12 + (i - 11) % 9 for at, i in enumerate(SOLVED)]
+    both = Both(lambda step: wrong if step < STEPS else SOLVED)
+    start = Start(tuple(pins), frozenset(range(CANVAS)) - {free})
+    log = both.run(GRID, starts=(start,), settings=replace(SETTINGS, steps=48))
+    assert len(log.frames()) == STEPS + STEPS_AGAIN
+    assert ids(log) == [i if at != free else SOLVED[free] for at, i in enumerate(pins)]
 
 
 @pytest.mark.parametrize("position", [FREE[0], OWN + 1])
