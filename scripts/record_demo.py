@@ -12,10 +12,14 @@ from dgtui.steering.between import write_between
 from dgtui.steering.drafts import Draft
 from dgtui.steering.lengths import LengthSearch
 from dgtui.steering.search import Search
+from dgtui.sudoku import Puzzle
 from dgtui.tui.screens.tour import FOLDER, STOPS
 from dgtui.tui.share import record
 from dgtui.tui.template import Template
 from dgtui.tui.widgets.start_card import TRIES, hold
+
+SMALL = Puzzle((1, 0, 3, 4, 4, 0, 1, 0, 0, 0, 0, 0, 0, 1, 0, 0))
+"""The words of the tour leave no room for a large one."""
 
 
 def submit(backend: WorkerBackend, job: Job) -> RunHandle:
@@ -28,8 +32,9 @@ def main() -> None:
         facts = backend.load("embedded", lambda _: None).result()
         for name, _ in STOPS:
             template = Template(backend)
-            hold(name, template, backend)
-            prompt = backend.chat([Message("user", TRIES[name].prompt)])
+            hold(name, template, backend, SMALL)
+            asked = SMALL.prompt() if name == "sudoku" else TRIES[name].prompt
+            prompt = backend.chat([Message("user", asked)])
             draft = Draft(facts, replace(facts.settings, top_k=3))
             job = draft.first(prompt, 7, 256, template.fixed)
             if (canvas := template.canvas()) is not None:

@@ -201,7 +201,7 @@ def test_a_fork_repeats_the_frames_before_it() -> None:
 
 
 def test_a_proofread_text_is_more_likely_and_a_fork_repeats_its_steps() -> None:
-    own, settings = stepper(model=calm()), dataclasses.replace(SETTINGS, proofread=6)
+    own, settings = stepper(model=calm()), dataclasses.replace(SETTINGS, proofread=8)
     plain = run(job(max_tokens=2 * CANVAS, likelihood=True), own)
     log = run(job(max_tokens=2 * CANVAS, settings=settings, likelihood=True), own)
     before, after = (each.blocks()[0].log_probs for each in (plain, log))

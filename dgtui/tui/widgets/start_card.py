@@ -41,18 +41,18 @@ TRIES: Final[Mapping[str, Try]] = {
 """By the name of their command in the context "start" of the keymap."""
 
 
-def hold(name: str, template: Template, backend: Backend) -> None:
+def hold(name: str, template: Template, backend: Backend, puzzle: Puzzle = PUZZLE) -> None:
     """Holds in a template what a prompt holds. Raises `Refused` if it does not fit, or no model is loaded."""
     template.clear()
     if name == "between":
         template.read(f"{FIRST} … {LAST}")
     elif name == "sudoku":
-        template.hold(givens(backend))
+        template.hold(givens(backend, puzzle))
 
 
-def givens(backend: Backend) -> dict[int, int]:
-    """The tokens of the digits that the puzzle gives, by place."""
-    facts, ids = backend.facts, backend.encode("\n".join(PUZZLE.rows()))
+def givens(backend: Backend, puzzle: Puzzle = PUZZLE) -> dict[int, int]:
+    """The tokens of the digits that a puzzle gives, by place."""
+    facts, ids = backend.facts, backend.encode("\n".join(puzzle.rows()))
     if facts is None:
         raise Refused("no model is loaded yet")
     if len(ids) > facts.model.canvas_length:
