@@ -114,7 +114,7 @@ class GridSolver(PassingStepper):
             self._seed = seed
 
     def begin(self, starts: Sequence[Start], settings: SamplerSettings, suppressed: Collection[int] = ()) -> list[Ids]:
-        """See `Stepper.begin`. After the model's canvas, what is not pinned is the end of the reply."""
+        """See `Stepper.begin`. After the grid, what is not pinned is the end of the reply."""
         self._settings, self._suppressed = settings, suppressed
         state = hashlib.blake2b(self.rng_state(0), digest_size=7).digest()  # which a fork restores
         self._seed, self._tries = int.from_bytes(state), 0
@@ -136,8 +136,11 @@ class GridSolver(PassingStepper):
     def _short(self, start: Start) -> Start:
         if start.ids is None:
             return start
-        own = self.inner.canvas_length
-        return replace(start, ids=start.ids[:own], pinned=frozenset(at for at in start.pinned if at < own))
+        own, end = self.inner.canvas_length, self.grid_length
+        ids = [i if at < end or at in start.pinned else self._fill for at, i in enumerate(start.ids[:own])]
+        return replace(
+            start, ids=tuple(ids), pinned=frozenset(range(end, own)) | {at for at in start.pinned if at < own}
+        )
 
     def step(self) -> list[CandidateStep]:
         """See `Stepper.step`."""

@@ -136,8 +136,10 @@ def test_without_pins_the_end_of_the_reply_is_certain_from_the_start() -> None:
 
 
 def test_with_only_the_givens_pinned_the_rest_is_the_end_of_the_reply() -> None:
-    log = Both().run(GRID, starts=(replace(LAID_OUT, pinned=PINS - {*range(90, CANVAS - 1)}),))
+    both = Both()
+    log = both.run(GRID, starts=(replace(LAID_OUT, pinned=PINS - {*range(90, CANVAS - 1)}),))
     assert ids(log) == SOLVED
+    assert set(both.solver.seen[0][0, 90:].tolist()) == {FILL}
     flags = log.frames()[0].flags
     assert (flags[OWN:-1] == Flag.ACCEPTED).all() and flags[-1] == Flag.PINNED
 
