@@ -35,7 +35,7 @@ from dgtui.diffusion.events import (
     StopReason,
 )
 from dgtui.diffusion.job import Amendment, BadJob, Job, Start
-from dgtui.diffusion.proofreading import Text
+from dgtui.diffusion.proofreading import Passage, Text
 from dgtui.diffusion.schedule import entry_step
 from dgtui.diffusion.stepper import CandidateStep, Interrupted, Stepper, derived_seed, frozen
 
@@ -235,38 +235,52 @@ class _Block:
         Only for a single candidate without pins. The frames are those of the texts that are kept. Whatever the user
         changes is changed in the text as it is now, and ends the proofreading; so does a cancel.
         """
-        stepper, settings = self.stepper, self.job.settings
-        if not settings.proofread or not stepper.reads or self.cancelled or self.job.candidates > 1 or self.pins[0]:
+        left = self.job.settings.proofread
+        if not left or not self.stepper.reads or self.cancelled or self.job.candidates > 1 or self.pins[0]:
             return
-        (text,) = self._read([self.drafts[0]])
-        if len(text.unlikely()) >= proofreading.HOPELESS * settings.proofread:
+        text = self._read([self.drafts[0]])[0]
+        if len(text.unlikely()) >= proofreading.HOPELESS * left:
             return
         passed: set[int] = set()
-        for _ in range(settings.proofread):
-            place = next((place for place in text.unlikely() if place not in passed), None)
-            if place is None:
+        while passages := text.passages(passed, left):
+            left -= len(passages)
+            kept = yield from self._written_again(text, passages)
+            if kept is None:
                 return
-            starts = text.openings(place)
-            for candidate in range(1, len(starts)):
-                stepper.seed(candidate, derived_seed(0, candidate))  # not the job's: a fork repeats these steps
-            stepper.begin(starts, replace(settings, steps=proofreading.STEPS), self.job.suppressed | stepper.stop_ids)
-            tried: list[list[CandidateStep]] = [[] for _ in starts]
-            for _ in range(proofreading.STEPS):
-                if (yield from self._left_alone()):
-                    return
-                for step in stepper.step():
-                    tried[step.candidate].append(step)
-                if all(steps[-1].done for steps in tried):
-                    break
-            texts = self._read([steps[-1].ids for steps in tried])
-            best = max(range(len(texts)), key=lambda candidate: texts[candidate].nats)
-            if texts[best].nats < text.nats + proofreading.GAIN:
-                passed.add(place)
-                continue
-            text = texts[best]
-            for step in tried[best]:
-                yield self._proofread_frame(step)
+            for number in range(max((len(steps) for *_, steps in kept), default=0)):
+                now = [(passage, change, steps[min(number, len(steps) - 1)]) for passage, change, steps in kept]
+                yield self._proofread_frame(proofreading.joined(now))
                 self._reseed()
+            passed |= {passage.place for passage in passages} - {passage.place for passage, *_ in kept}
+            passed = {place + sum(change for one, change, _ in kept if one.place < place) for place in passed}
+            text = self._read([self.drafts[0]])[0] if kept else text
+
+    def _written_again(
+        self, text: Text, passages: list[Passage]
+    ) -> Generator[Event, None, list[tuple[Passage, int, list[CandidateStep]]] | None]:
+        """The passages that have become more likely, by how much their length changes, and the steps of their canvas;
+        None if proofreading is to end."""
+        stepper, settings = self.stepper, replace(self.job.settings, steps=proofreading.STEPS)
+        openings = [(passage, start) for passage in passages for start in text.openings(passage)]
+        for candidate in range(1, len(openings)):
+            stepper.seed(candidate, derived_seed(0, candidate))  # not the job's: a fork repeats these steps
+        stepper.begin([start for _, start in openings], settings, self.job.suppressed | stepper.stop_ids)
+        tried: list[list[CandidateStep]] = [[] for _ in openings]
+        for _ in range(settings.steps):
+            if (yield from self._left_alone()):
+                return None
+            for step in stepper.step():
+                tried[step.candidate].append(step)
+            if all(steps[-1].done for steps in tried):
+                break
+        kept = []
+        texts = self._read([steps[-1].ids for steps in tried])
+        for passage in passages:
+            mine = [candidate for candidate, (one, _) in enumerate(openings) if one is passage]
+            best = max(mine, key=lambda candidate: texts[candidate].nats)
+            if texts[best].nats >= text.nats + proofreading.GAIN:
+                kept.append((passage, texts[best].end - text.end, tried[best]))
+        return kept
 
     def _read(self, canvases: list[Ids]) -> list[Text]:
         log_probs = self.stepper.log_probs(canvases)

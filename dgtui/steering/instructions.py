@@ -2,7 +2,7 @@
 
 A chat model gets the document with the passage marked, and answers with the whole document. All text outside the
 passage is pinned on its canvas, so only the passage can change. The embedded model was not trained with marks: it gets
-only the instruction, and sees the document on the canvas.
+the instruction and the passage, and sees the text around it on the canvas.
 """
 
 from collections.abc import Sequence
@@ -40,8 +40,9 @@ def message(instruction: str, parts: Sequence[str], *, reads_marks: bool) -> str
         parts: The text in the form of `infill.Infill`: kept, to be written, kept, …
         reads_marks: Whether it is a chat model, which gets the document with the passage marked.
     """
+    passage = "".join(parts[1:-1])
     if not reads_marks:
-        return instruction
+        return f"{instruction}: {passage.strip()}" if passage.strip() else instruction
     before, after = parts[0][-CONTEXT:], parts[-1][:CONTEXT]
-    document = f"{before}{OPEN}{''.join(parts[1:-1])}{CLOSE}{after}"
+    document = f"{before}{OPEN}{passage}{CLOSE}{after}"
     return REQUEST.format(open=OPEN, close=CLOSE, instruction=READY.get(instruction, instruction), document=document)

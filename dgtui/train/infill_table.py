@@ -15,8 +15,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dgtui.diffusion.job import Job, Start
-from dgtui.errors import RunFailed
-from dgtui.steering.infill import Infill
 from dgtui.steering.lengths import LengthSearch, open_gap
 from dgtui.train import judge
 from dgtui.train.lessons import tales
@@ -83,15 +81,7 @@ class Writer(Replier):
 
     def _infill(self, span: Span, *, guess: bool = True, **options: Any) -> tuple[str, int, int]:
         left, old, right = map(self.tokenizer.decode, (span.left, span.old, span.right))
-        parts = [left, old if guess else "", right]
-        infill = Infill(parts, self.tokenizer, self.info, self.settings, span.seed, **options)
-        search = self.search(infill)
-        try:
-            search.finish()
-        except RunFailed:
-            return "", 0, search.steps
-        best = infill.proposals[0]
-        return left + best.texts[0] + right, best.tokens, search.steps
+        return self.infill([left, old if guess else "", right], span.seed, **options)
 
     def _gap(self, span: Span) -> tuple[str, int, int]:
         """Writes the span as a gap in the tale, which is the reply to its prompt."""

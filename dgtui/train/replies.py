@@ -4,14 +4,16 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from dgtui.diffusion import engine
 from dgtui.diffusion.events import Finished, Flag
 from dgtui.diffusion.job import Job, Start
 from dgtui.diffusion.log import RunLog
+from dgtui.errors import RunFailed
 from dgtui.message import Message
 from dgtui.steering import puzzles
+from dgtui.steering.infill import Infill
 from dgtui.steering.lengths import LengthSearch
 from dgtui.steering.search import PlanT, Search
 from dgtui.worker import Run, best_stepper
@@ -90,6 +92,18 @@ class Replier:
         best = plan.ranked[0]
         assert search.run is not None
         return self.text(search.run.log.blocks(best.candidate)[0].ids.tolist()), best.tokens, search.steps
+
+    def infill(self, parts: Sequence[str], seed: int, **options: Any) -> tuple[str, int, int]:
+        """The text that `Infill` proposes first for its one gap, the tokens of the gap, and the number of steps. No
+        text if the model's output is not text."""
+        plan = Infill(parts, self.tokenizer, self.info, self.settings, seed, **options)
+        search = self.search(plan)
+        try:
+            search.finish()
+        except RunFailed:
+            return "", 0, search.steps
+        best = plan.proposals[0]
+        return parts[0] + best.texts[0] + parts[2], best.tokens, search.steps
 
     def canvas(self, ids: Sequence[int]) -> tuple[int, ...]:
         """The canvas (C,) of a whole reply: its ids, its end, and what follows it."""

@@ -4,7 +4,8 @@
 
 prints a table. No prompt was used in training (see `lessons.example.split_of`); each runs with one seed and the
 checkpoint's own sampler settings, Sudokus with their givens pinned unless the task says otherwise. `judge` decides what
-is right. A span is restored if it equals the original byte for byte.
+is right. A span is restored if it equals the original byte for byte. A passage inside a text is edited as `dgtui edit`
+does it: the text around it is pinned, and its length is searched.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import itertools
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isnan, nan
 from statistics import fmean
 
 from dgtui.diffusion.job import Start
@@ -33,13 +35,25 @@ def _sudoku(size: int, givens: range, pinned: bool = True) -> Callable[[random.R
     return make
 
 
+def _edits(inside: bool) -> Callable[[random.Random], Example]:
+    def make(rng: random.Random) -> Example:
+        while bool((example := edits.make(rng)).free) is not inside:
+            pass
+        return example
+
+    return make
+
+
+EDITS_INSIDE = "edits inside a text"
 TASKS: dict[str, Callable[[random.Random], Example]] = {
     **{lesson.NAME: lesson.make for lesson in (tales, facts, functions)},
     "4x4 Sudoku": _sudoku(4, range(6, 13)),
     "9x9 Sudoku, 36 to 46 givens": _sudoku(9, range(36, 47)),
     "9x9 Sudoku, 28 to 35 givens": _sudoku(9, range(28, 36)),
     "9x9 Sudoku, 36 to 46 givens, not pinned": _sudoku(9, range(36, 47), pinned=False),
-    **{lesson.NAME: lesson.make for lesson in (guide, honest, turns, edits)},
+    **{lesson.NAME: lesson.make for lesson in (guide, honest, turns)},
+    edits.NAME: _edits(inside=False),
+    EDITS_INSIDE: _edits(inside=True),
 }
 
 
@@ -88,12 +102,21 @@ def trials(
             start = Start() if "sudoku" in example.expect and not example.free else None
             if task == SPAN:
                 ids = replier.tokenizer.encode(example.response)
-                canvas = replier.canvas(ids)
-                start = Start(canvas, frozenset(range(len(canvas))) - {*span(ids, random.Random(f"span {seed}"))})
-            reply = replier.reply(example.messages(), seed, start)
+                start = replier.held(ids, span(ids, random.Random(f"span {seed}")))
+            if task == EDITS_INSIDE:
+                reply = _edited(replier, example, seed)
+            else:
+                reply = replier.reply(example.messages(), seed, start)
             right = judge.right(example.expect, reply.text, example.before)
             found.append(Trial(task, right, reply.text == example.response, reply))
     return found
+
+
+def _edited(replier: Replier, example: Example, seed: int) -> Reply:
+    (begin, end), text = example.free[0], example.response
+    instruction, _, old = example.prompt.partition(": ")
+    written, _, steps = replier.infill([text[:begin], old, text[end:]], seed, instruction=instruction)
+    return Reply(written, steps, nan)
 
 
 def main() -> None:
@@ -114,7 +137,8 @@ def main() -> None:
         right = fmean(t.right for t in mine)
         steps, settled = fmean(t.reply.steps for t in mine), fmean(t.reply.settled for t in mine)
         also = f" ({fmean(t.restored for t in mine):.1%} the original)" if task == SPAN else ""
-        print(f"| {task} | {right:.1%}{also} | {len(mine)} | {steps:.1f} | {settled:.0%} |")
+        share = "–" if isnan(settled) else f"{settled:.0%}"
+        print(f"| {task} | {right:.1%}{also} | {len(mine)} | {steps:.1f} | {share} |")
 
 
 if __name__ == "__main__":

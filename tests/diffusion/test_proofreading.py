@@ -7,14 +7,17 @@ import numpy as np
 import pytest
 import torch
 from fakes import CANVAS, EOS, SETTINGS, VOCAB, NumericDenoiser, certain, job
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dgtui.diffusion import engine
 from dgtui.diffusion.control import Control
 from dgtui.diffusion.events import Action, Amended, Event, Flag, Frame, StopReason
 from dgtui.diffusion.job import Amendment, Job, Start
 from dgtui.diffusion.log import RunLog
-from dgtui.diffusion.proofreading import CHANGES, Text
+from dgtui.diffusion.proofreading import CHANGES, TOGETHER, Passage, Text, joined
 from dgtui.diffusion.reference import ReferenceStepper
+from dgtui.diffusion.stepper import CandidateStep
 
 GOOD = [10, 9, 8, 7, 6, *[EOS] * (CANVAS - 5)]
 DOUBLED = [10, 9, 8, 8, 7, 6, *[EOS] * (CANVAS - 6)]
@@ -24,10 +27,11 @@ ONE_STEP = replace(SETTINGS, steps=1, stability=1, proofread=4)
 
 
 class Reader(NumericDenoiser):
-    """Writes `first`, and then always `again`. Finds likely only what stands where it stands in `GOOD`."""
+    """Writes `first`, and then always `again`. Finds likely only what stands where it stands in `likely`."""
 
-    def __init__(self, first: Sequence[int], again: Sequence[int] = GOOD) -> None:
+    def __init__(self, first: Sequence[int], again: Sequence[int] = GOOD, likely: Sequence[int] = GOOD) -> None:
         super().__init__()
+        self._likely = torch.tensor(likely)
         self._scripts = certain(first), certain(again)
         self.read = 0
 
@@ -37,7 +41,7 @@ class Reader(NumericDenoiser):
 
     def log_probs(self, canvas_ids: torch.Tensor) -> torch.Tensor:
         self.read += len(canvas_ids)
-        return -5.0 * (canvas_ids != torch.tensor(GOOD)).float()
+        return -5.0 * (canvas_ids != self._likely).float()
 
 
 def run(job: Job, denoiser: NumericDenoiser, control: Control | None = None) -> RunLog:
@@ -107,6 +111,45 @@ def test_at_most_so_many_passages_are_tried() -> None:
         assert denoiser.read == 1 + tried * len(CHANGES)
 
 
+def test_words_far_apart_are_mended_in_the_same_steps() -> None:
+    good = [10, 9, 8, 7, 6, 4, 3, *[EOS] * (CANVAS - 7)]
+    one, two = [10, 20, *good[2:]], [10, 20, *good[2:6], 20, *good[7:]]
+    frames = [run(job(settings=ONE_STEP), Reader(first, good, good)).frames() for first in (one, two)]
+    assert frames[0][-1].ids.tolist() == frames[1][-1].ids.tolist() == good
+    assert frames[1][0].ids.tolist() == two
+    assert len(frames[0]) == len(frames[1])
+
+
+def test_passages_do_not_touch_and_are_not_too_many() -> None:
+    unlikely = np.zeros(64, np.float32)
+    unlikely[[3, 5, 9, 20, 21, 30, 40, 50]] = -9.0
+    text = Text.of(np.arange(64, dtype=np.int32), unlikely, frozenset({60}))
+    assert [one.place for one in text.passages(set(), 9)] == [3, 9, 20, 30]
+    assert [one.place for one in text.passages({3, 20}, 9)] == [5, 21, 30, 40]
+    assert [(one.first, one.stop) for one in text.passages({3, 5, 9}, 2)] == [(18, 22), (28, 32)]
+    assert text.passages(set(), 0) == []
+
+
+@given(st.lists(st.tuples(st.integers(1, 5), st.sampled_from(CHANGES)), min_size=1, max_size=TOGETHER))
+def test_passages_of_new_lengths_are_put_together(asked: list[tuple[int, int]]) -> None:
+    size, end = 64, 45
+    ids = [*range(100, 100 + end), *[0] * (size - end)]
+    expected, moved, stop, steps = list(ids), 0, 0, []
+    for number, (apart, change) in enumerate(asked):
+        first, stop = stop + apart, stop + apart + 4
+        new = [1000 + number] * (4 + change)
+        row = np.array([*ids[:first], *new, *ids[stop:], 0][:size], np.int32)
+        flat = row.astype(np.float32)
+        step = CandidateStep(1, row, row, flat, row.astype(np.uint8), row[:, None], flat[:, None], 0.0, 0.5, True)
+        steps.append((Passage(first + 2, first, stop), change, step))
+        expected[first + moved : stop + moved] = new
+        moved += change
+    whole = joined(steps)
+    assert whole.ids.tolist() == [*expected, *[0] * size][:size]
+    assert whole.top_ids.tolist() == [[i] for i in whole.ids.tolist()]
+    assert not whole.ids.flags.writeable
+
+
 def test_a_hopeless_text_is_left_as_it_is() -> None:
     denoiser = Reader([20, 20, 20, 20, *GOOD[4:]])
     run(job(settings=replace(ONE_STEP, proofread=2)), denoiser)
@@ -115,15 +158,16 @@ def test_a_hopeless_text_is_left_as_it_is() -> None:
 
 def test_only_a_text_that_ends_with_room_changes_its_length() -> None:
     likely = np.zeros(CANVAS, np.float32)
-    stops = frozenset({EOS})
-    starts = Text.of(np.array(DOUBLED, np.int32), likely, stops).openings(3)
+    stops, passage = frozenset({EOS}), Passage(3, 1, 5)
+    starts = Text.of(np.array(DOUBLED, np.int32), likely, stops).openings(passage)
     assert [CANVAS - len(start.pinned) - 4 for start in starts] == [*CHANGES]
     for start in starts:
         assert start.ids is not None and start.ids[0] == 10 and start.ids[-1] == EOS
         assert [start.ids[place] for place in sorted(start.pinned)][1:3] == [6, EOS]
     full = Text.of(np.array([20] * (CANVAS - 1) + [EOS], np.int32), likely, stops)
     endless = Text.of(np.array([20] * CANVAS, np.int32), likely, stops)
-    assert len(full.openings(3)) == len(endless.openings(3)) == len(endless.openings(CANVAS - 1)) == 1
+    assert len(full.openings(passage)) == len(endless.openings(passage)) == 1
+    assert len(endless.openings(Passage(CANVAS - 1, CANVAS - 3, CANVAS))) == 1
 
 
 def test_the_end_itself_may_be_unlikely_and_what_follows_it_is_not_read() -> None:

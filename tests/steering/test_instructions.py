@@ -25,5 +25,7 @@ def test_braces_in_a_document_are_text() -> None:
     assert message("fix", ["{", "{instruction}", "}"], reads_marks=True).endswith(f"{{{OPEN}{{instruction}}{CLOSE}}}")
 
 
-def test_a_model_that_reads_no_marks_is_told_the_instruction_alone() -> None:
-    assert message("make it rhyme", ["Before. ", "The passage.", " After."], reads_marks=False) == "make it rhyme"
+def test_a_model_that_reads_no_marks_is_told_the_instruction_and_the_passage() -> None:
+    told = message("make it rhyme", ["Before. ", "The passage. ", "After."], reads_marks=False)
+    assert told == "make it rhyme: The passage."
+    assert message("continue", ["Before. ", " ", ""], reads_marks=False) == "continue"

@@ -8,7 +8,19 @@ import pytest
 
 from dgtui import sudoku
 from dgtui.train import judge, own_words, table
-from dgtui.train.lessons import LESSONS, SHARES, functions, grids, guide, honest, mixture, people, split_of, tales
+from dgtui.train.lessons import (
+    LESSONS,
+    SHARES,
+    edits,
+    functions,
+    grids,
+    guide,
+    honest,
+    mixture,
+    people,
+    split_of,
+    tales,
+)
 
 IN_WORLD = re.compile(r"\b(tales?|story|stories|json|python|sudoku|diffusion\w*|canvas)\b", re.IGNORECASE)
 
@@ -92,6 +104,27 @@ def test_a_tale_has_one_clear_favourite_plot() -> None:
     assert tales.fits("thing", 0, "tiny lantern")[0] is tales.fits("thing", 0, "lantern")[0]
     turns = {tales.fits(None, 2, turn=turn)[0].name for turn in range(3)}
     assert len(turns) == 3, "without a subject, the wording of the request chooses"
+
+
+def test_an_edit_asks_for_what_only_changes_its_passage() -> None:
+    rng, inside = random.Random(14), 0
+    for _ in range(400):
+        example = edits.make(rng)
+        instruction, _, old = example.prompt.partition(": ")
+        assert instruction and old
+        (begin, end), *more = example.free or ((0, len(example.response)),)
+        new = example.response[begin:end]
+        assert new and new != old and not more
+        assert example.response[:begin] == "" or example.response[begin - 1] == " "
+        assert example.response[end:] == "" or example.response[end] == " "
+        inside += bool(example.free) and new != example.response
+    assert 100 < inside < 300
+
+
+def test_sentences_in_both_tenses_are_about_the_same() -> None:
+    for then, now in edits.tenses():
+        assert then != now and then.count("{A}") == now.count("{A}") and then.count("{s}") == now.count("{s}")
+        assert then[-1] == now[-1] == "."
 
 
 def test_names_are_many_and_of_many_kinds() -> None:

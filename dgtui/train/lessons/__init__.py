@@ -10,7 +10,7 @@ LESSONS: dict[str, Callable[[random.Random], Example]] = {
     module.NAME: module.make for module in (tales, facts, functions, grids, guide, honest, turns, edits, echo, prose)
 } | {"4x4": grids.make_small}
 SHARES = {
-    "tales": 36, "json": 15, "python": 10, "4x4": 8, "about": 7, "other": 7, "turns": 11, "edits": 3, "echo": 7,
+    "tales": 27, "json": 14, "python": 11, "4x4": 3, "about": 6, "other": 6, "turns": 15, "edits": 13, "echo": 4,
     "prose": 1,
 }  # fmt: skip
 

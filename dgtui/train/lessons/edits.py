@@ -1,17 +1,26 @@
 """Editing instructions on the model's own kinds of text: a passage is rewritten to fit the text around it.
 
-The prompt is the instruction alone, as `steering.instructions` gives it to the embedded model; the text around the
-passage is pinned on the canvas.
+The prompt is the instruction and the passage, as `steering.instructions` gives them to the embedded model. The text
+around the passage is pinned on the canvas.
 """
 
 import random
+import re
 from dataclasses import replace
+from functools import cache
 
 from dgtui.train.lessons import people, tales
-from dgtui.train.lessons.example import Example, article, sentence
+from dgtui.train.lessons.example import DATA, Example, article, sentence
 
 NAME = "edits"
 _SWAPS = {"the": "teh", "and": "adn", "was": "wsa", "had": "hda", "with": "wiht", "they": "tehy", "said": "siad"}
+
+
+@cache
+def tenses() -> list[tuple[str, str]]:
+    """Sentences in the past and in the present tense."""
+    rows = (DATA / "tenses.txt").read_text(encoding="utf-8").splitlines()
+    return [(then, now) for then, _, now in (row.partition(" | ") for row in rows if row and row[0] != "#")]
 
 
 def _told(tale: tales.Tale) -> list[str]:
@@ -40,38 +49,51 @@ def _slip(rng: random.Random, text: str) -> str:
     return text
 
 
+def _drawn(rng: random.Random, tale: tales.Tale, told: list[str], at: int) -> tuple[str, str, str, int]:
+    """An instruction, the old and the new passage, and how many lines of the tale it replaces, from `at` on."""
+    kind = rng.random()
+    if kind < 0.3:
+        ask = rng.choice(("fix", "fix", "fix the grammar", "correct this", "correct the spelling", "fix the typo"))
+        return ask, _slip(rng, told[at]), told[at], 1
+    if kind < 0.55 and at + 1 < len(told):  # shorten or expand: an optional line goes or comes
+        whole = f"{told[at]} {told[at + 1]}"
+        if rng.random() < 0.5:
+            return rng.choice(("shorten", "shorten", "make this shorter")), whole, told[at], 2
+        return rng.choice(("expand", "expand", "make this longer")), told[at], whole, 2
+    if kind < 0.65:
+        then, now = rng.choice(tenses())
+        values = {"{A}": people.name(rng), "{s}": tale.subject}
+        if rng.random() < 0.5:
+            then, now, ask = now, then, rng.choice(("put this in the past tense", "change the tense to past"))
+        else:
+            ask = rng.choice(("put this in the present tense", "change the tense to present"))
+        for mark, value in values.items():
+            then, now = then.replace(mark, value), now.replace(mark, value)
+        return ask, then, now, 1
+    old, name = tale.people[0], people.names(rng, 1)[0]
+    ask = rng.choice(("rename {o} to {n}", "replace {o} with {n}", "change {o} to {n}", "call {o} {n}"))
+    if kind > 0.85:
+        old, name = tale.subject, rng.choice(tales.subjects().get(tale.plot.kind, ("lantern",)))
+        ask = rng.choice(("make the {o} a {n}", "replace the {o} with a {n}", "make it a {n} instead of a {o}"))
+        ask = ask.replace("a {n}", article(name)).replace("a {o}", article(old))
+    new = re.sub(rf"\ban? (?={re.escape(old)}\b)", f"{article(name).split()[0]} ", told[at])
+    new = re.sub(rf"\b{re.escape(old)}\b", lambda _: name, new)
+    return ask.replace("{o}", old).replace("{n}", name), told[at], sentence(new), 1
+
+
 def make(rng: random.Random) -> Example:
-    """An instruction and the text with its passage rewritten."""
+    """An instruction and the new passage: alone, or inside the text around it, which is pinned."""
     _, tale = tales.draw(rng)
     told = _told(tale)
     at = rng.randrange(len(told))
-    kind = rng.random()
-    if kind < 0.3:  # the model sees the slip in the prompt only: the canvas holds the rest
-        broken = _slip(rng, told[at])
-        ask = rng.choice(
-            ("fix the grammar: {}", "fix: {}", "correct this: {}", "correct the spelling: {}", "fix the typo: {}")
-        )
-        return Example(NAME, ask.replace("{}", broken), told[at], expect={"equal": told[at]})
-    if kind < 0.55 and at + 1 < len(told):  # shorten or expand: an optional line goes or comes
-        shorter = rng.random() < 0.5
-        whole, part = f"{told[at]} {told[at + 1]}", told[at]
-        old, new = (whole, part) if shorter else (part, whole)
-        ask = rng.choice(
-            ("shorten: {}", "make this shorter: {}") if shorter else ("expand: {}", "make this longer: {}")
-        )
-        return Example(NAME, ask.replace("{}", old), new, expect={"equal": new})
-    if kind < 0.8:
-        name = people.names(rng, 1)[0]
-        old = tale.people[0]
-        new = told[at].replace(old, name)
-        if new == told[at]:
-            return make(rng)
-        ask = rng.choice(("rename {o} to {n}: {t}", "replace {o} with {n}: {t}", "change {o} to {n} in: {t}"))
-        prompt = ask.replace("{o}", old).replace("{n}", name).replace("{t}", told[at])
-        return Example(NAME, prompt, new, expect={"equal": new})
-    noun = rng.choice(tales.subjects().get(tale.plot.kind, ("lantern",)))
-    new = told[at].replace(article(tale.subject), article(noun)).replace(tale.subject, noun)
-    if new == told[at]:
+    ask, old, new, lines = _drawn(rng, tale, told, at)
+    if old == new:
         return make(rng)
-    prompt = f"make the {tale.subject} {article(noun)}: {told[at]}"
-    return Example(NAME, prompt, sentence(new), expect={"equal": sentence(new)})
+    prompt = f"{ask}: {old}"
+    if rng.random() < 0.5:
+        return Example(NAME, prompt, new, expect={"equal": new})
+    before = told[max(0, at - rng.randint(0, 3)) : at]
+    after = told[at + lines :][: rng.randint(0, 3)]
+    begin = sum(len(text) + 1 for text in before)
+    text = " ".join([*before, new, *after])
+    return Example(NAME, prompt, text, expect={"equal": text}, free=((begin, begin + len(new)),))

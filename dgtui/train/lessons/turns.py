@@ -51,6 +51,20 @@ def _again(rng: random.Random, prompt: str, tale: tales.Tale) -> Example:
     return Example(NAME, typed(rng, ask + ends), new.text(), ((prompt, tale.text()),), tales.expectation(new, 0, False))
 
 
+def _about(rng: random.Random, prompt: str, tale: tales.Tale) -> Example:
+    """Another tale of the same people, about something else."""
+    kind = rng.choice(("thing", "place", "creature", "job"))
+    noun = rng.choice(tales.subjects()[kind])
+    fitting = [plot for plot in tales.fits(kind, 0, noun) if plot.roles == tale.plot.roles]
+    if not fitting:
+        return _about(rng, prompt, tale)
+    new = tales.Tale(fitting[0], tale.people, tale.people, noun)
+    ask = rng.choice(("another one, with {n}", "one more, with {n}", "another one about {n}", "one more about {n}",
+                      "now one with {n}", "now about {n}", "and one about {n}", "a new one, with {n} in it",
+                      "this time with {n}", "tell me another one with {n}")).replace("{n}", article(noun))  # fmt: skip
+    return Example(NAME, typed(rng, ask + "."), new.text(), ((prompt, tale.text()),), tales.expectation(new, 0, True))
+
+
 def _length(rng: random.Random, prompt: str, tale: tales.Tale) -> Example:
     shorter = rng.random() < 0.55
     new = replace(tale, length="short" if shorter else "long")
@@ -107,7 +121,7 @@ def _thanks(rng: random.Random, prompt: str, tale: tales.Tale) -> Example:
 
 def _of_tales(rng: random.Random) -> Example:
     prompt, tale = _tale(rng)
-    return rng.choices((_again, _length, _names, _thanks), (4, 3, 5, 1))[0](rng, prompt, tale)
+    return rng.choices((_again, _about, _length, _names, _thanks), (4, 2, 3, 5, 1))[0](rng, prompt, tale)
 
 
 def _of_facts(rng: random.Random) -> Example:
