@@ -13,6 +13,7 @@ The stepper owns canvas, prefix and random streams. The engine only keeps track 
 """
 
 import time
+from collections import Counter
 from collections.abc import Collection, Generator, Iterator
 from dataclasses import replace
 
@@ -241,8 +242,8 @@ class _Block:
         text = self._read([self.drafts[0]])[0]
         if len(text.unlikely()) >= proofreading.HOPELESS * left:
             return
-        passed: set[int] = set()
-        while passages := text.passages(passed, left):
+        attempts: Counter[int] = Counter()
+        while passages := text.passages(attempts, left):
             left -= len(passages)
             kept = yield from self._written_again(text, passages)
             if kept is None:
@@ -251,8 +252,9 @@ class _Block:
                 now = [(passage, change, steps[min(number, len(steps) - 1)]) for passage, change, steps in kept]
                 yield self._proofread_frame(proofreading.joined(now))
                 self._reseed()
-            passed |= {passage.place for passage in passages} - {passage.place for passage, *_ in kept}
-            passed = {place + sum(change for one, change, _ in kept if one.place < place) for place in passed}
+            attempts.update({passage.place for passage in passages} - {passage.place for passage, *_ in kept})
+            moved = {at: sum(change for one, change, _ in kept if one.place < at) for at in attempts}
+            attempts = Counter({at + moved[at]: count for at, count in attempts.items()})
             text = self._read([self.drafts[0]])[0] if kept else text
 
     def _written_again(

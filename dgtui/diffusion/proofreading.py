@@ -7,7 +7,7 @@ same number, and one more, and the most likely text is kept. Passages that do no
 each in canvases of its own, and put together afterwards. See `_Block.proofread` in `engine`.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import log
 from statistics import fmean
@@ -19,7 +19,7 @@ from dgtui.diffusion.events import Floats, Ids
 from dgtui.diffusion.job import Start
 from dgtui.diffusion.stepper import CandidateStep
 
-UNLIKELY: Final = log(0.05)
+UNLIKELY: Final = log(0.1)
 """Log-probability below which a token is written again."""
 
 HOPELESS: Final = 2
@@ -29,7 +29,11 @@ TOGETHER: Final = 4
 """Most passages that are written at the same time."""
 
 AROUND: Final = 2
-"""Number of tokens before the unlikely one, and from it on, that are written again."""
+"""Number of tokens before the unlikely one, and from it on, that are written again; at a second attempt, twice as
+many."""
+
+ATTEMPTS: Final = 2
+"""Most attempts at the same unlikely token."""
 
 CHANGES: Final = (0, -1, 1)
 """By how much the number of these tokens may change."""
@@ -68,13 +72,18 @@ class Text:
         found: list[int] = np.flatnonzero(self.log_probs[: self.end + 1] < UNLIKELY).tolist()
         return found
 
-    def passages(self, passed: Collection[int], most: int) -> list["Passage"]:
-        """The text around the first unlikely positions that are not `passed`, where it does not touch another one."""
+    def passages(self, attempts: Mapping[int, int], most: int) -> list["Passage"]:
+        """The text around the first unlikely positions, where it does not touch another passage.
+
+        Args:
+            attempts: Position → how often it was written again in vain.
+        """
         found: list[Passage] = []
         for place in self.unlikely():
-            first = max(0, place - AROUND)
-            if place not in passed and len(found) < min(most, TOGETHER) and (not found or first > found[-1].stop):
-                found.append(Passage(place, first, min(self.end, place + AROUND)))
+            around = AROUND * (1 + attempts.get(place, 0))
+            first, free = max(0, place - around), not found or place - around > found[-1].stop
+            if free and len(found) < min(most, TOGETHER) and attempts.get(place, 0) < ATTEMPTS:
+                found.append(Passage(place, first, min(self.end, place + around)))
         return found
 
     def openings(self, passage: "Passage") -> list[Start]:

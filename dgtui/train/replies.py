@@ -110,6 +110,11 @@ class Replier:
         length = self.info.canvas_length
         return (*ids, self.info.turn_end_id, *[self.info.fill_id] * length)[:length]
 
+    def held(self, ids: Sequence[int], free: range) -> Start:
+        """The canvas of a whole reply, pinned except for these positions."""
+        canvas = self.canvas(ids)
+        return Start(canvas, frozenset(range(len(canvas))) - {*free})
+
     def text(self, canvas: Iterable[int]) -> str:
         """The text on a canvas."""
         return self.tokenizer.decode(itertools.takewhile(lambda i: i not in self.info.stop_ids, canvas))
