@@ -2,7 +2,7 @@
 
 A chat model gets the document with the passage marked, and answers with the whole document. All text outside the
 passage is pinned on its canvas, so only the passage can change. The embedded model was not trained with marks: it gets
-the instruction and the passage, and sees the text around it on the canvas.
+the instruction and, unless it is long, the passage, and sees the text around it on the canvas.
 """
 
 from collections.abc import Sequence
@@ -21,6 +21,9 @@ OPEN, CLOSE = "<<<", ">>>"
 
 CONTEXT: Final = 6_000
 """Characters of the document to show on either side of the passage."""
+
+TAUGHT: Final = 600
+"""Characters of the longest passage that the embedded model is told; its lessons have one or two sentences."""
 
 REQUEST: Final = """\
 Below is a document. One passage of it stands between {open} and {close}.
@@ -42,7 +45,7 @@ def message(instruction: str, parts: Sequence[str], *, reads_marks: bool) -> str
     """
     passage = "".join(parts[1:-1])
     if not reads_marks:
-        return f"{instruction}: {passage.strip()}" if passage.strip() else instruction
+        return f"{instruction}: {passage.strip()}" if 0 < len(passage.strip()) <= TAUGHT else instruction
     before, after = parts[0][-CONTEXT:], parts[-1][:CONTEXT]
     document = f"{before}{OPEN}{passage}{CLOSE}{after}"
     return REQUEST.format(open=OPEN, close=CLOSE, instruction=READY.get(instruction, instruction), document=document)

@@ -1,6 +1,6 @@
 """What a model is told: the instruction, and the document with exactly one passage between the marks."""
 
-from dgtui.steering.instructions import CLOSE, CONTEXT, OPEN, READY, message
+from dgtui.steering.instructions import CLOSE, CONTEXT, OPEN, READY, TAUGHT, message
 
 
 def test_the_passage_stands_between_the_marks_in_the_document() -> None:
@@ -29,3 +29,5 @@ def test_a_model_that_reads_no_marks_is_told_the_instruction_and_the_passage() -
     told = message("make it rhyme", ["Before. ", "The passage. ", "After."], reads_marks=False)
     assert told == "make it rhyme: The passage."
     assert message("continue", ["Before. ", " ", ""], reads_marks=False) == "continue"
+    long = "x" * (TAUGHT + 1)
+    assert message("fix", ["", long, ""], reads_marks=False) == "fix", "it would not fit the context"
