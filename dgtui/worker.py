@@ -40,25 +40,32 @@ MakeStepper: TypeAlias = "Callable[[LoadedModel], Stepper]"
 
 def best_stepper(loaded: "LoadedModel", wanted: str = "auto", alone: bool = False) -> "Stepper":
     """The fastest stepper that works here, or the wanted one. If a faster one fails, the reason is added to the notes.
-    If there is a Sudoku model beside the loaded one, it solves 9×9 Sudokus, and small ones are checked, unless `alone`.
+
+    Unless `alone`: if there is a Sudoku model beside the loaded one, it solves 9×9 Sudokus, and small ones are checked;
+    if there is an adapter for edits, edits are written with it.
 
     `wanted` is "auto" or one of `inference.choice.NAMES`; if it does not work, the next one is used.
     """
     from dgtui.inference.choice import open_stepper
     from dgtui.inference.grid_solver import GridPrompt, GridSolver
+    from dgtui.inference.reviser import EditPrompt, Reviser
     from dgtui.inference.routed import RoutedStepper
-    from dgtui.model.sudoku_model import load_beside
+    from dgtui.model.specialists import edits_model, sudoku_model
 
     opened = open_stepper(loaded, wanted)
     if opened.reason:
         loaded.slow_down(opened.reason)
-    beside = None if alone else load_beside(loaded)
-    if beside is None:
+    if alone:
         return opened.stepper
     info, chat = loaded.info, loaded.tokenizer.chat
-    large = GridSolver(open_stepper(beside, wanted).stepper, GridPrompt(chat, 9), info.canvas_length, info.fill_id)
-    small = GridSolver(opened.stepper, GridPrompt(chat, 4), info.canvas_length, info.fill_id, whole=True)
-    return RoutedStepper(opened.stepper, [large, small])
+    found: list[GridSolver | Reviser] = []
+    if (solver := sudoku_model(loaded)) is not None:
+        large = open_stepper(solver, wanted).stepper
+        found.append(GridSolver(large, GridPrompt(chat, 9), info.canvas_length, info.fill_id))
+        found.append(GridSolver(opened.stepper, GridPrompt(chat, 4), info.canvas_length, info.fill_id, whole=True))
+    if (reviser := edits_model(loaded)) is not None:
+        found.append(Reviser(open_stepper(reviser, wanted).stepper, EditPrompt(chat, loaded.tokenizer.decode)))
+    return RoutedStepper(opened.stepper, found) if found else opened.stepper
 
 
 @dataclass(frozen=True, slots=True)

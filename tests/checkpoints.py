@@ -23,7 +23,7 @@ from transformers.models.diffusion_gemma import DiffusionGemmaGenerationConfig
 from transformers.models.diffusion_gemma.generation_diffusion_gemma import EntropyBoundSamplerConfig
 from transformers.utils import logging
 
-from dgtui.model.catalog import EMBEDDED, SOLVER, resolve
+from dgtui.model.catalog import EDITS, EMBEDDED, SOLVER, resolve
 from dgtui.model.open_checkpoint import OpenCheckpoint, open_checkpoint
 from dgtui.paths import embedded_dir
 from dgtui.train import tokenizer as tokenizers
@@ -236,7 +236,7 @@ def opened(name: str | Path) -> OpenCheckpoint:
 
 def unpacked(folder: Path) -> Path:
     """The embedded model in a new folder, its weights in bfloat16 instead of NF4."""
-    shutil.copytree(embedded_dir(), folder, ignore=shutil.ignore_patterns("SHA256SUMS", "*.safetensors", SOLVER))
+    shutil.copytree(embedded_dir(), folder, ignore=shutil.ignore_patterns("SHA256SUMS", "*.safetensors", SOLVER, EDITS))
     model: Any = in_full(opened(EMBEDDED)).to(torch.bfloat16)
     model.save_pretrained(folder)
     return folder

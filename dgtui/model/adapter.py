@@ -4,6 +4,7 @@ Over layers in full precision an adapter is added into the weights, and the mode
 it stays beside them.
 """
 
+import copy
 import hashlib
 import itertools
 import json
@@ -126,6 +127,19 @@ def attach(model: Any, adapter: Adapter) -> None:
         twin = above.replace(_DECODER, _ENCODER, 1)
         if "self_conditioning" not in name:
             setattr(model.get_submodule(twin), leaf, adapted)
+
+
+def with_adapter(model: Any, adapter: Adapter) -> Any:
+    """A second model: with the adapter, and all weights that it leaves alone shared with the first.
+
+    Raises:
+        ModelUnloadable: It is for a model of other sizes.
+    """
+    tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    changed = {id(tensor) for name, tensor in tensors if name.removesuffix(".weight") in adapter.layers}
+    second = copy.deepcopy(model, {id(tensor): tensor for _, tensor in tensors if id(tensor) not in changed})
+    attach(second, adapter)
+    return second
 
 
 def is_beside(model: nn.Module) -> bool:

@@ -23,6 +23,8 @@ REAL: Final = "google/diffusiongemma-26B-A4B-it"
 """The published checkpoint."""
 SOLVER: Final = "sudoku"
 """The folder of the model for 9×9 Sudoku in the folder of the embedded one."""
+EDITS: Final = "edits"
+"""The folder of the adapter for edits in it."""
 MODEL_TYPE: Final = "diffusion_gemma"
 
 HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
@@ -77,7 +79,7 @@ def resolve(name: str) -> Checkpoint:
 
 
 def solver_of(checkpoint: Checkpoint) -> Checkpoint | None:
-    """The model for 9×9 Sudoku in a checkpoint's folder; None if it has none. See `sudoku_model`."""
+    """The model for 9×9 Sudoku in a checkpoint's folder; None if it has none. See `specialists`."""
     path = checkpoint.path / SOLVER
     return Checkpoint(f"{checkpoint.name}/{SOLVER}", path, checkpoint.source) if path.is_dir() else None
 

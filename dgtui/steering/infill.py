@@ -3,7 +3,8 @@
 A text is given in parts: kept, to be written, kept, and so on. Kept text is pinned on the canvas, as far to the left
 and right as it fits. Text further left is in the prefix. Each part is encoded separately, so a cut inside a word stays
 where it is, and kept text is never decoded again. Only a space at a cut is moved to the part after it, because that
-is how vocabularies work: " word" is one token, "word" often is not.
+is how vocabularies work: " word" is one token, "word" often is not. Line breaks at the end of a span are kept too: they
+separate it from what follows, and a model that writes it again ends with its last word.
 
 A length search writes the spans (see `lengths`). A part longer than a canvas is written block by block, its last block
 together with the text after it.
@@ -257,7 +258,7 @@ class Infill:
 
 
 def _lend(parts: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
-    """Moves a space at a cut into the part after it.
+    """Moves a space at a cut, and line breaks at the end of a span, into the part after it.
 
     Returns:
         The parts, and for each gap the required start of its text (to be removed) and what to append to it; the
@@ -272,6 +273,9 @@ def _lend(parts: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
             gap, after, tail = ("", " " + after, " ") if after and not gap else (" " + gap, after, "")
         if gap.strip() and gap.endswith(" ") and after and not after[0].isspace():
             gap, after, tail = gap[:-1], " " + after, " "
+        elif (text := gap.rstrip("\n")).strip() and text != gap:
+            tail = gap[len(text) :]
+            gap, after = text, tail + after
         lent[at - 1 : at + 2] = before, gap, after
         moved.append((lead, tail))
     return lent, moved

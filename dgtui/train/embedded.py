@@ -40,6 +40,7 @@ from dgtui.train import tokenizer as tokenizers
 from dgtui.train.finetune import in_full, resumed
 from dgtui.train.grow import grown
 from dgtui.train.lessons import EASY_SHARES, SHARES, facts, mixture, people, prose, tales
+from dgtui.train.lora import Lora
 from dgtui.train.objective import ENCODER_SHARE, Losses, losses
 from dgtui.train.packed import Pack, PackedPass, pack
 from dgtui.train.taught import Encoder
@@ -58,6 +59,8 @@ OPEN_SHARE = 0.85
 """Share of the replies that are cut where their noise ends: what is far behind it costs time and teaches little."""
 
 SLIDING_WINDOW = 256
+RANK = 8
+"""Of an adapter."""
 CALIBRATION_STEPS = 10
 SPARE_SECONDS = 20.0
 """Of a run with a time limit, for starting and saving."""
@@ -209,6 +212,8 @@ class Kind:
     """Passages per block that the model writes again after reading them."""
     beside: bool = False
     """It ships in the folder of a model with the same tokenizer, and without one."""
+    adapts: Path | None = None
+    """Folder of a model that stays as it is. What is trained and ships is an adapter for it."""
 
 
 def packs(folder: Path, recipe: Recipe, rank: int, step: int) -> list[Pack]:
@@ -317,14 +322,7 @@ def run(recipe: Recipe, kind: Kind = EMBEDDED) -> bool:
         torch.distributed.barrier()
     fast = PreTrainedTokenizerFast.from_pretrained(folder)
     checkpoint = recipe.work / "checkpoint"
-    if (checkpoint / "progress.json").exists():
-        model = resumed(checkpoint)
-    elif recipe.start_from:
-        small = in_full(resolve(str(recipe.start_from)))
-        of_small = PreTrainedTokenizerFast.from_pretrained(recipe.start_from)
-        model = grown(small, of_small, config(fast, kind.sizes, kind.canvas), fast)
-    else:
-        model = DiffusionGemmaForBlockDiffusion(config(fast, kind.sizes, kind.canvas))
+    model, lora = _begun(recipe, kind, fast, checkpoint)
     on_gpu = torch.cuda.is_available()
     on: Any = model
     on.to("cuda" if on_gpu else "cpu")
@@ -332,8 +330,8 @@ def run(recipe: Recipe, kind: Kind = EMBEDDED) -> bool:
         recipe.steps, 0.02 * recipe.rate, 3e-3 * recipe.rate, decay=recipe.decay, packed_from=recipe.packed_from
     )
     prepared = Ahead(partial(kind.packs, folder, recipe, process.rank), recipe.workers)
-    of = step_losses(PackedPass(model, low=on_gpu), prepared, kind.encoder_share)
-    trainer = Trainer(model, schedule, checkpoint, recipe.seed, of, process)
+    of = step_losses(PackedPass(model, low=on_gpu and lora is None), prepared, kind.encoder_share)
+    trainer = Trainer(model, schedule, checkpoint, recipe.seed, of, process, lora)
     trainer.resume()
     stopped: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
@@ -347,7 +345,8 @@ def run(recipe: Recipe, kind: Kind = EMBEDDED) -> bool:
             )
 
     if process.rank == 0:
-        print(f"{sum(p.numel() for p in model.parameters())} parameters, from step {trainer.step}", flush=True)
+        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        print(f"{trained} parameters, from step {trainer.step}", flush=True)
     try:
         if recipe.minutes is not None:
             _calibrate(trainer, recipe.minutes * 60 - SPARE_SECONDS - (time.monotonic() - began))
@@ -355,8 +354,31 @@ def run(recipe: Recipe, kind: Kind = EMBEDDED) -> bool:
     finally:
         prepared.close()
     if recipe.out and process.rank == 0 and not stopped:
-        ship(model, fast, recipe.out, kind)
+        if lora is not None:
+            lora.save(recipe.out, torch.bfloat16)
+        else:
+            ship(model, fast, recipe.out, kind)
     return not stopped
+
+
+def _begun(
+    recipe: Recipe, kind: Kind, tokenizer: PreTrainedTokenizerFast, checkpoint: Path
+) -> tuple[DiffusionGemmaForBlockDiffusion, Lora | None]:
+    """The model as the last checkpoint left it, or as a run begins; and the adapter, if that is what is trained."""
+    begun = (checkpoint / "progress.json").exists()
+    if kind.adapts is not None:
+        model = in_full(Checkpoint("embedded", kind.adapts, "folder"))
+        lora = Lora(model, RANK, "embedded")
+        if begun:
+            lora.resume(checkpoint)
+        return model, lora
+    if begun:
+        return resumed(checkpoint), None
+    if recipe.start_from:
+        small = in_full(resolve(str(recipe.start_from)))
+        of_small = PreTrainedTokenizerFast.from_pretrained(recipe.start_from)
+        return grown(small, of_small, config(tokenizer, kind.sizes, kind.canvas), tokenizer), None
+    return DiffusionGemmaForBlockDiffusion(config(tokenizer, kind.sizes, kind.canvas)), None
 
 
 def _calibrate(trainer: Trainer, seconds: float) -> None:

@@ -7,7 +7,7 @@ A prompt's `expect` names the conditions for a right reply; all of them must hol
 - `json`: the object; `values`: values that an object must hold, and keys that the prompt names
 - `asserts`: Python tests of the function "f"; `contains`: text that must occur
 - `sudoku`: the puzzle's cells
-- `equal`: the whole reply; `any`: one of these texts, whatever its case
+- `equal`: the whole reply; `among`: one of these whole replies; `any`: one of these texts, whatever its case
 """
 
 import itertools
@@ -139,5 +139,6 @@ _CHECKS: dict[str, Callable[[Any, str, str], bool]] = {
     "contains": lambda parts, text, _: all(part in text for part in parts),
     "sudoku": _sudoku,
     "equal": lambda whole, text, _: text == whole,
+    "among": lambda replies, text, _: text in replies,
     "any": lambda options, text, _: any(option.lower() in f" {text.lower()}" for option in options),
 }

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
+import torch
 from safetensors.torch import load_file, save_file
 
 from dgtui.errors import UsageError
@@ -41,11 +42,11 @@ class Lora:
             warnings.filterwarnings("ignore", "Unsupported layer type", UserWarning)  # sizes are all that it needs
             inject_adapter_in_model(self.config, self._decoder)
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, dtype: torch.dtype = torch.float32) -> None:
         """Writes the adapter in PEFT's format."""
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {
-            f"{PREFIX}{_DECODER}{name.replace('.default.', '.')}": p.detach().cpu().contiguous()
+            f"{PREFIX}{_DECODER}{name.replace('.default.', '.')}": p.detach().to("cpu", dtype).contiguous()
             for name, p in self._decoder.named_parameters()
             if "lora_" in name
         }

@@ -8,8 +8,9 @@ transformers' (see tests/train/test_training.py). Text only.
 
 import itertools
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,6 +25,8 @@ from dgtui.train.items import FILL_WEIGHT, Item
 Tensor = torch.Tensor
 _NO_EXAMPLE = -1
 FILLERS = 32
+PADDING = (0, 8, 16)
+"""Lengths of the end-of-sequence padding on a canvas that ends soon after its reply."""
 """Items that are tried in the places which longer items leave empty."""
 
 
@@ -65,14 +68,16 @@ class Pack:
 
 
 def pack(items: Iterator[Item], rows: int, length: int, pad: int, eos: int, window: int, canvas: int | None,
-         rng: random.Random, open_share: float = 0.0) -> Pack:  # fmt: skip
+         rng: random.Random, open_share: float = 0.0, padding: Sequence[int] = PADDING) -> Pack:  # fmt: skip
     """Fills rows with the next items, as many as there are positions. The few that do not fit are left out.
 
     Args:
         window: The window of the sliding layers.
-        canvas: Length of every canvas; None: the reply and a little end-of-sequence padding.
+        canvas: Length of every canvas; None: the reply and some end-of-sequence padding.
         open_share: Share of the replies without spans that are made open, unless `canvas` is given.
+        padding: The lengths that this padding may have.
     """
+    placed = _placed(items, rows, length, canvas, rng, partial(_shaped, rng, open_share, padding))
     shape = (rows, length)
     ids = torch.full(shape, pad)
     positions = torch.zeros(shape, dtype=torch.long)
@@ -81,7 +86,7 @@ def pack(items: Iterator[Item], rows: int, length: int, pad: int, eos: int, wind
     on_canvas, free, infill, opened, copied = (torch.zeros(shape, dtype=torch.bool) for _ in range(5))
     weight = torch.zeros(shape)
     used, count = [0] * rows, 0
-    for number, (row, item, places) in enumerate(_placed(items, rows, length, canvas, rng, open_share)):
+    for number, (row, item, places) in enumerate(placed):
         start, prefix = used[row], _context(item)
         used[row] += len(prefix) + places
         item_of[row, start : used[row]] = number
@@ -124,21 +129,21 @@ def _context(item: Item) -> tuple[int, ...]:
     return item.prefix + item.reply if item.cuts else item.prefix
 
 
-def _placed(items: Iterator[Item], rows: int, length: int, canvas: int | None,
-            rng: random.Random, open_share: float) -> list[tuple[int, Item, int]]:  # fmt: skip
+def _placed(items: Iterator[Item], rows: int, length: int, canvas: int | None, rng: random.Random,
+            shaped: Callable[[Item, int | None], tuple[Item, int]]) -> list[tuple[int, Item, int]]:  # fmt: skip
     """Row, item and canvas length of the next items.
 
     The longest are placed first, and a few more items fill the places that stay empty. The rows are then shuffled,
     because only the first half of them is self-conditioned."""
     drawn, wanted = [], rows * length
     for item in items:
-        item, places = _shaped(item, canvas, rng, open_share)
+        item, places = shaped(item, canvas)
         if (total := len(_context(item)) + places) <= length:
             drawn.append((item, places))
             wanted -= total
         if wanted <= 0:
             break
-    fillers = [_shaped(item, None, rng, open_share) for item in itertools.islice(items, FILLERS)]
+    fillers = [shaped(item, None) for item in itertools.islice(items, FILLERS)]
     longest_first = sorted(drawn, key=lambda one: -len(_context(one[0])) - one[1])
     left, found = [length] * rows, []
     for item, places in (*longest_first, *fillers):
@@ -151,7 +156,9 @@ def _placed(items: Iterator[Item], rows: int, length: int, canvas: int | None,
     return [(order[row], item, places) for row, item, places in found]
 
 
-def _shaped(item: Item, canvas: int | None, rng: random.Random, open_share: float) -> tuple[Item, int]:
+def _shaped(
+    rng: random.Random, open_share: float, padding: Sequence[int], item: Item, canvas: int | None
+) -> tuple[Item, int]:
     """The item, open or not, and the length of its canvases."""
     if item.cuts:
         return item, sum(last - first for first, last in item.cuts)
@@ -160,7 +167,7 @@ def _shaped(item: Item, canvas: int | None, rng: random.Random, open_share: floa
     if item.spans is None and rng.random() < open_share:
         kept = rng.randint(1, min(256, len(item.reply)))
         return replace(item, reply=item.reply[:kept], open=True), kept
-    return item, min(256, len(item.reply) + 1 + rng.choice((0, 8, 16)))
+    return item, min(256, len(item.reply) + 1 + rng.choice(padding))
 
 
 class PackedPass:

@@ -14,7 +14,6 @@ LONGEST_PREFIX = 300
 DOCUMENT_SHARE = 0.1
 "share of tales, JSON and functions that are bare documents, cut anywhere"
 CONTINUED_SHARE = 0.6
-"""share of replies whose first part is already context, as in a later block; the encoder learns to continue them"""
 CUTS_SHARE = 0.8
 """share of these whose canvases are several short parts of the reply"""
 SPANS_SHARE = {"tales": 0.2, "turns": 0.1, "prose": 1.0}
@@ -34,10 +33,16 @@ THOUGHTS = {
 
 
 class Encoder:
-    """Turns lessons into items with one tokenizer."""
+    """Turns lessons into items with one tokenizer.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+    Args:
+        continued: Share of the replies whose first part is already context, as in a later block; the encoder learns to
+            continue them.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, continued: float = CONTINUED_SHARE) -> None:
         self.tokenizer: Any = tokenizer
+        self.continued = continued
         self.turn_end: Any = self.tokenizer.convert_tokens_to_ids("<turn|>")
         self.bos: Any = tokenizer.bos_token_id
         bound: Any = tokenizer.init_kwargs.get(BOUND_NAMES, {"spare": [], "words": []})
@@ -102,7 +107,7 @@ class Encoder:
             return None
         if not spans and rng.random() < share:
             spans = random_spans(rng, len(reply))
-        if not spans and rng.random() < CONTINUED_SHARE:
+        if not spans and rng.random() < self.continued:
             if rng.random() < CUTS_SHARE:
                 return Item(tuple(prefix), (*reply, self.turn_end), cuts=random_cuts(rng, len(reply) + 1))
             cut = rng.randint(0, len(reply))

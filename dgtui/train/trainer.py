@@ -122,7 +122,7 @@ class Trainer:
         sums, tokens, since, counted = torch.zeros(3), 0, started, 0
         self.model.train()
         while self.step < self.schedule.steps and not stop():
-            late = self.step >= self.schedule.packed_from * self.schedule.steps
+            late = self.lora is None and self.step >= self.schedule.packed_from * self.schedule.steps
             context: AbstractContextManager[None] = as_packed(self.model) if late else nullcontext()
             with context:
                 result, seen = self._gradients()

@@ -260,3 +260,15 @@ def test_a_blank_before_a_word_goes_with_the_word() -> None:
     assert _lend(["a ", "", "b"]) == (["a", "", " b"], [(" ", " ")])
     assert _lend(["a ", "word ", "b"]) == (["a", " word", " b"], [(" ", " ")])
     assert _lend(["a", "\nword", "\nb"]) == (["a", "\nword", "\nb"], [("", "")])
+
+
+def test_line_breaks_at_the_end_of_a_span_are_kept() -> None:
+    assert _lend(["a\n", "word\n", "b"]) == (["a\n", "word", "\nb"], [("", "\n")])
+    assert _lend(["", "word.\n\n", ""]) == (["", "word.", "\n\n"], [("", "\n\n")])
+    assert _lend(["a", "\n", "b"]) == (["a", "\n", "b"], [("", "")]), "nothing else is in it"
+
+
+def test_a_rewritten_paragraph_keeps_its_line_break(worker: Worker, loaded: LoadedModel) -> None:
+    infill = _infill(loaded, "", TALE.strip() + "\n", "", length=12)
+    _run(worker, infill)
+    assert all(proposal.texts[0].endswith("\n") for proposal in infill.proposals) and infill.proposals

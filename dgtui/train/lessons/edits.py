@@ -81,6 +81,17 @@ def _drawn(rng: random.Random, tale: tales.Tale, told: list[str], at: int) -> tu
     return ask.replace("{o}", old).replace("{n}", name), told[at], sentence(new), 1
 
 
+def _right(told: list[str], at: int, old: str, new: str) -> list[str]:
+    """The new passages that follow an instruction. Shortened, two lines are one of them; expanded, a line has one or
+    more of those that follow it."""
+    two = told[at : at + 2]
+    if old == " ".join(two) != told[at]:
+        return two
+    if new == " ".join(two) != told[at]:
+        return [" ".join(told[at:end]) for end in range(at + 2, len(told) + 1)]
+    return [new]
+
+
 def make(rng: random.Random) -> Example:
     """An instruction and the new passage: alone, or inside the text around it, which is pinned."""
     _, tale = tales.draw(rng)
@@ -91,7 +102,7 @@ def make(rng: random.Random) -> Example:
         return make(rng)
     prompt = f"{ask}: {old}"
     if rng.random() < 0.5:
-        return Example(NAME, prompt, new, expect={"equal": new})
+        return Example(NAME, prompt, new, expect={"among": _right(told, at, old, new)})
     before = told[max(0, at - rng.randint(0, 3)) : at]
     after = told[at + lines :][: rng.randint(0, 3)]
     begin = sum(len(text) + 1 for text in before)

@@ -1,4 +1,4 @@
-"""The Sudoku model beside the embedded one."""
+"""The Sudoku model and the adapter for edits beside the embedded model."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from dgtui.diffusion.reference import ReferenceStepper
 from dgtui.inference.routed import RoutedStepper
 from dgtui.model.catalog import EMBEDDED, Checkpoint
 from dgtui.model.loader import LoadedModel, LoadOptions, load
-from dgtui.model.sudoku_model import load_beside
+from dgtui.model.specialists import edits_model, sudoku_model
 from dgtui.worker import best_stepper
 
 
@@ -22,7 +22,7 @@ def loaded() -> LoadedModel:
 
 
 def test_it_has_the_ids_of_the_model_beside_it(loaded: LoadedModel) -> None:
-    beside = load_beside(loaded)
+    beside = sudoku_model(loaded)
     assert beside is not None and beside.tokenizer is loaded.tokenizer
     model, base = beside.model, loaded.model
     decoder, config = model.model.decoder, model.config
@@ -37,9 +37,20 @@ def test_it_has_the_ids_of_the_model_beside_it(loaded: LoadedModel) -> None:
     assert max(digits) < own // 2 and len({tuple(row) for row in weight[digits].tolist()}) == 10
 
 
-def test_it_runs_unless_the_model_is_to_run_alone_or_has_an_adapter(loaded: LoadedModel, tmp_path: Path) -> None:
+def test_the_adapter_shares_what_it_leaves_alone(loaded: LoadedModel) -> None:
+    second = edits_model(loaded)
+    assert second is not None and second.adapted and not loaded.adapted
+    model, base = second.model.model.decoder, loaded.model.model.decoder
+    assert model.embed_tokens.weight is base.embed_tokens.weight
+    assert model.layers[0].experts.gate_up_proj is base.layers[0].experts.gate_up_proj
+    for layer, own in zip(model.layers, base.layers, strict=True):
+        assert not torch.equal(layer.self_attn.q_proj.weight, own.self_attn.q_proj.weight)
+
+
+def test_they_run_unless_the_model_is_to_run_alone_or_has_an_adapter(loaded: LoadedModel, tmp_path: Path) -> None:
     assert isinstance(best_stepper(loaded), RoutedStepper)
     assert isinstance(best_stepper(loaded, "reference", alone=True), ReferenceStepper)
     elsewhere: Any = replace(loaded, checkpoint=Checkpoint("m", tmp_path, "folder"))
-    assert load_beside(elsewhere) is None
-    assert load_beside(replace(loaded, adapted=True)) is None
+    adapted = replace(loaded, adapted=True)
+    for beside in sudoku_model, edits_model:
+        assert beside(elsewhere) is None and beside(adapted) is None

@@ -1,0 +1,95 @@
+"""Prompts that ask for a change of a text run on the model with the adapter for edits, everything else does not."""
+
+from collections.abc import Sequence
+
+import pytest
+from checkpoints import opened
+from fakes import SETTINGS, NumericDenoiser
+
+from dgtui.diffusion import engine
+from dgtui.diffusion.job import Job
+from dgtui.diffusion.log import RunLog
+from dgtui.diffusion.reference import ReferenceStepper
+from dgtui.inference.reviser import EditPrompt, Reviser
+from dgtui.inference.routed import RoutedStepper
+from dgtui.message import Message
+from dgtui.model.catalog import EMBEDDED
+from dgtui.model.loader import read_tokenizer
+from dgtui.model.tokenizer import ModelTokenizer
+from dgtui.steering.instructions import message
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> ModelTokenizer:
+    return read_tokenizer(opened(EMBEDDED))
+
+
+@pytest.fixture(scope="module")
+def prompt(tokenizer: ModelTokenizer) -> EditPrompt:
+    return EditPrompt(tokenizer.chat, tokenizer.decode)
+
+
+def asked(*contents: str) -> list[Message]:
+    """A conversation in which the user and the model take turns."""
+    return [Message("model" if at % 2 else "user", text) for at, text in enumerate(contents)]
+
+
+EDITS = (
+    ("fix: teh end",),
+    ("Shorten: The fox ran.\nIt ran far.",),
+    ("rename Clara to Otto: Clara ran.",),
+    ("make it a whale instead of a fox: The fox ran.",),
+    ("Tell me a tale.", "Once.", "put this in the past tense: She runs."),
+)
+OTHERS = (
+    ("Tell me a tale.",),
+    ("JSON: Anna has 3 cats.",),
+    ("make this JSON: Anna has 3 cats.",),
+    ("fix it",),
+    ("fix: teh end", "the end", "thanks"),
+    ("Write a tale about the fix: Anna.",),
+)
+
+
+@pytest.mark.parametrize("contents", EDITS)
+def test_an_instruction_with_a_text_is_an_edit(
+    contents: Sequence[str], prompt: EditPrompt, tokenizer: ModelTokenizer
+) -> None:
+    assert prompt.matches(tokenizer.chat(asked(*contents)))
+
+
+@pytest.mark.parametrize("contents", OTHERS)
+def test_everything_else_is_not(contents: Sequence[str], prompt: EditPrompt, tokenizer: ModelTokenizer) -> None:
+    assert not prompt.matches(tokenizer.chat(asked(*contents)))
+
+
+def test_an_infill_with_an_instruction_is_an_edit_wherever_its_text_begins(
+    prompt: EditPrompt, tokenizer: ModelTokenizer
+) -> None:
+    told = message("rename Clara to Otto", ("Once. ", "Clara ran.", ""), reads_marks=False)
+    ids = tokenizer.chat([Message("system", "Be brief."), Message("user", told)])
+    assert prompt.matches([*ids, *tokenizer.encode("Once. ")])
+    assert not prompt.matches(tokenizer.encode("fix: teh end")) and not prompt.matches([])
+
+
+def test_a_routed_edit_is_written_by_its_own_model_in_all_blocks() -> None:
+    def chat(messages: Sequence[Message]) -> list[int]:
+        return [1, *(i for m in messages for i in (2, 7 if m.content.startswith("fix") else 8, 3))]
+
+    own, other = NumericDenoiser(), NumericDenoiser()
+    prompt = EditPrompt(lambda m: [1, 2, 8 + (m[0].content == "b"), 3], lambda ids: "fix: it" if 7 in ids else "else")
+    stepper = RoutedStepper(ReferenceStepper(own), [Reviser(ReferenceStepper(other), prompt)])
+
+    def run(*contents: str) -> RunLog:
+        job = Job("a job", tuple(chat(asked(*contents))), 3, 2 * own.canvas_length, SETTINGS)
+        return RunLog(job, engine.run(stepper, job))
+
+    log = run("tale", "once", "fix: it")
+    assert len(log.blocks()) == other.commits + 1 == 2 and not own.seen
+    job = log.fork(1, 2, "again", 3)
+    again = RunLog(job, engine.run(stepper, job))
+    assert [f.canvas.tolist() for f in again.frames(1)[:2]] == [f.canvas.tolist() for f in log.frames(1)[:2]]
+    assert stepper.log_probs([log.blocks()[0].ids])[0].any() and not own.seen
+    steps = len(other.seen)
+    run("fix: it", "it", "tale")
+    assert own.seen and len(other.seen) == steps

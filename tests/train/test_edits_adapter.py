@@ -1,0 +1,75 @@
+"""The recipe of the adapter for edits: what is trained, what ships, and what it leaves alone."""
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from checkpoints import opened
+
+from dgtui.model import adapter
+from dgtui.model.catalog import EMBEDDED
+from dgtui.model.loader import LoadedModel, LoadOptions, load
+from dgtui.paths import embedded_dir
+from dgtui.train import edits_adapter, embedded
+from dgtui.train.lessons import edits
+
+
+@pytest.fixture(scope="module")
+def loaded() -> LoadedModel:
+    return load(opened(EMBEDDED), LoadOptions(device="cpu"))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an adapter after two steps, the second of them in another run."""
+    out: Path = tmp_path_factory.mktemp("adapter")
+    kind = edits_adapter.kind(embedded_dir())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(edits_adapter, "PLACES", 2 * edits_adapter.LONG)
+        for steps in 1, 2:
+            assert embedded.run(embedded.Recipe(out / "work", out / "made", steps=steps, parts=1), kind)
+    return out / "made"
+
+
+@pytest.mark.slow
+def test_what_ships_is_small_and_changes_only_its_own_layers(trained: Path, loaded: LoadedModel) -> None:
+    assert sum(file.stat().st_size for file in trained.iterdir()) < 0.45e6
+    made = adapter.read(trained)
+    assert all(pair[0].dtype == torch.bfloat16 and pair[1].any() for pair in made.layers.values())
+    before = {name: weight.clone() for name, weight in loaded.model.state_dict().items()}
+    second = adapter.with_adapter(loaded.model, made)
+    for (name, own), weight in zip(loaded.model.named_parameters(), second.parameters(), strict=True):
+        decoder = name.removesuffix(".weight").replace("encoder.language_model", "decoder", 1)
+        assert (weight is own) is (decoder not in made.layers)
+        assert torch.equal(own, before[name]) and torch.equal(weight, own) is (weight is own)
+    coder = second.model
+    assert coder.decoder.layers[0].mlp.up_proj.weight is coder.encoder.language_model.layers[0].mlp.up_proj.weight
+
+
+@pytest.mark.slow
+def test_a_second_run_continues_with_the_matrices_of_the_first(trained: Path, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    kind = edits_adapter.kind(embedded_dir())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(edits_adapter, "PLACES", 2 * edits_adapter.LONG)
+        assert embedded.run(embedded.Recipe(work, tmp_path / "made", steps=2, parts=1), kind)
+    once, twice = (adapter.read(folder).layers for folder in (tmp_path / "made", trained))
+    for name, pair in once.items():
+        assert all(map(torch.equal, pair, twice[name]))
+
+
+def test_most_canvases_hold_the_end_of_the_reply_and_padding_after_it() -> None:
+    (made,) = edits_adapter.packs(embedded_dir(), embedded.Recipe(embedded_dir(), parts=1), 0, 0)
+    padded = ((made.weight == 0.1) & made.canvas).sum() / made.canvas.sum()
+    assert made.count > 20 and 0.3 < float(padded) < 0.9
+
+
+def test_every_right_way_to_shorten_or_expand_is_accepted() -> None:
+    rng, several = random.Random(2), 0
+    for example in (edits.make(rng) for _ in range(200)):
+        if not example.free:
+            right = example.expect["among"]
+            assert isinstance(right, list) and example.response in right
+            several += len(right) > 1
+    assert several > 10
