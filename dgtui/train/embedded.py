@@ -187,7 +187,7 @@ class Recipe:
     easy: int = 1500
     """Number of first steps that use the easy mixture."""
     start_from: Path | None = None
-    """Folder of a smaller model whose weights the first checkpoint has; None: random weights."""
+    """Folder of a smaller model, or of an adapter, whose weights the first checkpoint has; None: random weights."""
     seed: int = 20
     minutes: float | None = None
     """Time for everything, instead of `steps`: the last third decays, the last sixth has NF4 weights."""
@@ -293,7 +293,7 @@ def options(description: str | None, **defaults: Any) -> Recipe:
     parser.add_argument("--rate", type=float, default=1.0, help="factor for the peak rates")
     parser.add_argument("--packed-from", type=float, default=1.0, help="share of the run after which weights are NF4")
     parser.add_argument("--easy", type=int, default=1500, help="number of first steps with the easy mixture")
-    parser.add_argument("--start-from", type=Path, help="folder of a smaller model to begin with")
+    parser.add_argument("--start-from", type=Path, help="folder of a smaller model, or of an adapter, to begin with")
     parser.add_argument("--seed", type=int, default=20)
     parser.add_argument("--minutes", type=float, help="time for everything, instead of --steps")
     parser.add_argument("--workers", type=int, default=0, help="processes that prepare the data")
@@ -369,8 +369,8 @@ def _begun(
     if kind.adapts is not None:
         model = in_full(Checkpoint("embedded", kind.adapts, "folder"))
         lora = Lora(model, RANK, "embedded")
-        if begun:
-            lora.resume(checkpoint)
+        if (saved := checkpoint if begun else recipe.start_from) is not None:
+            lora.resume(saved)
         return model, lora
     if begun:
         return resumed(checkpoint), None

@@ -59,6 +59,15 @@ def test_a_second_run_continues_with_the_matrices_of_the_first(trained: Path, tm
         assert all(map(torch.equal, pair, twice[name]))
 
 
+@pytest.mark.slow
+def test_a_run_can_begin_with_another_adapter(trained: Path, tmp_path: Path) -> None:
+    kind = edits_adapter.kind(embedded_dir())
+    assert embedded.run(embedded.Recipe(tmp_path / "work", tmp_path / "made", steps=0, start_from=trained), kind)
+    same, own = (adapter.read(folder).layers for folder in (tmp_path / "made", trained))
+    for name, pair in same.items():
+        assert all(map(torch.equal, pair, own[name]))
+
+
 def test_most_canvases_hold_the_end_of_the_reply_and_padding_after_it() -> None:
     (made,) = edits_adapter.packs(embedded_dir(), embedded.Recipe(embedded_dir(), parts=1), 0, 0)
     padded = ((made.weight == 0.1) & made.canvas).sum() / made.canvas.sum()
