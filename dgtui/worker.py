@@ -42,13 +42,13 @@ def best_stepper(loaded: "LoadedModel", wanted: str = "auto", alone: bool = Fals
     """The fastest stepper that works here, or the wanted one. If a faster one fails, the reason is added to the notes.
 
     Unless `alone`: if there is a Sudoku model beside the loaded one, it solves 9×9 Sudokus, and small ones are checked;
-    if there is an adapter for edits, edits are written with it.
+    if there is an adapter for edits and follow-ups, they are written with it.
 
     `wanted` is "auto" or one of `inference.choice.NAMES`; if it does not work, the next one is used.
     """
     from dgtui.inference.choice import open_stepper
     from dgtui.inference.grid_solver import GridPrompt, GridSolver
-    from dgtui.inference.reviser import EditPrompt, Reviser
+    from dgtui.inference.reviser import Reviser, RevisionPrompt
     from dgtui.inference.routed import RoutedStepper
     from dgtui.model.specialists import edits_model, sudoku_model
 
@@ -64,7 +64,7 @@ def best_stepper(loaded: "LoadedModel", wanted: str = "auto", alone: bool = Fals
         found.append(GridSolver(large, GridPrompt(chat, 9), info.canvas_length, info.fill_id))
         found.append(GridSolver(opened.stepper, GridPrompt(chat, 4), info.canvas_length, info.fill_id, whole=True))
     if (reviser := edits_model(loaded)) is not None:
-        found.append(Reviser(open_stepper(reviser, wanted).stepper, EditPrompt(chat, loaded.tokenizer.decode)))
+        found.append(Reviser(open_stepper(reviser, wanted).stepper, RevisionPrompt(chat, loaded.tokenizer.decode)))
     return RoutedStepper(opened.stepper, found) if found else opened.stepper
 
 

@@ -1,4 +1,4 @@
-"""The embedded model with its adapter for edits: which prompts it runs."""
+"""The embedded model with its adapter for edits and follow-ups: which prompts it runs."""
 
 import itertools
 import re
@@ -16,8 +16,8 @@ _EDIT: Final = re.compile(
 """An instruction and the text that it changes, as `steering.instructions` words it."""
 
 
-class EditPrompt:
-    """Recognises a prompt whose last message is an instruction to change a text.
+class RevisionPrompt:
+    """Recognises a prompt whose last message is an instruction to change a text, or not the first one of the user.
 
     Args:
         chat: A conversation → ids of the prompt.
@@ -37,7 +37,10 @@ class EditPrompt:
         ids = [*ids]
         end = _last(ids, self._closing, len(ids))
         begin = _last(ids, self._opening, end) + len(self._opening)
-        return 0 < begin < end and _EDIT.match(self._decode(ids[begin:end])) is not None
+        if not 0 < begin < end:
+            return False
+        is_later = _last(ids, self._opening, begin - len(self._opening)) >= 0
+        return is_later or _EDIT.match(self._decode(ids[begin:end])) is not None
 
 
 def _common(one: list[int], other: list[int]) -> list[int]:
@@ -54,7 +57,7 @@ def _last(ids: list[int], part: list[int], end: int) -> int:
 class Reviser(PassingStepper):
     """See `dgtui.diffusion.stepper.Stepper`. Runs the prompts of one form."""
 
-    def __init__(self, inner: Stepper, prompt: EditPrompt) -> None:
+    def __init__(self, inner: Stepper, prompt: RevisionPrompt) -> None:
         super().__init__(inner)
         self._prompt = prompt
 

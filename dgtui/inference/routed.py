@@ -1,4 +1,4 @@
-"""Several steppers behind one: Sudokus and edits go to steppers that are made for them."""
+"""Several steppers behind one: Sudokus, edits and follow-ups go to steppers that are made for them."""
 
 from collections.abc import Collection, Sequence
 

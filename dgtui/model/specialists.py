@@ -1,4 +1,5 @@
-"""What ships beside the embedded model, in its folder: a model for 9×9 Sudoku, and an adapter for edits.
+"""What ships beside the embedded model, in its folder: a model for 9×9 Sudoku, and an adapter for edits and
+follow-ups.
 
 The Sudoku model has the embedded model's architecture and ids, but far fewer weights, and only the first ids: digits,
 line break and end among them. It has no tokenizer of its own. The adapter changes the embedded model itself.

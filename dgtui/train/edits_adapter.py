@@ -1,9 +1,10 @@
-"""The recipe of the embedded model's adapter for edits: small matrices (LoRA) over its attention, dense MLP and
-self-conditioning, which is the model's own for every other prompt.
+"""The recipe of the embedded model's adapter for edits and follow-ups: small matrices (LoRA) over its attention, dense
+MLP and self-conditioning, which is the model's own for every other prompt.
 
     torchrun --nproc-per-node 2 -m dgtui.train.edits_adapter --work runs/edits --steps 420 --decay 300
 
-With `--start-from dgtui/model/embedded/edits` it continues from the adapter that ships.
+With `--start-from dgtui/model/embedded/edits` it continues from the adapter that ships. Functions and JSON are among its
+lessons because follow-ups ask for them too.
 
 An edit is short, and what follows it in the tale is not part of it. So most canvases hold the whole reply and a lot of
 what follows its end, as a canvas of 256 does.
@@ -22,7 +23,7 @@ from dgtui.train.embedded import LONG, PLACES, SLIDING_WINDOW, Recipe
 from dgtui.train.packed import Pack, pack
 from dgtui.train.taught import Encoder
 
-SHARES = {"edits": 80, "turns": 20}
+SHARES = {"edits": 55, "turns": 25, "python": 12, "json": 8}
 PADDING = (0, 8, 32, 64, 256)
 OPEN_SHARE, CONTINUED_SHARE, ENCODER_SHARE = 0.1, 0.15, 0.25
 

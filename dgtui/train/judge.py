@@ -103,7 +103,15 @@ def _leaves(value: Any) -> list[str]:
 
 def _values(values: Sequence[Any], text: str, _: str) -> bool:
     found = _object(text)
-    return isinstance(found, dict | list) and all(str(value).lower() in _leaves(found) for value in values)
+    return isinstance(found, dict | list) and all(_among(value, _leaves(found)) for value in values)
+
+
+def _among(value: Any, leaves: Sequence[str]) -> bool:
+    """Whether a number is one of the leaves, or a text is one or part of one: "Weiss" may be "Dr. Weiss"."""
+    if not isinstance(value, str):
+        return str(value).lower() in leaves
+    whole = re.compile(rf"(?<!\w){re.escape(value)}(?!\w)", re.IGNORECASE)
+    return any(whole.search(leaf) for leaf in leaves)
 
 
 def _asserts(tests: Sequence[str], text: str, _: str) -> bool:

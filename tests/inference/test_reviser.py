@@ -1,4 +1,4 @@
-"""Prompts that ask for a change of a text run on the model with the adapter for edits, everything else does not."""
+"""Edits and later turns run on the model with the adapter for them, everything else does not."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from dgtui.diffusion import engine
 from dgtui.diffusion.job import Job
 from dgtui.diffusion.log import RunLog
 from dgtui.diffusion.reference import ReferenceStepper
-from dgtui.inference.reviser import EditPrompt, Reviser
+from dgtui.inference.reviser import Reviser, RevisionPrompt
 from dgtui.inference.routed import RoutedStepper
 from dgtui.message import Message
 from dgtui.model.catalog import EMBEDDED
@@ -25,8 +25,8 @@ def tokenizer() -> ModelTokenizer:
 
 
 @pytest.fixture(scope="module")
-def prompt(tokenizer: ModelTokenizer) -> EditPrompt:
-    return EditPrompt(tokenizer.chat, tokenizer.decode)
+def prompt(tokenizer: ModelTokenizer) -> RevisionPrompt:
+    return RevisionPrompt(tokenizer.chat, tokenizer.decode)
 
 
 def asked(*contents: str) -> list[Message]:
@@ -46,25 +46,35 @@ OTHERS = (
     ("JSON: Anna has 3 cats.",),
     ("make this JSON: Anna has 3 cats.",),
     ("fix it",),
-    ("fix: teh end", "the end", "thanks"),
     ("Write a tale about the fix: Anna.",),
 )
 
 
 @pytest.mark.parametrize("contents", EDITS)
 def test_an_instruction_with_a_text_is_an_edit(
-    contents: Sequence[str], prompt: EditPrompt, tokenizer: ModelTokenizer
+    contents: Sequence[str], prompt: RevisionPrompt, tokenizer: ModelTokenizer
 ) -> None:
     assert prompt.matches(tokenizer.chat(asked(*contents)))
 
 
+@pytest.mark.parametrize(
+    "contents", [("Tell me a tale.", "Once.", "shorter"), ("Hello", "Hello!", "a tale", "Once.", "thanks")]
+)
+@pytest.mark.parametrize("system", [[], [Message("system", "Be brief.")]], ids=["", "after a system prompt"])
+def test_every_later_turn_is_the_adapters(
+    contents: Sequence[str], system: list[Message], prompt: RevisionPrompt, tokenizer: ModelTokenizer
+) -> None:
+    assert prompt.matches(tokenizer.chat([*system, *asked(*contents)]))
+    assert not prompt.matches(tokenizer.chat([*system, *asked(contents[0])]))
+
+
 @pytest.mark.parametrize("contents", OTHERS)
-def test_everything_else_is_not(contents: Sequence[str], prompt: EditPrompt, tokenizer: ModelTokenizer) -> None:
+def test_everything_else_is_not(contents: Sequence[str], prompt: RevisionPrompt, tokenizer: ModelTokenizer) -> None:
     assert not prompt.matches(tokenizer.chat(asked(*contents)))
 
 
 def test_an_infill_with_an_instruction_is_an_edit_wherever_its_text_begins(
-    prompt: EditPrompt, tokenizer: ModelTokenizer
+    prompt: RevisionPrompt, tokenizer: ModelTokenizer
 ) -> None:
     told = message("rename Clara to Otto", ("Once. ", "Clara ran.", ""), reads_marks=False)
     ids = tokenizer.chat([Message("system", "Be brief."), Message("user", told)])
@@ -77,7 +87,9 @@ def test_a_routed_edit_is_written_by_its_own_model_in_all_blocks() -> None:
         return [1, *(i for m in messages for i in (2, 7 if m.content.startswith("fix") else 8, 3))]
 
     own, other = NumericDenoiser(), NumericDenoiser()
-    prompt = EditPrompt(lambda m: [1, 2, 8 + (m[0].content == "b"), 3], lambda ids: "fix: it" if 7 in ids else "else")
+    prompt = RevisionPrompt(
+        lambda m: [1, 2, 8 + (m[0].content == "b"), 3], lambda ids: "fix: it" if 7 in ids else "else"
+    )
     stepper = RoutedStepper(ReferenceStepper(own), [Reviser(ReferenceStepper(other), prompt)])
 
     def run(*contents: str) -> RunLog:
@@ -91,5 +103,5 @@ def test_a_routed_edit_is_written_by_its_own_model_in_all_blocks() -> None:
     assert [f.canvas.tolist() for f in again.frames(1)[:2]] == [f.canvas.tolist() for f in log.frames(1)[:2]]
     assert stepper.log_probs([log.blocks()[0].ids])[0].any() and not own.seen
     steps = len(other.seen)
-    run("fix: it", "it", "tale")
+    run("tale")
     assert own.seen and len(other.seen) == steps

@@ -233,6 +233,9 @@ def test_the_frozen_prompts_are_twenty_of_each_kind() -> None:
     [
         ({"values": ["Ada", 3]}, '{"name": "Ada", "count": 3}', True),
         ({"values": ["Ada", 3]}, '{"name": "Ada"}', False),
+        ({"values": ["weiss", 14]}, '{"name": "Dr. Weiss", "patients": 14}', True),
+        ({"values": ["Weiss"]}, '{"name": "Weissmann"}', False),
+        ({"values": [14]}, '{"patients": "14 people"}', False),
         ({"json": {"a": 1}}, '```json\n{"a": 1}\n```', True),
         ({"json": {"a": 1}}, '{\n  "a": 1\n}', True),
         ({"json": {"a": 1}}, '{"a": 1}{"b": 2}', False),

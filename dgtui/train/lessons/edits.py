@@ -51,16 +51,16 @@ def _slip(rng: random.Random, text: str) -> str:
 
 def _drawn(rng: random.Random, tale: tales.Tale, told: list[str], at: int) -> tuple[str, str, str, int]:
     """An instruction, the old and the new passage, and how many lines of the tale it replaces, from `at` on."""
-    kind = rng.random()
-    if kind < 0.3:
+    kind = rng.choice(("fix", "shorten", "expand", "tense", "rename"))
+    if kind == "fix":
         ask = rng.choice(("fix", "fix", "fix the grammar", "correct this", "correct the spelling", "fix the typo"))
         return ask, _slip(rng, told[at]), told[at], 1
-    if kind < 0.55 and at + 1 < len(told):  # shorten or expand: an optional line goes or comes
+    if kind in ("shorten", "expand") and at + 1 < len(told):  # an optional line goes or comes
         whole = f"{told[at]} {told[at + 1]}"
-        if rng.random() < 0.5:
+        if kind == "shorten":
             return rng.choice(("shorten", "shorten", "make this shorter")), whole, told[at], 2
         return rng.choice(("expand", "expand", "make this longer")), told[at], whole, 2
-    if kind < 0.65:
+    if kind == "tense":
         then, now = rng.choice(tenses())
         values = {"{A}": people.name(rng), "{s}": tale.subject}
         if rng.random() < 0.5:
@@ -72,7 +72,7 @@ def _drawn(rng: random.Random, tale: tales.Tale, told: list[str], at: int) -> tu
         return ask, then, now, 1
     old, name = tale.people[0], people.names(rng, 1)[0]
     ask = rng.choice(("rename {o} to {n}", "replace {o} with {n}", "change {o} to {n}", "call {o} {n}"))
-    if kind > 0.85:
+    if rng.random() < 0.4:
         old, name = tale.subject, rng.choice(tales.subjects().get(tale.plot.kind, ("lantern",)))
         ask = rng.choice(("make the {o} a {n}", "replace the {o} with a {n}", "make it a {n} instead of a {o}"))
         ask = ask.replace("a {n}", article(name)).replace("a {o}", article(old))

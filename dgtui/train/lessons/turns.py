@@ -173,7 +173,7 @@ def _of_functions(rng: random.Random) -> Example:
 def _mixed(rng: random.Random) -> Example:
     """A new request after an unrelated turn."""
     before = rng.choice((honest, guide, tales, facts)).make(rng)
-    after = rng.choice((tales, guide, honest)).make(rng)
+    after = rng.choice((tales, tales, guide, honest, facts, functions)).make(rng)
     opener = rng.choice(("ok, ", "now ", "", "", "", "and ")) if after.prompt[:1].isalpha() else ""
     prompt = opener + (after.prompt[:1].lower() + after.prompt[1:] if opener else after.prompt)
     return Example(NAME, prompt, after.response, ((before.prompt, before.response),), after.expect)
