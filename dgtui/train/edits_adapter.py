@@ -3,8 +3,8 @@ MLP and self-conditioning, which is the model's own for every other prompt.
 
     torchrun --nproc-per-node 2 -m dgtui.train.edits_adapter --work runs/edits --steps 420 --decay 300
 
-With `--start-from dgtui/model/embedded/edits` it continues from the adapter that ships. Functions and JSON are among its
-lessons because follow-ups ask for them too.
+With `--start-from dgtui/model/embedded/edits` it continues from the adapter that ships. Functions and JSON are among
+its lessons because follow-ups ask for them too.
 
 An edit is short, and what follows it in the tale is not part of it. So most canvases hold the whole reply and a lot of
 what follows its end, as a canvas of 256 does.
