@@ -82,7 +82,7 @@ def test_an_infill_with_an_instruction_is_an_edit_wherever_its_text_begins(
     assert not prompt.matches(tokenizer.encode("fix: teh end")) and not prompt.matches([])
 
 
-def test_a_routed_edit_is_written_by_its_own_model_in_all_blocks() -> None:
+def test_an_edit_or_a_later_turn_is_written_by_its_own_model_in_all_blocks() -> None:
     def chat(messages: Sequence[Message]) -> list[int]:
         return [1, *(i for m in messages for i in (2, 7 if m.content.startswith("fix") else 8, 3))]
 
@@ -102,6 +102,9 @@ def test_a_routed_edit_is_written_by_its_own_model_in_all_blocks() -> None:
     again = RunLog(job, engine.run(stepper, job))
     assert [f.canvas.tolist() for f in again.frames(1)[:2]] == [f.canvas.tolist() for f in log.frames(1)[:2]]
     assert stepper.log_probs([log.blocks()[0].ids])[0].any() and not own.seen
+    steps = len(other.seen)
+    run("fix: it", "it", "tale")
+    assert len(other.seen) > steps and not own.seen
     steps = len(other.seen)
     run("tale")
     assert own.seen and len(other.seen) == steps

@@ -71,7 +71,7 @@ def test_a_run_can_begin_with_another_adapter(trained: Path, tmp_path: Path) -> 
 def test_most_canvases_hold_the_end_of_the_reply_and_padding_after_it() -> None:
     (made,) = edits_adapter.packs(embedded_dir(), embedded.Recipe(embedded_dir(), parts=1), 0, 0)
     padded = ((made.weight == 0.1) & made.canvas).sum() / made.canvas.sum()
-    assert made.count > 10 and 0.3 < float(padded) < 0.9
+    assert made.count >= 20 and 0.3 < float(padded) < 0.9
 
 
 def test_every_right_way_to_shorten_or_expand_is_accepted() -> None:
