@@ -16,7 +16,7 @@ import torch
 from dgtui.train.fused import ROWS_AT_ONCE
 from dgtui.train.packed import Pack, PackedPass
 
-FULL_NOISE_SHARE = 0.2
+FULL_NOISE_SHARE = 0.35
 INFILL_FULL_NOISE_SHARE = 0.5
 T_MIN, T_MAX = 0.4, 0.8
 OWN_SHARE, OWN_CONFIDENCE = 0.5, 0.5
@@ -32,8 +32,6 @@ FAR_WEIGHT = 0.05
 """Loss weight of the pure noise behind a rise, which only a longer settled text makes predictable."""
 NEAR = 6
 """Positions behind a rise with the full weight: the next ones to settle."""
-COPIED_WEIGHT = 2.0
-"""Loss weight of what is copied from the prefix, above all names: one wrong piece of a name spoils a reply."""
 PINNED_WEIGHT = 0.05
 """Loss weight of pinned positions, which are given."""
 ENCODER_WEIGHT = 0.5
@@ -120,7 +118,7 @@ def losses(through: PackedPass, pack: Pack, rng: torch.Generator, encoder_share:
     ahead &= pack.example >= 0
     ahead &= torch.rand(tuple(ahead.shape), generator=rng).to(ahead.device) < encoder_share
     weight = pack.weight * torch.where(pack.infill & ~pack.free, PINNED_WEIGHT, 1.0)
-    weight = weight * torch.where(corrupted.far, FAR_WEIGHT, 1.0) * torch.where(pack.copied, COPIED_WEIGHT, 1.0)
+    weight = weight * torch.where(corrupted.far, FAR_WEIGHT, 1.0) * pack.emphasis
     weight, of_encoder = weight / weight.sum(), ahead / ahead.sum().clamp_min(1)
     places = (ahead | (weight > 0)).flatten().nonzero().flatten()
     target = torch.where(ahead, pack.ids.roll(-1, 1), pack.ids).flatten()[places]

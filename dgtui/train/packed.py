@@ -10,6 +10,7 @@ import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from difflib import SequenceMatcher
 from functools import partial
 from typing import Any
 
@@ -25,9 +26,17 @@ from dgtui.train.items import FILL_WEIGHT, Item
 Tensor = torch.Tensor
 _NO_EXAMPLE = -1
 FILLERS = 32
+"""Items that are tried in the places which longer items leave empty."""
 PADDING = (0, 8, 16)
 """Lengths of the end-of-sequence padding on a canvas that ends soon after its reply."""
-"""Items that are tried in the places which longer items leave empty."""
+SHORT_REPLY, SHORT_PADDING = 48, (0, 8, 32, 64)
+"""Replies of at most so many tokens are never cut, and have more padding: the model has to learn where they end."""
+COPIED_WEIGHT = 2.0
+"""Loss weight of what repeats two or more tokens of the prefix, above all names: one wrong piece of a name spoils a
+reply."""
+CHANGED_WEIGHT, MOSTLY = 5.0, 0.6
+"""Loss weight of what is new in a reply of which so much repeats the prefix, in the same order: an edit is that change,
+and the rest is easy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +46,8 @@ class Pack:
     `ids` (R, L) clean ids; `positions` (R, L); `example` (R, L) index of the canvas and its prefix, -1 for padding (a
     prefix of several canvases has the index of the first); `canvas` (R, L) bool; `free` (R, L) bool, positions that may
     be corrupted; `infill` (R, L) bool, canvases whose other positions are pinned; `open` (R, L) bool, canvases of open
-    items or cuts; `weight` (R, L) of the loss; `copied` (R, L) bool, places of the reply that repeat two or more tokens
-    of the prefix; `full`, `sliding` (R, 1, L, L) bool, attention masks; `count` of canvases.
+    items or cuts; `weight` (R, L) of the loss; `emphasis` (R, L), another factor of it (see `_emphasis`); `full`,
+    `sliding` (R, 1, L, L) bool, attention masks; `count` of canvases.
     """
 
     ids: Tensor
@@ -49,7 +58,7 @@ class Pack:
     infill: Tensor
     open: Tensor
     weight: Tensor
-    copied: Tensor
+    emphasis: Tensor
     full: Tensor
     sliding: Tensor
     count: int
@@ -83,8 +92,8 @@ def pack(items: Iterator[Item], rows: int, length: int, pad: int, eos: int, wind
     positions = torch.zeros(shape, dtype=torch.long)
     item_of, example = torch.full(shape, _NO_EXAMPLE), torch.full(shape, _NO_EXAMPLE)
     prefix_of = torch.zeros(shape, dtype=torch.long)
-    on_canvas, free, infill, opened, copied = (torch.zeros(shape, dtype=torch.bool) for _ in range(5))
-    weight = torch.zeros(shape)
+    on_canvas, free, infill, opened = (torch.zeros(shape, dtype=torch.bool) for _ in range(4))
+    weight, emphasis = torch.zeros(shape), torch.ones(shape)
     used, count = [0] * rows, 0
     for number, (row, item, places) in enumerate(placed):
         start, prefix = used[row], _context(item)
@@ -94,7 +103,9 @@ def pack(items: Iterator[Item], rows: int, length: int, pad: int, eos: int, wind
         ids[row, start:middle] = torch.tensor(prefix)
         positions[row, start:middle] = torch.arange(middle - start)
         example[row, start:middle] = count
-        pairs = set(itertools.pairwise(item.prefix))
+        factors = torch.ones(len(item.reply))
+        for begin, past in item.spans or ((0, len(item.reply)),):
+            factors[begin:past] = torch.tensor(_emphasis(item.prefix, item.reply[begin:past]))
         for first, last in item.cuts or ((0, places),):
             reply, end = item.reply[first:last], middle + last - first
             ids[row, middle:end] = eos
@@ -106,8 +117,7 @@ def pack(items: Iterator[Item], rows: int, length: int, pad: int, eos: int, wind
             opened[row, middle:end] = item.open or bool(item.cuts)
             weight[row, middle:end] = FILL_WEIGHT
             weight[row, middle : min(middle + len(reply) + 1, end)] = 1.0
-            for place in (i for i, pair in enumerate(itertools.pairwise(reply)) if pair in pairs):
-                copied[row, middle + place : middle + place + 2] = True
+            emphasis[row, middle : middle + len(reply)] = factors[first : first + len(reply)]
             free[row, middle:end] = item.spans is None
             infill[row, middle:end] = item.spans is not None
             for begin, past in item.spans or ():
@@ -120,8 +130,23 @@ def pack(items: Iterator[Item], rows: int, length: int, pad: int, eos: int, wind
     full = same & torch.where(from_canvas, seen, ~to_canvas & (key <= query))
     near = torch.where(from_canvas, to_canvas | (key > before - window), key > query - window)
     itself = torch.eye(length, dtype=torch.bool)
-    return Pack(ids, positions, example, on_canvas, free, infill, opened, weight, copied,
+    return Pack(ids, positions, example, on_canvas, free, infill, opened, weight, emphasis,
                 (full | itself)[:, None], ((full & near) | itself)[:, None], count)  # fmt: skip
+
+
+def _emphasis(prefix: Sequence[int], reply: Sequence[int]) -> list[float]:
+    """The factor for the loss of each token of a reply; see `COPIED_WEIGHT` and `CHANGED_WEIGHT`."""
+    pairs, weights = set(itertools.pairwise(prefix)), [1.0] * len(reply)
+    for place, pair in enumerate(itertools.pairwise(reply)):
+        if pair in pairs:
+            weights[place] = weights[place + 1] = COPIED_WEIGHT
+    if weights.count(COPIED_WEIGHT) < MOSTLY * len(reply):
+        return weights
+    blocks = SequenceMatcher(None, prefix, reply, autojunk=False).get_matching_blocks()
+    kept = {place for _, begin, size in blocks if size > 1 for place in range(begin, begin + size)}
+    if len(kept) < MOSTLY * len(reply):
+        return weights
+    return [1.0 if place in kept else CHANGED_WEIGHT for place in range(len(reply))]
 
 
 def _context(item: Item) -> tuple[int, ...]:
@@ -164,9 +189,12 @@ def _shaped(
         return item, sum(last - first for first, last in item.cuts)
     if canvas:
         return item, canvas
-    if item.spans is None and rng.random() < open_share:
+    short = len(item.reply) <= SHORT_REPLY
+    if item.spans is None and not short and rng.random() < open_share:
         kept = rng.randint(1, min(256, len(item.reply)))
         return replace(item, reply=item.reply[:kept], open=True), kept
+    if short:
+        padding = max(padding, SHORT_PADDING, key=max)
     return item, min(256, len(item.reply) + 1 + rng.choice(padding))
 
 

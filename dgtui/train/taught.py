@@ -9,11 +9,12 @@ from transformers import PreTrainedTokenizerFast
 from dgtui.model.bound_names import BOUND_NAMES, BoundNames, Names
 from dgtui.train.items import Item, random_cuts, random_spans
 from dgtui.train.lessons import SHARES, Example, mixture
+from dgtui.train.packed import SHORT_REPLY
 
 LONGEST_PREFIX = 300
 DOCUMENT_SHARE = 0.1
 "share of tales, JSON and functions that are bare documents, cut anywhere"
-CONTINUED_SHARE = 0.6
+CONTINUED_SHARE = 0.45
 CUTS_SHARE = 0.8
 """share of these whose canvases are several short parts of the reply"""
 SPANS_SHARE = {"tales": 0.2, "turns": 0.1, "prose": 1.0}
@@ -107,7 +108,7 @@ class Encoder:
             return None
         if not spans and rng.random() < share:
             spans = random_spans(rng, len(reply))
-        if not spans and rng.random() < self.continued:
+        if not spans and len(reply) >= SHORT_REPLY and rng.random() < self.continued:
             if rng.random() < CUTS_SHARE:
                 return Item(tuple(prefix), (*reply, self.turn_end), cuts=random_cuts(rng, len(reply) + 1))
             cut = rng.randint(0, len(reply))

@@ -125,6 +125,10 @@ def test_sentences_in_both_tenses_are_about_the_same() -> None:
     for then, now in edits.tenses():
         assert then != now and then.count("{A}") == now.count("{A}") and then.count("{s}") == now.count("{s}")
         assert then[-1] == now[-1] == "."
+    rng = random.Random(0)
+    for _ in range(500):
+        then, now = edits.both_tenses(rng, tales.draw(rng)[1])
+        assert then != now and then[-1] == now[-1] == "." and "{" not in then + now and "|" not in then + now
 
 
 def test_names_are_many_and_of_many_kinds() -> None:

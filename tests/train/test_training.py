@@ -24,7 +24,7 @@ from dgtui.train.items import FILL_WEIGHT, Item, random_spans
 from dgtui.train.muon import Muon, orthogonalize
 from dgtui.train.nf4_aware import as_packed
 from dgtui.train.objective import LONGEST_RISE, MOST_STEPS, NEAR, Losses, _conditioned, corrupt, losses
-from dgtui.train.packed import Pack, PackedPass, pack
+from dgtui.train.packed import CHANGED_WEIGHT, COPIED_WEIGHT, Pack, PackedPass, pack
 from dgtui.train.trainer import Progress, Schedule, Trainer
 
 PAD, EOS, TURN_END = 0, 1, 6
@@ -83,7 +83,30 @@ def test_short_canvases_fill_what_whole_ones_leave_empty() -> None:
 def test_places_that_repeat_the_prefix_are_marked() -> None:
     prefix, reply = (2, 20, 21, 22, 7), (20, 30, 21, 22, 31, 22, 20, 21, TURN_END)
     made = pack(iter([Item(prefix, reply)]), 1, 24, PAD, EOS, WINDOW, 12, random.Random(0))
-    assert made.copied[0].nonzero().flatten().tolist() == [5 + place for place in (2, 3, 6, 7)]
+    assert (made.emphasis[0] == COPIED_WEIGHT).nonzero().flatten().tolist() == [5 + place for place in (2, 3, 6, 7)]
+
+
+@pytest.mark.parametrize("spans", [None, ((2, 9),)])
+def test_what_is_new_in_a_reply_that_mostly_repeats_the_prefix_counts_most(
+    spans: tuple[tuple[int, int], ...] | None,
+) -> None:
+    old, new = (20, 21, 22, 23, 24, 25), (20, 21, 30, 23, 24, 25, TURN_END)
+    reply = new if spans is None else (40, 41, *new, 42, TURN_END)  # the old passage inside a text
+    made = pack(iter([Item((2, 31, *old, 7), reply, spans)]), 1, 30, PAD, EOS, WINDOW, 12, random.Random(0))
+    begin = 9 if spans is None else 11
+    changed = [begin + 2, begin + 6]
+    assert (made.emphasis[0] == CHANGED_WEIGHT).nonzero().flatten().tolist() == changed
+    assert (made.emphasis[0] != CHANGED_WEIGHT).sum() == (made.emphasis[0] == 1.0).sum()
+
+
+def test_short_replies_are_never_cut() -> None:
+    short, long = Item((2, 7), (*range(20, 50), TURN_END)), Item((2, 7), (*range(20, 90), TURN_END))
+    made = pack(iter([short, long] * 6), 4, 256, PAD, EOS, WINDOW, None, random.Random(0), open_share=1.0)
+    ends = {int((made.ids[made.example == i] == TURN_END).sum()) for i in range(made.count)}
+    assert made.open.any() and ends == {0, 1}
+    for i in range(made.count):
+        mine = made.ids[made.example == i].tolist()
+        assert (TURN_END in mine) or bool(made.open[made.example == i].any())
 
 
 @pytest.mark.parametrize("canvas", [None, 12])

@@ -14,6 +14,19 @@ from dgtui.train.lessons.example import DATA, Example, article, sentence
 
 NAME = "edits"
 _SWAPS = {"the": "teh", "and": "adn", "was": "wsa", "had": "hda", "with": "wiht", "they": "tehy", "said": "siad"}
+_HOW = (
+    "tired",
+    "happy",
+    "late",
+    "at home",
+    "alone",
+    "ready",
+    "hungry",
+    "in the garden",
+    "very old",
+    "afraid",
+    "proud of it",
+)
 
 
 @cache
@@ -21,6 +34,48 @@ def tenses() -> list[tuple[str, str]]:
     """Sentences in the past and in the present tense."""
     rows = (DATA / "tenses.txt").read_text(encoding="utf-8").splitlines()
     return [(then, now) for then, _, now in (row.partition(" | ") for row in rows if row and row[0] != "#")]
+
+
+@cache
+def _verbs() -> list[tuple[tuple[str, str], tuple[str, str], list[str]]]:
+    """What one does, what many do, each in the past and in the present tense; and what may follow."""
+    rows = (DATA / "verbs.txt").read_text(encoding="utf-8").splitlines()
+    found = []
+    for past, she, they, ends in (row.split(" | ") for row in rows if row and row[0] != "#"):
+        found.append(((past, she), (past, they), ends.split("; ")))
+    return found
+
+
+def _clause(rng: random.Random, many: bool) -> tuple[str, str]:
+    """What one or many do, in the past and in the present tense."""
+    kind = rng.random()
+    one, all_of_them, ends = rng.choice(_verbs())
+    end = rng.choice(ends)
+    if kind < 0.15:
+        how = rng.choice(_HOW)
+        return (f"were {how}", f"are {how}") if many else (f"was {how}", f"is {how}")
+    if kind < 0.25:
+        plain = all_of_them[1]
+        return f"did not {plain} {end}", f"{'do' if many else 'does'} not {plain} {end}"
+    then, now = all_of_them if many else one
+    return f"{then} {end}", f"{now} {end}"
+
+
+def both_tenses(rng: random.Random, tale: tales.Tale) -> tuple[str, str]:
+    """A sentence in the past and in the present tense."""
+    if rng.random() < 0.3:
+        then, now = rng.choice(tenses())
+    else:
+        many = rng.random() < 0.3
+        who = rng.choice(
+            ("They", "We", "{A} and {B}") if many else ("{A}", "{A}", "{A}", "She", "He", "The {s}", "Everybody")
+        )
+        clauses = [_clause(rng, many) for _ in range(rng.choice((1, 1, 2)))]
+        then, now = (f"{who} {' and '.join(tense)}." for tense in zip(*clauses, strict=True))
+    one, other = people.names(rng, 2)
+    for mark, value in (("{A}", one), ("{B}", other), ("{s}", tale.subject)):
+        then, now = then.replace(mark, value), now.replace(mark, value)
+    return then, now
 
 
 def _told(tale: tales.Tale) -> list[str]:
@@ -61,14 +116,11 @@ def _drawn(rng: random.Random, tale: tales.Tale, told: list[str], at: int) -> tu
             return rng.choice(("shorten", "shorten", "make this shorter")), whole, told[at], 2
         return rng.choice(("expand", "expand", "make this longer")), told[at], whole, 2
     if kind == "tense":
-        then, now = rng.choice(tenses())
-        values = {"{A}": people.name(rng), "{s}": tale.subject}
+        then, now = both_tenses(rng, tale)
         if rng.random() < 0.5:
             then, now, ask = now, then, rng.choice(("put this in the past tense", "change the tense to past"))
         else:
             ask = rng.choice(("put this in the present tense", "change the tense to present"))
-        for mark, value in values.items():
-            then, now = then.replace(mark, value), now.replace(mark, value)
         return ask, then, now, 1
     old, name = tale.people[0], people.names(rng, 1)[0]
     ask = rng.choice(("rename {o} to {n}", "replace {o} with {n}", "change {o} to {n}", "call {o} {n}"))

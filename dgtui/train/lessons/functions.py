@@ -122,7 +122,7 @@ def make(rng: random.Random) -> Example:
         prompt = rng.choice(_NAMED).replace("{n}", name).replace("{p}", function.parameters).replace("{s}", what)
     else:
         prompt = typed(rng, rng.choice(ASKS).replace("{s}", what).replace("{b}", base(what)))
-    docstring, test = rng.random() < 0.12, rng.random() < 0.12
+    docstring, test = rng.random() < 0.2, rng.random() < 0.25
     extra = {
         (True, False): "with a docstring",
         (False, True): "with a test",
