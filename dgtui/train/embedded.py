@@ -52,10 +52,10 @@ PLACES = 4096
 SHORT, LONG = 256, 512
 LONG_SHARE = 0.2
 """Share of the parts with long rows, which long examples need."""
-FULL_CANVAS_SHARE = 0.2
+FULL_CANVAS_SHARE = 0.06
 """Share of the parts whose canvases are all 256 positions long, as in inference."""
 
-OPEN_SHARE = 0.7
+OPEN_SHARE = 0.85
 """Share of the replies that are cut where their noise ends: what is far behind it costs time and teaches little."""
 
 SLIDING_WINDOW = 256

@@ -16,7 +16,7 @@ import torch
 from dgtui.train.fused import ROWS_AT_ONCE
 from dgtui.train.packed import Pack, PackedPass
 
-FULL_NOISE_SHARE = 0.35
+FULL_NOISE_SHARE = 0.2
 INFILL_FULL_NOISE_SHARE = 0.5
 T_MIN, T_MAX = 0.4, 0.8
 OWN_SHARE, OWN_CONFIDENCE = 0.5, 0.5

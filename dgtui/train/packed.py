@@ -29,8 +29,8 @@ FILLERS = 32
 """Items that are tried in the places which longer items leave empty."""
 PADDING = (0, 8, 16)
 """Lengths of the end-of-sequence padding on a canvas that ends soon after its reply."""
-SHORT_REPLY, SHORT_PADDING = 48, (0, 8, 32, 64)
-"""Replies of at most so many tokens are never cut, and have more padding: the model has to learn where they end."""
+SHORT_REPLY = 48
+"""Replies of at most so many tokens are never cut: the model has to learn where they end."""
 COPIED_WEIGHT = 2.0
 """Loss weight of what repeats two or more tokens of the prefix, above all names: one wrong piece of a name spoils a
 reply."""
@@ -189,12 +189,9 @@ def _shaped(
         return item, sum(last - first for first, last in item.cuts)
     if canvas:
         return item, canvas
-    short = len(item.reply) <= SHORT_REPLY
-    if item.spans is None and not short and rng.random() < open_share:
+    if item.spans is None and len(item.reply) > SHORT_REPLY and rng.random() < open_share:
         kept = rng.randint(1, min(256, len(item.reply)))
         return replace(item, reply=item.reply[:kept], open=True), kept
-    if short:
-        padding = max(padding, SHORT_PADDING, key=max)
     return item, min(256, len(item.reply) + 1 + rng.choice(padding))
 
 

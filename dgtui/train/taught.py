@@ -14,7 +14,7 @@ from dgtui.train.packed import SHORT_REPLY
 LONGEST_PREFIX = 300
 DOCUMENT_SHARE = 0.1
 "share of tales, JSON and functions that are bare documents, cut anywhere"
-CONTINUED_SHARE = 0.45
+CONTINUED_SHARE = 0.6
 CUTS_SHARE = 0.8
 """share of these whose canvases are several short parts of the reply"""
 SPANS_SHARE = {"tales": 0.2, "turns": 0.1, "prose": 1.0}

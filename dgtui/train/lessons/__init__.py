@@ -10,10 +10,9 @@ LESSONS: dict[str, Callable[[random.Random], Example]] = {
     module.NAME: module.make for module in (tales, facts, functions, grids, guide, honest, turns, edits, echo, prose)
 } | {"4x4": grids.make_small}
 SHARES = {
-    "tales": 34, "json": 15, "python": 14, "4x4": 3, "about": 8, "other": 8, "turns": 8, "edits": 6, "echo": 3,
+    "tales": 27, "json": 14, "python": 11, "4x4": 3, "about": 6, "other": 6, "turns": 15, "edits": 13, "echo": 4,
     "prose": 1,
 }  # fmt: skip
-"""Few edits and follow-ups: those have an adapter (see `edits_adapter`)."""
 
 EASY_SHARES = {"about": 28, "other": 24, "json": 14, "4x4": 14, "python": 10, "tales": 8, "turns": 2}
 """The mixture at the beginning: mostly replies that are one of a few texts, or copy from the prompt."""
