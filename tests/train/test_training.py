@@ -100,13 +100,12 @@ def test_what_is_new_in_a_reply_that_mostly_repeats_the_prefix_counts_most(
 
 
 def test_short_replies_are_never_cut() -> None:
-    short, long = Item((2, 7), (*range(20, 50), TURN_END)), Item((2, 7), (*range(20, 90), TURN_END))
+    short, long = Item((2, 7), (*range(20, 50), TURN_END)), Item((2, 7), (*range(60, 130), TURN_END))
     made = pack(iter([short, long] * 6), 4, 256, PAD, EOS, WINDOW, None, random.Random(0), open_share=1.0)
-    ends = {int((made.ids[made.example == i] == TURN_END).sum()) for i in range(made.count)}
-    assert made.open.any() and ends == {0, 1}
-    for i in range(made.count):
-        mine = made.ids[made.example == i].tolist()
-        assert (TURN_END in mine) or bool(made.open[made.example == i].any())
+    canvases = [made.ids[(made.example == i) & made.canvas].tolist() for i in range(made.count)]
+    of_short = [ids for ids in canvases if ids[0] == 20]
+    assert of_short and all(ids[:31] == [*short.reply] for ids in of_short)
+    assert any(ids[0] == 60 and TURN_END not in ids for ids in canvases)
 
 
 @pytest.mark.parametrize("canvas", [None, 12])
