@@ -10,8 +10,7 @@ from dgtui.inference.passing import PassingStepper
 from dgtui.message import Message
 
 _EDIT: Final = re.compile(
-    r"(?!.*\bjson\b)(fix|correct|shorten|expand|rename|replace|change|call|put|rewrite|say this|make (it|this|the)"
-    r"|(past|present) tense)\b[^:\n]*: ",
+    r"(?!.*\bjson\b)(fix|correct|shorten|expand|rename|replace|change|call|put|make (it|this|the))\b[^:\n]*: ",
     re.IGNORECASE,
 )
 """An instruction and the text that it changes, as `steering.instructions` words it."""

@@ -23,8 +23,8 @@ from dgtui.train.embedded import LONG, PLACES, SLIDING_WINDOW, Recipe
 from dgtui.train.packed import Pack, pack
 from dgtui.train.taught import Encoder
 
-SHARES = {"edits": 40, "turns": 26, "python": 15, "json": 19}
-PADDING = (0, 4, 8, 8, 16, 16, 32, 256)
+SHARES = {"edits": 45, "turns": 25, "python": 25, "json": 5}
+PADDING = (0, 8, 32, 64, 256)
 OPEN_SHARE, CONTINUED_SHARE, ENCODER_SHARE = 0.1, 0.15, 0.25
 
 

@@ -59,7 +59,7 @@ OPEN_SHARE = 0.85
 """Share of the replies that are cut where their noise ends: what is far behind it costs time and teaches little."""
 
 SLIDING_WINDOW = 256
-RANK = 16
+RANK = 8
 """Of an adapter."""
 CALIBRATION_STEPS = 10
 SPARE_SECONDS = 20.0
@@ -355,7 +355,7 @@ def run(recipe: Recipe, kind: Kind = EMBEDDED) -> bool:
         prepared.close()
     if recipe.out and process.rank == 0 and not stopped:
         if lora is not None:
-            lora.save(recipe.out, torch.float8_e4m3fn)
+            lora.save(recipe.out, torch.bfloat16)
         else:
             ship(model, fast, recipe.out, kind)
     return not stopped

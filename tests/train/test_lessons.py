@@ -121,18 +121,6 @@ def test_an_edit_asks_for_what_only_changes_its_passage() -> None:
     assert 100 < inside < 300
 
 
-def test_a_slip_is_one_wrong_word() -> None:
-    rng, wrong = random.Random(6), set()
-    for example in (edits.make(rng) for _ in range(600)):
-        ask, _, old = example.prompt.partition(": ")
-        if ask.lower().startswith(("fix", "correct")):
-            (begin, end), *_ = example.free or ((0, len(example.response)),)
-            pairs = zip(old.split(" "), example.response[begin:end].split(" "), strict=True)
-            ((slip, right),) = [pair for pair in pairs if pair[0] != pair[1]]
-            wrong.add((slip, right))
-    assert len(wrong) > 50 and {("were", "was"), ("an", "a"), ("teh", "the")} <= wrong
-
-
 def test_sentences_in_both_tenses_are_about_the_same() -> None:
     for then, now in edits.tenses():
         assert then != now and then.count("{A}") == now.count("{A}") and then.count("{s}") == now.count("{s}")
@@ -141,7 +129,6 @@ def test_sentences_in_both_tenses_are_about_the_same() -> None:
     for _ in range(500):
         then, now = edits.both_tenses(rng, tales.draw(rng)[1])
         assert then != now and then[-1] == now[-1] == "." and "{" not in then + now and "|" not in then + now
-        assert "I is" not in now and "I are" not in now and "I were" not in then
 
 
 def test_names_are_many_and_of_many_kinds() -> None:

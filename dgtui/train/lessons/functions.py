@@ -1,8 +1,7 @@
 """Small Python functions in many phrasings, as fenced code, with a docstring or a test if requested."""
 
 import random
-import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from dgtui.train.lessons import people
 from dgtui.train.lessons.example import DATA, Example, sentence, typed
@@ -57,7 +56,6 @@ FUNCTIONS = functions()
 _WORDS = "and apple blue cat dog end fish go green hat hello key lake my no old red see sun the tree up yes".split()
 VERBS = "apply change check count do find get give make pick run show take test turn use work solve".split()
 NOUNS = "all data it item line list number one part text thing value word words result".split()
-_PARAMETERS = "n m k num value x y z s t word string txt lst xs data values arr first second left right thing".split()
 ASKS = (
     "Write a Python function that {s}.", "Write a function in Python that {s}.", "python function that {s}",
     "Can you write me a function in Python which {s}?", "I need a Python function that {s}.", "How do I {b} in Python?",
@@ -66,15 +64,13 @@ ASKS = (
     "I want a function that {s}.", "Write a function to {b}.", "make a python function that {s}",
     "Python function to {b}",
     "Show me how to {b} in Python.", "code that {s} please (python)", "In Python, how can I {b}?",
-    "Implement a Python function that {s}.", "Write a function that {s}.", "how to {b} in python?",
-    "write a function to {b}",
+    "Implement a Python function that {s}.",
 )  # fmt: skip
 _NAMED = (
     "Write a Python function {n} that {s}.", "Write the Python function {n}: it {s}.",
     "def {n}({p}): please write it, it {s}",
     "I need a Python function called {n} that {s}.", "Write a function {n}({p}) in Python that {s}.",
-    "write a function `{n}({p})` that {s}", "Write a function {n}({p}), which {s}.",
-    "Implement {n}({p}) in Python. It {s}.",
+    "write a function `{n}({p})` that {s}", "Implement {n}({p}) in Python. It {s}.",
 )  # fmt: skip
 
 
@@ -117,30 +113,13 @@ def new_name(rng: random.Random) -> str:
     return rng.choice((f"{verb}_{noun}", f"{verb}_{noun}", verb, invented, f"{verb}_{invented}"))
 
 
-def _with_parameters(rng: random.Random, function: Function) -> Function:
-    """The function with other names for its parameters."""
-    if not re.fullmatch(r"\w+(, \w+)*", function.parameters):
-        return function
-    known = function.parameters.split(", ")
-    new = dict(zip(known, rng.sample(_PARAMETERS, len(known)), strict=True))
-    used = re.findall(r"\w+", " ".join((*function.body, *known)))
-    if not set(new.values()).isdisjoint(used):
-        return function
-    parts = re.compile(rf"\b({'|'.join(known)})\b")
-    body = tuple(parts.sub(lambda found: new[found[1]], line) for line in function.body)
-    return replace(function, parameters=", ".join(new.values()), body=body)
-
-
 def make(rng: random.Random) -> Example:
     """A request for a function and the function."""
     function, what = filled(rng)
     name = function.name
     if rng.random() < 0.35:
         name = name if rng.random() < 0.4 else new_name(rng)
-        prompt = rng.choice(_NAMED)
-        if "{p}" in prompt and rng.random() < 0.6:
-            function = _with_parameters(rng, function)
-        prompt = prompt.replace("{n}", name).replace("{p}", function.parameters).replace("{s}", what)
+        prompt = rng.choice(_NAMED).replace("{n}", name).replace("{p}", function.parameters).replace("{s}", what)
     else:
         prompt = typed(rng, rng.choice(ASKS).replace("{s}", what).replace("{b}", base(what)))
     docstring, test = rng.random() < 0.2, rng.random() < 0.25

@@ -81,7 +81,7 @@ def _length(rng: random.Random, prompt: str, tale: tales.Tale) -> Example:
 
 def _names(rng: random.Random, prompt: str, tale: tales.Tale) -> Example:
     kind = rng.random()
-    if kind < 0.3:
+    if kind < 0.35:
         new, names = _cast(rng, tale, 1)
         noun = rng.choice(tales.subjects()[rng.choice(("creature", "job"))])
         intro = rng.choice((names[0], f"{names[0]} the {noun}", f"{article(noun)} called {names[0]}"))
@@ -89,12 +89,12 @@ def _names(rng: random.Random, prompt: str, tale: tales.Tale) -> Example:
         ask = rng.choice(("now about {x}", "now with {x}", "the same about {x}", "and now one about {x}", "now {x}",
                           "again, but with {x}", "the same with {x}, please", "do it for {x}"))  # fmt: skip
         ask = ask.replace("{x}", intro)
-    elif kind < 0.45 and tale.plot.roles > 1:
+    elif kind < 0.6 and tale.plot.roles > 1:
         new, names = _cast(rng, tale, 2)
         ask = rng.choice(("the same but with {a} and {b}", "now with {a} and {b}", "now about {a} and {b}",
                           "again with {a} and {b}, please", "call them {a} and {b}"))  # fmt: skip
         ask = ask.replace("{a}", names[0]).replace("{b}", names[1])
-    elif kind < 0.65:
+    elif kind < 0.8:
         new, names = _cast(rng, tale, 1)
         ask = rng.choice(("change the name {o} to {n}", "call {o} {n} instead", "rename {o} to {n}",
                           "{n} instead of {o}",
@@ -121,7 +121,7 @@ def _thanks(rng: random.Random, prompt: str, tale: tales.Tale) -> Example:
 
 def _of_tales(rng: random.Random) -> Example:
     prompt, tale = _tale(rng)
-    return rng.choices((_again, _about, _length, _names, _thanks), (4, 4, 4, 7, 1))[0](rng, prompt, tale)
+    return rng.choices((_again, _about, _length, _names, _thanks), (4, 2, 3, 5, 1))[0](rng, prompt, tale)
 
 
 def _of_facts(rng: random.Random) -> Example:
@@ -147,7 +147,7 @@ def _of_functions(rng: random.Random) -> Example:
     first = functions.make(rng)
     function, what = functions.filled(rng)
     kind = rng.random()
-    if kind < 0.4:
+    if kind < 0.5:
         ask = rng.choice(("and one that {s}", "now one that {s}", "another function that {s}", "and how do I {b}?",
                           "now a function to {b}", "the same but it {s}"))  # fmt: skip
         ask = ask.replace("{s}", what).replace("{b}", functions.base(what))
@@ -157,10 +157,10 @@ def _of_functions(rng: random.Random) -> Example:
     request = rng.choice(functions.ASKS).replace("{s}", what).replace("{b}", functions.base(what))
     expect: dict[str, object] = {"asserts": list(function.tests)}
     summary = sentence(function.what[0]) + "."
-    if kind < 0.6:
+    if kind < 0.7:
         ask = rng.choice(("add a docstring", "with a docstring, please", "and a docstring?", "please document it"))
         reply, expect["contains"] = function.code(function.name, True, False, summary), ['"""']
-    elif kind < 0.78:
+    elif kind < 0.85:
         ask = rng.choice(("add a test", "with a test, please", "and a test?", "write a test for it"))
         reply, expect["contains"] = function.code(function.name, False, True, ""), ["assert"]
     else:
