@@ -122,7 +122,8 @@ def attach(model: Any, adapter: Adapter) -> None:
             base.weight.add_((b.float() @ a.float()).to(base.weight), alpha=adapter.scale)
             continue
         device = next(itertools.chain(base.parameters(), base.buffers())).device
-        adapted = AdaptedLinear(base, a.to(device), b.to(device), adapter.scale).eval()
+        dtype = torch.promote_types(a.dtype, model.get_input_embeddings().weight.dtype)  # of what the layer gets
+        adapted = AdaptedLinear(base, a.to(device, dtype), b.to(device, dtype), adapter.scale).eval()
         setattr(model.get_submodule(above), leaf, adapted)
         twin = above.replace(_DECODER, _ENCODER, 1)
         if "self_conditioning" not in name:

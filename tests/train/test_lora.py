@@ -5,6 +5,7 @@ import io
 import json
 import random
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,22 @@ def test_encoder_and_decoder_get_what_was_trained(packed: Path, trained: Path) -
         change = adapted.model.get_submodule(name)(x) - plain.model.get_submodule(name)(x)
         torch.testing.assert_close(change, 2.0 * x @ a.T @ b.T, rtol=1e-4, atol=1e-5)
         assert change.abs().max() > 0
+
+
+def test_a_small_adapter_is_computed_as_exactly_as_the_model(packed: Path, trained: Path, tmp_path: Path) -> None:
+    shutil.copy(trained / "adapter_config.json", tmp_path)
+    half = {name: t.bfloat16() for name, t in load_file(trained / "adapter_model.safetensors").items()}
+    save_file(half, tmp_path / "adapter_model.safetensors")
+    layer = "model.decoder.layers.0.self_attn.q_proj"
+    a, b = (half[f"base_model.model.{layer}.lora_{side}.weight"].float() for side in "AB")
+    x = torch.randn(3, a.shape[1], generator=torch.Generator().manual_seed(0))
+    adapted, plain = (
+        load(resolve(str(packed)), LoadOptions(device="cpu", dtype=torch.float32, adapter=folder)).model
+        for folder in (tmp_path, None)
+    )
+    change = adapted.get_submodule(layer)(x) - plain.get_submodule(layer)(x)
+    torch.testing.assert_close(change, 2.0 * x @ a.T @ b.T, rtol=1e-4, atol=1e-5)
+    assert change.abs().max() > 0
 
 
 def test_over_full_weights_an_adapter_is_added_into_them(packed: Path, trained: Path) -> None:
