@@ -64,7 +64,8 @@ def best_stepper(loaded: "LoadedModel", wanted: str = "auto", alone: bool = Fals
         found.append(GridSolver(large, GridPrompt(chat, 9), info.canvas_length, info.fill_id))
         found.append(GridSolver(opened.stepper, GridPrompt(chat, 4), info.canvas_length, info.fill_id, whole=True))
     if (reviser := edits_model(loaded)) is not None:
-        found.append(Reviser(open_stepper(reviser, wanted).stepper, RevisionPrompt(chat, loaded.tokenizer.decode)))
+        prompt = RevisionPrompt(chat, loaded.tokenizer.decode)
+        found.append(Reviser(open_stepper(reviser, wanted).stepper, prompt, loaded.settings))
     return RoutedStepper(opened.stepper, found) if found else opened.stepper
 
 

@@ -2,12 +2,15 @@
 
     git archive d5b62b9 dgtui | tar -x -C OLD
     python scripts/train_speed.py OLD
+    python scripts/train_speed.py OLD --guess 1
 
 Prints content tokens (prefix and reply, without padding and fill) per CPU second of one thread, the optimizer for the
-matrices included. A step of each has as many parts as its recipe has by default. OLD is the first trainer: prefix and
-canvas apart, padded.
+matrices included. A step of each has as many parts as its recipe has by default, and cuts replies as the recipe does.
+OLD is the first trainer: prefix and canvas apart, padded. It makes the guess of the self-conditioning in one step. The
+new one makes it in up to three, which is more work; `--guess 1` compares the same work.
 """
 
+import argparse
 import os
 import statistics
 import subprocess
@@ -52,11 +55,13 @@ def step():
 """
 NEW = """
 import json
-from dgtui.train.embedded import Recipe
+from dgtui.train import objective
+from dgtui.train.embedded import OPEN_SHARE, Recipe
 from dgtui.train.items import Item
 from dgtui.train.objective import losses
 from dgtui.train.packed import PackedPass, pack
 torch.set_flush_denormal(True)
+objective.MOST_STEPS = int(sys.argv[3]) or objective.MOST_STEPS
 def made():
     while True:
         for prefix, reply, spans in json.loads(Path(sys.argv[1]).read_text()):
@@ -65,7 +70,7 @@ items, through, draw = made(), PackedPass(model), random.Random(5)
 def step():
     seen, parts = 0, Recipe(work=Path()).parts
     for _ in range(parts):
-        packed = pack(items, 16, 256, 0, 1, 256, None, draw)
+        packed = pack(items, 16, 256, 0, 1, 256, None, draw, OPEN_SHARE)
         (losses(through, packed, noise).total / parts).backward()
         seen += int(((packed.weight == 1.0) | ((packed.example >= 0) & ~packed.canvas)).sum())
     return seen
@@ -79,18 +84,22 @@ Path(sys.argv[1]).write_text(json.dumps([(i.prefix, i.reply, i.spans) for i in m
 ASKED = f"\nfor _ in sys.stdin: print(measured({STEPS}, step), flush=True)\n"
 
 
-def child(tree: Path, code: str, items: Path, model: Path) -> "subprocess.Popen[str]":
+def child(tree: Path, code: str, items: Path, model: Path, guess: int) -> "subprocess.Popen[str]":
     env = os.environ | {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-W", "ignore", "-c", COMMON + code, str(items), str(model)]
+    command = [sys.executable, "-W", "ignore", "-c", COMMON + code, str(items), str(model), str(guess)]
     return subprocess.Popen(command, env=env, cwd=tree, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def main() -> None:
-    old = Path(sys.argv[1]).resolve()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("old", type=Path, help="folder of the old version")
+    parser.add_argument("--guess", type=int, default=0, help="most steps of a guess; the recipe's if not given")
+    args = parser.parse_args()
+    old = args.old.resolve()
     items, model = old / "items.json", old / "dgtui" / "model" / "embedded"
-    if child(old, ITEMS, items, model).wait():
+    if child(old, ITEMS, items, model, 0).wait():
         raise SystemExit("the items could not be made")
-    sides = {"old": child(old, OLD + ASKED, items, model), "new": child(ROOT, NEW + ASKED, items, model)}
+    sides = {"old": child(old, OLD + ASKED, items, model, 0), "new": child(ROOT, NEW + ASKED, items, model, args.guess)}
     speeds: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(ROUNDS):
         for name, side in sides.items():

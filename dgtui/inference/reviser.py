@@ -1,10 +1,14 @@
-"""The embedded model with its adapter for edits and follow-ups: which prompts it runs."""
+"""The embedded model with its adapter for edits and follow-ups: which prompts it runs, and at which temperatures."""
 
 import itertools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from typing import Final
 
+from dgtui.diffusion.events import Ids
+from dgtui.diffusion.job import Start
+from dgtui.diffusion.settings import SamplerSettings
 from dgtui.diffusion.stepper import Stepper
 from dgtui.inference.passing import PassingStepper
 from dgtui.message import Message
@@ -14,6 +18,10 @@ _EDIT: Final = re.compile(
     re.IGNORECASE,
 )
 """An instruction and the text that it changes, as `steering.instructions` words it."""
+
+
+T_MIN, T_MAX = 0.4, 0.6
+"""Instead of the model's own temperatures: most of such a reply is a copy, which takes half of the steps with them."""
 
 
 class RevisionPrompt:
@@ -55,12 +63,22 @@ def _last(ids: list[int], part: list[int], end: int) -> int:
 
 
 class Reviser(PassingStepper):
-    """See `dgtui.diffusion.stepper.Stepper`. Runs the prompts of one form."""
+    """See `dgtui.diffusion.stepper.Stepper`. Runs the prompts of one form.
 
-    def __init__(self, inner: Stepper, prompt: RevisionPrompt) -> None:
+    Args:
+        own: The model's own settings. Temperatures that differ from them are the user's, and stay.
+    """
+
+    def __init__(self, inner: Stepper, prompt: RevisionPrompt, own: SamplerSettings) -> None:
         super().__init__(inner)
-        self._prompt = prompt
+        self._prompt, self._own = prompt, own
 
     def takes(self, ids: Sequence[int]) -> bool:
         """Whether a prompt is of its form."""
         return self._prompt.matches(ids)
+
+    def begin(self, starts: Sequence[Start], settings: SamplerSettings, suppressed: Collection[int] = ()) -> list[Ids]:
+        """See `Stepper.begin`."""
+        if (settings.t_min, settings.t_max) == (self._own.t_min, self._own.t_max):
+            settings = replace(settings, t_min=T_MIN, t_max=T_MAX)
+        return super().begin(starts, settings, suppressed)

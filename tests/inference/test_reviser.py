@@ -1,16 +1,17 @@
 """Edits and later turns run on the model with the adapter for them, everything else does not."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from checkpoints import opened
 from fakes import SETTINGS, NumericDenoiser
 
-from dgtui.diffusion import engine
+from dgtui.diffusion import engine, schedule
 from dgtui.diffusion.job import Job
 from dgtui.diffusion.log import RunLog
 from dgtui.diffusion.reference import ReferenceStepper
-from dgtui.inference.reviser import Reviser, RevisionPrompt
+from dgtui.inference.reviser import T_MAX, T_MIN, Reviser, RevisionPrompt
 from dgtui.inference.routed import RoutedStepper
 from dgtui.message import Message
 from dgtui.model.catalog import EMBEDDED
@@ -90,7 +91,7 @@ def test_an_edit_or_a_later_turn_is_written_by_its_own_model_in_all_blocks() -> 
     prompt = RevisionPrompt(
         lambda m: [1, 2, 8 + (m[0].content == "b"), 3], lambda ids: "fix: it" if 7 in ids else "else"
     )
-    stepper = RoutedStepper(ReferenceStepper(own), [Reviser(ReferenceStepper(other), prompt)])
+    stepper = RoutedStepper(ReferenceStepper(own), [Reviser(ReferenceStepper(other), prompt, SETTINGS)])
 
     def run(*contents: str) -> RunLog:
         job = Job("a job", tuple(chat(asked(*contents))), 3, 2 * own.canvas_length, SETTINGS)
@@ -108,3 +109,17 @@ def test_an_edit_or_a_later_turn_is_written_by_its_own_model_in_all_blocks() -> 
     steps = len(other.seen)
     run("tale")
     assert own.seen and len(other.seen) == steps
+
+
+@pytest.mark.parametrize(
+    ("given", "used"), [((0.4, 0.8), (T_MIN, T_MAX)), ((0.3, 0.8), (0.3, 0.8)), ((0.4, 1.0), (0.4, 1.0))]
+)
+def test_it_has_its_own_temperatures_unless_the_user_chose_others(
+    given: tuple[float, float], used: tuple[float, float], prompt: RevisionPrompt
+) -> None:
+    own = replace(SETTINGS, t_min=0.4, t_max=0.8)
+    stepper = Reviser(ReferenceStepper(NumericDenoiser()), prompt, own)
+    settings = replace(own, t_min=given[0], t_max=given[1])
+    log = RunLog(job := Job("a job", (1, 2), 3, 1, settings), engine.run(stepper, job))
+    steps = [schedule.temperature(settings.steps - at, settings.steps, *used) for at in range(len(log.frames()))]
+    assert [frame.temperature for frame in log.frames()] == steps
