@@ -21,7 +21,7 @@ _EDIT: Final = re.compile(
 
 
 T_MIN, T_MAX = 0.4, 0.6
-"""Instead of the model's own temperatures: most of such a reply is a copy, which takes half of the steps with them."""
+"""Instead of the model's own temperatures: as many replies are right, in about two thirds of the steps."""
 
 
 class RevisionPrompt:
