@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from drawn import HOSTILE, is_safe, rows, text, until
 from textual.app import App, ComposeResult
+from textual.containers import Vertical
 from textual.pilot import Pilot
-from textual.widgets import Button
+from textual.widget import Widget
+from textual.widgets import Button, Static
 
 from dgtui.tui.widgets.transcript import BATCH, Entry, EntryView, Transcript
 
@@ -28,9 +30,10 @@ class Screen(App[None]):
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         super().__init__()
         self.entries = entries
+        self.canvas: Widget | None = None
 
     def compose(self) -> ComposeResult:
-        yield Transcript(self.entries)
+        yield Transcript(self.entries, canvas=self.canvas)
         yield Button("other")
 
     @property
@@ -189,6 +192,24 @@ async def test_it_stays_at_the_end_when_the_room_shrinks() -> None:
         app.query_one(Button).styles.height = 15
         await pilot.pause()
         assert app.bottom and "turn number 19" in text(app)
+
+
+async def test_a_focused_canvas_at_the_end_is_shown_to_its_last_line_and_followed() -> None:
+    text_of_it = Button("the text of the reply")
+    canvas = Vertical(text_of_it, Static("1\n2\n3\n4\n5\n6\nthe meters"))
+    app = Screen(long(20))
+    canvas.styles.height = "auto"
+    text_of_it.styles.height = 12
+    app.canvas = canvas
+    async with app.run_test(size=(80, 24)) as pilot:
+        app.transcript.focus()
+        await pilot.press("pageup", "pageup")
+        assert not app.bottom
+        app.screen.set_focus(text_of_it)
+        await until(lambda: app.bottom and "the meters" in text(app))
+        text_of_it.styles.height = 13  # the reply becomes longer
+        await pilot.pause()
+        assert app.bottom and "the meters" in text(app)
 
 
 # -- going through it -----------------------------------------------------------------------------------------------

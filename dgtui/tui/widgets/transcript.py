@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 from textual import events
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
-from textual.geometry import Size
+from textual.geometry import Offset, Region, Size
 from textual.widget import Widget
 
 from dgtui.tui import keymap
@@ -221,6 +221,17 @@ class Transcript(VerticalScroll):
 
     def _scroll(self, y: int) -> None:
         self.scroll_to(y=y, animate=False, immediate=True)
+
+    def scroll_to_region(self, region: Region, **how: Any) -> Offset:
+        """Scrolls to a part of the canvas that gets the focus.
+
+        If the canvas is at the end, the end is followed again, which shows all of it with its meters. Textual would put
+        the focused part in the centre of a layout that may be older than the canvas, and not follow the end any more.
+        """
+        if self.children and self.children[-1] is self._canvas:
+            self.anchor()
+            return Offset()
+        return super().scroll_to_region(region, **how)
 
     # -- events -----------------------------------------------------------------------------------------------------
 
