@@ -42,15 +42,16 @@ def best_stepper(loaded: "LoadedModel", wanted: str = "auto", alone: bool = Fals
     """The fastest stepper that works here, or the wanted one. If a faster one fails, the reason is added to the notes.
 
     Unless `alone`: if there is a Sudoku model beside the loaded one, it solves 9×9 Sudokus, and small ones are checked;
-    if there is an adapter for edits and follow-ups, they are written with it.
+    if there are adapters for edits or tales, these are written with them.
 
     `wanted` is "auto" or one of `inference.choice.NAMES`; if it does not work, the next one is used.
     """
+    from dgtui.inference.adapted import Adapted, PromptReader
     from dgtui.inference.choice import open_stepper
     from dgtui.inference.grid_solver import GridPrompt, GridSolver
-    from dgtui.inference.reviser import Reviser, RevisionPrompt
     from dgtui.inference.routed import RoutedStepper
-    from dgtui.model.specialists import edits_model, sudoku_model
+    from dgtui.model.catalog import EDITS, TALES
+    from dgtui.model.specialists import adapted_model, sudoku_model
 
     opened = open_stepper(loaded, wanted)
     if opened.reason:
@@ -58,14 +59,15 @@ def best_stepper(loaded: "LoadedModel", wanted: str = "auto", alone: bool = Fals
     if alone:
         return opened.stepper
     info, chat = loaded.info, loaded.tokenizer.chat
-    found: list[GridSolver | Reviser] = []
+    found: list[GridSolver | Adapted] = []
     if (solver := sudoku_model(loaded)) is not None:
         large = open_stepper(solver, wanted).stepper
         found.append(GridSolver(large, GridPrompt(chat, 9), info.canvas_length, info.fill_id))
         found.append(GridSolver(opened.stepper, GridPrompt(chat, 4), info.canvas_length, info.fill_id, whole=True))
-    if (reviser := edits_model(loaded)) is not None:
-        prompt = RevisionPrompt(chat, loaded.tokenizer.decode)
-        found.append(Reviser(open_stepper(reviser, wanted).stepper, prompt, loaded.settings))
+    for name in EDITS, TALES:
+        if (adapted := adapted_model(loaded, name)) is not None:
+            reader = PromptReader(chat, loaded.tokenizer.decode)
+            found.append(Adapted(open_stepper(adapted, wanted).stepper, reader, name, loaded.settings))
     return RoutedStepper(opened.stepper, found) if found else opened.stepper
 
 

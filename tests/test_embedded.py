@@ -59,9 +59,10 @@ def test_its_folder_holds_data_only() -> None:
     solver = {"model.safetensors", "config.json", "generation_config.json"}
     assert {f.name for f in (embedded_dir() / catalog.SOLVER).iterdir()} == solver | {"SHA256SUMS"}
     adapter = {"adapter_config.json", "adapter_model.safetensors"}
-    assert {f.name for f in (embedded_dir() / catalog.EDITS).iterdir()} == adapter
+    for name in catalog.EDITS, catalog.TALES:
+        assert {f.name for f in (embedded_dir() / name).iterdir()} == adapter
     own = {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "README.md", "SHA256SUMS"}
-    assert {f.name for f in embedded_dir().iterdir()} == solver | own | {catalog.SOLVER, catalog.EDITS}
+    assert {f.name for f in embedded_dir().iterdir()} == solver | own | {catalog.SOLVER, catalog.EDITS, catalog.TALES}
 
 
 def test_it_has_every_part_of_the_large_architecture() -> None:

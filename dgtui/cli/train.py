@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 SUDOKU_SHARE: Final = 0.25
-EDITS_SHARE: Final = 0.15
-"""Shares of the time of `dgtui train embedded` that its Sudoku model and its adapter for edits get."""
+ADAPTER_SHARE: Final = 0.1
+"""Shares of the time of `dgtui train embedded` that its Sudoku model and each of its adapters get."""
 
 
 def command(
@@ -119,20 +119,23 @@ def command(
 
 
 def _embedded(out: Path, minutes: float, seed: int) -> int:
-    """The whole recipe of the embedded model, its Sudoku model and its adapter for edits, unattended."""
+    """The whole recipe of the embedded model, its Sudoku model and its adapters, unattended."""
     import torch
 
-    from dgtui.model.catalog import EDITS, SOLVER
-    from dgtui.train import edits_adapter, sudoku
+    from dgtui.model.catalog import EDITS, SOLVER, TALES
+    from dgtui.train import adapters, sudoku
     from dgtui.train.embedded import Recipe, run
 
     on_gpu = torch.cuda.is_available()
     workers = max(1, (os.cpu_count() or 2) - 2) if on_gpu else 0
     of = partial(Recipe, parts=8 if on_gpu else 2, seed=seed, workers=workers)
     whole = (
-        run(of(out / "work", out, minutes=(1 - SUDOKU_SHARE - EDITS_SHARE) * minutes))
+        run(of(out / "work", out, minutes=(1 - SUDOKU_SHARE - 2 * ADAPTER_SHARE) * minutes))
         and run(of(out / "work-sudoku", out / SOLVER, minutes=SUDOKU_SHARE * minutes), sudoku.kind(out))
-        and run(of(out / "work-edits", out / EDITS, minutes=EDITS_SHARE * minutes), edits_adapter.kind(out))
+        and all(
+            run(of(out / f"work-{name}", out / name, minutes=ADAPTER_SHARE * minutes), adapters.kind(out, name))
+            for name in (EDITS, TALES)
+        )
     )
     return 0 if whole else 130
 

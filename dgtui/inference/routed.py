@@ -1,4 +1,4 @@
-"""Several steppers behind one: Sudokus, edits and follow-ups go to steppers that are made for them."""
+"""Several steppers behind one: Sudokus, tales, edits and follow-ups go to steppers that are made for them."""
 
 from collections.abc import Collection, Sequence
 
@@ -7,15 +7,15 @@ from dgtui.diffusion.image import Image
 from dgtui.diffusion.job import Start
 from dgtui.diffusion.settings import SamplerSettings
 from dgtui.diffusion.stepper import Stepper
+from dgtui.inference.adapted import Adapted
 from dgtui.inference.grid_solver import GridSolver
 from dgtui.inference.passing import PassingStepper
-from dgtui.inference.reviser import Reviser
 
 
 class RoutedStepper(PassingStepper):
     """See `dgtui.diffusion.stepper.Stepper`. Prompt and start decide which one runs, so a fork has the same one."""
 
-    def __init__(self, model: Stepper, specialists: Sequence[GridSolver | Reviser]) -> None:
+    def __init__(self, model: Stepper, specialists: Sequence[GridSolver | Adapted]) -> None:
         """
         Args:
             model: For everything that is not a specialist's.

@@ -84,7 +84,8 @@ def read(folder: Path) -> Adapter:
                 f"the adapter in {shown(folder)} changes {shown(name)}, which is not supported",
                 hint="use an adapter for attention, dense MLP or self-conditioning",
             )
-        layers.setdefault(match["layer"], {})[match["side"]] = tensor
+        eight_bits = tensor.dtype is torch.float8_e4m3fn  # there are no products of these on a CPU
+        layers.setdefault(match["layer"], {})[match["side"]] = tensor.bfloat16() if eight_bits else tensor
     if any(pair.keys() != {"A", "B"} for pair in layers.values()) or not layers:
         raise CorruptCheckpoint(f"matrices are missing in the adapter in {shown(folder)}")
     digest = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()[:16]

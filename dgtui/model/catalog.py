@@ -23,8 +23,8 @@ REAL: Final = "google/diffusiongemma-26B-A4B-it"
 """The published checkpoint."""
 SOLVER: Final = "sudoku"
 """The folder of the model for 9×9 Sudoku in the folder of the embedded one."""
-EDITS: Final = "edits"
-"""The folder of the adapter for edits and follow-ups in it."""
+EDITS, TALES = "edits", "tales"
+"""The folders in it of the adapters for edits and follow-ups, and for tales."""
 MODEL_TYPE: Final = "diffusion_gemma"
 
 HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)

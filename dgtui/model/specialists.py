@@ -1,10 +1,9 @@
-"""What ships beside the embedded model, in its folder: a model for 9×9 Sudoku, and an adapter for edits and
-follow-ups.
+"""What ships beside the embedded model, in its folder: a model for 9×9 Sudoku, and adapters for edits and tales.
 
 The Sudoku model has the embedded model's architecture and ids, but far fewer weights, and only the first ids: digits,
-line break and end among them. It has no tokenizer of its own. The adapter changes the embedded model itself.
+line break and end among them. It has no tokenizer of its own. The adapters change the embedded model itself.
 
-Neither is used if the user has added an adapter, which may have been trained on the same prompts.
+None of them is used if the user has added an adapter, which may have been trained on the same prompts.
 """
 
 from dataclasses import replace
@@ -14,7 +13,7 @@ import torch
 from torch import nn
 
 from dgtui.model import adapter
-from dgtui.model.catalog import EDITS, solver_of
+from dgtui.model.catalog import solver_of
 from dgtui.model.loader import LoadedModel, LoadOptions, load
 
 
@@ -33,12 +32,12 @@ def sudoku_model(loaded: LoadedModel) -> LoadedModel | None:
     return found
 
 
-def edits_model(loaded: LoadedModel) -> LoadedModel | None:
-    """A loaded model with the adapter in its folder; None if there is none.
+def adapted_model(loaded: LoadedModel, name: str) -> LoadedModel | None:
+    """A loaded model with the adapter of this name in its folder; None if there is none.
 
     Raises the errors of `adapter.read` and `adapter.with_adapter`.
     """
-    folder = loaded.checkpoint.path / EDITS
+    folder = loaded.checkpoint.path / name
     if loaded.adapted or not folder.is_dir():
         return None
     return replace(loaded, model=adapter.with_adapter(loaded.model, adapter.read(folder)), adapted=True)

@@ -41,7 +41,7 @@ from dgtui.train.finetune import in_full, resumed
 from dgtui.train.grow import grown
 from dgtui.train.lessons import EASY_SHARES, SHARES, facts, mixture, people, prose, tales
 from dgtui.train.lora import Lora
-from dgtui.train.objective import ENCODER_SHARE, Losses, losses
+from dgtui.train.objective import ENCODER_SHARE, USUAL_NOISE, Losses, Noise, losses
 from dgtui.train.packed import Pack, PackedPass, pack
 from dgtui.train.taught import Encoder
 from dgtui.train.trainer import Progress, Schedule, Trainer, processes
@@ -210,6 +210,7 @@ class Kind:
     """See `losses`."""
     proofread: int
     """Passages per block that the model writes again after reading them."""
+    noise: Noise = USUAL_NOISE
     beside: bool = False
     """It ships in the folder of a model with the same tokenizer, and without one."""
     adapts: Path | None = None
@@ -270,35 +271,40 @@ def _one_thread() -> None:
     torch.multiprocessing.set_sharing_strategy("file_system")  # type: ignore[no-untyped-call]
 
 
-def step_losses(through: PackedPass, prepared: Callable[[int], list[Pack]], encoder_share: float) -> Any:
+def step_losses(through: PackedPass, prepared: Callable[[int], list[Pack]], kind: Kind) -> Any:
     """(step, generator) → the losses of each part of the step."""
     device = next(iter(through.decoder.parameters())).device
 
     def of(step: int, noise: torch.Generator) -> Iterator[tuple[Losses, int]]:
         for packed in prepared(step):
             content = int(((packed.weight == 1.0) | ((packed.example >= 0) & ~packed.canvas)).sum())
-            yield losses(through, packed.to(device), noise, encoder_share), content
+            yield losses(through, packed.to(device), noise, kind.encoder_share, kind.noise), content
 
     return of
 
 
+def parser(description: str | None, **defaults: Any) -> argparse.ArgumentParser:
+    """Reads the fields of a `Recipe` from a command line."""
+    given = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    given.add_argument("--work", type=Path, required=True, help="folder of the tokenizer and the checkpoint")
+    given.add_argument("--out", type=Path, help="folder to write the finished model to")
+    given.add_argument("--steps", type=int, default=4000)
+    given.add_argument("--decay", type=int, default=0, help="steps of linear decay at the end")
+    given.add_argument("--parts", type=int, default=2, help="parts of a step, per process")
+    given.add_argument("--rate", type=float, default=1.0, help="factor for the peak rates")
+    given.add_argument("--packed-from", type=float, default=1.0, help="share of the run after which weights are NF4")
+    given.add_argument("--easy", type=int, default=1500, help="number of first steps with the easy mixture")
+    given.add_argument("--start-from", type=Path, help="folder of a smaller model, or of an adapter, to begin with")
+    given.add_argument("--seed", type=int, default=20)
+    given.add_argument("--minutes", type=float, help="time for everything, instead of --steps")
+    given.add_argument("--workers", type=int, default=0, help="processes that prepare the data")
+    given.set_defaults(**defaults)
+    return given
+
+
 def options(description: str | None, **defaults: Any) -> Recipe:
     """The recipe that the command line asks for."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="folder of the tokenizer and the checkpoint")
-    parser.add_argument("--out", type=Path, help="folder to write the finished model to")
-    parser.add_argument("--steps", type=int, default=4000)
-    parser.add_argument("--decay", type=int, default=0, help="steps of linear decay at the end")
-    parser.add_argument("--parts", type=int, default=2, help="parts of a step, per process")
-    parser.add_argument("--rate", type=float, default=1.0, help="factor for the peak rates")
-    parser.add_argument("--packed-from", type=float, default=1.0, help="share of the run after which weights are NF4")
-    parser.add_argument("--easy", type=int, default=1500, help="number of first steps with the easy mixture")
-    parser.add_argument("--start-from", type=Path, help="folder of a smaller model, or of an adapter, to begin with")
-    parser.add_argument("--seed", type=int, default=20)
-    parser.add_argument("--minutes", type=float, help="time for everything, instead of --steps")
-    parser.add_argument("--workers", type=int, default=0, help="processes that prepare the data")
-    parser.set_defaults(**defaults)
-    return Recipe(**vars(parser.parse_args()))
+    return Recipe(**vars(parser(description, **defaults).parse_args()))
 
 
 def main() -> None:
@@ -330,7 +336,7 @@ def run(recipe: Recipe, kind: Kind = EMBEDDED) -> bool:
         recipe.steps, 0.02 * recipe.rate, 3e-3 * recipe.rate, decay=recipe.decay, packed_from=recipe.packed_from
     )
     prepared = Ahead(partial(kind.packs, folder, recipe, process.rank), recipe.workers)
-    of = step_losses(PackedPass(model, low=on_gpu and lora is None), prepared, kind.encoder_share)
+    of = step_losses(PackedPass(model, low=on_gpu and lora is None), prepared, kind)
     trainer = Trainer(model, schedule, checkpoint, recipe.seed, of, process, lora)
     trainer.resume()
     stopped: list[int] = []
@@ -355,7 +361,7 @@ def run(recipe: Recipe, kind: Kind = EMBEDDED) -> bool:
         prepared.close()
     if recipe.out and process.rank == 0 and not stopped:
         if lora is not None:
-            lora.save(recipe.out, torch.bfloat16)
+            lora.save(recipe.out, torch.float8_e4m3fn)
         else:
             ship(model, fast, recipe.out, kind)
     return not stopped

@@ -10,6 +10,7 @@ self-conditioning from a guess of several steps, the first on a noisier canvas, 
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 
@@ -23,19 +24,30 @@ OWN_SHARE, OWN_CONFIDENCE = 0.5, 0.5
 MOST_STEPS = 3
 """Most steps that the guess of the self-conditioning is made in. After one step it is right more often than it says.
 A model that learns only this makes itself certain: each step trusts the guess of the one before a little more."""
-RISING_SHARE, LONGEST_RISE = 0.8, 16
-"""Share of the examples whose noise rises from left to right, and in how many positions at most. Two fifths rise in
-one: there the next token has to be told from the one after it."""
+LONGEST_RISE = 16
+"""In how many positions noise rises at most. Two fifths rise in one: there the next token has to be told from the one
+after it."""
 STALE = 0.5
 """Most additional noise in the canvas that the self-conditioning comes from: the sampler's guess is a step old."""
-FAR_WEIGHT = 0.05
-"""Loss weight of the pure noise behind a rise, which only a longer settled text makes predictable."""
 NEAR = 6
 """Positions behind a rise with the full weight: the next ones to settle."""
 PINNED_WEIGHT = 0.05
 """Loss weight of pinned positions, which are given."""
 ENCODER_WEIGHT = 0.5
 ENCODER_SHARE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """How replies become noise."""
+
+    rising_share: float = 0.8
+    """Share of the examples whose noise rises from left to right."""
+    far_weight: float = 0.05
+    """Loss weight of the pure noise behind a rise: small where only a longer settled text makes it predictable."""
+
+
+USUAL_NOISE: Final = Noise()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +74,13 @@ class Corrupted:
     far: torch.Tensor
 
 
-def corrupt(pack: Pack, vocab: int, rng: torch.Generator) -> Corrupted:
+def corrupt(pack: Pack, vocab: int, rng: torch.Generator, form: Noise = USUAL_NOISE) -> Corrupted:
     """A noisy pack. Draws from `rng` on the CPU, so the numbers are the same on every device."""
     device, shape, index = pack.ids.device, tuple(pack.ids.shape), pack.example.clamp_min(0)
     level = torch.rand(pack.count, generator=rng).clamp_min(0.02).to(device)[index]
     begins = torch.where(pack.infill, INFILL_FULL_NOISE_SHARE, FULL_NOISE_SHARE)
     level = torch.where(torch.rand(pack.count, generator=rng).to(device)[index] < begins, 1.0, level)
-    rising = (torch.rand(pack.count, generator=rng) < RISING_SHARE).to(device)[index] & pack.canvas & ~pack.infill
+    rising = (torch.rand(pack.count, generator=rng) < form.rising_share).to(device)[index] & pack.canvas & ~pack.infill
     stale = (STALE * torch.rand(pack.count, generator=rng)).to(device)[index]
     places, lengths = _in_reply(pack)
     rise = 1 + (LONGEST_RISE * torch.rand(pack.count, generator=rng) ** 3).long().to(device)[index]
@@ -98,14 +110,15 @@ def _in_reply(pack: Pack) -> tuple[torch.Tensor, torch.Tensor]:
     return pack.positions - begins[index], lengths[index]
 
 
-def losses(through: PackedPass, pack: Pack, rng: torch.Generator, encoder_share: float = ENCODER_SHARE) -> Losses:
+def losses(through: PackedPass, pack: Pack, rng: torch.Generator, encoder_share: float = ENCODER_SHARE,
+           form: Noise = USUAL_NOISE) -> Losses:  # fmt: skip
     """The losses of one pack; canvases in the first half of its rows are self-conditioned.
 
     Args:
         encoder_share: Share of the prefix positions that the encoder loss is computed at.
     """
     vocab, half = int(through.config.vocab_size), len(pack.ids) // 2
-    corrupted = corrupt(pack, vocab, rng)
+    corrupted = corrupt(pack, vocab, rng, form)
     noisy, replaced = corrupted.ids, corrupted.replaced
     soft = None
     if half:
@@ -118,7 +131,7 @@ def losses(through: PackedPass, pack: Pack, rng: torch.Generator, encoder_share:
     ahead &= pack.example >= 0
     ahead &= torch.rand(tuple(ahead.shape), generator=rng).to(ahead.device) < encoder_share
     weight = pack.weight * torch.where(pack.infill & ~pack.free, PINNED_WEIGHT, 1.0)
-    weight = weight * torch.where(corrupted.far, FAR_WEIGHT, 1.0) * pack.emphasis
+    weight = weight * torch.where(corrupted.far, form.far_weight, 1.0) * pack.emphasis
     weight, of_encoder = weight / weight.sum(), ahead / ahead.sum().clamp_min(1)
     places = (ahead | (weight > 0)).flatten().nonzero().flatten()
     target = torch.where(ahead, pack.ids.roll(-1, 1), pack.ids).flatten()[places]

@@ -1,6 +1,7 @@
-"""The Sudoku model and the adapter for edits beside the embedded model."""
+"""The Sudoku model and the adapters beside the embedded model."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ from checkpoints import opened
 
 from dgtui.diffusion.reference import ReferenceStepper
 from dgtui.inference.routed import RoutedStepper
-from dgtui.model.catalog import EMBEDDED, Checkpoint
+from dgtui.model.catalog import EDITS, EMBEDDED, TALES, Checkpoint
 from dgtui.model.loader import LoadedModel, LoadOptions, load
-from dgtui.model.specialists import edits_model, sudoku_model
+from dgtui.model.specialists import adapted_model, sudoku_model
 from dgtui.worker import best_stepper
 
 
@@ -37,8 +38,9 @@ def test_it_has_the_ids_of_the_model_beside_it(loaded: LoadedModel) -> None:
     assert max(digits) < own // 2 and len({tuple(row) for row in weight[digits].tolist()}) == 10
 
 
-def test_the_adapter_shares_what_it_leaves_alone(loaded: LoadedModel) -> None:
-    second = edits_model(loaded)
+@pytest.mark.parametrize("name", [EDITS, TALES])
+def test_an_adapter_shares_what_it_leaves_alone(name: str, loaded: LoadedModel) -> None:
+    second = adapted_model(loaded, name)
     assert second is not None and second.adapted and not loaded.adapted
     model, base = second.model.model.decoder, loaded.model.model.decoder
     assert model.embed_tokens.weight is base.embed_tokens.weight
@@ -52,5 +54,5 @@ def test_they_run_unless_the_model_is_to_run_alone_or_has_an_adapter(loaded: Loa
     assert isinstance(best_stepper(loaded, "reference", alone=True), ReferenceStepper)
     elsewhere: Any = replace(loaded, checkpoint=Checkpoint("m", tmp_path, "folder"))
     adapted = replace(loaded, adapted=True)
-    for beside in sudoku_model, edits_model:
+    for beside in sudoku_model, *(partial(adapted_model, name=name) for name in (EDITS, TALES)):
         assert beside(elsewhere) is None and beside(adapted) is None

@@ -95,15 +95,29 @@ def test_there_are_sixty_plots_for_one_to_three_people() -> None:
     assert all("{A" in " ".join(line for _, line in plot.lines) for plot in tales.plots())
 
 
-def test_a_tale_has_one_clear_favourite_plot() -> None:
+def test_a_request_decides_its_plot_and_its_noun_does_not() -> None:
     for kind, nouns in tales.subjects().items():
-        favourites = {noun: tales.fits(kind, 0, noun)[0] for noun in nouns}
-        assert set(favourites.values()) == {plot for plot in tales.plots() if plot.kind == kind}
+        of_kind = {plot.name for plot in tales.plots() if plot.kind == kind}
+        favourites = [{tales.fits(kind, 0, noun, turn)[0].name for noun in nouns} for turn in range(3)]
+        assert set.union(*favourites) <= of_kind
+        if kind in ("sky", "idea"):
+            assert favourites == [of_kind] * 3, "each of these has its own"
+        else:
+            assert [len(each) for each in favourites] == [1, 1, 1] and len(set.union(*favourites)) == 3
         for noun, count in itertools.product(nouns, (1, 2, 3)):
             assert all(count <= plot.roles <= count + 1 for plot in tales.fits(kind, count, noun))
-    assert tales.fits("thing", 0, "tiny lantern")[0] is tales.fits("thing", 0, "lantern")[0]
-    turns = {tales.fits(None, 2, turn=turn)[0].name for turn in range(3)}
-    assert len(turns) == 3, "without a subject, the wording of the request chooses"
+    prompts = ("Please tell me a tale.", "Write about a clock.", "A story about how Anna builds a clock.")
+    assert [tales.turn_of(prompt) for prompt in prompts] == [0, 1, 2]
+
+
+def test_the_same_request_has_the_same_plot() -> None:
+    rng = random.Random(5)
+    seen: dict[str, set[str]] = {}
+    for prompt, tale in (tales.draw(rng) for _ in range(4000)):
+        seen.setdefault(prompt, set()).add(tale.plot.name)
+    again = [names for names in seen.values() if len(names) > 1]
+    assert not again and len(seen) < 4000
+    assert len({name for names in seen.values() for name in names}) > 40
 
 
 def test_an_edit_asks_for_what_only_changes_its_passage() -> None:

@@ -8,7 +8,7 @@ from dgtui.train.lessons.example import Example, Split, split_of, stream
 
 LESSONS: dict[str, Callable[[random.Random], Example]] = {
     module.NAME: module.make for module in (tales, facts, functions, grids, guide, honest, turns, edits, echo, prose)
-} | {"4x4": grids.make_small}
+} | {"4x4": grids.make_small, "tale turns": turns.make_of_tales}
 SHARES = {
     "tales": 27, "json": 14, "python": 11, "4x4": 3, "about": 6, "other": 6, "turns": 15, "edits": 13, "echo": 4,
     "prose": 1,

@@ -11,7 +11,7 @@ from functools import cache
 from typing import Literal
 
 from dgtui.train.lessons import people
-from dgtui.train.lessons.example import DATA, Example, article, first, sentence, typed
+from dgtui.train.lessons.example import DATA, Example, article, sentence, typed
 
 NAME = "tales"
 Length = Literal["short", "usual", "long"]
@@ -136,20 +136,16 @@ def read(text: str) -> Tale | None:
 def fits(kind: str | None, count: int, subject: str = "", turn: int = 0) -> list[Plot]:
     """The plots for a class of subject and a number of named people, the best one first; none if no plot fits.
 
-    Nobody named: the plot's own people. With one clear favourite a tale settles as that plot, not as a mixture of
-    several. A subject shares its favourite with the nouns near it in the list; without a subject, `turn` chooses.
+    Nobody named: the plot's own people. Only the sky and ideas have plots of their own. For everything else `turn`
+    chooses the best one, not the noun: a favourite that is easy to tell settles in few steps.
     """
     found = [plot for plot in plots() if kind is None or plot.kind == kind]
     if kind in ("sky", "idea"):
         found = [plot for plot in found if plot.subject == subject]
-    elif kind:
-        nouns = subjects()[kind]
-        at = next((i for i, noun in enumerate(nouns) if subject.endswith(noun)), 0) * len(found) // len(nouns)
-        found = sorted(found[at:] + found[:at], key=lambda plot: plot.subject != subject)
     if count:
         found = [plot for plot in found if count <= plot.roles <= count + 1]
-        found.sort(key=lambda plot: plot.roles != count)
-    return found if kind else found[turn:] + found[:turn]
+    turn = turn % len(found) if found else 0
+    return sorted(found[turn:] + found[:turn], key=lambda plot: count > 0 and plot.roles != count)
 
 
 def _intro(rng: random.Random, name: str) -> str:
@@ -217,6 +213,8 @@ _WITH = ("{p} and {o}", "{p} and {o}", "{p} who find{e} {o}", "{p} with {o}", "{
 
 
 def _subject(rng: random.Random) -> tuple[str, str]:
+    if rng.random() < 0.1:
+        return "thing", people.invented(rng).lower()
     kind = rng.choices(("thing", "place", "creature", "job", "sky", "idea"), (30, 18, 24, 14, 7, 7))[0]
     noun = rng.choice(subjects()[kind])
     if kind in ("thing", "place", "creature") and rng.random() < 0.25:
@@ -232,8 +230,10 @@ def _mention(rng: random.Random, kind: str, noun: str) -> str:
     return article(noun) if rng.random() < 0.85 else f"the {noun}"
 
 
-def _turn(frame: str) -> int:
-    return {"Tell": 0, "Write": 1}.get(frame.split()[0], 2)
+def turn_of(prompt: str) -> int:
+    """Which of three favourites a prompt asks for: it depends on its verb."""
+    verbs = [verb for verb in ("tell", "write") if re.search(rf"\b{verb}\b", prompt, re.IGNORECASE)]
+    return {"tell": 0, "write": 1}[verbs[0]] if verbs else 2
 
 
 def draw(rng: random.Random) -> tuple[str, Tale]:
@@ -246,12 +246,6 @@ def draw(rng: random.Random) -> tuple[str, Tale]:
     names = people.names(rng, count)
     kind, noun = _subject(rng) if not bare and (count == 0 or rng.random() < 0.4) else (None, "")
     intros = [name if kind == "job" else _intro(rng, name) for name in names]
-    fitting = fits(kind, count, noun, _turn(frame))
-    plot = first(rng, fitting, 0.9) if fitting else plots()[0]
-    cast = (*names, *plot.people[count:])
-    if not fitting or len(set(cast)) < len(cast):
-        return draw(rng)
-    tale = Tale(plot, cast, (*intros, *plot.people[count:]), noun or plot.subject, length)
     subject = _mention(rng, kind, noun) if kind else ""
     if names and subject:
         shape = rng.choice(_WITH).replace("{e}", "s" if count == 1 else "")
@@ -259,13 +253,19 @@ def draw(rng: random.Random) -> tuple[str, Tale]:
     elif names:
         subject = people.together(intros)
     if kind == "job" and not names and rng.random() < 0.2:
-        return typed(rng, f"Tell me {article(f'{word}{noun}')} story."), tale
-    other = _otherwise(rng, names, intros, subject, word)
-    if other:
-        return typed(rng, sentence(other)), tale
-    if kind not in (None, "idea") and rng.random() < 0.2:
-        subject = f"{subject} {_detail(rng, rng.choice(_TAILS), 1)}"
-    return typed(rng, sentence(frame.replace("{l}", word).replace("{x}", subject)).replace("A old", "An old")), tale
+        prompt = f"Tell me {article(f'{word}{noun}')} story."
+    elif other := _otherwise(rng, names, intros, subject, word):
+        prompt = sentence(other)
+    else:
+        if kind not in (None, "idea") and rng.random() < 0.2:
+            subject = f"{subject} {_detail(rng, rng.choice(_TAILS), 1)}"
+        prompt = sentence(frame.replace("{l}", word).replace("{x}", subject)).replace("A old", "An old")
+    fitting = fits(kind, count, noun, turn_of(prompt))
+    plot = fitting[0] if fitting else plots()[0]
+    cast = (*names, *plot.people[count:])
+    if not fitting or len(set(cast)) < len(cast):
+        return draw(rng)
+    return typed(rng, prompt), Tale(plot, cast, (*intros, *plot.people[count:]), noun or plot.subject, length)
 
 
 def _detail(rng: random.Random, text: str, count: int) -> str:

@@ -55,13 +55,14 @@ def _about(rng: random.Random, prompt: str, tale: tales.Tale) -> Example:
     """Another tale of the same people, about something else."""
     kind = rng.choice(("thing", "place", "creature", "job"))
     noun = rng.choice(tales.subjects()[kind])
-    fitting = [plot for plot in tales.fits(kind, 0, noun) if plot.roles == tale.plot.roles]
-    if not fitting:
-        return _about(rng, prompt, tale)
-    new = tales.Tale(fitting[0], tale.people, tale.people, noun)
     ask = rng.choice(("another one, with {n}", "one more, with {n}", "another one about {n}", "one more about {n}",
                       "now one with {n}", "now about {n}", "and one about {n}", "a new one, with {n} in it",
                       "this time with {n}", "tell me another one with {n}")).replace("{n}", article(noun))  # fmt: skip
+    fitting = tales.fits(kind, len(tale.people), noun, tales.turn_of(ask))
+    cast = (*tale.people, *fitting[0].people[len(tale.people) :]) if fitting else ()
+    if len(set(cast)) < len(cast) or not fitting:
+        return _about(rng, prompt, tale)
+    new = tales.Tale(fitting[0], cast, cast, noun)
     return Example(NAME, typed(rng, ask + "."), new.text(), ((prompt, tale.text()),), tales.expectation(new, 0, True))
 
 
@@ -119,7 +120,8 @@ def _thanks(rng: random.Random, prompt: str, tale: tales.Tale) -> Example:
     return Example(NAME, typed(rng, ask), THANKS, ((prompt, tale.text()),), {"equal": THANKS})
 
 
-def _of_tales(rng: random.Random) -> Example:
+def make_of_tales(rng: random.Random) -> Example:
+    """A follow-up to a tale."""
     prompt, tale = _tale(rng)
     return rng.choices((_again, _about, _length, _names, _thanks), (4, 2, 3, 5, 1))[0](rng, prompt, tale)
 
@@ -181,4 +183,4 @@ def _mixed(rng: random.Random) -> Example:
 
 def make(rng: random.Random) -> Example:
     """A follow-up and its reply."""
-    return rng.choices((_of_tales, _of_facts, _of_functions, _mixed), (50, 16, 14, 20))[0](rng)
+    return rng.choices((make_of_tales, _of_facts, _of_functions, _mixed), (50, 16, 14, 20))[0](rng)
