@@ -2,13 +2,13 @@
 self-conditioning, which is the model's own for every other prompt.
 
     torchrun --nproc-per-node 2 -m dgtui.train.adapters edits --work runs/edits --steps 1310 --decay 300
-    torchrun --nproc-per-node 2 -m dgtui.train.adapters tales --work runs/tales --steps 400 --decay 220
+    torchrun --nproc-per-node 2 -m dgtui.train.adapters tales --work runs/tales --steps 2000 --decay 600
 
 "edits" is for edits and follow-ups; functions and JSON are among its lessons because follow-ups ask for them too.
 "tales" is for tales and follow-ups to them. A run can begin with one that ships (`--start-from`).
 
-Their replies are short, and nothing belongs behind them. So most canvases hold the whole reply and a lot of what
-follows its end, as a canvas of 256 does.
+What stands behind a reply is no part of it. So most canvases hold the whole reply and a lot of what follows its end, as
+a canvas of 256 does.
 """
 
 import random
