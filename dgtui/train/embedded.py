@@ -13,10 +13,8 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -37,6 +35,7 @@ from dgtui.model.bound_names import BOUND_NAMES
 from dgtui.model.catalog import Checkpoint, resolve
 from dgtui.model.open_checkpoint import open_checkpoint
 from dgtui.train import tokenizer as tokenizers
+from dgtui.train.ahead import Ahead
 from dgtui.train.finetune import in_full, resumed
 from dgtui.train.grow import grown
 from dgtui.train.lessons import EASY_SHARES, SHARES, facts, mixture, people, prose, tales
@@ -236,39 +235,6 @@ def packs(folder: Path, recipe: Recipe, rank: int, step: int) -> list[Pack]:
 @cache
 def _encoder(folder: Path) -> Encoder:
     return Encoder(PreTrainedTokenizerFast.from_pretrained(folder))
-
-
-class Ahead:
-    """Packs of the steps to come, prepared by other processes.
-
-    Args:
-        of: step → its packs; a partial of `packs`.
-        workers: Processes; 0: every call prepares its own.
-    """
-
-    def __init__(self, of: Callable[[int], list[Pack]], workers: int) -> None:
-        self._of, self._ahead = of, 2 * workers
-        self._pool = ProcessPoolExecutor(workers, get_context("spawn"), _one_thread) if workers else None
-        self._coming: dict[int, Future[list[Pack]]] = {}
-
-    def __call__(self, step: int) -> list[Pack]:
-        """The packs of a step."""
-        if self._pool is None:
-            return self._of(step)
-        for later in range(step, step + self._ahead + 1):
-            if later not in self._coming:
-                self._coming[later] = self._pool.submit(self._of, later)
-        return self._coming.pop(step).result()
-
-    def close(self) -> None:
-        """Ends the processes."""
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-
-
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-    torch.multiprocessing.set_sharing_strategy("file_system")  # type: ignore[no-untyped-call]
 
 
 def step_losses(through: PackedPass, prepared: Callable[[int], list[Pack]], kind: Kind) -> Any:

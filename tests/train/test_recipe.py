@@ -17,13 +17,14 @@ from dgtui.model.open_checkpoint import open_checkpoint
 from dgtui.model.parts import LoadOptions
 from dgtui.paths import embedded_dir
 from dgtui.train import embedded, finetune
+from dgtui.train.ahead import Ahead
 from dgtui.train.trainer import Schedule
 
 
 @pytest.mark.slow
 def test_data_prepared_by_other_processes_is_the_same() -> None:
     of = partial(embedded.packs, embedded_dir(), embedded.Recipe(embedded_dir(), seed=3, parts=1, easy=0), 0)
-    ahead = embedded.Ahead(of, 1)
+    ahead = Ahead(of, 1)
     try:
         for step in range(3):
             (own,), (other,) = of(step), ahead(step)
