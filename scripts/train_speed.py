@@ -56,10 +56,11 @@ def step():
 NEW = """
 import json
 from dgtui.train import objective
-from dgtui.train.embedded import OPEN_SHARE, Recipe
+from dgtui.train.embedded import OPEN_SHARE
 from dgtui.train.items import Item
 from dgtui.train.objective import losses
 from dgtui.train.packed import PackedPass, pack
+from dgtui.train.recipe import Recipe
 torch.set_flush_denormal(True)
 objective.MOST_STEPS = int(sys.argv[3]) or objective.MOST_STEPS
 def made():

@@ -124,13 +124,14 @@ def _embedded(out: Path, minutes: float, seed: int) -> int:
 
     from dgtui.model.catalog import EDITS, SOLVER, TALES
     from dgtui.train import adapters, sudoku
-    from dgtui.train.embedded import Recipe, run
+    from dgtui.train.embedded import EMBEDDED
+    from dgtui.train.recipe import Recipe, run
 
     on_gpu = torch.cuda.is_available()
     workers = max(1, (os.cpu_count() or 2) - 2) if on_gpu else 0
     of = partial(Recipe, parts=8 if on_gpu else 2, seed=seed, workers=workers)
     whole = (
-        run(of(out / "work", out, minutes=(1 - SUDOKU_SHARE - 2 * ADAPTER_SHARE) * minutes))
+        run(of(out / "work", out, minutes=(1 - SUDOKU_SHARE - 2 * ADAPTER_SHARE) * minutes), EMBEDDED)
         and run(of(out / "work-sudoku", out / SOLVER, minutes=SUDOKU_SHARE * minutes), sudoku.kind(out))
         and all(
             run(of(out / f"work-{name}", out / name, minutes=ADAPTER_SHARE * minutes), adapters.kind(out, name))

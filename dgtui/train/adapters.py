@@ -21,10 +21,11 @@ from transformers import PreTrainedTokenizerFast
 
 from dgtui.model.catalog import EDITS, TALES
 from dgtui.paths import embedded_dir
-from dgtui.train import embedded
-from dgtui.train.embedded import LONG, PLACES, SLIDING_WINDOW, Recipe
+from dgtui.train.embedded import LONG, PLACES
 from dgtui.train.objective import USUAL_NOISE, Noise
 from dgtui.train.packed import Pack, pack
+from dgtui.train.recipe import Kind, Recipe, parser, run
+from dgtui.train.small_model import SLIDING_WINDOW
 from dgtui.train.taught import Encoder
 
 SHARES: Final[Mapping[str, Mapping[str, int]]] = {
@@ -51,17 +52,17 @@ def packs(shares: Mapping[str, int], folder: Path, recipe: Recipe, rank: int, st
     return [pack(items, *shape, None, rng, OPEN_SHARE, PADDING) for _ in range(recipe.parts)]
 
 
-def kind(model: Path, name: str) -> embedded.Kind:
+def kind(model: Path, name: str) -> Kind:
     """An adapter of this name for the model in a folder, with its tokenizer."""
     tokenizer = partial(PreTrainedTokenizerFast.from_pretrained, model)
     made = partial(packs, SHARES[name])
     noise = NOISE.get(name, USUAL_NOISE)
-    return embedded.Kind(tokenizer, {}, made, 256, ENCODER_SHARE, proofread=0, noise=noise, adapts=model)
+    return Kind(tokenizer, {}, made, 256, ENCODER_SHARE, proofread=0, noise=noise, adapts=model)
 
 
 if __name__ == "__main__":
-    parser = embedded.parser(__doc__, parts=1)
-    parser.add_argument("adapter", choices=SHARES)
-    recipe = vars(parser.parse_args())
+    options = parser(__doc__, parts=1)
+    options.add_argument("adapter", choices=SHARES)
+    recipe = vars(options.parse_args())
     made = kind(embedded_dir(), recipe.pop("adapter"))
-    embedded.run(Recipe(**recipe), made)
+    run(Recipe(**recipe), made)

@@ -17,10 +17,11 @@ from typing import Any, Final
 from transformers import PreTrainedTokenizerFast
 
 from dgtui.paths import embedded_dir
-from dgtui.train import embedded
 from dgtui.train.items import Item
 from dgtui.train.lessons import grids, split_of
 from dgtui.train.packed import Pack, pack
+from dgtui.train.recipe import Kind, Recipe, options, run
+from dgtui.train.small_model import SLIDING_WINDOW
 
 SIZES: Final = {
     "vocab_size": 512,
@@ -78,7 +79,7 @@ class Lessons:
             prompt = rng.random() < (PROMPT_SHARE / 6 if easy else PROMPT_SHARE)
             length = CANVAS + (PROMPT if prompt else 0)
             items = self.items(rng, prompt)
-            made = pack(items, ROWS * CANVAS // length, length, *ids, embedded.SLIDING_WINDOW, CANVAS, rng)
+            made = pack(items, ROWS * CANVAS // length, length, *ids, SLIDING_WINDOW, CANVAS, rng)
             found.append(replace(made, weight=made.weight * made.free))
         return found
 
@@ -86,19 +87,19 @@ class Lessons:
 _lessons = cache(Lessons)
 
 
-def packs(folder: Path, recipe: embedded.Recipe, rank: int, step: int) -> list[Pack]:
-    """See `embedded.Kind.packs`."""
+def packs(folder: Path, recipe: Recipe, rank: int, step: int) -> list[Pack]:
+    """See `Kind.packs`."""
     return _lessons(folder).packs(random.Random(f"{recipe.seed} {step} {rank}"), recipe.parts, step < recipe.easy)
 
 
-def kind(beside: Path) -> embedded.Kind:
+def kind(beside: Path) -> Kind:
     """The model for the folder of an embedded model, with its tokenizer."""
     tokenizer = partial(PreTrainedTokenizerFast.from_pretrained, beside)
-    return embedded.Kind(tokenizer, SIZES, packs, CANVAS, encoder_share=0.0, proofread=0, beside=True)
+    return Kind(tokenizer, SIZES, packs, CANVAS, encoder_share=0.0, proofread=0, beside=True)
 
 
 def main() -> None:
-    embedded.run(embedded.options(__doc__, parts=1, easy=1000), kind(embedded_dir()))
+    run(options(__doc__, parts=1, easy=1000), kind(embedded_dir()))
 
 
 if __name__ == "__main__":

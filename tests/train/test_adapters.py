@@ -11,8 +11,9 @@ from dgtui.model import adapter
 from dgtui.model.catalog import EDITS, EMBEDDED, TALES
 from dgtui.model.loader import LoadedModel, LoadOptions, load
 from dgtui.paths import embedded_dir
-from dgtui.train import adapters, embedded
+from dgtui.train import adapters
 from dgtui.train.lessons import edits
+from dgtui.train.recipe import Recipe, run
 
 RATE = 20.0
 """Matrices of two usual steps are too small for 8 bits."""
@@ -31,7 +32,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(adapters, "PLACES", 2 * adapters.LONG)
         for steps in 1, 2:
-            assert embedded.run(embedded.Recipe(out / "work", out / "made", steps=steps, parts=1, rate=RATE), kind)
+            assert run(Recipe(out / "work", out / "made", steps=steps, parts=1, rate=RATE), kind)
     return out / "made"
 
 
@@ -56,7 +57,7 @@ def test_a_second_run_continues_with_the_matrices_of_the_first(trained: Path, tm
     kind = adapters.kind(embedded_dir(), EDITS)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(adapters, "PLACES", 2 * adapters.LONG)
-        assert embedded.run(embedded.Recipe(work, tmp_path / "made", steps=2, parts=1, rate=RATE), kind)
+        assert run(Recipe(work, tmp_path / "made", steps=2, parts=1, rate=RATE), kind)
     once, twice = (adapter.read(folder).layers for folder in (tmp_path / "made", trained))
     for name, pair in once.items():
         assert all(map(torch.equal, pair, twice[name]))
@@ -65,7 +66,7 @@ def test_a_second_run_continues_with_the_matrices_of_the_first(trained: Path, tm
 @pytest.mark.slow
 def test_a_run_can_begin_with_another_adapter(trained: Path, tmp_path: Path) -> None:
     kind = adapters.kind(embedded_dir(), EDITS)
-    assert embedded.run(embedded.Recipe(tmp_path / "work", tmp_path / "made", steps=0, start_from=trained), kind)
+    assert run(Recipe(tmp_path / "work", tmp_path / "made", steps=0, start_from=trained), kind)
     same, own = (adapter.read(folder).layers for folder in (tmp_path / "made", trained))
     for name, pair in same.items():
         assert all(map(torch.equal, pair, own[name]))
@@ -73,7 +74,7 @@ def test_a_run_can_begin_with_another_adapter(trained: Path, tmp_path: Path) -> 
 
 @pytest.mark.parametrize(("name", "least"), [(EDITS, 0.3), (TALES, 0.2)], ids=[EDITS, TALES])
 def test_most_canvases_hold_the_end_of_the_reply_and_padding_after_it(name: str, least: float) -> None:
-    recipe = embedded.Recipe(embedded_dir(), parts=1)
+    recipe = Recipe(embedded_dir(), parts=1)
     (made,) = adapters.kind(embedded_dir(), name).packs(embedded_dir(), recipe, 0, 0)
     padded = ((made.weight == 0.1) & made.canvas).sum() / made.canvas.sum()
     assert made.count >= 20 and least < float(padded) < 0.9

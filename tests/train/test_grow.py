@@ -11,11 +11,13 @@ from dgtui.train import embedded, tokenizer
 from dgtui.train.grow import grown
 from dgtui.train.objective import losses
 from dgtui.train.packed import PackedPass
+from dgtui.train.recipe import Recipe
+from dgtui.train.small_model import config as config_of
 
 
 def small() -> tuple[DiffusionGemmaForBlockDiffusion, PreTrainedTokenizerFast]:
     tokens = PreTrainedTokenizerFast.from_pretrained(embedded_dir())
-    config: Any = embedded.config(tokens)
+    config: Any = config_of(tokens, embedded.SIZES)
     text = config.text_config
     text.hidden_size, text.intermediate_size = 128, 192
     text.num_hidden_layers, text.layer_types = 4, text.layer_types[:4]
@@ -26,7 +28,7 @@ def small() -> tuple[DiffusionGemmaForBlockDiffusion, PreTrainedTokenizerFast]:
 
 def larger(tokens: PreTrainedTokenizerFast) -> DiffusionGemmaConfig:
     """Wider and deeper than the embedded model."""
-    config = embedded.config(tokens)
+    config = config_of(tokens, embedded.SIZES)
     text = config.text_config.to_dict()
     kinds = [*text["layer_types"], "sliding_attention", "full_attention"]
     full = text["per_layer_config"]["3"]
@@ -39,7 +41,7 @@ def larger(tokens: PreTrainedTokenizerFast) -> DiffusionGemmaConfig:
 def test_a_grown_model_has_the_same_logits_and_all_of_it_learns() -> None:
     before, tokens = small()
     after = grown(before, tokens, larger(tokens), tokens)
-    (packed,) = embedded.packs(embedded_dir(), embedded.Recipe(embedded_dir(), parts=1, easy=0), 0, 0)
+    (packed,) = embedded.packs(embedded_dir(), Recipe(embedded_dir(), parts=1, easy=0), 0, 0)
     packed = packed.rows(2)
     found = []
     for model in (before, after):

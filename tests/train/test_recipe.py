@@ -16,14 +16,14 @@ from dgtui.model.loader import load
 from dgtui.model.open_checkpoint import open_checkpoint
 from dgtui.model.parts import LoadOptions
 from dgtui.paths import embedded_dir
-from dgtui.train import embedded, finetune
+from dgtui.train import embedded, finetune, recipe, small_model
 from dgtui.train.ahead import Ahead
 from dgtui.train.trainer import Schedule
 
 
 @pytest.mark.slow
 def test_data_prepared_by_other_processes_is_the_same() -> None:
-    of = partial(embedded.packs, embedded_dir(), embedded.Recipe(embedded_dir(), seed=3, parts=1, easy=0), 0)
+    of = partial(embedded.packs, embedded_dir(), recipe.Recipe(embedded_dir(), seed=3, parts=1, easy=0), 0)
     ahead = Ahead(of, 1)
     try:
         for step in range(3):
@@ -44,7 +44,7 @@ def test_a_time_limit_becomes_a_schedule_that_fits(monkeypatch: pytest.MonkeyPat
         trainer.step = trainer.schedule.steps
 
     trainer.train = train
-    embedded._calibrate(trainer, 470.0)
+    recipe._calibrate(trainer, 470.0)
     assert now[0] == 70.0 and trainer.step == 20
     assert trainer.schedule.steps == 20 + 200
     train(None)
@@ -55,9 +55,8 @@ def test_a_time_limit_becomes_a_schedule_that_fits(monkeypatch: pytest.MonkeyPat
 def test_the_finished_model_is_small_held_decoded_and_can_be_trained_again(tmp_path: Path) -> None:
     tokenizer = PreTrainedTokenizerFast.from_pretrained(embedded_dir())
     torch.manual_seed(2)
-    embedded.ship(
-        DiffusionGemmaForBlockDiffusion(embedded.config(tokenizer)), tokenizer, tmp_path / "made", embedded.EMBEDDED
-    )
+    model = DiffusionGemmaForBlockDiffusion(small_model.config(tokenizer, embedded.SIZES))
+    small_model.ship(model, tokenizer, tmp_path / "made", proofread=10, beside=False)
     assert sum(file.stat().st_size for file in (tmp_path / "made").iterdir()) < 9e6
 
     shipped, folder = (Checkpoint("made", tmp_path / "made", kind) for kind in ("embedded", "folder"))
