@@ -114,6 +114,7 @@ def trials(
 
 def _edited(replier: Replier, example: Example, seed: int) -> Reply:
     (begin, end), text = example.free[0], example.response
+    begin += text[begin] == " "
     instruction, _, old = example.prompt.partition(": ")
     written, _, steps = replier.infill([text[:begin], old, text[end:]], seed, instruction=instruction)
     return Reply(written, steps, nan)

@@ -147,4 +147,5 @@ def make(rng: random.Random) -> Example:
     after = told[at + lines :][: rng.randint(0, 3)]
     begin = sum(len(text) + 1 for text in before)
     text = " ".join([*before, new, *after])
-    return Example(NAME, prompt, text, expect={"equal": text}, free=((begin, begin + len(new)),))
+    space = min(begin, 1)  # the one before it is written too, as by an `Infill`
+    return Example(NAME, prompt, text, expect={"equal": text}, free=((begin - space, begin + len(new)),))

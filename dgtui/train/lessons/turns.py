@@ -39,6 +39,11 @@ def _next(tale: tales.Tale) -> tales.Tale:
     return tales.Tale(plot, cast, cast, tale.subject if plot.kind == tale.plot.kind else plot.subject)
 
 
+def _ended(ask: str) -> str:
+    """A request with a mark at its end."""
+    return ask if ask.endswith("?") else f"{ask}."
+
+
 def _again(rng: random.Random, prompt: str, tale: tales.Tale) -> Example:
     """Another tale under the same conditions, or what happened after the first."""
     new = _next(tale)
@@ -47,8 +52,9 @@ def _again(rng: random.Random, prompt: str, tale: tales.Tale) -> Example:
                       "another story", "one more story, please", "give me another", "and then what happened?",
                       "what happened next?", "and then?", "go on", "continue", "what happened after that?",
                       "how does it go on?"))  # fmt: skip
-    ends = "" if ask.endswith("?") else "."
-    return Example(NAME, typed(rng, ask + ends), new.text(), ((prompt, tale.text()),), tales.expectation(new, 0, False))
+    return Example(
+        NAME, typed(rng, _ended(ask)), new.text(), ((prompt, tale.text()),), tales.expectation(new, 0, False)
+    )
 
 
 def _about(rng: random.Random, prompt: str, tale: tales.Tale) -> Example:
@@ -63,7 +69,7 @@ def _about(rng: random.Random, prompt: str, tale: tales.Tale) -> Example:
     if len(set(cast)) < len(cast) or not fitting:
         return _about(rng, prompt, tale)
     new = tales.Tale(fitting[0], cast, cast, noun)
-    return Example(NAME, typed(rng, ask + "."), new.text(), ((prompt, tale.text()),), tales.expectation(new, 0, True))
+    return Example(NAME, typed(rng, _ended(ask)), new.text(), ((prompt, tale.text()),), tales.expectation(new, 0, True))
 
 
 def _length(rng: random.Random, prompt: str, tale: tales.Tale) -> Example:
@@ -77,23 +83,24 @@ def _length(rng: random.Random, prompt: str, tale: tales.Tale) -> Example:
               "with more detail", "make it a bit longer")
     )  # fmt: skip
     expect = {"tale": True, "shorter" if shorter else "longer": True}
-    return Example(NAME, typed(rng, ask + "."), new.text(), ((prompt, tale.text()),), expect)
+    return Example(NAME, typed(rng, _ended(ask)), new.text(), ((prompt, tale.text()),), expect)
 
 
 def _names(rng: random.Random, prompt: str, tale: tales.Tale) -> Example:
     kind = rng.random()
     if kind < 0.35:
         new, names = _cast(rng, tale, 1)
-        noun = rng.choice(tales.subjects()[rng.choice(("creature", "job"))])
-        intro = rng.choice((names[0], f"{names[0]} the {noun}", f"{article(noun)} called {names[0]}"))
+        mention, intro = tales.introduced(rng, names[0], owned=True)
         new = replace(new, intros=(intro, *new.intros[1:]))
         ask = rng.choice(("now about {x}", "now with {x}", "the same about {x}", "and now one about {x}", "now {x}",
-                          "again, but with {x}", "the same with {x}, please", "do it for {x}"))  # fmt: skip
-        ask = ask.replace("{x}", intro)
+                          "again, but with {x}", "the same with {x}, please", "do it for {x}",
+                          "the same but with {x}", "and {x}?", "this time about {x}"))  # fmt: skip
+        ask = ask.replace("{x}", mention)
     elif kind < 0.6 and tale.plot.roles > 1:
         new, names = _cast(rng, tale, 2)
         ask = rng.choice(("the same but with {a} and {b}", "now with {a} and {b}", "now about {a} and {b}",
-                          "again with {a} and {b}, please", "call them {a} and {b}"))  # fmt: skip
+                          "again with {a} and {b}, please", "call them {a} and {b}", "this time with {a} and {b}",
+                          "make it about {a} and {b}", "again, but about {a} and {b}"))  # fmt: skip
         ask = ask.replace("{a}", names[0]).replace("{b}", names[1])
     elif kind < 0.8:
         new, names = _cast(rng, tale, 1)
@@ -111,7 +118,7 @@ def _names(rng: random.Random, prompt: str, tale: tales.Tale) -> Example:
                           "make it a {n}", "now with a {n}")).replace("{o}", tale.subject)  # fmt: skip
         ask = ask.replace("a {n}", article(noun)).replace("{n}", noun)
     expect: dict[str, object] = {"tale": True, "names": names} if names else {"tale": True, "words": [new.subject]}
-    return Example(NAME, typed(rng, ask + "."), new.text(), ((prompt, tale.text()),), expect)
+    return Example(NAME, typed(rng, _ended(ask)), new.text(), ((prompt, tale.text()),), expect)
 
 
 def _thanks(rng: random.Random, prompt: str, tale: tales.Tale) -> Example:
