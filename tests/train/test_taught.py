@@ -6,7 +6,7 @@ import random
 import pytest
 from checkpoints import tokenizer
 
-from dgtui.train.lessons import LESSONS, edits, guide, stream
+from dgtui.train.lessons import LESSONS, guide, stream
 from dgtui.train.taught import CONTINUED_SHARE, SPANS_SHARE, Encoder
 
 
