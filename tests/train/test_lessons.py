@@ -22,6 +22,7 @@ from dgtui.train.lessons import (
     tales,
 )
 
+DAYS_AND_MONTHS = {"Friday", "Saturday", "Sunday", "Sundays", "May", "June", "July", "March"}
 IN_WORLD = re.compile(r"\b(tales?|story|stories|json|python|sudoku|diffusion\w*|canvas)\b", re.IGNORECASE)
 
 
@@ -129,9 +130,11 @@ def test_an_edit_asks_for_what_only_changes_its_passage() -> None:
         (begin, end), *more = example.free or ((0, len(example.response)),)
         new = example.response[begin:end]
         assert new and new != old and not more
-        assert example.response[:begin] == "" or example.response[begin - 1] == " "
+        assert example.response[:begin] == "" or example.response[begin] == " "
         assert example.response[end:] == "" or example.response[end] == " "
         inside += bool(example.free) and new != example.response
+        told = example.prompt + example.response[:begin] + example.response[end:]
+        assert {name for name in re.findall(r"(?<=[a-z] )[A-Z][\w'’-]+", new) if name not in told} <= DAYS_AND_MONTHS
     assert 100 < inside < 300
 
 

@@ -133,7 +133,10 @@ def _right(told: list[str], at: int, old: str, new: str) -> list[str]:
 
 
 def make(rng: random.Random) -> Example:
-    """An instruction and the new passage: alone, or inside the text around it, which is pinned."""
+    """An instruction and the new passage: alone, or inside the text around it, which is pinned.
+
+    What the passage is about stands in one of them, so nobody has to guess it.
+    """
     _, tale = tales.draw(rng)
     told = _told(tale)
     at = rng.randrange(len(told))
@@ -141,10 +144,14 @@ def make(rng: random.Random) -> Example:
     if old == new:
         return make(rng)
     prompt = f"{ask}: {old}"
-    if rng.random() < 0.5:
+    alone = rng.random() < 0.5
+    before = [] if alone else told[max(0, at - rng.randint(0, 3)) : at]
+    after = [] if alone else told[at + lines :][: rng.randint(0, 3)]
+    known = " ".join([prompt, *before, *after])
+    if any(word in new and word not in known for word in (*tale.people, tale.subject)):
+        return make(rng)
+    if alone:
         return Example(NAME, prompt, new, expect={"among": _right(told, at, old, new)})
-    before = told[max(0, at - rng.randint(0, 3)) : at]
-    after = told[at + lines :][: rng.randint(0, 3)]
     begin = sum(len(text) + 1 for text in before)
     text = " ".join([*before, new, *after])
     space = min(begin, 1)  # the one before it is written too, as by an `Infill`
