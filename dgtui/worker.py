@@ -66,9 +66,8 @@ def best_stepper(loaded: "LoadedModel", wanted: str = "auto", alone: bool = Fals
         found.append(GridSolver(opened.stepper, GridPrompt(chat, 4), info.canvas_length, info.fill_id, whole=True))
     for name in EDITS, TALES:
         if (adapted := adapted_model(loaded, name)) is not None:
-            reader = PromptReader(chat, loaded.tokenizer.decode, loaded.tokenizer.encode)
-            ends = info.turn_end_id, info.fill_id
-            found.append(Adapted(open_stepper(adapted, wanted).stepper, reader, name, loaded.settings, ends))
+            reader = PromptReader(chat, loaded.tokenizer.decode)
+            found.append(Adapted(open_stepper(adapted, wanted).stepper, reader, name, loaded.settings))
     return RoutedStepper(opened.stepper, found) if found else opened.stepper
 
 

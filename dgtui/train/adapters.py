@@ -29,8 +29,8 @@ from dgtui.train.small_model import SLIDING_WINDOW
 from dgtui.train.taught import Encoder
 
 SHARES: Final[Mapping[str, Mapping[str, int]]] = {
-    EDITS: {"edits": 55, "turns": 35, "python": 8, "json": 2},
-    TALES: {"tales": 58, "tale turns": 36, "about": 2, "other": 4},
+    EDITS: {"edits": 45, "turns": 25, "python": 25, "json": 5},
+    TALES: {"tales": 62, "tale turns": 30, "about": 3, "other": 5},
 }
 NOISE: Final[Mapping[str, Noise]] = {TALES: Noise(rising_share=0.6, far_weight=0.3)}
 """A prompt decides its whole tale, so pure noise can be predicted."""
@@ -40,7 +40,7 @@ OPEN_SHARE, CONTINUED_SHARE, ENCODER_SHARE = 0.1, 0.15, 0.25
 
 @cache
 def _encoder(folder: Path) -> Encoder:
-    return Encoder(PreTrainedTokenizerFast.from_pretrained(folder), CONTINUED_SHARE, sourced=True)
+    return Encoder(PreTrainedTokenizerFast.from_pretrained(folder), CONTINUED_SHARE)
 
 
 def packs(shares: Mapping[str, int], folder: Path, recipe: Recipe, rank: int, step: int) -> list[Pack]:

@@ -16,8 +16,7 @@ class Item:
     """Prefix ids, reply ids ending in `<turn|>`, and the spans [start, end) that are rewritten (None: everything).
 
     An `open` item has only the beginning of its reply, and its canvas ends there. With `cuts` [start, end), the encoder
-    reads the whole reply too, and each of these parts of it is a canvas that sees what comes before. With a `source`,
-    generation starts from it instead of noise: its ids stand in the spans, and end-of-sequence behind them.
+    reads the whole reply too, and each of these parts of it is a canvas that sees what comes before.
     """
 
     prefix: tuple[int, ...]
@@ -25,7 +24,6 @@ class Item:
     spans: tuple[tuple[int, int], ...] | None = None
     open: bool = False
     cuts: tuple[tuple[int, int], ...] = ()
-    source: tuple[int, ...] = ()
 
 
 def random_cuts(rng: random.Random, length: int) -> tuple[tuple[int, int], ...]:

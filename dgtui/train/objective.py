@@ -2,12 +2,11 @@
 
 Corruption level t ~ U(0, 1] for each example; a free position is replaced by a uniform random id with probability t;
 self-conditioning on half of the rows; an autoregressive co-loss on the encoder. After Google's published recipe for
-DiffusionGemma (hackable_diffusion_adapter in google-deepmind/gemma), with six additions: a share of examples at
+DiffusionGemma (hackable_diffusion_adapter in google-deepmind/gemma), with five additions: a share of examples at
 t = 1, where generation starts; infills, whose other positions are pinned and certain in the self-conditioning, exactly
 like the sampler's pins; canvases with the model's own confident guesses among the noise, which teach it to correct its
-own mistakes; canvases whose noise rises from left to right, because text settles mostly in that order;
-self-conditioning from a guess of several steps, the first on a noisier canvas, as the sampler makes it; and canvases
-that hold the text to change, where generation starts from it instead of noise.
+own mistakes; canvases whose noise rises from left to right, because text settles mostly in that order; and
+self-conditioning from a guess of several steps, the first on a noisier canvas, as the sampler makes it.
 """
 
 from dataclasses import dataclass
@@ -32,11 +31,6 @@ STALE = 0.5
 """Most additional noise in the canvas that the self-conditioning comes from: the sampler's guess is a step old."""
 NEAR = 6
 """Positions behind a rise with the full weight: the next ones to settle."""
-SOURCE_SHARE = 0.6
-"""Share of the canvases without self-conditioning that are as generation starts from a text."""
-SOURCED_RISING = 0.5
-"""Factor for the share of rising noise where generation starts from a text: if much of it stays, all of it settles at
-once."""
 PINNED_WEIGHT = 0.05
 """Loss weight of pinned positions, which are given."""
 ENCODER_WEIGHT = 0.5
@@ -81,18 +75,12 @@ class Corrupted:
 
 
 def corrupt(pack: Pack, vocab: int, rng: torch.Generator, form: Noise = USUAL_NOISE) -> Corrupted:
-    """A noisy pack. Draws from `rng` on the CPU, so the numbers are the same on every device.
-
-    What generation starts from is the earlier step of every canvas that has it, and all of some that are not
-    self-conditioned, which are those in the second half of the rows.
-    """
+    """A noisy pack. Draws from `rng` on the CPU, so the numbers are the same on every device."""
     device, shape, index = pack.ids.device, tuple(pack.ids.shape), pack.example.clamp_min(0)
     level = torch.rand(pack.count, generator=rng).clamp_min(0.02).to(device)[index]
     begins = torch.where(pack.infill, INFILL_FULL_NOISE_SHARE, FULL_NOISE_SHARE)
     level = torch.where(torch.rand(pack.count, generator=rng).to(device)[index] < begins, 1.0, level)
     rising = (torch.rand(pack.count, generator=rng) < form.rising_share).to(device)[index] & pack.canvas & ~pack.infill
-    sourced = pack.source >= 0
-    rising &= ~sourced | (torch.rand(pack.count, generator=rng) < SOURCED_RISING).to(device)[index]
     stale = (STALE * torch.rand(pack.count, generator=rng)).to(device)[index]
     places, lengths = _in_reply(pack)
     rise = 1 + (LONGEST_RISE * torch.rand(pack.count, generator=rng) ** 3).long().to(device)[index]
@@ -110,11 +98,7 @@ def corrupt(pack: Pack, vocab: int, rng: torch.Generator, form: Noise = USUAL_NO
 
     before, _, _ = noised(amount + (1 - amount) * stale)
     ids, replaced, far = noised(amount)
-    at_start = (torch.rand(pack.count, generator=rng) < SOURCE_SHARE).to(device)[index] & sourced
-    at_start[: len(pack.ids) // 2] = False
-    ids, before = torch.where(at_start, pack.source, ids), torch.where(sourced, pack.source, before)
-    replaced = torch.where(at_start, pack.source != pack.ids, replaced)
-    return Corrupted(ids, before, replaced, level, far & ~at_start)
+    return Corrupted(ids, before, replaced, level, far)
 
 
 def _in_reply(pack: Pack) -> tuple[torch.Tensor, torch.Tensor]:

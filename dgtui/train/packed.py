@@ -24,7 +24,7 @@ from dgtui.train.fused import head_loss, rms_norm
 from dgtui.train.items import FILL_WEIGHT, Item
 
 Tensor = torch.Tensor
-_NO_EXAMPLE = _NO_SOURCE = -1
+_NO_EXAMPLE = -1
 FILLERS = 32
 """Items that are tried in the places which longer items leave empty."""
 PADDING = (0, 8, 16)
@@ -47,8 +47,7 @@ class Pack:
     prefix of several canvases has the index of the first); `canvas` (R, L) bool; `free` (R, L) bool, positions that may
     be corrupted; `infill` (R, L) bool, canvases whose other positions are pinned; `open` (R, L) bool, canvases of open
     items or cuts; `weight` (R, L) of the loss; `emphasis` (R, L), another factor of it (see `_emphasis`); `full`,
-    `sliding` (R, 1, L, L) bool, attention masks; `source` (R, L) ids that generation starts from, -1 where it starts
-    from noise; `count` of canvases.
+    `sliding` (R, 1, L, L) bool, attention masks; `count` of canvases.
     """
 
     ids: Tensor
@@ -62,7 +61,6 @@ class Pack:
     emphasis: Tensor
     full: Tensor
     sliding: Tensor
-    source: Tensor
     count: int
 
     def rows(self, count: int) -> "Pack":
@@ -96,7 +94,6 @@ def pack(items: Iterator[Item], rows: int, length: int, pad: int, eos: int, wind
     prefix_of = torch.zeros(shape, dtype=torch.long)
     on_canvas, free, infill, opened = (torch.zeros(shape, dtype=torch.bool) for _ in range(4))
     weight, emphasis = torch.zeros(shape), torch.ones(shape)
-    source = torch.full(shape, _NO_SOURCE)
     used, count = [0] * rows, 0
     for number, (row, item, places) in enumerate(placed):
         start, prefix = used[row], _context(item)
@@ -125,9 +122,6 @@ def pack(items: Iterator[Item], rows: int, length: int, pad: int, eos: int, wind
             infill[row, middle:end] = item.spans is not None
             for begin, past in item.spans or ():
                 free[row, middle + begin : middle + past] = True
-            if item.source:
-                places_of = middle + free[row, middle:end].nonzero().flatten()
-                source[row, places_of] = torch.tensor((*item.source, *[eos] * len(places_of))[: len(places_of)])
             middle, count = end, count + 1
     same = (item_of[:, :, None] == item_of[:, None, :]) & (item_of >= 0)[:, :, None]
     query, key, before = positions[:, :, None], positions[:, None, :], prefix_of[:, :, None]
@@ -137,7 +131,7 @@ def pack(items: Iterator[Item], rows: int, length: int, pad: int, eos: int, wind
     near = torch.where(from_canvas, to_canvas | (key > before - window), key > query - window)
     itself = torch.eye(length, dtype=torch.bool)
     return Pack(ids, positions, example, on_canvas, free, infill, opened, weight, emphasis,
-                (full | itself)[:, None], ((full & near) | itself)[:, None], source, count)  # fmt: skip
+                (full | itself)[:, None], ((full & near) | itself)[:, None], count)  # fmt: skip
 
 
 def _emphasis(prefix: Sequence[int], reply: Sequence[int]) -> list[float]:
@@ -198,7 +192,7 @@ def _shaped(
     if item.spans is None and len(item.reply) > SHORT_REPLY and rng.random() < open_share:
         kept = rng.randint(1, min(256, len(item.reply)))
         return replace(item, reply=item.reply[:kept], open=True), kept
-    return item, min(256, max(len(item.reply), len(item.source)) + 1 + rng.choice(padding))
+    return item, min(256, len(item.reply) + 1 + rng.choice(padding))
 
 
 class PackedPass:

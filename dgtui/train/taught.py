@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerFast
 
 from dgtui.model.bound_names import BOUND_NAMES, BoundNames, Names
 from dgtui.train.items import Item, random_cuts, random_spans
-from dgtui.train.lessons import SHARES, Example, edits, mixture
+from dgtui.train.lessons import SHARES, Example, mixture
 from dgtui.train.packed import SHORT_REPLY
 
 LONGEST_PREFIX = 300
@@ -39,14 +39,11 @@ class Encoder:
     Args:
         continued: Share of the replies whose first part is already context, as in a later block; the encoder learns to
             continue them.
-        sourced: Whether edits and later turns start from the text that they change.
     """
 
-    def __init__(
-        self, tokenizer: PreTrainedTokenizerFast, continued: float = CONTINUED_SHARE, sourced: bool = False
-    ) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, continued: float = CONTINUED_SHARE) -> None:
         self.tokenizer: Any = tokenizer
-        self.continued, self.sourced = continued, sourced
+        self.continued = continued
         self.turn_end: Any = self.tokenizer.convert_tokens_to_ids("<turn|>")
         self.bos: Any = tokenizer.bos_token_id
         bound: Any = tokenizer.init_kwargs.get(BOUND_NAMES, {"spare": [], "words": []})
@@ -87,22 +84,12 @@ class Encoder:
             at = last
         return ids + self.ids(example.response[at:]), tuple(spans)
 
-    def source(self, example: Example) -> tuple[int, ...]:
-        """What generation starts from, see `inference.adapted`: the text to edit or the last reply, and its end."""
-        if example.task != edits.NAME:
-            text = example.before
-        else:
-            space = " " if example.free and example.free[0][0] else ""
-            text = space + example.prompt.partition(": ")[2]
-        return (*self.ids(text), self.turn_end) if text else ()
-
     def item(self, example: Example, rng: random.Random) -> Item | None:
         """The item of an example, or None if it is too long.
 
         Only names that occur in the conversation are bound in the reply; in a bare document, all are.
         """
         self._bound = BoundNames(self._names, rng.sample(list(self._spare), len(self._spare)))
-        source: tuple[int, ...] = ()
         if example.task == "prose" or (example.task in ("tales", "json", "python") and rng.random() < DOCUMENT_SHARE):
             reply, spans = self.reply(example)
             cut = rng.randint(0, len(reply) - 1) if rng.random() < 0.5 else 0
@@ -114,20 +101,19 @@ class Encoder:
             prefix = self.prompt(example, think, system)
             self._bound.full = True
             reply, spans = self.reply(example)
-            source = self.source(example) if self.sourced and not think else ()
             if think:
                 reply = self.ids(f"<|channel>thought\n{THOUGHTS[example.task]}<channel|>") + reply
             share = SPANS_SHARE.get(example.task, 0.08)
         if len(prefix) > LONGEST_PREFIX or len(reply) > 254:
             return None
         if not spans and rng.random() < share:
-            spans, source = random_spans(rng, len(reply)), ()
+            spans = random_spans(rng, len(reply))
         if not spans and len(reply) >= SHORT_REPLY and rng.random() < self.continued:
             if rng.random() < CUTS_SHARE:
                 return Item(tuple(prefix), (*reply, self.turn_end), cuts=random_cuts(rng, len(reply) + 1))
             cut = rng.randint(0, len(reply))
-            prefix, reply, source = [*prefix, *reply[:cut]], reply[cut:], ()
-        return Item(tuple(prefix), (*reply, self.turn_end), spans or None, source=source)
+            prefix, reply = [*prefix, *reply[:cut]], reply[cut:]
+        return Item(tuple(prefix), (*reply, self.turn_end), spans or None)
 
     def items(self, rng: random.Random, shares: Mapping[str, int] = SHARES) -> Iterator[Item]:
         """Endless items of the training side, of lessons in these shares."""

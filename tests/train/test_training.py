@@ -23,16 +23,7 @@ from dgtui.train.fused import ROWS_AT_ONCE, head_loss, rms_norm
 from dgtui.train.items import FILL_WEIGHT, Item, random_spans
 from dgtui.train.muon import Muon, orthogonalize
 from dgtui.train.nf4_aware import as_packed
-from dgtui.train.objective import (
-    LONGEST_RISE,
-    MOST_STEPS,
-    NEAR,
-    SOURCE_SHARE,
-    Losses,
-    _conditioned,
-    corrupt,
-    losses,
-)
+from dgtui.train.objective import LONGEST_RISE, MOST_STEPS, NEAR, Losses, _conditioned, corrupt, losses
 from dgtui.train.packed import CHANGED_WEIGHT, COPIED_WEIGHT, Pack, PackedPass, pack
 from dgtui.train.trainer import Progress, Schedule, Trainer
 
@@ -240,26 +231,6 @@ def test_in_some_examples_the_noise_rises_from_left_to_right() -> None:
     infill = pack(itertools.repeat(Item((2, 7), tuple(range(100, 140)), ((3, 30),))), 64, 48, PAD, EOS, WINDOW, None,
                   random.Random(0))  # fmt: skip
     assert not corrupt(infill, 320, torch.Generator().manual_seed(0)).far.any()
-
-
-@pytest.mark.parametrize("spans", [None, ((3, 30),)])
-def test_some_canvases_are_as_generation_starts_from_a_text(spans: tuple[tuple[int, int], ...] | None) -> None:
-    source = tuple(range(200, 220))
-    item = Item((2, 7), tuple(range(100, 140)), spans, source=source)
-    made = pack(itertools.repeat(item), 256, 48, PAD, EOS, WINDOW, None, random.Random(0))
-    sourced = made.source >= 0
-    assert sourced.equal(made.free)
-    begins = made.source[0][sourced[0]].tolist()
-    assert begins == [*source, *[EOS] * (len(begins) - len(source))]
-    corrupted = corrupt(made, 320, torch.Generator().manual_seed(0))
-    assert corrupted.before[sourced].equal(made.source[sourced]), "the step before is the first"
-    assert corrupted.ids[~sourced].equal(made.ids[~sourced])
-    at_start = torch.where(sourced, corrupted.ids == made.source, True).all(-1)
-    assert not at_start[:128].any() and at_start[128:].float().mean() == pytest.approx(SOURCE_SHARE, abs=0.1)
-    wrong = (made.source != made.ids) & sourced
-    assert corrupted.replaced[at_start].equal(wrong[at_start]) and not corrupted.far[at_start].any()
-    plain = pack(itertools.repeat(Item((2, 7), (30, TURN_END))), 2, 40, PAD, EOS, WINDOW, None, random.Random(0))
-    assert (plain.source < 0).all()
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 40), (2, 24, 24)])
