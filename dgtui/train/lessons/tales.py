@@ -148,22 +148,17 @@ def fits(kind: str | None, count: int, subject: str = "", turn: int = 0) -> list
     return sorted(found[turn:] + found[:turn], key=lambda plot: count > 0 and plot.roles != count)
 
 
-def introduced(rng: random.Random, name: str, owned: bool) -> tuple[str, str]:
-    """How a prompt mentions a person, and how the tale does. `owned`: it may belong to the one before."""
+def _intro(rng: random.Random, name: str) -> str:
     kind = rng.random()
     noun = rng.choice(subjects()[rng.choice(("creature", "job"))])
-    if " " in name or kind < 0.5:
-        return name, name
-    if kind < 0.65:
-        return (f"{name} the {noun}",) * 2
-    if kind < 0.82:
+    if " " in name or kind < 0.55:
+        return name
+    if kind < 0.75:
+        return f"{name} the {noun}"
+    if kind < 0.95:
         child = rng.choice(("girl", "boy", "woman", "man", "child", noun, noun))
-        return (f"{article(child)} {rng.choice(('called', 'named'))} {name}",) * 2
-    if kind < 0.96:
-        noun = rng.choice((*subjects()["creature"], *_KIN))
-        whose = rng.choice(("my", "our", "his", "her", "their") if owned else ("my", "my", "our"))
-        return f"{whose} {noun} {name}", f"{name} the {noun}"
-    return (f"the {noun} {name}",) * 2
+        return f"{article(child)} {rng.choice(('called', 'named'))} {name}"
+    return f"the {noun} {name}"
 
 
 _FRAMES = (
@@ -200,8 +195,6 @@ _DOES = (
     "visit{e} {o}", "wake{e} up too early", "miss{es} the bus", "look{e} for {o}", "make{e} a mistake",
     "win{e} a prize",
 )  # fmt: skip
-_TO_EACH_OTHER = "meets visits helps loses teaches follows finds misses calls invites saves forgets".split()
-_WHERE = ("", "", " at the sea", " on a train", " in the rain", " by chance", " in {c}", " near {c}", " every summer")
 _DOING = (
     "Write a {l}story in which {p} {d}.", "Tell me a {l}story where {p} {d}.", "{l}story: {p} {d}",
     "A {l}story about how {p} {d}.", "Tell me how {p} {d}, as a {l}story.", "Make up a {l}tale in which {p} {d}.",
@@ -215,12 +208,12 @@ _FOR = (
     "a {l}story for {x} about {p}", "a {l}tale for {x}, about {p}", "Read {x} a {l}story about {p}.",
     "Tell my {k} {x} a {l}story about {p}.", "a {l}bedtime story for {x} with {p} in it",
 )  # fmt: skip
-_KIN = "son daughter brother sister niece nephew friend grandmother grandson cousin".split()
+_KIN = "son daughter brother sister niece nephew friend grandmother grandson cousin class".split()
 _WITH = ("{p} and {o}", "{p} and {o}", "{p} who find{e} {o}", "{p} with {o}", "{o} and {p}", "{p}, with {o} in it")
 
 
 def _subject(rng: random.Random) -> tuple[str, str]:
-    if rng.random() < 0.03:
+    if rng.random() < 0.1:
         return "thing", people.invented(rng).lower()
     kind = rng.choices(("thing", "place", "creature", "job", "sky", "idea"), (30, 18, 24, 14, 7, 7))[0]
     noun = rng.choice(subjects()[kind])
@@ -252,17 +245,16 @@ def draw(rng: random.Random) -> tuple[str, Tale]:
     frame = rng.choice(_BARE if bare else _FRAMES)
     names = people.names(rng, count)
     kind, noun = _subject(rng) if not bare and (count == 0 or rng.random() < 0.4) else (None, "")
-    shown = [(name, name) if kind == "job" else introduced(rng, name, at > 0) for at, name in enumerate(names)]
-    mentions, intros = [asked for asked, _ in shown], [told for _, told in shown]
+    intros = [name if kind == "job" else _intro(rng, name) for name in names]
     subject = _mention(rng, kind, noun) if kind else ""
     if names and subject:
         shape = rng.choice(_WITH).replace("{e}", "s" if count == 1 else "")
-        subject = shape.replace("{p}", people.together(mentions)).replace("{o}", subject)
+        subject = shape.replace("{p}", people.together(intros)).replace("{o}", subject)
     elif names:
-        subject = people.together(mentions)
+        subject = people.together(intros)
     if kind == "job" and not names and rng.random() < 0.2:
         prompt = f"Tell me {article(f'{word}{noun}')} story."
-    elif other := _otherwise(rng, names, mentions, subject, word):
+    elif other := _otherwise(rng, names, intros, subject, word):
         prompt = sentence(other)
     else:
         if kind not in (None, "idea") and rng.random() < 0.2:
@@ -291,23 +283,19 @@ def _detail(rng: random.Random, text: str, count: int) -> str:
     return text.format(**values)
 
 
-def _otherwise(rng: random.Random, names: list[str], mentions: list[str], subject: str, word: str) -> str | None:
+def _otherwise(rng: random.Random, names: list[str], intros: list[str], subject: str, word: str) -> str | None:
     """Sometimes a request in another form: what the people do, about the user, for somebody."""
     kind = rng.random()
-    if kind > 0.25 or not names or subject != (who := people.together(mentions)):
+    if kind > 0.2 or not names or subject != (who := people.together(intros)):
         return None
-    if kind < 0.08 and len(names) == 2:
-        does = f"{rng.choice(_TO_EACH_OTHER)} {mentions[1]}{rng.choice(_WHERE)}"
-        does = does.replace("{c}", _detail(rng, "{c}", 1))
-        return rng.choice(_DOING).replace("{l}", word).replace("{p}", mentions[0]).replace("{d}", does)
-    if kind < 0.15:
+    if kind < 0.1:
         does = _detail(rng, rng.choice(_DOES), len(names))
         return rng.choice(_DOING).replace("{l}", word).replace("{p}", who).replace("{d}", does)
-    if kind < 0.2:
+    if kind < 0.15:
         listener = people.names(rng, 1)[0]
-        ask = rng.choice(_FOR).replace("{l}", word).replace("{k}", rng.choice((*_KIN, "class")))
+        ask = rng.choice(_FOR).replace("{l}", word).replace("{k}", rng.choice(_KIN))
         return None if listener in who or who in listener else ask.replace("{x}", listener).replace("{p}", who)
-    if len(names) > 1 or mentions != names:
+    if len(names) > 1 or intros != names:
         return None
     about = rng.choice(
         ("Tell me a {l}story about me.", "Write a {l}tale about me.", "Make up a {l}story with me in it.")

@@ -90,17 +90,16 @@ def _names(rng: random.Random, prompt: str, tale: tales.Tale) -> Example:
     kind = rng.random()
     if kind < 0.35:
         new, names = _cast(rng, tale, 1)
-        mention, intro = tales.introduced(rng, names[0], owned=True)
+        noun = rng.choice(tales.subjects()[rng.choice(("creature", "job"))])
+        intro = rng.choice((names[0], f"{names[0]} the {noun}", f"{article(noun)} called {names[0]}"))
         new = replace(new, intros=(intro, *new.intros[1:]))
         ask = rng.choice(("now about {x}", "now with {x}", "the same about {x}", "and now one about {x}", "now {x}",
-                          "again, but with {x}", "the same with {x}, please", "do it for {x}",
-                          "the same but with {x}", "and {x}?", "this time about {x}"))  # fmt: skip
-        ask = ask.replace("{x}", mention)
+                          "again, but with {x}", "the same with {x}, please", "do it for {x}"))  # fmt: skip
+        ask = ask.replace("{x}", intro)
     elif kind < 0.6 and tale.plot.roles > 1:
         new, names = _cast(rng, tale, 2)
         ask = rng.choice(("the same but with {a} and {b}", "now with {a} and {b}", "now about {a} and {b}",
-                          "again with {a} and {b}, please", "call them {a} and {b}", "this time with {a} and {b}",
-                          "make it about {a} and {b}", "again, but about {a} and {b}"))  # fmt: skip
+                          "again with {a} and {b}, please", "call them {a} and {b}"))  # fmt: skip
         ask = ask.replace("{a}", names[0]).replace("{b}", names[1])
     elif kind < 0.8:
         new, names = _cast(rng, tale, 1)
